@@ -1,0 +1,2 @@
+//! vvu-block
+fn main() {}

@@ -1,0 +1,2 @@
+//! vvu-proxy
+fn main() {}

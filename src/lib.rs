@@ -1,0 +1,1 @@
+//! vvu-block
