@@ -1,0 +1,248 @@
+use super::*;
+use crate::test_utils::{DriverRing, INDIRECT, NEXT, WRITE, memory};
+use proptest::prelude::*;
+
+const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
+
+fn pair(size: u16, features: u64) -> (DriverRing, SplitQueue) {
+    let memory = memory(0x10000);
+    let ring = DriverRing::new(memory.clone(), 0x1000, size);
+    let queue = SplitQueue::new(memory, ring.layout(), features, 0).unwrap();
+    (ring, queue)
+}
+
+fn pop_error(queue: &mut SplitQueue) -> QueueError {
+    queue.pop(&mut Chain::default()).unwrap_err()
+}
+
+#[test]
+fn hands_out_chains_in_order_and_gives_them_back() {
+    let (mut ring, mut queue) = pair(8, 0);
+    let mut chain = Chain::default();
+    assert!(!queue.pop(&mut chain).unwrap());
+    ring.add(&[(0x4000, 16, false), (0x5000, 512, true), (0x6000, 1, true)]);
+    let second = ring.add(&[(0x4000, 16, false)]);
+    assert!(queue.pop(&mut chain).unwrap());
+    assert_eq!(
+        (chain.head, chain.readable.len(), chain.writable.len()),
+        (0, 16, 513)
+    );
+    queue.push_used(chain.head, 513).unwrap();
+    assert!(queue.pop(&mut chain).unwrap());
+    assert_eq!((chain.head, chain.writable.len()), (second, 0));
+    assert_eq!(ring.pop_used(), Some((0, 513)));
+    assert_eq!(ring.pop_used(), None);
+    assert_eq!(queue.next_avail(), 2);
+}
+
+#[test]
+fn follows_an_indirect_table() {
+    let (mut ring, mut queue) = pair(4, RING_FEATURES);
+    let table = GuestAddress(0x7000);
+    ring.write_descriptor(table, 0, (0x4000, 16, NEXT, 2));
+    ring.write_descriptor(table, 2, (0x5000, 8, WRITE, 0));
+    ring.write_descriptor(ring.layout().desc, 3, (table.0, 48, INDIRECT, 0));
+    ring.publish(3);
+    let mut chain = Chain::default();
+    assert!(queue.pop(&mut chain).unwrap());
+    assert_eq!(
+        (chain.head, chain.readable.len(), chain.writable.len()),
+        (3, 16, 8)
+    );
+}
+
+#[test]
+fn refuses_bad_indirect_tables() {
+    let cases = [
+        (0, 16, INDIRECT, "feature not negotiated"),
+        (RING_FEATURES, 0, INDIRECT, "empty"),
+        (RING_FEATURES, 24, INDIRECT, "half a descriptor"),
+        (RING_FEATURES, 16, INDIRECT | NEXT, "next beside indirect"),
+        (RING_FEATURES, 16, INDIRECT | WRITE, "writable table"),
+    ];
+    for (features, len, flags, why) in cases {
+        let (mut ring, mut queue) = pair(4, features);
+        ring.write_descriptor(ring.layout().desc, 0, (0x7000, len, flags, 1));
+        ring.publish(0);
+        let error = pop_error(&mut queue);
+        let refused = matches!(
+            error,
+            QueueError::BadIndirect | QueueError::IndirectLength(_)
+        );
+        assert!(refused, "{why}: {error}");
+    }
+}
+
+#[test]
+fn refuses_nested_indirect() {
+    let (mut ring, mut queue) = pair(4, RING_FEATURES);
+    ring.write_descriptor(GuestAddress(0x7000), 0, (0x7000, 16, INDIRECT, 0));
+    ring.write_descriptor(ring.layout().desc, 0, (0x7000, 16, INDIRECT, 0));
+    ring.publish(0);
+    assert!(matches!(pop_error(&mut queue), QueueError::BadIndirect));
+}
+
+#[test]
+fn refuses_loops_and_wild_indices() {
+    let (mut ring, mut queue) = pair(4, RING_FEATURES);
+    ring.write_descriptor(ring.layout().desc, 0, (0x4000, 1, NEXT, 0));
+    ring.publish(0);
+    assert!(matches!(pop_error(&mut queue), QueueError::ChainTooLong(4)));
+
+    let (mut ring, mut queue) = pair(4, 0);
+    ring.write_descriptor(ring.layout().desc, 0, (0x4000, 1, NEXT, 4));
+    ring.publish(0);
+    assert!(matches!(
+        pop_error(&mut queue),
+        QueueError::DescriptorIndex { index: 4, len: 4 }
+    ));
+
+    let (mut ring, mut queue) = pair(4, 0);
+    ring.publish(4);
+    assert!(matches!(
+        pop_error(&mut queue),
+        QueueError::DescriptorIndex { index: 4, len: 4 }
+    ));
+
+    let (mut ring, mut queue) = pair(4, 0);
+    ring.set_avail_index(5);
+    assert!(matches!(
+        pop_error(&mut queue),
+        QueueError::AvailIndex {
+            next: 0,
+            index: 5,
+            size: 4
+        }
+    ));
+}
+
+#[test]
+fn refuses_readable_after_writable() {
+    let (mut ring, mut queue) = pair(4, 0);
+    ring.add(&[(0x4000, 1, true), (0x4000, 1, false)]);
+    assert!(matches!(pop_error(&mut queue), QueueError::Order));
+}
+
+#[test]
+fn a_broken_chain_stays_untaken() {
+    let (mut ring, mut queue) = pair(4, 0);
+    ring.publish(9);
+    pop_error(&mut queue);
+    assert_eq!(queue.next_avail(), 0);
+}
+
+#[test]
+fn refuses_layouts_that_do_not_fit() {
+    let memory = memory(0x10000);
+    let good = DriverRing::new(memory.clone(), 0x1000, 8).layout();
+    let bad = [
+        VringLayout { size: 0, ..good },
+        VringLayout { size: 3, ..good },
+        VringLayout {
+            size: 32768,
+            ..good
+        },
+        VringLayout {
+            desc: GuestAddress(0x1008),
+            ..good
+        },
+        VringLayout {
+            avail: GuestAddress(0x1001),
+            ..good
+        },
+        VringLayout {
+            used: GuestAddress(0x1002),
+            ..good
+        },
+        VringLayout {
+            desc: GuestAddress(0xfff0),
+            ..good
+        },
+        VringLayout {
+            used: GuestAddress(0xffff_ffff_ffff_fffc),
+            ..good
+        },
+    ];
+    for layout in bad {
+        let result = SplitQueue::new(memory.clone(), layout, 0, 0);
+        assert!(
+            matches!(result, Err(QueueError::BadLayout(_))),
+            "{layout:?}"
+        );
+    }
+}
+
+#[test]
+fn takes_over_where_another_stopped() {
+    let (mut ring, mut queue) = pair(4, 0);
+    let mut chain = Chain::default();
+    for _ in 0..3 {
+        ring.add(&[(0x4000, 1, false)]);
+        assert!(queue.pop(&mut chain).unwrap());
+        queue.push_used(chain.head, 0).unwrap();
+    }
+    let base = queue.next_avail();
+    let mut queue = SplitQueue::new(queue.memory().clone(), ring.layout(), 0, base).unwrap();
+    let head = ring.add(&[(0x4000, 1, false)]);
+    assert!(queue.pop(&mut chain).unwrap());
+    queue.push_used(chain.head, 7).unwrap();
+    let last = std::iter::from_fn(|| ring.pop_used()).last();
+    assert_eq!(last, Some((u32::from(head), 7)));
+}
+
+#[test]
+fn flags_suppress_calls_and_kicks_without_event_idx() {
+    let (mut ring, mut queue) = pair(4, 0);
+    assert!(queue.needs_call().unwrap());
+    ring.set_avail_flags(1);
+    assert!(!queue.needs_call().unwrap());
+    queue.disable_kick().unwrap();
+    assert_eq!(ring.used_flags(), 1);
+    ring.add(&[(0x4000, 1, false)]);
+    assert!(
+        queue.enable_kick().unwrap(),
+        "a request came while kicks were off"
+    );
+    assert_eq!(ring.used_flags(), 0);
+}
+
+#[test]
+fn event_idx_suppresses_calls_and_kicks() {
+    let (mut ring, mut queue) = pair(8, EVENT_IDX);
+    let mut chain = Chain::default();
+    ring.set_used_event(1);
+    for expected in [false, true] {
+        ring.add(&[(0x4000, 1, false)]);
+        assert!(queue.pop(&mut chain).unwrap());
+        queue.push_used(chain.head, 0).unwrap();
+        assert_eq!(queue.needs_call().unwrap(), expected);
+    }
+    // The NO_INTERRUPT flag means nothing once EVENT_IDX is negotiated.
+    ring.set_avail_flags(1);
+    ring.set_used_event(2);
+    queue.push_used(0, 0).unwrap();
+    assert!(queue.needs_call().unwrap());
+    assert!(!queue.enable_kick().unwrap());
+    assert_eq!(ring.avail_event(), 2);
+}
+
+proptest! {
+    /// Whatever a driver writes into its rings, a pop ends, and a chain stays within its bounds.
+    #[test]
+    fn survives_any_ring(
+        bytes in proptest::collection::vec(any::<u8>(), 16 * 8 + 6 + 16),
+        index in 0u16..16,
+        features in prop_oneof![Just(0), Just(RING_FEATURES)],
+    ) {
+        let (mut ring, mut queue) = pair(8, features);
+        queue.memory().write_slice(&bytes, ring.layout().desc).unwrap();
+        ring.set_avail_index(index);
+        let mut chain = Chain::default();
+        for _ in 0..8 {
+            match queue.pop(&mut chain) {
+                Ok(true) => prop_assert!(chain.head < 8),
+                Ok(false) | Err(_) => break,
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A driver's side of memory and rings, for tests.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::{GuestMemory, Region, VringLayout};
+
+/// Descriptor flag: the chain goes on at `next`.
+pub const NEXT: u16 = 1;
+/// Descriptor flag: the device may write this buffer.
+pub const WRITE: u16 = 2;
+/// Descriptor flag: the buffer is a table of descriptors.
+pub const INDIRECT: u16 = 4;
+
+/// A memfd of this many bytes.
+///
+/// # Panics
+///
+/// When the system is out of memory.
+pub fn anonymous_file(len: u64) -> Arc<File> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the name is a valid C string.
+    let fd = unsafe { libc::memfd_create(c"test-memory".as_ptr(), libc::MFD_CLOEXEC) };
+    assert!(fd >= 0, "memfd_create: {}", std::io::Error::last_os_error());
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len).expect("memfd takes any length");
+    Arc::new(file)
+}
+
+/// Driver memory of one region from address 0.
+///
+/// # Panics
+///
+/// When the system is out of memory.
+pub fn memory(len: u64) -> Arc<GuestMemory> {
+    let region = Region::map(anonymous_file(len), 0, GuestAddress(0), len, true);
+    Arc::new(GuestMemory::from_regions(vec![region.expect("memory")]).expect("one region"))
+}
+
+/// The driver's side of a split virtqueue; it lies when told to.
+#[derive(Debug)]
+pub struct DriverRing {
+    memory: Arc<GuestMemory>,
+    layout: VringLayout,
+    next_desc: u16,
+    avail: u16,
+    used: u16,
+}
+
+/// A descriptor as the driver writes it: address, length, flags, next.
+pub type RawDescriptor = (u64, u32, u16, u16);
+
+impl DriverRing {
+    /// Lays a ring of `size` descriptors out from `base` (16-byte aligned) on; it takes
+    /// `26 * size + 16` bytes at most.
+    pub fn new(memory: Arc<GuestMemory>, base: u64, size: u16) -> Self {
+        let avail = base + 16 * u64::from(size);
+        let used = (avail + 6 + 2 * u64::from(size)).next_multiple_of(4);
+        let layout = VringLayout {
+            size,
+            desc: GuestAddress(base),
+            avail: GuestAddress(avail),
+            used: GuestAddress(used),
+        };
+        Self {
+            memory,
+            layout,
+            next_desc: 0,
+            avail: 0,
+            used: 0,
+        }
+    }
+
+    /// Where the ring is.
+    pub fn layout(&self) -> VringLayout {
+        self.layout
+    }
+
+    /// Writes entry `index` of the table at `table`.
+    ///
+    /// # Panics
+    ///
+    /// When the table is outside memory.
+    pub fn write_descriptor(&self, table: GuestAddress, index: u16, descriptor: RawDescriptor) {
+        let (addr, len, flags, next) = descriptor;
+        let at = table.0 + 16 * u64::from(index);
+        self.put(addr.to_le(), at);
+        self.put(len.to_le(), at + 8);
+        self.put(flags.to_le(), at + 12);
+        self.put(next.to_le(), at + 14);
+    }
+
+    /// Adds a chain of (address, length, writable?) buffers and returns its head.
+    ///
+    /// # Panics
+    ///
+    /// When `buffers` is empty.
+    pub fn add(&mut self, buffers: &[(u64, u32, bool)]) -> u16 {
+        assert!(!buffers.is_empty());
+        let size = self.layout.size;
+        let head = self.next_desc;
+        for (position, &(addr, len, writable)) in buffers.iter().enumerate() {
+            let index = self.next_desc;
+            self.next_desc = (self.next_desc + 1) % size;
+            let last = position + 1 == buffers.len();
+            let flags = if writable { WRITE } else { 0 } | if last { 0 } else { NEXT };
+            self.write_descriptor(self.layout.desc, index, (addr, len, flags, self.next_desc));
+        }
+        self.publish(head);
+        head
+    }
+
+    /// Puts any head index into the available ring and moves its index.
+    pub fn publish(&mut self, head: u16) {
+        let slot = u64::from(self.avail % self.layout.size);
+        self.put(head.to_le(), self.layout.avail.0 + 4 + 2 * slot);
+        self.set_avail_index(self.avail.wrapping_add(1));
+    }
+
+    /// Writes any value to the available index.
+    pub fn set_avail_index(&mut self, index: u16) {
+        self.avail = index;
+        fence(Ordering::SeqCst);
+        self.put(index.to_le(), self.layout.avail.0 + 2);
+    }
+
+    /// Writes the available ring's flags.
+    pub fn set_avail_flags(&self, flags: u16) {
+        self.put(flags.to_le(), self.layout.avail.0);
+    }
+
+    /// Asks (with EVENT_IDX) for a call when the used index passes `index`.
+    pub fn set_used_event(&self, index: u16) {
+        self.put(
+            index.to_le(),
+            self.layout.avail.0 + 4 + 2 * u64::from(self.layout.size),
+        );
+    }
+
+    /// The used ring's flags.
+    pub fn used_flags(&self) -> u16 {
+        u16::from_le(self.get(self.layout.used.0))
+    }
+
+    /// With EVENT_IDX: the available index at which the device wants a kick.
+    pub fn avail_event(&self) -> u16 {
+        u16::from_le(self.get(self.layout.used.0 + 4 + 8 * u64::from(self.layout.size)))
+    }
+
+    /// The next (head, written) pair of the used ring.
+    pub fn pop_used(&mut self) -> Option<(u32, u32)> {
+        let index = u16::from_le(self.get(self.layout.used.0 + 2));
+        if index == self.used {
+            return None;
+        }
+        fence(Ordering::SeqCst);
+        let at = self.layout.used.0 + 4 + 8 * u64::from(self.used % self.layout.size);
+        self.used = self.used.wrapping_add(1);
+        Some((u32::from_le(self.get(at)), u32::from_le(self.get(at + 4))))
+    }
+
+    fn put<T: vm_memory::ByteValued>(&self, value: T, addr: u64) {
+        self.memory
+            .write_obj(value, GuestAddress(addr))
+            .expect("ring inside memory");
+    }
+
+    fn get<T: vm_memory::ByteValued>(&self, addr: u64) -> T {
+        self.memory
+            .read_obj(GuestAddress(addr))
+            .expect("ring inside memory")
+    }
+}
