@@ -8,6 +8,7 @@
 pub mod chain;
 pub mod device;
 pub mod memory;
+pub mod pci;
 pub mod queue;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
