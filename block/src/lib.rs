@@ -1,1 +1,20 @@
-//! block
+//! A virtio block device (virtio 1.2, section 5.2) over disk images.
+//!
+//! [`Image`] is what is served, [`BlockDevice`] is what a carrier sees of it: feature bits, a
+//! configuration space, and queues. Each started queue has a worker thread of its own, which takes
+//! requests from its ring, hands the transfers to an I/O engine and gives the buffers back; queues
+//! share nothing but the image. Nothing here knows how the device reaches its driver.
+
+#![deny(unsafe_code)]
+
+mod config;
+mod device;
+mod engine;
+mod image;
+mod request;
+mod transfer;
+mod worker;
+
+pub use device::{BlockDevice, DeviceError, MAX_QUEUE_SIZE, MAX_QUEUES, Options};
+pub use image::{Image, ImageError, OpenOptions};
+pub use request::{ID_LEN, SECTOR_SIZE};

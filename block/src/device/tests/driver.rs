@@ -1,0 +1,341 @@
+//! A driver of the device under test: what a guest does, with buffers cut at will.
+
+use std::collections::HashMap;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use virtio::test_utils::{DriverRing, memory};
+use virtio::{Device, GuestMemory, RunningVring, Vring};
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::device::{BlockDevice, Options};
+use crate::engine::EngineKind;
+use crate::request::SECTOR_SIZE;
+use crate::{Image, OpenOptions};
+
+pub const RING_SIZE: u16 = 64;
+pub const SECTORS: u64 = 256;
+/// What a status byte holds before the device writes it.
+pub const UNTOUCHED: u8 = 0xaa;
+
+pub const MEMORY_LEN: u64 = 16 << 20;
+const RING_AREA: u64 = 0x4000;
+const BUFFER_AREA: u64 = 2 << 20;
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A device with a temporary image, whose byte `n` is [`byte_at`] `n`.
+pub struct Rig {
+    pub device: BlockDevice,
+    pub path: PathBuf,
+    _dir: TempDir,
+}
+
+pub fn byte_at(offset: u64) -> u8 {
+    (offset ^ (offset >> 8).wrapping_mul(31)) as u8
+}
+
+pub fn contents(offset: u64, len: u64) -> Vec<u8> {
+    (offset..offset + len).map(byte_at).collect()
+}
+
+impl Rig {
+    pub fn new(engine: EngineKind, queues: u16, read_only: bool) -> Self {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("disk.img");
+        std::fs::write(&path, contents(0, SECTORS * SECTOR_SIZE)).unwrap();
+        let image = Image::open(&path, OpenOptions { read_only }).unwrap();
+        let options = Options {
+            queues,
+            queue_size: RING_SIZE,
+            serial: "serial-0123".into(),
+        };
+        let mut device = BlockDevice::new(Arc::new(image), options).unwrap();
+        device.engine = engine;
+        Self {
+            device,
+            path,
+            _dir: dir,
+        }
+    }
+
+    pub fn image(&self) -> Vec<u8> {
+        std::fs::read(&self.path).unwrap()
+    }
+}
+
+/// One queue's driver.
+pub struct Driver {
+    pub ring: DriverRing,
+    pub memory: Arc<GuestMemory>,
+    pub vring: Vring,
+    pub kick: Arc<EventFd>,
+    pub call: Arc<EventFd>,
+    pub error: Arc<EventFd>,
+    running: Option<Box<dyn RunningVring>>,
+    /// Writable buffer (address, length) of each request by its head.
+    in_flight: HashMap<u32, (u64, u32)>,
+    next_buffer: u64,
+    end_of_buffers: u64,
+    next_used: u16,
+    /// Available index of the last decision whether to kick.
+    kicked: u16,
+    avail: u16,
+}
+
+/// What came back of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub head: u32,
+    /// The length that the device put into the used ring.
+    pub written: u32,
+    /// The data in the writable buffer.
+    pub data: Vec<u8>,
+    /// Its last byte.
+    pub status: Option<u8>,
+}
+
+impl Driver {
+    pub fn new(features: u64) -> Self {
+        Self::in_memory(memory(MEMORY_LEN), 0, features)
+    }
+
+    /// The driver of queue `index`, with its own part of `memory`.
+    pub fn in_memory(memory: Arc<GuestMemory>, index: u16, features: u64) -> Self {
+        let base = RING_AREA * u64::from(index);
+        let ring = DriverRing::new(memory.clone(), base, RING_SIZE);
+        let eventfd = || Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
+        let (kick, call, error) = (eventfd(), eventfd(), eventfd());
+        let vring = Vring {
+            index,
+            features,
+            layout: ring.layout(),
+            next_avail: 0,
+            memory: memory.clone(),
+            kick: Some(kick.clone()),
+            call: Some(call.clone()),
+            error: Some(error.clone()),
+        };
+        let next_buffer = 0x10_0000 + BUFFER_AREA * u64::from(index);
+        Self {
+            ring,
+            memory,
+            vring,
+            kick,
+            call,
+            error,
+            running: None,
+            in_flight: HashMap::new(),
+            next_buffer,
+            end_of_buffers: next_buffer + BUFFER_AREA,
+            next_used: 0,
+            kicked: 0,
+            avail: 0,
+        }
+    }
+
+    pub fn start(&mut self, device: &BlockDevice) {
+        self.running = Some(device.start(self.vring.clone()).unwrap());
+    }
+
+    /// Stops the queue; the next start goes on from there.
+    pub fn stop(&mut self) -> u16 {
+        let base = self.running.take().unwrap().stop();
+        self.vring.next_avail = base;
+        base
+    }
+
+    /// Drops the running queue without stopping it.
+    pub fn abandon(&mut self) {
+        self.running = None;
+    }
+
+    /// Uses all buffers anew.
+    ///
+    /// # Panics
+    ///
+    /// When a request is still in flight.
+    pub fn rewind_buffers(&mut self) {
+        assert!(self.in_flight.is_empty());
+        self.next_buffer = self.end_of_buffers - BUFFER_AREA;
+    }
+
+    /// Room for a buffer of `len` bytes.
+    pub fn buffer(&mut self, len: u64) -> u64 {
+        let addr = self.next_buffer;
+        self.next_buffer += len;
+        assert!(self.next_buffer <= self.end_of_buffers, "buffers used up");
+        addr
+    }
+
+    /// Adds a request: `readable`, then `writable` bytes, each cut into buffers at `cuts`.
+    pub fn add(&mut self, readable: &[u8], writable: u32, cuts: &[u32]) -> u16 {
+        let (buffers, input) = self.lay_out(readable, writable, cuts);
+        self.add_buffers(&buffers, (input, writable))
+    }
+
+    /// Adds a chain of (address, length, writable?) buffers whose answer will be at `input`.
+    pub fn add_buffers(&mut self, buffers: &[(u64, u32, bool)], input: (u64, u32)) -> u16 {
+        let head = self.ring.add(buffers);
+        self.avail = self.avail.wrapping_add(1);
+        self.in_flight.insert(head.into(), input);
+        head
+    }
+
+    /// Like [`Self::add`] with the chain in an indirect table behind descriptor `head`.
+    pub fn add_indirect(&mut self, head: u16, readable: &[u8], writable: u32, cuts: &[u32]) {
+        use virtio::test_utils::{INDIRECT, NEXT, WRITE};
+        let (buffers, input) = self.lay_out(readable, writable, cuts);
+        let table = self.buffer(16 * buffers.len() as u64);
+        for (index, &(addr, len, writable)) in buffers.iter().enumerate() {
+            let last = index + 1 == buffers.len();
+            let flags = if writable { WRITE } else { 0 } | if last { 0 } else { NEXT };
+            let descriptor = (addr, len, flags, index as u16 + 1);
+            self.ring
+                .write_descriptor(GuestAddress(table), index as u16, descriptor);
+        }
+        let descriptor = (table, 16 * buffers.len() as u32, INDIRECT, 0);
+        self.ring
+            .write_descriptor(self.ring.layout().desc, head, descriptor);
+        self.in_flight.insert(head.into(), (input, writable));
+        self.avail = self.avail.wrapping_add(1);
+        self.ring.publish(head);
+    }
+
+    /// Kicks, unless the device said that it need not be.
+    pub fn kick(&mut self) -> bool {
+        let old = std::mem::replace(&mut self.kicked, self.avail);
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        let wanted = if self.event_idx() {
+            let passed = self
+                .avail
+                .wrapping_sub(self.ring.avail_event())
+                .wrapping_sub(1);
+            passed < self.avail.wrapping_sub(old)
+        } else {
+            self.ring.used_flags() & 1 == 0
+        };
+        if wanted {
+            self.kick.write(1).unwrap();
+        }
+        wanted
+    }
+
+    /// The next answer; waits for it as a driver with interrupts does.
+    pub fn answer(&mut self) -> Answer {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if self.event_idx() {
+                self.ring.set_used_event(self.next_used);
+                std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+            }
+            if let Some(answer) = self.try_answer() {
+                return answer;
+            }
+            wait_for(&self.call, deadline);
+        }
+    }
+
+    /// The next answer, if there is one.
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        let (head, written) = self.ring.pop_used()?;
+        self.next_used = self.next_used.wrapping_add(1);
+        let (addr, len) = self.in_flight.remove(&head).expect("answered once");
+        let mut data = vec![0; len as usize];
+        // Not all tests have their buffers inside memory.
+        let _ = self.memory.read_slice(&mut data, GuestAddress(addr));
+        let status = data.pop();
+        Some(Answer {
+            head,
+            written,
+            data,
+            status,
+        })
+    }
+
+    /// Adds a request, kicks, and waits for its answer.
+    pub fn run(&mut self, readable: &[u8], writable: u32, cuts: &[u32]) -> Answer {
+        let head = self.add(readable, writable, cuts);
+        self.kick();
+        let answer = self.answer();
+        assert_eq!(answer.head, u32::from(head));
+        answer
+    }
+
+    /// Waits until the device has reported the ring as broken.
+    pub fn wait_for_error(&self) {
+        wait_for(&self.error, Instant::now() + DEADLINE);
+    }
+
+    fn event_idx(&self) -> bool {
+        self.vring.features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0
+    }
+
+    fn lay_out(
+        &mut self,
+        readable: &[u8],
+        writable: u32,
+        cuts: &[u32],
+    ) -> (Vec<(u64, u32, bool)>, u64) {
+        let output = self.buffer(readable.len() as u64);
+        let input = self.buffer(writable.into());
+        self.memory
+            .write_slice(readable, GuestAddress(output))
+            .unwrap();
+        let untouched = vec![UNTOUCHED; writable as usize];
+        self.memory
+            .write_slice(&untouched, GuestAddress(input))
+            .unwrap();
+        let mut buffers = cut(output, readable.len() as u32, cuts, false);
+        buffers.extend(cut(input, writable, cuts, true));
+        (buffers, input)
+    }
+}
+
+/// The range as buffers that end at each of `cuts` that is inside of it.
+fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<(u64, u32, bool)> {
+    let mut ends: Vec<_> = cuts.iter().copied().filter(|&c| c < len).collect();
+    ends.push(len);
+    ends.sort_unstable();
+    ends.dedup();
+    let mut start = 0;
+    let mut buffers = Vec::new();
+    for end in ends {
+        buffers.push((addr + u64::from(start), end - start, writable));
+        start = end;
+    }
+    buffers.retain(|&(_, len, _)| len > 0);
+    buffers
+}
+
+/// Waits for an eventfd and resets it.
+///
+/// # Panics
+///
+/// When the deadline passes.
+pub fn wait_for(eventfd: &EventFd, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut poll = libc::pollfd {
+        fd: eventfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    #[allow(unsafe_code)]
+    // SAFETY: one valid entry.
+    let ready = unsafe { libc::poll(&mut poll, 1, left.as_millis() as i32) };
+    assert_eq!(ready, 1, "the device did not answer in time");
+    let _ = eventfd.read();
+}
+
+/// A request's header followed by the data it writes.
+pub fn request(kind: u32, sector: u64, data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; 16];
+    bytes[..4].copy_from_slice(&kind.to_le_bytes());
+    bytes[8..].copy_from_slice(&sector.to_le_bytes());
+    bytes.extend_from_slice(data);
+    bytes
+}

@@ -1,0 +1,263 @@
+//! Carries transfers out between one image and one driver's memory.
+//!
+//! The only module with unsafe code: it hands addresses to the kernel. It keeps them valid by owning
+//! the memory, the image and the buffer lists until each operation has ended, also when it is dropped.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use virtio::{GuestMemory, Segments};
+
+use crate::Image;
+use crate::request::Range;
+use crate::transfer::{Operation, Progress, Transfer};
+
+mod blocking;
+mod uring;
+
+use blocking::Blocking;
+use uring::Uring;
+
+/// How often a ring without a kick eventfd is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Which engine to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum EngineKind {
+    /// io_uring, or blocking calls where the kernel refuses it.
+    #[default]
+    Auto,
+    /// Blocking calls, one at a time.
+    Blocking,
+}
+
+/// What wakes a sleeping engine, apart from its own completions.
+#[derive(Debug)]
+pub(crate) struct Wakers {
+    /// The driver added requests; `None`: sleep is short.
+    pub kick: Option<Arc<EventFd>>,
+    /// The worker has to look at its stop flag.
+    pub stop: Arc<EventFd>,
+}
+
+/// An I/O engine with a fixed number of slots, each of which holds one operation.
+pub(crate) struct Engine {
+    backend: Backend,
+    slots: Box<[Slot]>,
+    in_flight: usize,
+    image: Arc<Image>,
+    memory: Arc<GuestMemory>,
+}
+
+#[derive(Default)]
+struct Slot {
+    transfer: Transfer,
+    busy: bool,
+}
+
+impl Slot {
+    /// The transfer, to be set up for another operation.
+    fn idle(&mut self) -> Result<&mut Transfer, BeginError> {
+        match self.busy {
+            false => Ok(&mut self.transfer),
+            true => Err(BeginError::Engine(io::ErrorKind::ResourceBusy.into())),
+        }
+    }
+}
+
+/// How system calls are made.
+enum Backend {
+    Uring(Box<Uring>),
+    Blocking(Blocking),
+}
+
+/// Why an operation could not be begun.
+#[derive(Debug)]
+pub(crate) enum BeginError {
+    /// A buffer is outside of memory.
+    OutsideMemory,
+    /// The engine cannot take it.
+    Engine(io::Error),
+}
+
+impl Engine {
+    /// An engine with `slots` slots. Belongs to the calling thread.
+    pub fn new(
+        kind: EngineKind,
+        image: Arc<Image>,
+        memory: Arc<GuestMemory>,
+        slots: u16,
+        wakers: Wakers,
+    ) -> Self {
+        Self {
+            backend: Backend::new(kind, slots, wakers),
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            in_flight: 0,
+            image,
+            memory,
+        }
+    }
+
+    /// Number of operations that have not ended.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Begins to move `range` of the image from or to the bytes of `buffers` from `skip` on.
+    pub fn transfer(
+        &mut self,
+        slot: u16,
+        operation: Operation,
+        range: Range,
+        buffers: &Segments,
+        skip: u64,
+    ) -> Result<(), BeginError> {
+        let transfer = self.slots[usize::from(slot)].idle()?;
+        let iovecs = transfer.reset(operation, range);
+        buffers
+            .iovecs(&self.memory, skip, range.len, iovecs)
+            .map_err(|_| BeginError::OutsideMemory)?;
+        self.begin(slot)
+    }
+
+    /// Begins to make all that was written before stable.
+    pub fn flush(&mut self, slot: u16) -> Result<(), BeginError> {
+        let nothing = Range { offset: 0, len: 0 };
+        self.slots[usize::from(slot)]
+            .idle()?
+            .reset(Operation::Flush, nothing);
+        self.begin(slot)
+    }
+
+    /// Hands what was begun to the kernel, without waiting.
+    pub fn submit(&mut self) -> io::Result<()> {
+        match &mut self.backend {
+            Backend::Uring(uring) => uring.submit(),
+            Backend::Blocking(_) => Ok(()),
+        }
+    }
+
+    /// Sleeps until an operation ends, the driver kicks, or the stop eventfd is written.
+    pub fn wait(&mut self) -> io::Result<()> {
+        match &mut self.backend {
+            Backend::Uring(uring) => uring.wait(),
+            Backend::Blocking(blocking) => blocking.wait(),
+        }
+    }
+
+    /// The next operation that ended: its slot and how.
+    pub fn next_ended(&mut self) -> Option<(u16, io::Result<()>)> {
+        loop {
+            let (slot, result) = self.backend.next_result()?;
+            match self.slots[usize::from(slot)].transfer.advance(result) {
+                Progress::Again => match self.call(slot) {
+                    Ok(()) => continue,
+                    Err(error) => return Some((slot, self.ended(slot, Err(error)))),
+                },
+                Progress::Done => return Some((slot, self.ended(slot, Ok(())))),
+                Progress::Failed(error) => return Some((slot, self.ended(slot, Err(error)))),
+            }
+        }
+    }
+
+    fn begin(&mut self, slot: u16) -> Result<(), BeginError> {
+        self.call(slot).map_err(BeginError::Engine)?;
+        self.slots[usize::from(slot)].busy = true;
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    fn ended(&mut self, slot: u16, result: io::Result<()>) -> io::Result<()> {
+        self.slots[usize::from(slot)].busy = false;
+        self.in_flight -= 1;
+        result
+    }
+
+    fn call(&mut self, slot: u16) -> io::Result<()> {
+        let transfer = &self.slots[usize::from(slot)].transfer;
+        let file = self.image.as_fd();
+        match &mut self.backend {
+            // SAFETY: `image` and `memory`, which the buffers lie in, live as long as `self`; the
+            // transfer stays where it is and unchanged while its slot is busy; and `drop` ends all
+            // operations or leaks what they use.
+            Backend::Uring(uring) => unsafe { uring.push(slot, file, transfer) },
+            Backend::Blocking(blocking) => {
+                // SAFETY: the buffers lie in `memory`, which outlives the call.
+                unsafe { blocking.call(slot, file, transfer) };
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for what is in flight; false when that is not possible.
+    fn settle(&mut self) -> bool {
+        while self.in_flight > 0 {
+            while self.next_ended().is_some() {}
+            if self.in_flight > 0 && self.wait().is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if !self.settle() {
+            // The kernel may still write to this memory, so it must stay what it is.
+            std::mem::forget(self.memory.clone());
+            std::mem::forget(std::mem::take(&mut self.slots));
+        }
+    }
+}
+
+impl Backend {
+    fn new(kind: EngineKind, slots: u16, wakers: Wakers) -> Self {
+        if kind == EngineKind::Blocking {
+            return Self::Blocking(Blocking::new(wakers));
+        }
+        match Uring::new(slots, wakers) {
+            Ok(uring) => Self::Uring(Box::new(uring)),
+            Err((error, wakers)) => {
+                tracing::warn!("no io_uring, so requests are served one at a time: {error}");
+                Self::Blocking(Blocking::new(wakers))
+            }
+        }
+    }
+
+    fn next_result(&mut self) -> Option<(u16, i32)> {
+        match self {
+            Self::Uring(uring) => uring.next_result(),
+            Self::Blocking(blocking) => blocking.next_result(),
+        }
+    }
+}
+
+/// The calling thread's last error as the kernel's own calls return it.
+fn negated_errno() -> i32 {
+    -io::Error::last_os_error()
+        .raw_os_error()
+        .unwrap_or(libc::EIO)
+}
+
+/// The whole range of an eventfd's counter is of no interest, only that it is reset.
+fn reset(eventfd: BorrowedFd<'_>) -> io::Result<()> {
+    use rustix::io::{IoSliceMut, ReadWriteFlags, preadv2};
+    let mut counter = [0; 8];
+    // An eventfd of the other side may block, and the other side may have read it in between.
+    let counter = &mut [IoSliceMut::new(&mut counter)];
+    match preadv2(eventfd, counter, u64::MAX, ReadWriteFlags::NOWAIT) {
+        Ok(8) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(()),
+        Ok(_) => Err(io::ErrorKind::InvalidData.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

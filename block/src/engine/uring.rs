@@ -1,0 +1,204 @@
+//! io_uring: system calls in batches, with the wake-ups in the same queue.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::AtomicU64;
+
+use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
+use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
+
+use super::{POLL_INTERVAL, Wakers};
+use crate::transfer::{Operation, Transfer};
+
+/// Entries besides those of the slots: stop, and the two of the kick.
+const EXTRA_ENTRIES: u32 = 3;
+
+/// User data of the entries that belong to no slot; slots have their number.
+const STOP: u64 = 1 << 32;
+const KICK_POLL: u64 = STOP + 1;
+const KICK_READ: u64 = STOP + 2;
+
+/// Where the kernel puts the counters of all kick eventfds. Nobody looks, so they may share it; and
+/// as it is always there, no pending read needs to be waited for.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// An io_uring for one thread.
+pub(super) struct Uring {
+    ring: IoUring,
+    wakers: Wakers,
+    kick: Kick,
+}
+
+/// Whether the ring waits for the kick eventfd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kick {
+    /// It has to be told to.
+    Idle,
+    /// It does.
+    Armed,
+    /// There is none, so that sleep is short.
+    None,
+}
+
+impl Uring {
+    /// A ring that holds an operation for each of `slots` slots; belongs to the calling thread.
+    pub fn new(slots: u16, wakers: Wakers) -> Result<Self, (io::Error, Wakers)> {
+        let ring = match build(u32::from(slots) + EXTRA_ENTRIES) {
+            Ok(ring) => ring,
+            Err(error) => return Err((error, wakers)),
+        };
+        let kick = match wakers.kick {
+            Some(_) => Kick::Idle,
+            None => Kick::None,
+        };
+        let mut uring = Self { ring, wakers, kick };
+        match uring.arm_stop() {
+            Ok(()) => Ok(uring),
+            Err(error) => Err((error, uring.wakers)),
+        }
+    }
+
+    /// Queues the next system call of `transfer`.
+    ///
+    /// # Safety
+    ///
+    /// The file, the transfer and its buffers must stay valid and unchanged until the result with
+    /// this slot has been returned.
+    pub unsafe fn push(
+        &mut self,
+        slot: u16,
+        file: BorrowedFd<'_>,
+        transfer: &Transfer,
+    ) -> io::Result<()> {
+        let entry = entry(file, transfer).user_data(u64::from(slot));
+        // SAFETY: as the caller promises.
+        unsafe { push(&mut self.ring, &[entry]) }
+    }
+
+    /// Hands queued entries to the kernel; no system call when there are none.
+    pub fn submit(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() {
+            return Ok(());
+        }
+        // A completion or a task that runs meanwhile is picked up by the next wait at the latest.
+        transient_is_ok(self.ring.submit())
+    }
+
+    /// Hands queued entries to the kernel and sleeps until there is a completion.
+    pub fn wait(&mut self) -> io::Result<()> {
+        self.arm_kick()?;
+        if self.kick != Kick::None {
+            return transient_is_ok(self.ring.submit_and_wait(1));
+        }
+        let interval = Timespec::from(POLL_INTERVAL);
+        let args = SubmitArgs::new().timespec(&interval);
+        transient_is_ok(self.ring.submitter().submit_with_args(1, &args))
+    }
+
+    /// The next result of a slot.
+    pub fn next_result(&mut self) -> Option<(u16, i32)> {
+        loop {
+            let entry = self.ring.completion().next()?;
+            match u16::try_from(entry.user_data()) {
+                Ok(slot) => return Some((slot, entry.result())),
+                Err(_) => self.woken(&entry),
+            }
+        }
+    }
+
+    fn woken(&mut self, entry: &cqueue::Entry) {
+        // The poll only orders the read that is linked to it.
+        if entry.user_data() != KICK_READ {
+            return;
+        }
+        self.kick = match entry.result() {
+            8 => Kick::Idle,
+            error if error == -libc::EAGAIN || error == -libc::EINTR => Kick::Idle,
+            _ => {
+                tracing::warn!("the kick is no eventfd: polling the ring instead");
+                Kick::None
+            }
+        };
+    }
+
+    /// Waits for the kick eventfd and resets it, all within the ring. It is polled first because a
+    /// read alone fails at once on a non-blocking eventfd.
+    fn arm_kick(&mut self) -> io::Result<()> {
+        let (Kick::Idle, Some(kick)) = (self.kick, &self.wakers.kick) else {
+            return Ok(());
+        };
+        let poll = poll_entry(kick.as_raw_fd())
+            .user_data(KICK_POLL)
+            .flags(squeue::Flags::IO_LINK);
+        let read = opcode::Read::new(Fd(kick.as_raw_fd()), COUNTER.as_ptr().cast(), 8)
+            .build()
+            .user_data(KICK_READ);
+        // SAFETY: the counter is always there and never looked at; the kernel holds the file.
+        unsafe { push(&mut self.ring, &[poll, read]) }?;
+        self.kick = Kick::Armed;
+        Ok(())
+    }
+
+    /// Waits for the stop eventfd, once. Shows as well whether the kernel lets the ring be used.
+    fn arm_stop(&mut self) -> io::Result<()> {
+        let poll = poll_entry(self.wakers.stop.as_raw_fd()).user_data(STOP);
+        // SAFETY: a poll has no buffers; the kernel holds the file.
+        unsafe { push(&mut self.ring, &[poll]) }?;
+        self.ring.submit().map(drop)
+    }
+}
+
+fn build(entries: u32) -> io::Result<IoUring> {
+    let mut plain: Builder = IoUring::builder();
+    plain.dontfork();
+    let mut ours = plain.clone();
+    ours.setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag();
+    // The flags are newer than io_uring: the first needs Linux 6.0, the second 6.1.
+    let ring = ours.build(entries).or_else(|_| plain.build(entries))?;
+    match ring.params().is_feature_ext_arg() {
+        true => Ok(ring),
+        // Before Linux 5.11 a wait takes no timeout.
+        false => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+fn entry(file: BorrowedFd<'_>, transfer: &Transfer) -> squeue::Entry {
+    let file = Fd(file.as_raw_fd());
+    let iovecs = transfer.iovecs().as_ptr();
+    let count = transfer.iovecs().len() as u32;
+    let offset = transfer.offset();
+    let write = opcode::Writev::new(file, iovecs, count).offset(offset);
+    match transfer.operation {
+        Operation::Read => opcode::Readv::new(file, iovecs, count)
+            .offset(offset)
+            .build(),
+        Operation::Write => write.build(),
+        Operation::WriteStable => write.rw_flags(libc::RWF_DSYNC).build(),
+        Operation::Flush => opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build(),
+    }
+}
+
+fn poll_entry(file: RawFd) -> squeue::Entry {
+    opcode::PollAdd::new(Fd(file), libc::POLLIN as u32).build()
+}
+
+/// # Safety
+///
+/// Files and buffers of the entries must stay valid until they have completed.
+unsafe fn push(ring: &mut IoUring, entries: &[squeue::Entry]) -> io::Result<()> {
+    // SAFETY: as the caller promises.
+    let pushed = unsafe { ring.submission().push_multiple(entries) };
+    // Never full: each slot and each eventfd has its entries at most once.
+    pushed.map_err(|_| io::ErrorKind::ResourceBusy.into())
+}
+
+/// A wait may end early, and a busy kernel may take entries later: both are retried anyway.
+fn transient_is_ok(result: io::Result<usize>) -> io::Result<()> {
+    let transient = [libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::ETIME];
+    match result {
+        Err(error) if !error.raw_os_error().is_some_and(|e| transient.contains(&e)) => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,152 @@
+//! What a descriptor chain asks for (virtio 1.2, section 5.2.6).
+
+use virtio::{Chain, GuestMemory};
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP,
+    VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
+};
+
+/// Unit in bytes of every sector number and of the capacity, whatever the block size.
+pub const SECTOR_SIZE: u64 = 512;
+
+/// Length in bytes of the disk's identity string, NUL-padded.
+pub const ID_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
+
+/// Length in bytes of `type`, `reserved` and `sector`, which begin every request.
+pub(crate) const HEADER_LEN: u64 = 16;
+
+/// Length in bytes of the status, which ends every request.
+pub(crate) const STATUS_LEN: u64 = 1;
+
+/// What a request has to stay within.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Size of the disk in bytes.
+    pub size: u64,
+    /// Writes are refused.
+    pub read_only: bool,
+}
+
+/// A range of the disk in bytes, within its size and of whole sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub offset: u64,
+    pub len: u64,
+}
+
+/// A request that can be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// From the disk into the writable buffers, before the status.
+    Read(Range),
+    /// From the readable buffers, after the header, to the disk.
+    Write(Range),
+    /// Make everything acknowledged so far stable.
+    Flush,
+    /// The identity string into the writable buffers, or the first `len` bytes of it.
+    GetId { len: usize },
+}
+
+/// The last byte of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Status {
+    Ok = VIRTIO_BLK_S_OK as u8,
+    IoErr = VIRTIO_BLK_S_IOERR as u8,
+    Unsupported = VIRTIO_BLK_S_UNSUPP as u8,
+}
+
+/// Why a request is not carried out. It concerns this request alone, not its ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("no writable byte for the status")]
+    NoStatus,
+    #[error("the header is shorter than {HEADER_LEN} bytes")]
+    ShortHeader,
+    #[error("a buffer is outside of memory")]
+    OutsideMemory,
+    #[error("the data buffers have the wrong direction")]
+    Direction,
+    #[error("{0} bytes are not whole sectors")]
+    PartialSector(u64),
+    #[error("{len} bytes at sector {sector} are outside of the disk")]
+    OutOfRange { sector: u64, len: u64 },
+    #[error("write to a read-only disk")]
+    ReadOnly,
+    #[error("request type {0} is unknown")]
+    Unsupported(u32),
+    #[error("the I/O engine cannot take it: {0}")]
+    Engine(std::io::ErrorKind),
+}
+
+impl Refusal {
+    /// What the driver is told, where there is room to.
+    pub fn status(self) -> Status {
+        match self {
+            Self::Unsupported(_) => Status::Unsupported,
+            _ => Status::IoErr,
+        }
+    }
+}
+
+impl Request {
+    /// Reads the header, once, and checks everything but where the data buffers are.
+    pub fn parse(chain: &Chain, memory: &GuestMemory, limits: Limits) -> Result<Self, Refusal> {
+        let Some(data_in) = chain.writable.len().checked_sub(STATUS_LEN) else {
+            return Err(Refusal::NoStatus);
+        };
+        let Some(data_out) = chain.readable.len().checked_sub(HEADER_LEN) else {
+            return Err(Refusal::ShortHeader);
+        };
+        let header = Header::read(chain, memory)?;
+        match header.kind {
+            VIRTIO_BLK_T_IN | VIRTIO_BLK_T_GET_ID if data_out != 0 => Err(Refusal::Direction),
+            VIRTIO_BLK_T_OUT if data_in != 0 => Err(Refusal::Direction),
+            VIRTIO_BLK_T_OUT if limits.read_only => Err(Refusal::ReadOnly),
+            VIRTIO_BLK_T_IN => Ok(Self::Read(limits.range(header.sector, data_in)?)),
+            VIRTIO_BLK_T_OUT => Ok(Self::Write(limits.range(header.sector, data_out)?)),
+            VIRTIO_BLK_T_FLUSH => Ok(Self::Flush),
+            VIRTIO_BLK_T_GET_ID => Ok(Self::GetId {
+                len: data_in.min(ID_LEN as u64) as usize,
+            }),
+            kind => Err(Refusal::Unsupported(kind)),
+        }
+    }
+}
+
+impl Limits {
+    fn range(self, sector: u64, len: u64) -> Result<Range, Refusal> {
+        if !len.is_multiple_of(SECTOR_SIZE) {
+            return Err(Refusal::PartialSector(len));
+        }
+        let out_of_range = Refusal::OutOfRange { sector, len };
+        let offset = sector.checked_mul(SECTOR_SIZE).ok_or(out_of_range)?;
+        let end = offset.checked_add(len).ok_or(out_of_range)?;
+        if end > self.size {
+            return Err(out_of_range);
+        }
+        Ok(Range { offset, len })
+    }
+}
+
+/// The fields of `struct virtio_blk_req` that mean something.
+struct Header {
+    kind: u32,
+    sector: u64,
+}
+
+impl Header {
+    fn read(chain: &Chain, memory: &GuestMemory) -> Result<Self, Refusal> {
+        let mut bytes = [0; HEADER_LEN as usize];
+        let read = chain.readable.read(memory, 0, &mut bytes);
+        read.map_err(|_| Refusal::OutsideMemory)?;
+        let [k0, k1, k2, k3, _, _, _, _, sector @ ..] = bytes;
+        Ok(Self {
+            kind: u32::from_le_bytes([k0, k1, k2, k3]),
+            sector: u64::from_le_bytes(sector),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! One transfer between an image and memory, which may take several system calls.
+
+use std::io;
+
+use libc::iovec;
+
+use crate::request::Range;
+
+/// The most buffers that one system call takes (IOV_MAX).
+const MAX_IOVECS: usize = libc::UIO_MAXIOV as usize;
+
+/// What is done to the image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// Image to memory.
+    Read,
+    /// Memory to image; done when a later read sees it.
+    Write,
+    /// Memory to image; done when it is on stable storage.
+    WriteStable,
+    /// Everything written before to stable storage.
+    #[default]
+    Flush,
+}
+
+/// What is left of an operation. Kept and filled anew, so that a busy queue does not allocate.
+#[derive(Debug, Default)]
+pub(crate) struct Transfer {
+    pub operation: Operation,
+    /// The buffers, the first of which may be partly done.
+    iovecs: Vec<iovec>,
+    /// Index of the first buffer that is not done.
+    first: usize,
+    /// Where in the image the rest begins.
+    offset: u64,
+    /// Bytes not transferred yet.
+    remaining: u64,
+}
+
+/// What a system call's result means for the transfer.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Another system call is needed.
+    Again,
+    /// All is done.
+    Done,
+    /// Nothing more can be done.
+    Failed(io::Error),
+}
+
+impl Transfer {
+    /// Begins an operation; the answer takes its buffers, which hold `range.len` bytes in all.
+    pub fn reset(&mut self, operation: Operation, range: Range) -> &mut Vec<iovec> {
+        self.operation = operation;
+        self.first = 0;
+        self.offset = range.offset;
+        self.remaining = range.len;
+        self.iovecs.clear();
+        &mut self.iovecs
+    }
+
+    /// Where in the image the next system call begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The buffers of the next system call.
+    pub fn iovecs(&self) -> &[iovec] {
+        let rest = &self.iovecs[self.first..];
+        &rest[..rest.len().min(MAX_IOVECS)]
+    }
+
+    /// Takes note of a system call's result: the number of bytes, or a negated errno.
+    pub fn advance(&mut self, result: i32) -> Progress {
+        if result < 0 {
+            return match -result {
+                libc::EINTR | libc::EAGAIN => Progress::Again,
+                errno => Progress::Failed(io::Error::from_raw_os_error(errno)),
+            };
+        }
+        if self.operation == Operation::Flush {
+            return Progress::Done;
+        }
+        if result == 0 {
+            // The image was made shorter behind our back.
+            return Progress::Failed(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.consume(result as usize);
+        match self.remaining {
+            0 => Progress::Done,
+            _ => Progress::Again,
+        }
+    }
+
+    fn consume(&mut self, mut count: usize) {
+        self.offset += count as u64;
+        self.remaining = self.remaining.saturating_sub(count as u64);
+        while let Some(buffer) = self.iovecs.get_mut(self.first) {
+            if count < buffer.iov_len {
+                buffer.iov_base = buffer.iov_base.wrapping_byte_add(count);
+                buffer.iov_len -= count;
+                return;
+            }
+            count -= buffer.iov_len;
+            self.first += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ptr::without_provenance_mut;
+
+    fn transfer(lengths: &[usize]) -> Transfer {
+        let mut transfer = Transfer::default();
+        let len = lengths.iter().sum::<usize>() as u64;
+        let iovecs = transfer.reset(Operation::Read, Range { offset: 1024, len });
+        for (index, &iov_len) in lengths.iter().enumerate() {
+            let iov_base = without_provenance_mut(0x1000 * (index + 1));
+            iovecs.push(iovec { iov_base, iov_len });
+        }
+        transfer
+    }
+
+    fn buffers(transfer: &Transfer) -> Vec<(usize, usize)> {
+        let pair = |v: &iovec| (v.iov_base.addr(), v.iov_len);
+        transfer.iovecs().iter().map(pair).collect()
+    }
+
+    #[test]
+    fn a_short_result_leaves_the_rest() {
+        let mut transfer = transfer(&[100, 200, 212]);
+        assert!(matches!(transfer.advance(150), Progress::Again));
+        assert_eq!(transfer.offset(), 1174);
+        assert_eq!(buffers(&transfer), [(0x2032, 150), (0x3000, 212)]);
+        assert!(matches!(transfer.advance(150), Progress::Again));
+        assert_eq!(buffers(&transfer), [(0x3000, 212)]);
+        assert!(matches!(transfer.advance(212), Progress::Done));
+    }
+
+    #[test]
+    fn interruptions_repeat_and_errors_end() {
+        let mut transfer = transfer(&[512]);
+        assert!(matches!(transfer.advance(-libc::EINTR), Progress::Again));
+        assert!(matches!(transfer.advance(-libc::EAGAIN), Progress::Again));
+        assert_eq!(buffers(&transfer), [(0x1000, 512)]);
+        assert!(matches!(transfer.advance(-libc::EIO), Progress::Failed(_)));
+    }
+
+    #[test]
+    fn the_end_of_the_image_is_an_error() {
+        let mut transfer = transfer(&[512]);
+        assert!(matches!(transfer.advance(0), Progress::Failed(_)));
+    }
+
+    #[test]
+    fn a_flush_has_no_bytes() {
+        let mut transfer = Transfer::default();
+        assert!(matches!(transfer.advance(0), Progress::Done));
+    }
+
+    #[test]
+    fn no_system_call_takes_too_many_buffers() {
+        let mut transfer = transfer(&[1; MAX_IOVECS + 3]);
+        assert_eq!(transfer.iovecs().len(), MAX_IOVECS);
+        assert!(matches!(
+            transfer.advance(MAX_IOVECS as i32),
+            Progress::Again
+        ));
+        assert_eq!(transfer.iovecs().len(), 3);
+        assert!(matches!(transfer.advance(3), Progress::Done));
+    }
+}

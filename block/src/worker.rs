@@ -1,0 +1,285 @@
+//! Serves one vring on one thread.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use virtio::{Chain, GuestMemory, Notifier, QueueError, SplitQueue};
+
+use crate::Image;
+use crate::engine::{BeginError, Engine, EngineKind, Wakers};
+use crate::request::{HEADER_LEN, ID_LEN, Refusal, Request, STATUS_LEN, Status};
+use crate::transfer::Operation;
+
+/// The most requests of one vring that are in flight; more wait in the ring.
+const MAX_IN_FLIGHT: u16 = 1024;
+
+/// What a worker is made of. Becomes a [`Worker`] on the thread that runs it.
+pub(crate) struct Setup {
+    pub engine: EngineKind,
+    pub image: Arc<Image>,
+    pub id: [u8; ID_LEN],
+    /// The driver does not flush, so each write has to be stable when it is acknowledged.
+    pub write_through: bool,
+    pub queue: SplitQueue,
+    pub kick: Option<Arc<EventFd>>,
+    pub call: Option<Arc<dyn Notifier>>,
+    pub shared: Arc<Shared>,
+}
+
+/// What a worker and the thread that stops it have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Take no more requests.
+    pub stop: AtomicBool,
+    /// Written after `stop` was set.
+    pub wake: Arc<EventFd>,
+    /// The first request that was not taken.
+    pub next_avail: AtomicU16,
+}
+
+/// Why a worker ended although nobody stopped it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The driver broke the ring.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The kernel refused what it allowed before.
+    #[error("I/O engine failed: {0}")]
+    Engine(#[from] io::Error),
+}
+
+/// One vring being served.
+pub(crate) struct Worker {
+    image: Arc<Image>,
+    id: [u8; ID_LEN],
+    write_through: bool,
+    queue: SplitQueue,
+    memory: Arc<GuestMemory>,
+    call: Option<Arc<dyn Notifier>>,
+    shared: Arc<Shared>,
+    engine: Engine,
+    /// The requests in flight, by slot.
+    pending: Box<[Pending]>,
+    /// Slots without a request.
+    free: Vec<u16>,
+    /// Buffers were given back since the last call.
+    used: bool,
+    /// A request was refused or failed before, which need not be said so loud again.
+    complained: bool,
+}
+
+#[derive(Default)]
+struct Pending {
+    chain: Chain,
+    /// Bytes that a success will have put into the data buffers.
+    data_in: u64,
+}
+
+/// How far a new request got.
+enum Begun {
+    /// The engine has it.
+    InFlight,
+    /// Done, with this many bytes put into the data buffers.
+    Done(u64),
+}
+
+impl Worker {
+    pub fn new(setup: Setup) -> Self {
+        let slots = setup.queue.size().min(MAX_IN_FLIGHT);
+        let memory = setup.queue.memory().clone();
+        let wakers = Wakers {
+            kick: setup.kick,
+            stop: setup.shared.wake.clone(),
+        };
+        let engine = Engine::new(
+            setup.engine,
+            setup.image.clone(),
+            memory.clone(),
+            slots,
+            wakers,
+        );
+        Self {
+            image: setup.image,
+            id: setup.id,
+            write_through: setup.write_through,
+            queue: setup.queue,
+            memory,
+            call: setup.call,
+            shared: setup.shared,
+            engine,
+            pending: (0..slots).map(|_| Pending::default()).collect(),
+            free: (0..slots).rev().collect(),
+            used: false,
+            complained: false,
+        }
+    }
+
+    /// Serves requests until it is told to stop.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when it had to end before. [`Worker::finish`] is due in any case.
+    pub fn serve(&mut self) -> Result<(), Failure> {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            let taken = self.take_batch();
+            self.shared
+                .next_avail
+                .store(self.queue.next_avail(), Ordering::Relaxed);
+            self.engine.submit()?;
+            let reaped = self.reap()?;
+            self.call()?;
+            if !taken? && !reaped {
+                self.sleep()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what is in flight and leaves the ring to whoever comes next.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when the ring or the engine has become unusable.
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        while self.engine.in_flight() > 0 {
+            if !self.reap()? {
+                self.engine.wait()?;
+            }
+            self.call()?;
+        }
+        self.queue.enable_kick()?;
+        Ok(())
+    }
+
+    /// Takes what is in the ring, one queue length at most; false when there was nothing.
+    fn take_batch(&mut self) -> Result<bool, QueueError> {
+        for taken in 0..self.queue.size() {
+            let Some(&slot) = self.free.last() else {
+                return Ok(taken > 0);
+            };
+            let chain = &mut self.pending[usize::from(slot)].chain;
+            if !self.queue.pop(chain)? {
+                return Ok(taken > 0);
+            }
+            self.free.pop();
+            self.begin(slot)?;
+        }
+        Ok(true)
+    }
+
+    fn begin(&mut self, slot: u16) -> Result<(), QueueError> {
+        match self.try_begin(slot) {
+            Ok(Begun::InFlight) => Ok(()),
+            Ok(Begun::Done(data_in)) => self.end(slot, Status::Ok, data_in),
+            Err(refusal) => {
+                self.complain(&refusal);
+                self.end(slot, refusal.status(), 0)
+            }
+        }
+    }
+
+    fn try_begin(&mut self, slot: u16) -> Result<Begun, Refusal> {
+        let pending = &mut self.pending[usize::from(slot)];
+        let chain = &pending.chain;
+        let request = Request::parse(chain, &self.memory, self.image.limits())?;
+        let write = match self.write_through {
+            true => Operation::WriteStable,
+            false => Operation::Write,
+        };
+        let engine = &mut self.engine;
+        pending.data_in = 0;
+        let begun = match request {
+            Request::Read(range) if range.len > 0 => {
+                pending.data_in = range.len;
+                engine.transfer(slot, Operation::Read, range, &chain.writable, 0)
+            }
+            Request::Write(range) if range.len > 0 => {
+                engine.transfer(slot, write, range, &chain.readable, HEADER_LEN)
+            }
+            Request::Flush => engine.flush(slot),
+            Request::Read(_) | Request::Write(_) => return Ok(Begun::Done(0)),
+            Request::GetId { len } => {
+                let written = chain.writable.write(&self.memory, 0, &self.id[..len]);
+                written.map_err(|_| Refusal::OutsideMemory)?;
+                return Ok(Begun::Done(len as u64));
+            }
+        };
+        match begun {
+            Ok(()) => Ok(Begun::InFlight),
+            Err(BeginError::OutsideMemory) => Err(Refusal::OutsideMemory),
+            Err(BeginError::Engine(error)) => Err(Refusal::Engine(error.kind())),
+        }
+    }
+
+    /// Gives back what the engine has ended; false when that was nothing.
+    fn reap(&mut self) -> Result<bool, QueueError> {
+        let mut any = false;
+        while let Some((slot, result)) = self.engine.next_ended() {
+            any = true;
+            match result {
+                Ok(()) => self.end(slot, Status::Ok, self.pending[usize::from(slot)].data_in)?,
+                Err(error) => {
+                    self.complain(&error);
+                    self.end(slot, Status::IoErr, 0)?;
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// Writes the status and gives the buffers back.
+    fn end(&mut self, slot: u16, status: Status, data_in: u64) -> Result<(), QueueError> {
+        self.free.push(slot);
+        let chain = &self.pending[usize::from(slot)].chain;
+        let written = match chain.writable.len().checked_sub(STATUS_LEN) {
+            Some(at) => chain.writable.write(&self.memory, at, &[status as u8]),
+            None => Ok(()),
+        };
+        // Without a place for the status the driver gets its buffers back, with nothing written.
+        let written = match written {
+            Ok(()) if !chain.writable.is_empty() => data_in + STATUS_LEN,
+            _ => 0,
+        };
+        self.used = true;
+        let written = u32::try_from(written).unwrap_or(u32::MAX);
+        self.queue.push_used(chain.head, written)
+    }
+
+    /// Tells the driver of the buffers given back, if it wants to know.
+    fn call(&mut self) -> Result<(), QueueError> {
+        let used = std::mem::take(&mut self.used);
+        let Some(call) = &self.call else {
+            return Ok(());
+        };
+        if used
+            && self.queue.needs_call()?
+            && let Err(error) = call.notify()
+        {
+            self.complain(&error);
+        }
+        Ok(())
+    }
+
+    /// Asks for kicks and sleeps, unless requests came in between.
+    fn sleep(&mut self) -> Result<(), Failure> {
+        // Without a free slot no request can be taken, and an ended one wakes us anyway.
+        if !self.free.is_empty() && self.queue.enable_kick()? {
+            return Ok(self.queue.disable_kick()?);
+        }
+        self.engine.wait()?;
+        Ok(self.queue.disable_kick()?)
+    }
+
+    /// A driver decides how many bad requests it sends, so it must not fill the log with them.
+    fn complain(&mut self, problem: &dyn std::fmt::Display) {
+        if self.complained {
+            tracing::debug!("request failed: {problem}");
+            return;
+        }
+        self.complained = true;
+        tracing::warn!("request failed: {problem}; further ones are logged at debug level");
+    }
+}
