@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -225,7 +225,11 @@ impl Backend {
         match Uring::new(slots, wakers) {
             Ok(uring) => Self::Uring(Box::new(uring)),
             Err((error, wakers)) => {
-                tracing::warn!("no io_uring, so requests are served one at a time: {error}");
+                // The same for every queue, so once is enough.
+                static SAID: Once = Once::new();
+                SAID.call_once(|| {
+                    tracing::warn!("no io_uring, so requests are served one at a time: {error}");
+                });
                 Self::Blocking(Blocking::new(wakers))
             }
         }

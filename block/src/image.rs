@@ -107,6 +107,16 @@ impl Image {
         self.file.sync_data()
     }
 
+    /// Any file as an image, for tests of storage that fails.
+    #[cfg(test)]
+    pub(crate) fn from_file(file: File, size: u64) -> Self {
+        Self {
+            file,
+            size,
+            read_only: false,
+        }
+    }
+
     /// What a request has to stay within.
     pub(crate) fn limits(&self) -> Limits {
         Limits {
@@ -247,6 +257,22 @@ mod tests {
         assert!(error.to_string().contains("--read-only"));
         let read_only = Image::open(program, OpenOptions { read_only: true });
         assert!(!matches!(read_only, Err(ImageError::Open { .. })));
+    }
+
+    #[test]
+    #[ignore = "needs root and a free loop device"]
+    fn opens_a_block_device() {
+        use std::process::Command;
+        let dir = TempDir::new().unwrap();
+        let path = file(&dir, 3 << 20);
+        let mut losetup = Command::new("losetup");
+        let output = losetup.args(["--find", "--show"]).arg(path).output();
+        let device = String::from_utf8(output.unwrap().stdout).unwrap();
+        let device = device.trim();
+        let image = Image::open(device, OpenOptions::default());
+        let status = Command::new("losetup").args(["-d", device]).status();
+        assert_eq!(image.unwrap().sectors(), (3 << 20) / 512);
+        assert!(status.unwrap().success());
     }
 
     #[test]

@@ -318,6 +318,28 @@ fn an_image_made_shorter_fails_reads_past_its_end() {
     });
 }
 
+#[test]
+fn storage_that_fails_fails_single_requests() {
+    for engine in ENGINES {
+        // Reads zeroes, has no space for a write, and cannot be flushed.
+        let full = File::options().read(true).write(true).open("/dev/full");
+        let image = Image::from_file(full.unwrap(), SECTORS * SECTOR_SIZE);
+        let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
+        device.engine = engine;
+        let mut driver = Driver::new(FEATURES);
+        driver.start(&device);
+        for _ in 0..3 {
+            let write = driver.run(&request(WRITE, 0, &[1; 512]), 1, &[]);
+            assert_eq!((write.status, write.written), (IOERR, 1));
+            let flush = driver.run(&request(FLUSH, 0, &[]), 1, &[]);
+            assert_eq!(flush.status, IOERR);
+            let read = driver.run(&request(READ, 0, &[]), 513, &[]);
+            assert_eq!((read.status, read.data), (OK, vec![0; 512]));
+        }
+        driver.stop();
+    }
+}
+
 /// Memory of `count` regions of 4 KiB each, without gaps between them.
 fn patchwork(count: u64) -> Arc<GuestMemory> {
     // The file has the pages in reverse order, so that neighbours are neighbours to the driver only.

@@ -1,1 +1,236 @@
+use super::*;
+use crate::OpenOptions;
+use std::time::Instant;
+use tempfile::NamedTempFile;
+use virtio::test_utils::{DriverRing, memory};
+use virtio::{Chain, SplitQueue};
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+const KINDS: [EngineKind; 2] = [EngineKind::Auto, EngineKind::Blocking];
+const BUFFER: u64 = 0x4000;
+
+struct Rig {
+    file: NamedTempFile,
+    memory: Arc<GuestMemory>,
+    /// 4 KiB at [`BUFFER`].
+    buffers: Segments,
+    kick: Arc<EventFd>,
+    stop: Arc<EventFd>,
+}
+
+fn eventfd() -> Arc<EventFd> {
+    Arc::new(EventFd::new(EFD_NONBLOCK).unwrap())
+}
+
+impl Rig {
+    fn new() -> Self {
+        let file = NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [0x5a; 8192]).unwrap();
+        let memory = memory(0x10000);
+        let mut ring = DriverRing::new(memory.clone(), 0x1000, 4);
+        let mut queue = SplitQueue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
+        ring.add(&[(BUFFER, 4096, true)]);
+        let mut chain = Chain::default();
+        assert!(queue.pop(&mut chain).unwrap());
+        Self {
+            file,
+            memory,
+            buffers: chain.writable,
+            kick: eventfd(),
+            stop: eventfd(),
+        }
+    }
+
+    fn engine(&self, kind: EngineKind, read_only: bool, kick: bool) -> Engine {
+        let image = Image::open(self.file.path(), OpenOptions { read_only }).unwrap();
+        let wakers = Wakers {
+            kick: kick.then(|| self.kick.clone()),
+            stop: self.stop.clone(),
+        };
+        Engine::new(kind, Arc::new(image), self.memory.clone(), 4, wakers)
+    }
+
+    fn begin(&self, engine: &mut Engine, slot: u16, operation: Operation) {
+        let range = Range {
+            offset: 512,
+            len: 1024,
+        };
+        engine
+            .transfer(slot, operation, range, &self.buffers, 0)
+            .unwrap();
+    }
+
+    fn memory(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 1024];
+        self.memory
+            .read_slice(&mut bytes, GuestAddress(BUFFER))
+            .unwrap();
+        bytes
+    }
+}
+
+/// Waits for the next operation to end.
+fn ended(engine: &mut Engine) -> (u16, io::Result<()>) {
+    loop {
+        if let Some(ended) = engine.next_ended() {
+            return ended;
+        }
+        engine.wait().unwrap();
+    }
+}
+
+#[test]
+fn carries_out_each_operation() {
+    for kind in KINDS {
+        let rig = Rig::new();
+        let mut engine = rig.engine(kind, false, true);
+        rig.begin(&mut engine, 3, Operation::Read);
+        assert_eq!(engine.in_flight(), 1);
+        engine.submit().unwrap();
+        let (slot, result) = ended(&mut engine);
+        assert_eq!((slot, engine.in_flight()), (3, 0));
+        result.unwrap();
+        assert_eq!(rig.memory(), [0x5a; 1024]);
+
+        for (operation, byte) in [(Operation::Write, 1), (Operation::WriteStable, 2)] {
+            rig.memory
+                .write_slice(&[byte; 1024], GuestAddress(BUFFER))
+                .unwrap();
+            rig.begin(&mut engine, 0, operation);
+            ended(&mut engine).1.unwrap();
+            let image = std::fs::read(rig.file.path()).unwrap();
+            assert_eq!(image[512..1536], [byte; 1024]);
+        }
+        engine.flush(1).unwrap();
+        ended(&mut engine).1.unwrap();
+        assert!(engine.next_ended().is_none());
+    }
+}
+
+#[test]
+fn says_what_failed() {
+    for kind in KINDS {
+        let rig = Rig::new();
+        let mut engine = rig.engine(kind, true, true);
+        rig.begin(&mut engine, 1, Operation::Write);
+        rig.begin(&mut engine, 2, Operation::Read);
+        let mut results = [ended(&mut engine), ended(&mut engine)];
+        results.sort_by_key(|(slot, _)| *slot);
+        let error = results[0].1.as_ref().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        assert!(results[1].1.is_ok());
+    }
+}
+
+#[test]
+fn a_slot_holds_one_operation() {
+    for kind in KINDS {
+        let rig = Rig::new();
+        let mut engine = rig.engine(kind, false, true);
+        rig.begin(&mut engine, 0, Operation::Read);
+        assert!(matches!(engine.flush(0), Err(BeginError::Engine(_))));
+        ended(&mut engine).1.unwrap();
+        engine.flush(0).unwrap();
+    }
+}
+
+#[test]
+fn too_short_buffers_are_refused_and_leave_the_slot_free() {
+    for kind in KINDS {
+        let rig = Rig::new();
+        let mut engine = rig.engine(kind, false, true);
+        let range = Range {
+            offset: 0,
+            len: 1024,
+        };
+        let result = engine.transfer(0, Operation::Read, range, &rig.buffers, 4000);
+        assert!(matches!(result, Err(BeginError::OutsideMemory)));
+        assert_eq!(engine.in_flight(), 0);
+        rig.begin(&mut engine, 0, Operation::Read);
+    }
+}
+
+#[test]
+fn a_dropped_engine_has_ended_everything() {
+    for kind in KINDS {
+        for submit in [false, true] {
+            let rig = Rig::new();
+            let mut engine = rig.engine(kind, false, true);
+            rig.begin(&mut engine, 0, Operation::Read);
+            if submit {
+                engine.submit().unwrap();
+            }
+            drop(engine);
+            assert_eq!(rig.memory(), [0x5a; 1024]);
+        }
+    }
+}
+
+#[test]
+fn wakes_up_for_each_kick_and_resets_it() {
+    for kind in KINDS {
+        let rig = Rig::new();
+        let mut engine = rig.engine(kind, false, true);
+        for _ in 0..3 {
+            rig.kick.write(5).unwrap();
+            // A kick takes up to two wake-ups: that it is there, and that it was reset.
+            while is_set(&rig.kick) {
+                engine.wait().unwrap();
+                assert!(engine.next_ended().is_none());
+            }
+        }
+    }
+}
+
+fn is_set(eventfd: &EventFd) -> bool {
+    use std::os::fd::AsRawFd;
+    let mut poll = libc::pollfd {
+        fd: eventfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one valid entry.
+    unsafe { libc::poll(&mut poll, 1, 0) == 1 }
+}
+
+#[test]
+fn wakes_up_to_stop() {
+    for kind in KINDS {
+        for kick in [false, true] {
+            let rig = Rig::new();
+            let mut engine = rig.engine(kind, false, kick);
+            rig.stop.write(1).unwrap();
+            engine.wait().unwrap();
+        }
+    }
+}
+
+#[test]
+fn sleeps_shortly_without_a_kick() {
+    for kind in KINDS {
+        let rig = Rig::new();
+        let mut engine = rig.engine(kind, false, false);
+        let start = Instant::now();
+        engine.wait().unwrap();
+        assert!(start.elapsed() >= POLL_INTERVAL / 2, "it does not sleep");
+    }
+}
+
+#[test]
+fn a_foreign_reader_of_the_kick_does_no_harm() {
+    for blocking in [false, true] {
+        let kick = EventFd::new(if blocking { 0 } else { EFD_NONBLOCK }).unwrap();
+        // Nothing to be read, as if somebody else had been faster.
+        reset(borrow(&kick)).unwrap();
+        kick.write(1).unwrap();
+        reset(borrow(&kick)).unwrap();
+        assert!(!is_set(&kick));
+    }
+}
+
+fn borrow(eventfd: &EventFd) -> BorrowedFd<'_> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the reference keeps it open.
+    unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) }
+}
