@@ -1,0 +1,237 @@
+//! Payloads that describe the device, in the direction from server to client.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::types::{
+    Area, DeviceFlags, DeviceInfo, IoEventFd, IrqFlags, IrqInfo, RegionFlags, RegionInfo,
+};
+use crate::wire::{Fields, Payload};
+
+/// Length of `struct vfio_device_info` and `struct vfio_irq_info` as they are sent.
+pub(crate) const INFO_SIZE: u32 = 16;
+/// Length of `struct vfio_region_info`.
+pub(crate) const REGION_INFO_SIZE: u32 = 32;
+/// `VFIO_REGION_INFO_CAP_SPARSE_MMAP`.
+const CAP_SPARSE_MMAP: u16 = 1;
+/// The most capabilities that are looked at in one region's list.
+const MAX_CAPS: usize = 16;
+/// Length of the fixed part of a reply to DEVICE_GET_REGION_IO_FDS.
+const IO_FDS_SIZE: u32 = 16;
+/// Length of one of its entries.
+const IO_FD_SIZE: u32 = 40;
+/// Where in an entry its type is.
+const IO_FD_TYPE: usize = 20;
+/// `VFIO_USER_IO_FD_TYPE_IOEVENTFD`.
+const TYPE_IOEVENTFD: u32 = 0;
+/// `KVM_IOEVENTFD_FLAG_DATAMATCH`.
+const FLAG_DATAMATCH: u32 = 1;
+
+pub(crate) fn encode_device(info: &DeviceInfo) -> Payload {
+    Payload::default()
+        .u32(INFO_SIZE)
+        .u32(info.flags.bits())
+        .u32(info.regions)
+        .u32(info.irqs)
+}
+
+pub(crate) fn decode_device(payload: &[u8]) -> Option<DeviceInfo> {
+    let mut fields = Fields(payload);
+    fields.skip(4)?;
+    Some(DeviceInfo {
+        flags: DeviceFlags::from_bits_retain(fields.u32()?),
+        regions: fields.u32()?,
+        irqs: fields.u32()?,
+    })
+}
+
+pub(crate) fn encode_irq(index: u32, info: &IrqInfo) -> Payload {
+    Payload::default()
+        .u32(INFO_SIZE)
+        .u32(info.flags.bits())
+        .u32(index)
+        .u32(info.count)
+}
+
+pub(crate) fn decode_irq(payload: &[u8]) -> Option<IrqInfo> {
+    let mut fields = Fields(payload);
+    fields.skip(4)?;
+    let flags = IrqFlags::from_bits_retain(fields.u32()?);
+    fields.skip(4)?;
+    let count = fields.u32()?;
+    Some(IrqInfo { flags, count })
+}
+
+/// The reply to DEVICE_GET_REGION_INFO. The list of areas is left out when it does not fit `argsz`
+/// bytes; the reply then says how many it needs.
+pub(crate) fn encode_region(index: u32, info: &RegionInfo, argsz: u32) -> Payload {
+    let list = match info.areas.as_slice() {
+        [] => Vec::new(),
+        _ if info.is_mapped_whole() => Vec::new(),
+        areas => encode_areas(areas),
+    };
+    let needed = REGION_INFO_SIZE + list.len() as u32;
+    let mut flags = info.flags;
+    flags.set(RegionFlags::MMAP, !info.areas.is_empty());
+    flags.set(RegionFlags::CAPS, !list.is_empty());
+    let fits = !list.is_empty() && argsz >= needed;
+    let payload = Payload::default()
+        .u32(needed)
+        .u32(flags.bits())
+        .u32(index)
+        .u32(if fits { REGION_INFO_SIZE } else { 0 })
+        .u64(info.size)
+        .u64(info.offset);
+    if fits { payload.bytes(&list) } else { payload }
+}
+
+fn encode_areas(areas: &[Area]) -> Vec<u8> {
+    let (version, next) = (1, 0);
+    let header = Payload::default()
+        .u16(CAP_SPARSE_MMAP)
+        .u16(version)
+        .u32(next)
+        .u32(areas.len() as u32)
+        .u32(0);
+    let append = |list: Payload, area: &Area| list.u64(area.offset).u64(area.size);
+    areas.iter().fold(header, append).0
+}
+
+/// Reads a whole reply to DEVICE_GET_REGION_INFO, without the file. `None` when it is cut off, its list of capabilities
+/// leaves it, or an area leaves the region.
+pub(crate) fn decode_region(payload: &[u8]) -> Option<RegionInfo> {
+    let mut fields = Fields(payload);
+    fields.skip(4)?;
+    let mut flags = RegionFlags::from_bits_retain(fields.u32()?);
+    fields.skip(4)?;
+    let caps = fields.u32()?;
+    let (size, offset) = (fields.u64()?, fields.u64()?);
+    let areas = match flags.contains(RegionFlags::MMAP) && size > 0 {
+        true if flags.contains(RegionFlags::CAPS) => find_areas(payload, caps, size)?,
+        true => vec![Area { offset: 0, size }],
+        false => Vec::new(),
+    };
+    let inside = |area: &Area| {
+        let end = area.offset.checked_add(area.size);
+        end.is_some_and(|end| end <= size && end.checked_add(offset).is_some())
+    };
+    flags.remove(RegionFlags::CAPS);
+    areas.iter().all(inside).then_some(RegionInfo {
+        flags,
+        size,
+        offset,
+        areas,
+        file: None,
+    })
+}
+
+/// The areas in the list of capabilities that begins at `first`: all `size` bytes of the region
+/// when there are none in it.
+fn find_areas(payload: &[u8], first: u32, size: u64) -> Option<Vec<Area>> {
+    let mut next = first as usize;
+    for _ in 0..MAX_CAPS {
+        if next == 0 {
+            return Some(vec![Area { offset: 0, size }]);
+        }
+        let mut fields = Fields(payload.get(next..)?);
+        let id = fields.u16()?;
+        fields.skip(2)?;
+        next = fields.u32()? as usize;
+        if id == CAP_SPARSE_MMAP {
+            return decode_areas(fields);
+        }
+    }
+    None
+}
+
+fn decode_areas(mut fields: Fields<'_>) -> Option<Vec<Area>> {
+    let count = fields.u32()? as usize;
+    fields.skip(4)?;
+    let list = fields
+        .bytes(count.checked_mul(16)?)?
+        .chunks_exact(16)
+        .map(Fields);
+    list.map(|mut area| {
+        Some(Area {
+            offset: area.u64()?,
+            size: area.u64()?,
+        })
+    })
+    .collect()
+}
+
+/// The reply to DEVICE_GET_REGION_IO_FDS and its file descriptors: as many entries as need no more
+/// than `max_fds` of these. Entries are left out altogether when they do not fit `argsz` bytes.
+pub(crate) fn encode_io_fds<'a>(
+    index: u32,
+    entries: &'a [IoEventFd],
+    argsz: u32,
+    max_fds: usize,
+) -> (Payload, Vec<BorrowedFd<'a>>) {
+    let mut fds: Vec<&Arc<OwnedFd>> = Vec::new();
+    let mut list = Payload::default();
+    for entry in entries {
+        let known = fds.iter().position(|fd| Arc::ptr_eq(fd, &entry.fd));
+        let fd_index = known.unwrap_or(fds.len());
+        if fd_index == max_fds {
+            break;
+        }
+        if known.is_none() {
+            fds.push(&entry.fd);
+        }
+        list = list
+            .u64(entry.offset)
+            .u64(entry.size)
+            .u32(fd_index as u32)
+            .u32(TYPE_IOEVENTFD)
+            .u32(entry.datamatch.map_or(0, |_| FLAG_DATAMATCH))
+            .u32(0)
+            .u64(entry.datamatch.unwrap_or(0));
+    }
+    let count = list.0.len() as u32 / IO_FD_SIZE;
+    let needed = IO_FDS_SIZE + list.0.len() as u32;
+    let header = Payload::default().u32(needed).u32(0).u32(index).u32(count);
+    if argsz < needed {
+        return (header, Vec::new());
+    }
+    let fds = fds.into_iter().map(|fd| fd.as_fd()).collect();
+    (header.bytes(&list.0), fds)
+}
+
+/// Reads the fixed part of a reply to DEVICE_GET_REGION_IO_FDS: the length in bytes of all of it.
+pub(crate) fn io_fds_needed(payload: &[u8]) -> Option<u32> {
+    Fields(payload).u32()
+}
+
+/// Reads a whole reply to DEVICE_GET_REGION_IO_FDS. Entries that are no ioeventfds are left out.
+/// `None` when it is cut off or names a file descriptor that is not there.
+pub(crate) fn decode_io_fds(payload: &[u8], fds: Vec<OwnedFd>) -> Option<Vec<IoEventFd>> {
+    let fds: Vec<Arc<OwnedFd>> = fds.into_iter().map(Arc::new).collect();
+    let mut fields = Fields(payload);
+    fields.skip(12)?;
+    let count = fields.u32()? as usize;
+    let list = fields.bytes(count.checked_mul(IO_FD_SIZE as usize)?)?;
+    let entries = list.chunks_exact(IO_FD_SIZE as usize).map(Fields);
+    entries
+        .filter(|entry| entry.0[IO_FD_TYPE..].starts_with(&TYPE_IOEVENTFD.to_le_bytes()))
+        .map(|entry| decode_io_fd(entry, &fds))
+        .collect()
+}
+
+fn decode_io_fd(mut entry: Fields<'_>, fds: &[Arc<OwnedFd>]) -> Option<IoEventFd> {
+    let (offset, size) = (entry.u64()?, entry.u64()?);
+    let fd_index = entry.u32()?;
+    entry.skip(4)?;
+    let flags = entry.u32()?;
+    entry.skip(4)?;
+    let value = entry.u64()?;
+    Some(IoEventFd {
+        offset,
+        size,
+        fd: fds.get(fd_index as usize)?.clone(),
+        datamatch: (flags & FLAG_DATAMATCH != 0).then_some(value),
+    })
+}
+
+#[cfg(test)]
+mod tests;

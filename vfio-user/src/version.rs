@@ -1,0 +1,109 @@
+//! Version negotiation: the first message, and what each end is able to take.
+
+use serde_json::{Value, json};
+
+use crate::wire::{Fields, MAX_DATA, MAX_FDS, Payload};
+
+/// The protocol's major version; another one is another protocol.
+pub(crate) const MAJOR: u16 = 0;
+/// The newest minor version that is spoken here.
+pub(crate) const MINOR: u16 = 1;
+
+/// Payload of VERSION in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) major: u16,
+    pub(crate) minor: u16,
+    /// The most file descriptors that the sender takes in one message.
+    pub(crate) max_fds: usize,
+    /// The most bytes that the sender takes in one access to a region.
+    pub(crate) max_data: usize,
+}
+
+impl Version {
+    /// This end's own, at most of this minor version.
+    pub(crate) fn ours(minor: u16) -> Self {
+        Self {
+            major: MAJOR,
+            minor: minor.min(MINOR),
+            max_fds: MAX_FDS,
+            max_data: MAX_DATA,
+        }
+    }
+
+    pub(crate) fn encode(&self, write_multiple: bool) -> Payload {
+        let mut capabilities = json!({
+            "max_msg_fds": self.max_fds,
+            "max_data_xfer_size": self.max_data,
+        });
+        if write_multiple {
+            capabilities["write_multiple"] = Value::Bool(true);
+        }
+        let json = json!({ "capabilities": capabilities }).to_string();
+        Payload::default()
+            .u16(self.major)
+            .u16(self.minor)
+            .bytes(json.as_bytes())
+            .bytes(&[0])
+    }
+
+    /// Reads the payload; `None` when it is too short or its JSON is none. Limits that are not
+    /// there have the protocol's defaults, larger ones than ours do not matter.
+    pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
+        let mut fields = Fields(payload);
+        let (major, minor) = (fields.u16()?, fields.u16()?);
+        let text = fields.0.strip_suffix(&[0]).unwrap_or(fields.0);
+        let data: Value = match text {
+            [] => Value::Null,
+            text => serde_json::from_slice(text).ok()?,
+        };
+        let capabilities = &data["capabilities"];
+        let limit = |name: &str, default: usize, max: usize| match &capabilities[name] {
+            Value::Null => Some(default),
+            value => Some(value.as_u64()?.min(max as u64) as usize),
+        };
+        Some(Self {
+            major,
+            minor,
+            max_fds: limit("max_msg_fds", 1, MAX_FDS)?,
+            max_data: limit("max_data_xfer_size", MAX_DATA, MAX_DATA)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survives_the_round_trip() {
+        let ours = Version::ours(7);
+        assert_eq!(ours.minor, MINOR);
+        assert_eq!(Version::decode(&ours.encode(true).0), Some(ours));
+    }
+
+    #[test]
+    fn missing_capabilities_have_defaults() {
+        for text in ["", "\0", "{}\0", r#"{"capabilities":{"twin_socket":{}}}"#] {
+            let payload = [&[0, 0, 1, 0], text.as_bytes()].concat();
+            let version = Version::decode(&payload).unwrap();
+            assert_eq!((version.max_fds, version.max_data), (1, MAX_DATA), "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "{",
+            "\0\0",
+            r#"{"capabilities":{"max_msg_fds":"many"}}"#,
+            r#"{"capabilities":{"max_msg_fds":-1}}"#,
+        ] {
+            let payload = [&[0, 0, 1, 0], text.as_bytes()].concat();
+            assert_eq!(Version::decode(&payload), None, "{text}");
+        }
+        assert_eq!(Version::decode(&[0, 0, 1]), None);
+        let deep = [&[0u8, 0, 1, 0][..], &[b'['; 100_000]].concat();
+        assert_eq!(Version::decode(&deep), None);
+    }
+}

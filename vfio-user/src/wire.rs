@@ -1,0 +1,244 @@
+//! Headers, commands and the bytes of payloads.
+
+/// Length of a header in bytes.
+pub(crate) const HEADER_SIZE: usize = 16;
+
+/// The most data that one message may carry to or from a region, in bytes: the protocol's default.
+pub(crate) const MAX_DATA: usize = 1024 * 1024;
+
+/// The longest message that is taken, in bytes, header included.
+pub(crate) const MAX_MESSAGE: usize = MAX_DATA + 4096;
+
+/// The most file descriptors that one message may bring: QEMU's limit.
+pub(crate) const MAX_FDS: usize = 16;
+
+/// A flag of [`Header`]: the message answers one with the same id.
+const REPLY: u32 = 1;
+/// The bits of a header's flags that hold the type of message.
+const TYPE: u32 = 0xf;
+const NO_REPLY: u32 = 0x10;
+const ERROR: u32 = 0x20;
+
+/// What a message asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+#[expect(missing_docs, reason = "the specification's names")]
+pub enum Command {
+    Version = 1,
+    DmaMap = 2,
+    DmaUnmap = 3,
+    DeviceGetInfo = 4,
+    DeviceGetRegionInfo = 5,
+    DeviceGetRegionIoFds = 6,
+    DeviceGetIrqInfo = 7,
+    DeviceSetIrqs = 8,
+    RegionRead = 9,
+    RegionWrite = 10,
+    DmaRead = 11,
+    DmaWrite = 12,
+    DeviceReset = 13,
+    RegionWriteMulti = 15,
+}
+
+impl Command {
+    const ALL: [Self; 14] = [
+        Self::Version,
+        Self::DmaMap,
+        Self::DmaUnmap,
+        Self::DeviceGetInfo,
+        Self::DeviceGetRegionInfo,
+        Self::DeviceGetRegionIoFds,
+        Self::DeviceGetIrqInfo,
+        Self::DeviceSetIrqs,
+        Self::RegionRead,
+        Self::RegionWrite,
+        Self::DmaRead,
+        Self::DmaWrite,
+        Self::DeviceReset,
+        Self::RegionWriteMulti,
+    ];
+
+    /// The command with this number, if the protocol has one.
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|command| *command as u16 == number)
+    }
+}
+
+/// Whether a message asks or answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It asks; `no_reply`: and wants no answer.
+    Command { no_reply: bool },
+    /// It answers; `errno` is there when what was asked for failed, 0 when the reason is unknown.
+    Reply { errno: Option<u32> },
+}
+
+/// What every message begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Chosen by who asks, repeated by who answers.
+    pub(crate) id: u16,
+    /// Number of a [`Command`], or of something else.
+    pub(crate) command: u16,
+    pub(crate) kind: Kind,
+}
+
+/// Why bytes are no header.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum HeaderError {
+    /// A length that no message has.
+    #[error("message says that it has {0} bytes; {HEADER_SIZE} to {MAX_MESSAGE} are allowed")]
+    Size(u32),
+    /// The type is neither command nor reply.
+    #[error("message has flags {0:#x}: neither a command nor a reply")]
+    Flags(u32),
+}
+
+impl Header {
+    /// The header's bytes, before a payload of `payload` bytes.
+    pub(crate) fn encode(&self, payload: usize) -> [u8; HEADER_SIZE] {
+        let (flags, errno) = match self.kind {
+            Kind::Command { no_reply: false } => (0, 0),
+            Kind::Command { no_reply: true } => (NO_REPLY, 0),
+            Kind::Reply { errno: None } => (REPLY, 0),
+            Kind::Reply { errno: Some(errno) } => (REPLY | ERROR, errno),
+        };
+        let mut bytes = [0; HEADER_SIZE];
+        bytes[0..2].copy_from_slice(&self.id.to_le_bytes());
+        bytes[2..4].copy_from_slice(&self.command.to_le_bytes());
+        bytes[4..8].copy_from_slice(&((HEADER_SIZE + payload) as u32).to_le_bytes());
+        bytes[8..12].copy_from_slice(&u32::to_le_bytes(flags));
+        bytes[12..16].copy_from_slice(&errno.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header; gives the length of the payload that follows, too.
+    pub(crate) fn decode(bytes: &[u8; HEADER_SIZE]) -> Result<(Self, usize), HeaderError> {
+        let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let word = |at: usize| u32::from(half(at)) | u32::from(half(at + 2)) << 16;
+        let (size, flags) = (word(4), word(8));
+        if !(HEADER_SIZE..=MAX_MESSAGE).contains(&(size as usize)) {
+            return Err(HeaderError::Size(size));
+        }
+        let kind = match flags & TYPE {
+            0 => Kind::Command {
+                no_reply: flags & NO_REPLY != 0,
+            },
+            REPLY => Kind::Reply {
+                errno: (flags & ERROR != 0).then(|| word(12)),
+            },
+            _ => return Err(HeaderError::Flags(flags)),
+        };
+        let header = Self {
+            id: half(0),
+            command: half(2),
+            kind,
+        };
+        Ok((header, size as usize - HEADER_SIZE))
+    }
+}
+
+/// Reads numbers from the front of a payload; `None` when it is too short.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*bytes)
+    }
+
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    /// Skips a field.
+    pub(crate) fn skip(&mut self, count: usize) -> Option<()> {
+        self.bytes(count).map(|_| ())
+    }
+}
+
+/// Appends numbers to a payload.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Payload(pub(crate) Vec<u8>);
+
+impl Payload {
+    pub(crate) fn u16(mut self, value: u16) -> Self {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    pub(crate) fn u32(mut self, value: u32) -> Self {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    pub(crate) fn u64(mut self, value: u64) -> Self {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.extend(bytes);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn headers_have_the_specified_bytes() {
+        let header = Header {
+            id: 0x1234,
+            command: Command::DmaMap as u16,
+            kind: Kind::Reply { errno: Some(22) },
+        };
+        let bytes = [0x34, 0x12, 2, 0, 0x30, 0, 0, 0, 0x21, 0, 0, 0, 22, 0, 0, 0];
+        assert_eq!(header.encode(32), bytes);
+        assert_eq!(Header::decode(&bytes), Ok((header, 32)));
+    }
+
+    #[test]
+    fn sizes_and_types_are_checked() {
+        let mut bytes = [0; HEADER_SIZE];
+        bytes[4] = 15;
+        assert_eq!(Header::decode(&bytes), Err(HeaderError::Size(15)));
+        bytes[7] = 1;
+        assert!(matches!(
+            Header::decode(&bytes),
+            Err(HeaderError::Size(0x0100_000f))
+        ));
+        bytes[4..8].copy_from_slice(&16u32.to_le_bytes());
+        bytes[8] = 2;
+        assert_eq!(Header::decode(&bytes), Err(HeaderError::Flags(2)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_fail(bytes: [u8; HEADER_SIZE]) {
+            if let Ok((header, payload)) = Header::decode(&bytes) {
+                prop_assert_eq!(Header::decode(&header.encode(payload)), Ok((header, payload)));
+            }
+        }
+    }
+}
