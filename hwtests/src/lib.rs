@@ -1,1 +1,31 @@
-//! hwtests
+//! Nested virtual machines for the tests and the demo of vvu-block.
+//!
+//! [`Lab`] is the entry: it holds what [`provision`] fetched, a run directory, and the machine-wide
+//! lock that keeps two tests from sharing the processors. From it come guests ([`vm::Vm`]) and host
+//! programs ([`process::Process`]). Every wait has a deadline, and everything started ends with its
+//! owner.
+
+pub mod binaries;
+pub mod cache;
+pub mod cpio;
+pub mod guest;
+pub mod initramfs;
+pub mod lab;
+pub mod live;
+pub mod process;
+pub mod protocol;
+pub mod provision;
+pub mod qemu;
+pub mod rundir;
+pub mod scenario;
+pub mod tree;
+pub mod vm;
+pub mod workload;
+
+pub use anyhow::{Context, Result, anyhow, bail, ensure};
+pub use lab::{Lab, test};
+
+/// Says on stderr what a slow step is doing.
+pub fn progress(what: impl std::fmt::Display) {
+    eprintln!("==> {what}");
+}

@@ -1,0 +1,70 @@
+//! Where fetched things are kept between runs: outside the clone, built once, by one process.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The cache folder: `$VVU_CACHE`, else `vvu-block` in the user's cache folder.
+#[derive(Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// Opens the cache, making its folder when absent.
+    pub fn open() -> Result<Self> {
+        let root = root()?;
+        fs::create_dir_all(&root)
+            .with_context(|| format!("cannot make the cache folder {}", root.display()))?;
+        Ok(Self { root })
+    }
+
+    /// Waits for an exclusive lock on `name`; dropping the file releases it.
+    pub fn lock(&self, name: &str) -> Result<File> {
+        let path = self.root.join(format!("{name}.lock"));
+        let file = File::create(&path)
+            .with_context(|| format!("cannot make the lock file {}", path.display()))?;
+        file.lock()
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(file)
+    }
+
+    /// Returns the folder `name`, built by `build` if it is not there yet.
+    ///
+    /// A folder is visible only when complete: it is built beside its place and renamed.
+    pub fn folder(&self, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        let done = self.root.join(name);
+        let _lock = self.lock(name)?;
+        if done.exists() {
+            return Ok(done);
+        }
+        let partial = self.root.join(format!("{name}.partial"));
+        remove_if_present(&partial)?;
+        fs::create_dir(&partial)?;
+        build(&partial)?;
+        fs::rename(&partial, &done)
+            .with_context(|| format!("cannot move the finished {}", done.display()))?;
+        Ok(done)
+    }
+}
+
+fn root() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("VVU_CACHE") {
+        return Ok(path.into());
+    }
+    let user = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".cache")))
+        .context("no home directory to keep the cache in; set VVU_CACHE to a folder")?;
+    Ok(user.join("vvu-block"))
+}
+
+fn remove_if_present(path: &Path) -> Result<()> {
+    if path.exists() {
+        fs::remove_dir_all(path)
+            .with_context(|| format!("cannot remove the unfinished {}", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! The output of a running program, as it arrives, and waits on it.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// Which of a program's two outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// What a program that has ended left behind.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// Everything it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// Everything it wrote to standard error.
+    pub stderr: Vec<u8>,
+    /// Its exit code; 128 plus the signal's number if a signal ended it.
+    pub status: i32,
+}
+
+impl Output {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard error as text.
+    pub fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    output: Output,
+    ended: bool,
+    lost: Option<String>,
+}
+
+/// Output that one side fills while others wait for lines or for the end.
+#[derive(Debug, Default)]
+pub struct Live {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Live {
+    /// Adds bytes that the program wrote.
+    pub fn push(&self, stream: Stream, bytes: &[u8]) {
+        let mut state = self.lock();
+        match stream {
+            Stream::Stdout => state.output.stdout.extend_from_slice(bytes),
+            Stream::Stderr => state.output.stderr.extend_from_slice(bytes),
+        }
+        self.changed.notify_all();
+    }
+
+    /// Records that the program ended with this status.
+    pub fn end(&self, status: i32) {
+        let mut state = self.lock();
+        state.output.status = status;
+        state.ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Records that the program can no longer be heard, and why. Later waits fail with that.
+    pub fn lose(&self, why: &str) {
+        let mut state = self.lock();
+        if !state.ended {
+            state.lost = Some(why.to_owned());
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits for the first complete line, on either stream, that contains `pattern`.
+    pub fn wait_line(&self, pattern: &str, timeout: Duration) -> Result<String> {
+        let found = self.wait(timeout, |state| {
+            let (out, err) = (&state.output.stdout, &state.output.stderr);
+            find_line(out, pattern, state.ended).or_else(|| find_line(err, pattern, state.ended))
+        });
+        match found {
+            Ok(line) => Ok(line),
+            Err(why) => bail!("no line with {pattern:?}: {why}{}", self.tail()),
+        }
+    }
+
+    /// Waits for the end of the program.
+    pub fn wait_end(&self, timeout: Duration) -> Result<Output> {
+        match self.wait(timeout, |state| state.ended.then(|| state.output.clone())) {
+            Ok(output) => Ok(output),
+            Err(why) => bail!("{why}{}", self.tail()),
+        }
+    }
+
+    /// The last lines of both streams, set off for the end of an error message.
+    pub fn tail(&self) -> String {
+        let state = self.lock();
+        let both = [&state.output.stdout[..], &state.output.stderr[..]].concat();
+        last_lines(&String::from_utf8_lossy(&both), 12)
+    }
+
+    fn wait<T>(
+        &self,
+        timeout: Duration,
+        mut found: impl FnMut(&State) -> Option<T>,
+    ) -> Result<T, String> {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.lock();
+        loop {
+            if let Some(value) = found(&state) {
+                return Ok(value);
+            }
+            if state.ended {
+                return Err(format!("it ended with status {}", state.output.status));
+            }
+            if let Some(why) = &state.lost {
+                return Err(why.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("nothing after {} s", timeout.as_secs()));
+            }
+            state = match self.changed.wait_timeout(state, left) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The last `count` lines of `text`, indented, beginning with a new line; empty for no text.
+pub fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines.len().saturating_sub(count);
+    lines[first..]
+        .iter()
+        .map(|line| format!("\n    | {line}"))
+        .collect()
+}
+
+fn find_line(bytes: &[u8], pattern: &str, ended: bool) -> Option<String> {
+    let complete = match bytes.iter().rposition(|&byte| byte == b'\n') {
+        _ if ended => bytes.len(),
+        Some(last) => last,
+        None => return None,
+    };
+    let text = String::from_utf8_lossy(&bytes[..complete]);
+    text.lines()
+        .find(|line| line.contains(pattern))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn a_line_counts_once_it_is_complete() {
+        let live = Live::default();
+        live.push(Stream::Stdout, b"ready: on /tmp/x");
+        assert!(live.wait_line("ready:", SHORT).is_err());
+        live.push(Stream::Stdout, b".sock\nmore");
+        assert_eq!(
+            live.wait_line("ready:", SHORT).unwrap(),
+            "ready: on /tmp/x.sock"
+        );
+    }
+
+    #[test]
+    fn a_program_that_ends_early_fails_the_wait_with_its_last_words() {
+        let live = Live::default();
+        live.push(Stream::Stderr, b"error: no such image\n");
+        live.end(1);
+        let error = live
+            .wait_line("ready:", Duration::from_secs(60))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("status 1") && error.contains("no such image"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn losing_the_guest_fails_waits_but_not_finished_programs() {
+        let live = Live::default();
+        live.end(3);
+        live.lose("the guest rebooted");
+        assert_eq!(live.wait_end(SHORT).unwrap().status, 3);
+        let other = Live::default();
+        other.lose("the guest rebooted");
+        assert!(
+            other
+                .wait_end(SHORT)
+                .unwrap_err()
+                .to_string()
+                .contains("rebooted")
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! The two QEMUs that tests run: an old one, and one that can attach a vfio-user device.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::tree::{Program, Tree, quiet};
+
+const NAME: &str = "qemu-system-x86_64";
+const FIRMWARE: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
+const MODULES: &str = "usr/lib/x86_64-linux-gnu/qemu";
+
+/// A QEMU for x86-64.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    program: Program,
+    tree: Option<PathBuf>,
+    version: String,
+}
+
+impl Qemu {
+    /// The QEMU in a tree of Debian packages.
+    pub fn in_tree(tree: &Tree) -> Result<Self> {
+        Self::new(tree.program(NAME)?, Some(tree.root().to_owned()))
+    }
+
+    /// A QEMU of the machine.
+    pub fn at(path: &Path) -> Result<Self> {
+        Self::new(Program::host(path)?, None)
+    }
+
+    /// The machine's own QEMU, if it has one.
+    pub fn of_machine() -> Option<Self> {
+        let path = std::env::var_os("PATH")?;
+        let found = std::env::split_paths(&path).map(|folder| folder.join(NAME));
+        found.into_iter().find_map(|file| Self::at(&file).ok())
+    }
+
+    /// Its version, such as `7.2.22`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Fails unless it can attach a vfio-user device.
+    pub fn need_vfio_user(&self) -> Result<()> {
+        let devices = quiet(self.command().args(["-device", "help"]))?;
+        if !devices.contains("\"vfio-user-pci\"") {
+            bail!(
+                "{} is QEMU {}, which has no vfio-user-pci; need 10.1 or newer: unset VVU_QEMU to \
+                 have one fetched, or set it to the path of a newer one",
+                self.program.path().display(),
+                self.version
+            );
+        }
+        Ok(())
+    }
+
+    /// A command that runs it.
+    pub fn command(&self) -> Command {
+        let mut command = self.program.command();
+        if let Some(tree) = &self.tree {
+            command.env("QEMU_MODULE_DIR", tree.join(MODULES));
+            for folder in FIRMWARE {
+                command.arg("-L").arg(tree.join(folder));
+            }
+        }
+        command
+    }
+
+    fn new(program: Program, tree: Option<PathBuf>) -> Result<Self> {
+        let text = program.output(["--version"])?;
+        let words = text.split_whitespace();
+        let version = words.skip_while(|word| *word != "version").nth(1);
+        let version = version.with_context(|| {
+            format!(
+                "{} does not tell its version as QEMU does",
+                program.path().display()
+            )
+        })?;
+        Ok(Self {
+            version: version.to_owned(),
+            program,
+            tree,
+        })
+    }
+}

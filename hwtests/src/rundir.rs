@@ -1,0 +1,131 @@
+//! A folder for the files of one test or demo: logs, images, sockets, guest memory.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+/// A run's folder. Kept, and its path printed, unless [`RunDir::discard`] is called.
+///
+/// Sockets and memory files go either way.
+#[derive(Debug)]
+pub struct RunDir {
+    folder: Option<TempDir>,
+    path: PathBuf,
+    memory: Mutex<Vec<PathBuf>>,
+}
+
+impl RunDir {
+    /// Makes a folder whose name begins with `vvu-NAME`.
+    pub fn new(name: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("vvu-{name}-"))
+            .tempdir()
+            .context("cannot make a folder for temporary files; set TMPDIR to a writable one")?;
+        let path = folder.path().to_owned();
+        Ok(Self {
+            folder: Some(folder),
+            path,
+            memory: Mutex::default(),
+        })
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A file in `/dev/shm` for a guest's memory: its name is unique, and it goes with the folder.
+    pub fn memory(&self, name: &str) -> PathBuf {
+        let unique = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let path = Path::new("/dev/shm").join(format!("{unique}-{name}"));
+        self.memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path.clone());
+        path
+    }
+
+    /// Makes a disk image full of zeroes.
+    pub fn image(&self, name: &str, size: u64) -> Result<PathBuf> {
+        let path = self.file(name);
+        fs::File::create_new(&path)
+            .and_then(|file| file.set_len(size))
+            .with_context(|| format!("cannot make the disk image {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Removes the folder: the run went well and nobody needs its logs.
+    pub fn discard(mut self) -> Result<()> {
+        match self.folder.take() {
+            Some(folder) => folder.close().context("cannot remove the run's folder"),
+            None => Ok(()),
+        }
+    }
+
+    fn remove_sockets(&self) {
+        let Ok(entries) = fs::read_dir(&self.path) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        let memory = std::mem::take(
+            self.memory
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for path in memory {
+            // It may never have been made.
+            let _ = fs::remove_file(path);
+        }
+        if let Some(folder) = self.folder.take() {
+            self.remove_sockets();
+            eprintln!("==> logs kept in {}", folder.keep().display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_discarded_run_leaves_nothing() {
+        let run = RunDir::new("test").unwrap();
+        let (path, memory) = (run.path().to_owned(), run.memory("ram"));
+        fs::write(&memory, "x").unwrap();
+        run.discard().unwrap();
+        assert!(!path.exists() && !memory.exists());
+    }
+
+    #[test]
+    fn a_failed_run_keeps_logs_only() {
+        let run = RunDir::new("test").unwrap();
+        let (path, memory) = (run.path().to_owned(), run.memory("ram"));
+        fs::write(&memory, "x").unwrap();
+        fs::write(run.file("a.log"), "x").unwrap();
+        drop(UnixListener::bind(run.file("a.sock")).unwrap());
+        drop(run);
+        assert!(path.join("a.log").exists() && !path.join("a.sock").exists());
+        assert!(!memory.exists());
+        fs::remove_dir_all(path).unwrap();
+    }
+}

@@ -1,0 +1,174 @@
+//! The programs under test and the guests around them, as tests and the demo start them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::binaries;
+use crate::guest::GuestProcess;
+use crate::lab::Lab;
+use crate::process::Process;
+use crate::qemu::Qemu;
+use crate::tree::Program;
+use crate::vm::{Memory, Vm, VmBuilder};
+
+/// Where the VVU function is in the device VM.
+pub const BDF: &str = "0000:00:10.0";
+const SLOT: u8 = 0x10;
+
+/// The sibling's memory in MiB, which is also the size of the file that the proxy shares.
+pub const MEMORY: u32 = 512;
+
+/// Queues of the sibling's disk.
+const QUEUES: u16 = 2;
+
+/// Size of a test's disk.
+pub const DISK_SIZE: u64 = 80 << 20;
+
+/// How long a program may take to serve.
+const READY: Duration = Duration::from_secs(30);
+
+/// How long a program may take to end when told to: what its users were promised.
+pub const END: Duration = Duration::from_secs(2);
+
+/// A new sibling whose disk is behind `socket`, with its memory in the file `memory`.
+pub fn sibling(lab: &Lab, name: &str, qemu: &Qemu, socket: &Path, memory: &Path) -> Result<Vm> {
+    let mut sibling = VmBuilder::new(lab, name)
+        .qemu(qemu)
+        .cpus(2)
+        .memory(Memory::File(memory.to_owned()), MEMORY)
+        .vhost_user_blk(socket, QUEUES);
+    for tool in ["mke2fs", "fio"] {
+        sibling = sibling.program(lab.machine.program(tool)?);
+    }
+    sibling.start()
+}
+
+/// `vvu-block` on the host: `transport` is its options that say how it is reached.
+pub fn block(lab: &Lab, transport: &[&str], image: &Path) -> Result<Process> {
+    let mut command = Command::new(binaries::build("vvu-block", "vvu-block")?);
+    command.args(transport).arg(image);
+    let block = Process::spawn("vvu-block", &mut command, lab.run.path())?;
+    block.wait_line("ready:", READY)?;
+    Ok(block)
+}
+
+/// A running `vvu-proxy`.
+#[derive(Debug)]
+pub struct Proxy {
+    /// The program.
+    pub process: Process,
+    /// Where a vhost-user front-end connects.
+    pub vhost_user: PathBuf,
+    /// Where the function's user connects.
+    pub vfio_user: PathBuf,
+    /// The front-end's memory.
+    pub memory: PathBuf,
+}
+
+impl Proxy {
+    /// Starts it.
+    pub fn start(lab: &Lab) -> Result<Self> {
+        let (vhost_user, vfio_user) = (lab.run.file("vu.sock"), lab.run.file("vvu0.sock"));
+        let memory = lab.run.memory("sibling");
+        let mut command = Command::new(binaries::build("vvu-block", "vvu-proxy")?);
+        command
+            .arg("--socket-path")
+            .arg(&vhost_user)
+            .arg("--vfio-user-path")
+            .arg(&vfio_user)
+            .arg("--memory")
+            .arg(format!("{},size={MEMORY}M", memory.display()));
+        let process = Process::spawn("vvu-proxy", &mut command, lab.run.path())?;
+        process.wait_line("ready:", READY)?;
+        Ok(Self {
+            process,
+            vhost_user,
+            vfio_user,
+            memory,
+        })
+    }
+
+    /// A sibling whose disk comes through this proxy.
+    pub fn sibling(&self, lab: &Lab, name: &str, qemu: &Qemu) -> Result<Vm> {
+        sibling(lab, name, qemu, &self.vhost_user, &self.memory)
+    }
+
+    /// Ends it as its users would.
+    pub fn end(&self) -> Result<()> {
+        let status = self.process.terminate(END)?.status;
+        ensure!(
+            status == 0,
+            "vvu-proxy ended with status {status}{}",
+            self.process.tail()
+        );
+        Ok(())
+    }
+}
+
+/// A VM that has the proxy's function, and `vvu-block` in it that serves its disk through that.
+#[derive(Debug)]
+pub struct DeviceVm {
+    /// The VM.
+    pub vm: Vm,
+    /// `vvu-block` in it.
+    pub block: GuestProcess,
+}
+
+impl DeviceVm {
+    /// Boots the VM, hands the function to user space, and starts `vvu-block`.
+    pub fn start(lab: &Lab, proxy: &Proxy, image: &Path) -> Result<Self> {
+        let program = Program::host(&binaries::build("vvu-block", "vvu-block")?)?;
+        let vm = VmBuilder::new(lab, "device")
+            .qemu(&lab.machine.new_qemu)
+            .memory(Memory::Memfd, MEMORY)
+            .iommu()
+            .disk(image)
+            .vfio_user(&proxy.vfio_user, SLOT)
+            .program(program)
+            .start()?;
+        let block = serve(&vm)?;
+        Ok(Self { vm, block })
+    }
+
+    /// Restarts the VM and serves again.
+    pub fn reboot(self) -> Result<Self> {
+        self.vm.reboot()?;
+        let block = serve(&self.vm)?;
+        Ok(Self { vm: self.vm, block })
+    }
+
+    /// Ends `vvu-block` as its users would, then the VM.
+    pub fn end(self) -> Result<()> {
+        let output = self.block.terminate(END * 2)?;
+        ensure!(
+            output.status == 0,
+            "vvu-block ended with status {} in the device VM\n{}",
+            output.status,
+            output.error_text()
+        );
+        self.vm.shutdown()
+    }
+}
+
+fn serve(vm: &Vm) -> Result<GuestProcess> {
+    vm.check(&bind_script())
+        .context("cannot hand the function to vfio-pci")?;
+    let block = vm.spawn(&format!("exec vvu-block --pci {BDF} /dev/vda"))?;
+    block.wait_line("ready:", READY)?;
+    Ok(block)
+}
+
+/// Binds the function to vfio-pci, as a user would.
+fn bind_script() -> String {
+    format!(
+        "set -e
+        cd /sys/bus/pci/devices/{BDF}
+        echo vfio-pci > driver_override
+        if [ -e driver ]; then echo {BDF} > driver/unbind; fi
+        echo {BDF} > /sys/bus/pci/drivers/vfio-pci/bind
+        test -c /dev/vfio/$(basename $(readlink iommu_group))"
+    )
+}

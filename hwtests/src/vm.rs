@@ -1,0 +1,371 @@
+//! Guests: a QEMU of ours with our agent in it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::guest::{Agent, GuestProcess};
+use crate::initramfs::Initramfs;
+use crate::lab::Lab;
+use crate::live::{Output, last_lines};
+use crate::process::Process;
+use crate::protocol::{Kind, PORT};
+use crate::qemu::Qemu;
+use crate::tree::Program;
+
+/// How long a guest may take to boot, under emulation on a busy machine.
+pub const BOOT: Duration = Duration::from_secs(90);
+/// How long a command may take unless said otherwise.
+pub const COMMAND: Duration = Duration::from_secs(60);
+/// How long a guest may take to switch itself off.
+pub const POWER_OFF: Duration = Duration::from_secs(30);
+
+/// A guest's memory.
+#[derive(Clone, Debug)]
+pub enum Memory {
+    /// Anonymous, shared with device back-ends by descriptor.
+    Memfd,
+    /// A file that others can open too.
+    File(PathBuf),
+}
+
+/// A guest to be.
+pub struct VmBuilder<'a> {
+    lab: &'a Lab,
+    name: String,
+    qemu: &'a Qemu,
+    memory: (Memory, u32),
+    cpus: u32,
+    iommu: bool,
+    kernel_arguments: String,
+    devices: Vec<OsString>,
+    modules: Vec<&'static str>,
+    programs: Vec<Program>,
+}
+
+impl<'a> VmBuilder<'a> {
+    /// A guest with one processor, 256 MiB, no disk, and Debian's old QEMU.
+    pub fn new(lab: &'a Lab, name: &str) -> Self {
+        Self {
+            lab,
+            name: name.to_owned(),
+            qemu: &lab.machine.old_qemu,
+            memory: (Memory::Memfd, 256),
+            cpus: 1,
+            iommu: false,
+            kernel_arguments: String::new(),
+            devices: Vec::new(),
+            modules: vec!["virtio_pci", "virtio_console", "virtio_blk"],
+            programs: Vec::new(),
+        }
+    }
+
+    /// Runs it under this QEMU.
+    pub fn qemu(mut self, qemu: &'a Qemu) -> Self {
+        self.qemu = qemu;
+        self
+    }
+
+    /// Gives it this memory.
+    pub fn memory(mut self, memory: Memory, mebibytes: u32) -> Self {
+        self.memory = (memory, mebibytes);
+        self
+    }
+
+    /// Gives it so many processors.
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// Gives it an IOMMU, and the drivers to hand a device to user space.
+    pub fn iommu(mut self) -> Self {
+        self.iommu = true;
+        self.kernel_arguments += " intel_iommu=on";
+        self.modules.extend(["vfio_iommu_type1", "vfio-pci"]);
+        self
+    }
+
+    /// Gives it a disk that a vhost-user back-end serves.
+    pub fn vhost_user_blk(self, socket: &Path, queues: u16) -> Self {
+        let id = format!("vhost{}", self.devices.len());
+        self.arg("-chardev")
+            .arg(joined(&format!("socket,id={id},path="), socket))
+            .arg("-device")
+            .arg(format!(
+                "vhost-user-blk-pci,chardev={id},num-queues={queues}"
+            ))
+    }
+
+    /// Gives it a disk image that QEMU itself serves.
+    pub fn disk(self, image: &Path) -> Self {
+        let id = format!("disk{}", self.devices.len());
+        let drive = format!("if=none,id={id},format=raw,cache=writeback,file=");
+        self.arg("-drive")
+            .arg(joined(&drive, image))
+            .arg("-device")
+            .arg(format!("virtio-blk-pci,drive={id}"))
+    }
+
+    /// Gives it a PCI function that a vfio-user server serves, at `00:SLOT.0`.
+    pub fn vfio_user(self, socket: &Path, slot: u8) -> Self {
+        let device = serde_json::json!({
+            "driver": "vfio-user-pci",
+            "addr": format!("{slot:x}.0"),
+            "socket": { "type": "unix", "path": socket.to_string_lossy() },
+        });
+        self.arg("-device").arg(device.to_string())
+    }
+
+    /// Passes an argument to QEMU.
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.devices.push(argument.into());
+        self
+    }
+
+    /// Loads a kernel module at boot.
+    pub fn module(mut self, name: &'static str) -> Self {
+        self.modules.push(name);
+        self
+    }
+
+    /// Puts a program into the guest.
+    pub fn program(mut self, program: Program) -> Self {
+        self.programs.push(program);
+        self
+    }
+
+    /// Starts it and waits until it takes commands.
+    pub fn start(self) -> Result<Vm> {
+        let name = self.name.clone();
+        self.boot().with_context(|| format!("{name} VM"))
+    }
+
+    fn boot(self) -> Result<Vm> {
+        let run = &self.lab.run;
+        let file = |what: &str| run.file(&format!("{}.{what}", self.name));
+        self.initramfs(&file("initramfs"))?;
+        let socket = file("agent.sock");
+        // A guest of this name may have been here before.
+        let _ = fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket)
+            .with_context(|| format!("cannot listen on {}", socket.display()))?;
+        let console = file("console.log");
+        let mut command = self.qemu.command();
+        self.configure(&mut command, &socket, &console, &file("initramfs"));
+        let qemu = Process::spawn(&format!("{}.qemu", self.name), &mut command, run.path())?;
+        let stream = accept(&listener, &qemu)?;
+        let agent = Agent::new(stream)?;
+        let vm = Vm {
+            name: self.name,
+            console,
+            qemu,
+            agent,
+        };
+        vm.agent
+            .wait_boot(0, BOOT)
+            .map_err(|error| vm.explain(&error))?;
+        Ok(vm)
+    }
+
+    fn initramfs(&self, path: &Path) -> Result<()> {
+        let mut initramfs = Initramfs::new(&self.lab.machine, &self.lab.agent)?;
+        self.modules
+            .iter()
+            .try_for_each(|name| initramfs.module(name))?;
+        self.programs
+            .iter()
+            .try_for_each(|program| initramfs.program(program))?;
+        initramfs.write(path)
+    }
+
+    fn configure(&self, command: &mut Command, agent: &Path, console: &Path, initramfs: &Path) {
+        let (memory, mebibytes) = &self.memory;
+        let mut backend = match memory {
+            Memory::Memfd => OsString::from("memory-backend-memfd"),
+            Memory::File(path) => joined("memory-backend-file,mem-path=", path),
+        };
+        backend.push(format!(",id=ram,size={mebibytes}M,share=on"));
+        command
+            .args([
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+                "-cpu",
+                "max",
+            ])
+            .args([
+                "-machine",
+                "q35,accel=tcg,kernel-irqchip=split,memory-backend=ram",
+            ])
+            .args([
+                "-m",
+                &format!("{mebibytes}M"),
+                "-smp",
+                &self.cpus.to_string(),
+            ])
+            .arg("-object")
+            .arg(backend);
+        if self.iommu {
+            command.args(["-device", "intel-iommu,intremap=on,caching-mode=on"]);
+        }
+        let arguments = format!("console=ttyS0 loglevel=5{}", self.kernel_arguments);
+        let port = format!("virtserialport,chardev=agent,name={PORT}");
+        command
+            .arg("-kernel")
+            .arg(&self.lab.machine.kernel.image)
+            .arg("-initrd")
+            .arg(initramfs)
+            .args(["-append", &arguments])
+            .arg("-serial")
+            .arg(joined("file:", console))
+            .arg("-chardev")
+            .arg(joined("socket,id=agent,path=", agent))
+            .args(["-device", "virtio-serial-pci", "-device", &port])
+            .args(&self.devices);
+    }
+}
+
+/// A running guest. Dropped, its QEMU is killed.
+#[derive(Debug)]
+pub struct Vm {
+    name: String,
+    console: PathBuf,
+    qemu: Process,
+    agent: Arc<Agent>,
+}
+
+impl Vm {
+    /// Runs a shell command and waits for its end, whatever its status.
+    pub fn run(&self, command: &str) -> Result<Output> {
+        self.run_within(command, COMMAND)
+    }
+
+    /// As [`Vm::run`], with a deadline of its own.
+    pub fn run_within(&self, command: &str, timeout: Duration) -> Result<Output> {
+        let process = self.spawn(command)?;
+        process.wait(timeout).map_err(|error| self.explain(&error))
+    }
+
+    /// Runs a shell command that must succeed and returns what it printed.
+    pub fn check(&self, command: &str) -> Result<String> {
+        self.check_within(command, COMMAND)
+    }
+
+    /// As [`Vm::check`], with a deadline of its own.
+    pub fn check_within(&self, command: &str, timeout: Duration) -> Result<String> {
+        let output = self.run_within(command, timeout)?;
+        ensure!(
+            output.status == 0,
+            "{} VM: `{}` failed with status {}{}",
+            self.name,
+            command.lines().next().unwrap_or_default(),
+            output.status,
+            last_lines(&(output.text() + &output.error_text()), 12)
+        );
+        Ok(output.text())
+    }
+
+    /// Starts a shell command and leaves it running.
+    pub fn spawn(&self, command: &str) -> Result<GuestProcess> {
+        self.agent
+            .spawn(command)
+            .map_err(|error| self.explain(&error))
+    }
+
+    /// Restarts the guest, not its QEMU, and waits until it takes commands again.
+    pub fn reboot(&self) -> Result<()> {
+        let boots = self.agent.boots();
+        self.agent.end(Kind::Reboot)?;
+        self.agent
+            .wait_boot(boots, BOOT)
+            .map_err(|error| self.explain(&error))
+    }
+
+    /// Switches the guest off and waits for its QEMU to end.
+    pub fn shutdown(self) -> Result<()> {
+        self.agent.end(Kind::PowerOff)?;
+        let output = self
+            .qemu
+            .wait(POWER_OFF)
+            .map_err(|error| self.explain(&error))?;
+        ensure!(
+            output.status == 0,
+            "{} VM: QEMU failed{}",
+            self.name,
+            self.qemu.tail()
+        );
+        Ok(())
+    }
+
+    /// Kills its QEMU with SIGKILL.
+    pub fn kill(self) -> Result<()> {
+        self.qemu.kill().map(drop)
+    }
+
+    /// The log of the serial console.
+    pub fn console(&self) -> &Path {
+        &self.console
+    }
+
+    /// The log of QEMU.
+    pub fn log(&self) -> &Path {
+        self.qemu.log()
+    }
+
+    /// Adds to an error what QEMU and the guest's console said last.
+    fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
+        let console = fs::read(&self.console).unwrap_or_default();
+        anyhow!(
+            "{} VM: {error:#}\n  QEMU:{}\n  console ({}):{}",
+            self.name,
+            self.qemu.tail(),
+            self.console.display(),
+            last_lines(&String::from_utf8_lossy(&console), 15)
+        )
+    }
+}
+
+/// Waits for QEMU to connect, or to end first.
+fn accept(listener: &UnixListener, qemu: &Process) -> Result<UnixStream> {
+    let deadline = Instant::now() + BOOT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut events = [
+            PollFd::new(listener, PollFlags::IN),
+            PollFd::new(qemu, PollFlags::IN),
+        ];
+        match poll(&mut events, Some(&Timespec::try_from(left)?)) {
+            Ok(0) => bail!("QEMU does not start{}", qemu.tail()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(io::Error::from(error)).context("cannot wait for QEMU"),
+        }
+        if !events[0].revents().is_empty() {
+            return Ok(listener
+                .accept()
+                .context("cannot accept QEMU's connection")?
+                .0);
+        }
+        let status = qemu.wait(COMMAND)?.status;
+        bail!(
+            "QEMU ended with status {status} before the guest started{}",
+            qemu.tail()
+        );
+    }
+}
+
+fn joined(prefix: &str, path: impl AsRef<OsStr>) -> OsString {
+    let mut all = OsString::from(prefix);
+    all.push(path);
+    all
+}

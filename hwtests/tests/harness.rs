@@ -1,0 +1,178 @@
+//! The harness itself, with programs that we did not write.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hwtests::process::Process;
+use hwtests::qemu::Qemu;
+use hwtests::scenario::{DISK_SIZE, sibling};
+use hwtests::vm::{Memory, VmBuilder};
+use hwtests::workload::{check_files, check_image, fio_verify, write_files};
+use hwtests::{Context, Lab, Result, ensure, test};
+use rustix::process::Signal;
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_guest_runs_commands() {
+    test("commands", |lab| {
+        let vm = VmBuilder::new(lab, "guest").start()?;
+        assert_eq!(vm.check("echo $((6 * 7))")?, "42\n");
+        let output = vm.run("echo out; echo err >&2; exit 3")?;
+        assert_eq!(output.text(), "out\n");
+        assert_eq!(output.error_text(), "err\n");
+        assert_eq!(output.status, 3);
+        assert_eq!(vm.run("kill -9 $$")?.status, 137);
+
+        let big = vm.check("head -c 3000000 /dev/zero | tr '\\0' x")?;
+        assert!(big.len() == 3_000_000 && big.bytes().all(|byte| byte == b'x'));
+
+        let background = vm.spawn("trap 'echo bye; exit 4' TERM; echo up; while :; do :; done")?;
+        assert_eq!(background.wait_line("up", LONG)?, "up");
+        assert_eq!(vm.check("echo meanwhile")?, "meanwhile\n");
+        let output = background.terminate(LONG)?;
+        assert_eq!((output.status, output.text().as_str()), (4, "up\nbye\n"));
+        vm.shutdown()
+    });
+}
+
+#[test]
+fn a_guest_reboots_and_ends() {
+    test("reboot", |lab| {
+        let vm = VmBuilder::new(lab, "guest").start()?;
+        let before = vm.check("touch /tmp/x; cat /proc/sys/kernel/random/boot_id")?;
+        let lost = vm.spawn("echo up; sleep 1000")?;
+        lost.wait_line("up", LONG)?;
+        vm.reboot()?;
+        let error = lost.wait(LONG).unwrap_err();
+        assert!(format!("{error:#}").contains("rebooted"), "{error:#}");
+        assert_ne!(vm.check("cat /proc/sys/kernel/random/boot_id")?, before);
+        assert_eq!(vm.run("test -e /tmp/x")?.status, 1);
+        vm.kill()?;
+        let vm = VmBuilder::new(lab, "guest")
+            .qemu(&lab.machine.new_qemu)
+            .start()?;
+        let running = vm.spawn("sleep 1000")?;
+        vm.shutdown()?;
+        assert!(running.signal(Signal::TERM).is_err() || running.wait(LONG).is_err());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_command_that_hangs_and_a_qemu_that_fails_are_explained() {
+    test("errors", |lab| {
+        let vm = VmBuilder::new(lab, "guest").start()?;
+        let error = vm
+            .run_within("sleep 1000", Duration::from_millis(200))
+            .unwrap_err();
+        assert!(
+            format!("{error:#}").contains("guest.console.log"),
+            "{error:#}"
+        );
+        drop(vm);
+        let error = VmBuilder::new(lab, "bad")
+            .arg("-no-such-option")
+            .start()
+            .unwrap_err();
+        assert!(
+            format!("{error:#}").contains("-no-such-option"),
+            "{error:#}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_device_vm_boots_with_an_iommu() {
+    test("iommu", |lab| {
+        let image = lab.run.image("disk.img", 1 << 20)?;
+        let vm = VmBuilder::new(lab, "device")
+            .qemu(&lab.machine.new_qemu)
+            .memory(Memory::Memfd, 512)
+            .iommu()
+            .disk(&image)
+            .start()?;
+        vm.check("test -c /dev/vfio/vfio")?;
+        vm.check("test -d /sys/bus/pci/drivers/vfio-pci")?;
+        let groups = vm.check("ls /sys/kernel/iommu_groups | wc -l")?;
+        assert!(groups.trim().parse::<u32>()? > 0, "no IOMMU groups");
+        vm.check("echo written | dd of=/dev/vda bs=512 conv=fsync,sync")?;
+        vm.shutdown()?;
+        let content = std::fs::read(&image)?;
+        assert!(content.starts_with(b"written\n"));
+        Ok(())
+    });
+}
+
+#[test]
+fn an_old_qemu_drives_a_foreign_back_end() {
+    test("old-sibling", |lab| {
+        foreign_back_end(lab, &lab.machine.old_qemu)
+    });
+}
+
+#[test]
+fn a_new_qemu_drives_a_foreign_back_end() {
+    test("new-sibling", |lab| {
+        foreign_back_end(lab, &lab.machine.new_qemu)
+    });
+}
+
+/// The sibling's side of all other tests, against QEMU's own vhost-user-blk back-end.
+fn foreign_back_end(lab: &Lab, qemu: &Qemu) -> Result<()> {
+    let image = lab.run.image("disk.img", DISK_SIZE)?;
+    let socket = lab.run.file("vu.sock");
+    let back_end = storage_daemon(lab, &image, &socket)?;
+    let memory = lab.run.memory("sibling");
+    let vm = sibling(lab, "sibling", qemu, &socket, &memory)?;
+    let written = write_files(&vm)?;
+    ensure!(
+        written.files() == 76 && written.bytes > 12_000_000,
+        "{written:?}"
+    );
+    fio_verify(&vm)?;
+    vm.reboot()?;
+    check_files(&vm, &written.sums)?;
+    vm.shutdown()?;
+    back_end.terminate(LONG)?;
+    check_image(lab, &image, &written)?;
+
+    let mut other = written.clone();
+    other.sums.replace_range(
+        0..1,
+        if other.sums.starts_with('0') {
+            "1"
+        } else {
+            "0"
+        },
+    );
+    let error = check_image(lab, &image, &other)
+        .err()
+        .context("a wrong sum goes unnoticed")?;
+    assert!(format!("{error:#}").contains("differ"), "{error:#}");
+    Ok(())
+}
+
+fn storage_daemon(lab: &Lab, image: &Path, socket: &Path) -> Result<Process> {
+    let ready = lab.run.file("storage.pid");
+    let mut command = lab.machine.program("qemu-storage-daemon")?.command();
+    command
+        .arg("--blockdev")
+        .arg(format!(
+            "driver=file,node-name=file,filename={}",
+            image.display()
+        ))
+        .arg("--export")
+        .arg(format!(
+            "type=vhost-user-blk,id=export,node-name=file,writable=on,num-queues=2,\
+             addr.type=unix,addr.path={}",
+            socket.display()
+        ))
+        .arg("--pidfile")
+        .arg(&ready);
+    let daemon = Process::spawn("storage-daemon", &mut command, lab.run.path())?;
+    // It writes its pid file once its exports are up, and prints nothing.
+    hwtests::process::wait_file(&ready, LONG).context("qemu-storage-daemon")?;
+    Ok(daemon)
+}
