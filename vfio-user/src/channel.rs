@@ -183,6 +183,11 @@ impl<'a> Outgoing<'a> {
         }
     }
 
+    /// Bytes that were not sent yet.
+    pub(crate) fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn advance(&mut self, count: usize) {
         self.bytes = &self.bytes[count..];
         self.fds = &[];

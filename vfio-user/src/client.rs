@@ -109,14 +109,14 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn from_stream(stream: UnixStream, timeout: Duration) -> Result<Self> {
-        let ours = Version::ours(MINOR);
+        let ours = Version::ours();
         let mut client = Self {
             channel: Channel::new(stream).map_err(ChannelError::Io)?,
             next_id: 0,
             server: ours,
             timeout,
         };
-        let reply = client.call(Command::Version, ours.encode(false), &[])?;
+        let reply = client.call(Command::Version, ours.encode(), &[])?;
         let server = Version::decode(&reply.payload)
             .ok_or_else(|| bad(Command::Version, "no version in it"))?;
         if server.major != MAJOR || server.minor > MINOR {

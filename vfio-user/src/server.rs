@@ -1,1 +1,290 @@
-//! The server's end.
+//! The server's end: emulates a PCI function for one client.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::io::Errno;
+
+use crate::channel::{Channel, ChannelError, Outgoing, Packet};
+use crate::codec;
+use crate::types::{DeviceInfo, IoEventFd, IrqInfo, RegionInfo};
+use crate::version::{MAJOR, Version};
+use crate::wire::{Command, Fields, Header, Kind, Payload};
+
+mod request;
+
+use request::Refusal;
+pub use request::{DmaMap, DmaUnmap, IrqAction, IrqData, RegionWrite, Request, SetIrqs};
+
+/// What is kept of a request until it is answered: no answer repeats more than this of it.
+const ECHO: usize = 32;
+
+/// A connection to one client. Never blocks: its user waits for the file descriptor.
+///
+/// [`Connection::next`] gives a request, which one of the `reply` methods answers before the next
+/// one is taken. Replies of the wrong kind for a request are the caller's mistake.
+#[derive(Debug)]
+pub struct Connection {
+    channel: Channel,
+    client: Option<Version>,
+    pending: Option<Pending>,
+    outgoing: Outbox,
+}
+
+/// The request that was not answered yet.
+#[derive(Debug)]
+struct Pending {
+    header: Header,
+    echo: Vec<u8>,
+}
+
+/// The reply that the socket did not take yet. There is at most one.
+#[derive(Debug, Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    fds: Vec<OwnedFd>,
+}
+
+/// Why a connection is to be dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The socket is of no more use.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// The client broke the protocol. It was told so.
+    #[error("vfio-user client broke the protocol: {0}")]
+    Protocol(&'static str),
+}
+
+impl ServerError {
+    /// Whether the client merely left.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Channel(ChannelError::Closed))
+    }
+}
+
+type Result<T> = std::result::Result<T, ServerError>;
+
+impl Connection {
+    /// Takes a connected stream socket.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made non-blocking.
+    pub fn new(stream: UnixStream) -> io::Result<Self> {
+        Ok(Self {
+            channel: Channel::new(stream)?,
+            client: None,
+            pending: None,
+            outgoing: Outbox::default(),
+        })
+    }
+
+    /// Whether a reply is waiting for the socket to become writable. As long as it is, there are
+    /// no requests, so that a client which does not read cannot fill memory.
+    pub fn wants_write(&self) -> bool {
+        !self.outgoing.bytes.is_empty()
+    }
+
+    /// The next request, or `None` when there is none now. Negotiates the version by itself and
+    /// refuses by itself what makes no sense.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]; the connection is to be dropped then.
+    #[expect(clippy::should_implement_trait, reason = "an error ends it")]
+    pub fn next(&mut self) -> Result<Option<Request>> {
+        if self.pending.is_some() {
+            self.reply_error(Errno::IO)?;
+        }
+        loop {
+            self.flush()?;
+            if self.wants_write() {
+                return Ok(None);
+            }
+            let Some(packet) = self.channel.recv()? else {
+                return Ok(None);
+            };
+            if let Some(request) = self.take(packet)? {
+                return Ok(Some(request));
+            }
+        }
+    }
+
+    /// Turns a message into a request, or answers it.
+    fn take(&mut self, packet: Packet) -> Result<Option<Request>> {
+        if let Kind::Reply { .. } = packet.header.kind {
+            return Err(ServerError::Protocol("a reply to no command"));
+        }
+        let echo = packet.payload[..packet.payload.len().min(ECHO)].to_vec();
+        self.pending = Some(Pending {
+            header: packet.header,
+            echo,
+        });
+        let command = Command::from_number(packet.header.command);
+        match (self.client, command) {
+            (None, Some(Command::Version)) => self.negotiate(&packet.payload).map(|()| None),
+            (None, _) => self.break_off("a command before the version"),
+            (Some(_), Some(command)) => match Request::decode(command, packet) {
+                Ok(request) => Ok(Some(request)),
+                Err(Refusal::Unacceptable(errno)) => self.reply_error(errno).map(|()| None),
+                Err(Refusal::Malformed) => self.break_off("a malformed command"),
+            },
+            (Some(_), None) => self.reply_error(Errno::OPNOTSUPP).map(|()| None),
+        }
+    }
+
+    fn negotiate(&mut self, payload: &[u8]) -> Result<()> {
+        let Some(client) = Version::decode(payload) else {
+            return self.break_off("a malformed version");
+        };
+        if client.major != MAJOR {
+            return self.break_off("another version");
+        }
+        self.client = Some(client);
+        self.answer(Version::answer(&client).encode(), &[])
+    }
+
+    fn break_off<T>(&mut self, why: &'static str) -> Result<T> {
+        self.reply_error(Errno::INVAL)?;
+        Err(ServerError::Protocol(why))
+    }
+
+    /// Answers a request that has no result: it worked.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]; the connection is to be dropped then.
+    pub fn reply_done(&mut self) -> Result<()> {
+        let Some(pending) = &self.pending else {
+            return Ok(());
+        };
+        let repeated = match Command::from_number(pending.header.command) {
+            Some(Command::RegionWrite) => 16,
+            Some(Command::DmaUnmap) => 24,
+            Some(Command::RegionWriteMulti) => 8,
+            _ => 0,
+        };
+        let echo = pending.echo.get(..repeated).unwrap_or_default();
+        self.answer(Payload(echo.to_vec()), &[])
+    }
+
+    /// Answers [`Request::RegionRead`] with as many bytes as were asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]; the connection is to be dropped then.
+    pub fn reply_data(&mut self, data: &[u8]) -> Result<()> {
+        let echo = self.pending.as_ref().and_then(|p| p.echo.get(..16));
+        let payload = Payload(echo.unwrap_or_default().to_vec()).bytes(data);
+        self.answer(payload, &[])
+    }
+
+    /// Answers [`Request::DeviceInfo`].
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]; the connection is to be dropped then.
+    pub fn reply_device(&mut self, info: &DeviceInfo) -> Result<()> {
+        self.answer(codec::encode_device(info), &[])
+    }
+
+    /// Answers [`Request::RegionInfo`]. The file goes along when something of it can be mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]; the connection is to be dropped then.
+    pub fn reply_region(&mut self, info: &RegionInfo) -> Result<()> {
+        let (argsz, index) = self.argsz_and_index();
+        let file = info.file.as_ref().filter(|_| !info.areas.is_empty());
+        let fds: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
+        self.answer(codec::encode_region(index, info, argsz), &fds)
+    }
+
+    /// Answers [`Request::RegionIoFds`]; a client that takes few file descriptors gets the first
+    /// of these only.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]; the connection is to be dropped then.
+    pub fn reply_io_fds(&mut self, entries: &[IoEventFd]) -> Result<()> {
+        let (argsz, index) = self.argsz_and_index();
+        let max_fds = self.client.map_or(1, |client| client.max_fds);
+        let (payload, fds) = codec::encode_io_fds(index, entries, argsz, max_fds);
+        self.answer(payload, &fds)
+    }
+
+    /// Answers [`Request::IrqInfo`].
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]; the connection is to be dropped then.
+    pub fn reply_irq(&mut self, info: &IrqInfo) -> Result<()> {
+        let (_, index) = self.argsz_and_index();
+        self.answer(codec::encode_irq(index, info), &[])
+    }
+
+    /// Refuses the request.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]; the connection is to be dropped then.
+    pub fn reply_error(&mut self, errno: Errno) -> Result<()> {
+        let errno = Some(errno.raw_os_error() as u32);
+        self.send(Kind::Reply { errno }, Payload::default(), &[])
+    }
+
+    fn argsz_and_index(&self) -> (u32, u32) {
+        let echo = self.pending.as_ref().map_or(&[][..], |p| &p.echo);
+        let mut fields = Fields(echo);
+        let argsz = fields.u32().unwrap_or(0);
+        let index = fields.skip(4).and_then(|()| fields.u32()).unwrap_or(0);
+        (argsz, index)
+    }
+
+    fn answer(&mut self, payload: Payload, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send(Kind::Reply { errno: None }, payload, fds)
+    }
+
+    fn send(&mut self, kind: Kind, payload: Payload, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        if pending.header.kind == (Kind::Command { no_reply: true }) {
+            return Ok(());
+        }
+        let header = Header {
+            kind,
+            ..pending.header
+        };
+        let owned = fds.iter().map(|fd| fd.try_clone_to_owned());
+        self.outgoing = Outbox {
+            bytes: [&header.encode(payload.0.len())[..], &payload.0].concat(),
+            fds: owned.collect::<io::Result<_>>().map_err(ChannelError::Io)?,
+        };
+        self.flush()
+    }
+
+    /// Sends what the socket takes of the reply.
+    fn flush(&mut self) -> Result<()> {
+        let fds: Vec<_> = self.outgoing.fds.iter().map(AsFd::as_fd).collect();
+        let mut message = Outgoing::new(&self.outgoing.bytes, &fds)?;
+        self.channel.send(&mut message)?;
+        let sent = self.outgoing.bytes.len() - message.remaining();
+        self.outgoing.bytes.drain(..sent);
+        if sent > 0 {
+            self.outgoing.fds.clear();
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,25 +18,37 @@ pub(crate) struct Version {
     pub(crate) max_fds: usize,
     /// The most bytes that the sender takes in one access to a region.
     pub(crate) max_data: usize,
+    /// Whether the sender knows REGION_WRITE_MULTI.
+    pub(crate) write_multiple: bool,
 }
 
 impl Version {
-    /// This end's own, at most of this minor version.
-    pub(crate) fn ours(minor: u16) -> Self {
+    /// This end's own.
+    pub(crate) fn ours() -> Self {
         Self {
             major: MAJOR,
-            minor: minor.min(MINOR),
+            minor: MINOR,
             max_fds: MAX_FDS,
             max_data: MAX_DATA,
+            write_multiple: false,
         }
     }
 
-    pub(crate) fn encode(&self, write_multiple: bool) -> Payload {
+    /// The server's answer to what a client proposes: nothing that the client does not know.
+    pub(crate) fn answer(proposed: &Self) -> Self {
+        Self {
+            minor: proposed.minor.min(MINOR),
+            write_multiple: proposed.write_multiple,
+            ..Self::ours()
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Payload {
         let mut capabilities = json!({
             "max_msg_fds": self.max_fds,
             "max_data_xfer_size": self.max_data,
         });
-        if write_multiple {
+        if self.write_multiple {
             capabilities["write_multiple"] = Value::Bool(true);
         }
         let json = json!({ "capabilities": capabilities }).to_string();
@@ -67,6 +79,7 @@ impl Version {
             minor,
             max_fds: limit("max_msg_fds", 1, MAX_FDS)?,
             max_data: limit("max_data_xfer_size", MAX_DATA, MAX_DATA)?,
+            write_multiple: capabilities["write_multiple"].as_bool().unwrap_or(false),
         })
     }
 }
@@ -77,9 +90,16 @@ mod tests {
 
     #[test]
     fn survives_the_round_trip() {
-        let ours = Version::ours(7);
-        assert_eq!(ours.minor, MINOR);
-        assert_eq!(Version::decode(&ours.encode(true).0), Some(ours));
+        let ours = Version::ours();
+        assert_eq!(Version::decode(&ours.encode().0), Some(ours));
+        let proposed = Version {
+            minor: 0,
+            write_multiple: true,
+            ..ours
+        };
+        let answer = Version::answer(&proposed);
+        assert_eq!(answer, proposed);
+        assert_eq!(Version::decode(&answer.encode().0), Some(answer));
     }
 
     #[test]

@@ -181,7 +181,7 @@ fn a_server_that_we_did_not_write() {
 /// A server that answers the version and then sends `reply` whatever it is asked.
 fn lying_server(reply: &[u8]) -> (Client, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let version = Version::ours(1).encode(false).0;
+    let version = Version::ours().encode().0;
     let header = Header {
         id: 0,
         command: Command::Version as u16,

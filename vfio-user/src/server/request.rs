@@ -1,0 +1,309 @@
+//! Requests: what a client asks of the device, checked as far as the message alone tells.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use crate::channel::Packet;
+use crate::codec::{INFO_SIZE, REGION_INFO_SIZE};
+use crate::types::DmaFlags;
+use crate::wire::{Command, Fields, MAX_DATA};
+
+/// The most interrupts that one request may be about: the size of the largest MSI-X table.
+const MAX_IRQS: u32 = 2048;
+/// The most writes in one REGION_WRITE_MULTI: QEMU's limit.
+const MAX_WRITES: u64 = 200;
+/// The longest of them, in bytes.
+const MAX_SMALL_WRITE: usize = 8;
+/// `VFIO_DMA_UNMAP_FLAG_ALL`.
+const UNMAP_ALL: u32 = 2;
+
+/// What a client asks for. Numbers of regions and interrupts are not checked.
+#[derive(Debug)]
+pub enum Request {
+    /// Memory that the device may access. [`Connection::reply_done`](super::Connection::reply_done)
+    /// answers this and all others that do not say otherwise.
+    DmaMap(DmaMap),
+    /// Memory that the device may no longer access.
+    DmaUnmap(DmaUnmap),
+    /// What the device has; see [`Connection::reply_device`](super::Connection::reply_device).
+    DeviceInfo,
+    /// What this region is; see [`Connection::reply_region`](super::Connection::reply_region).
+    RegionInfo(u32),
+    /// Which eventfds stand for writes to this region; see
+    /// [`Connection::reply_io_fds`](super::Connection::reply_io_fds).
+    RegionIoFds(u32),
+    /// What this kind of interrupts is; see [`Connection::reply_irq`](super::Connection::reply_irq).
+    IrqInfo(u32),
+    /// Sets interrupts up, masks, unmasks or triggers them.
+    SetIrqs(SetIrqs),
+    /// Reads from a region; see [`Connection::reply_data`](super::Connection::reply_data).
+    RegionRead {
+        /// Number of the region.
+        region: u32,
+        /// Where in the region, in bytes.
+        offset: u64,
+        /// How many bytes.
+        len: usize,
+    },
+    /// Writes to a region.
+    RegionWrite(RegionWrite),
+    /// Several small writes, in this order.
+    RegionWriteMulti(Vec<RegionWrite>),
+    /// Resets the device.
+    Reset,
+}
+
+/// A range of addresses that the device may access. It is not empty and ends below 2^64.
+#[derive(Debug)]
+pub struct DmaMap {
+    /// First address.
+    pub address: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Where in the file the range begins, in bytes.
+    pub offset: u64,
+    /// What the device may do there.
+    pub flags: DmaFlags,
+    /// The memory; `None` when it can be had through the client only.
+    pub fd: Option<OwnedFd>,
+}
+
+/// A range of addresses that the device may no longer access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DmaUnmap {
+    /// All there are.
+    All,
+    /// This one; not necessarily one that was mapped, and it may end beyond 2^64.
+    Range {
+        /// First address.
+        address: u64,
+        /// Length in bytes.
+        size: u64,
+    },
+}
+
+/// A write to a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionWrite {
+    /// Number of the region.
+    pub region: u32,
+    /// Where in the region, in bytes.
+    pub offset: u64,
+    /// What to write.
+    pub data: Vec<u8>,
+}
+
+/// What is to happen to the interrupts `start..start + count` of a kind.
+#[derive(Debug)]
+pub struct SetIrqs {
+    /// Number of the kind; see [`crate::index`].
+    pub index: u32,
+    /// First interrupt.
+    pub start: u32,
+    /// How many. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 from 0 on means that all of
+    /// the kind are switched off.
+    pub count: u32,
+    /// What to do.
+    pub action: IrqAction,
+    /// To which ones, or with what.
+    pub data: IrqData,
+}
+
+/// What to do with interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IrqAction {
+    /// Hold them back.
+    Mask,
+    /// Let them through again.
+    Unmask,
+    /// Raise them.
+    Trigger,
+}
+
+/// How an action applies to its interrupts.
+#[derive(Debug)]
+pub enum IrqData {
+    /// It is done to all, now.
+    None,
+    /// It is done to those with `true`, now. One entry an interrupt.
+    Bool(Vec<bool>),
+    /// These are to be signalled when it happens; `None` takes the former one away. One entry an
+    /// interrupt.
+    EventFds(Vec<Option<OwnedFd>>),
+}
+
+/// Why a message is no request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It is not laid out as its command says.
+    Malformed,
+    /// It asks for what cannot be.
+    Unacceptable(Errno),
+}
+
+const INVALID: Refusal = Refusal::Unacceptable(Errno::INVAL);
+
+impl Request {
+    pub(super) fn decode(command: Command, packet: Packet) -> Result<Self, Refusal> {
+        let Packet { payload, fds, .. } = packet;
+        let takes_fds = matches!(command, Command::DmaMap | Command::DeviceSetIrqs);
+        if !takes_fds && !fds.is_empty() {
+            return Err(Refusal::Malformed);
+        }
+        let fields = Fields(&payload);
+        match command {
+            Command::DmaMap => dma_map(fields, fds).map(Self::DmaMap),
+            Command::DmaUnmap => dma_unmap(fields).map(Self::DmaUnmap),
+            Command::DeviceGetInfo => index(fields, INFO_SIZE).map(|_| Self::DeviceInfo),
+            Command::DeviceGetRegionInfo => index(fields, REGION_INFO_SIZE).map(Self::RegionInfo),
+            Command::DeviceGetRegionIoFds => index(fields, INFO_SIZE).map(Self::RegionIoFds),
+            Command::DeviceGetIrqInfo => index(fields, INFO_SIZE).map(Self::IrqInfo),
+            Command::DeviceSetIrqs => set_irqs(fields, fds).map(Self::SetIrqs),
+            Command::RegionRead => region_read(fields),
+            Command::RegionWrite => region_write(fields).map(Self::RegionWrite),
+            Command::RegionWriteMulti => write_multi(fields).map(Self::RegionWriteMulti),
+            Command::DeviceReset => Ok(Self::Reset),
+            Command::Version => Err(Refusal::Malformed),
+            Command::DmaRead | Command::DmaWrite => Err(Refusal::Unacceptable(Errno::OPNOTSUPP)),
+        }
+    }
+}
+
+/// Reads argsz, which says how much of a reply fits, flags and an index.
+fn index(mut fields: Fields<'_>, smallest: u32) -> Result<u32, Refusal> {
+    let argsz = fields.u32().ok_or(Refusal::Malformed)?;
+    fields.skip(4).ok_or(Refusal::Malformed)?;
+    let index = fields.u32().ok_or(Refusal::Malformed)?;
+    if argsz < smallest {
+        return Err(INVALID);
+    }
+    Ok(index)
+}
+
+fn dma_map(mut fields: Fields<'_>, mut fds: Vec<OwnedFd>) -> Result<DmaMap, Refusal> {
+    let mut read = || {
+        fields.skip(4)?;
+        let flags = DmaFlags::from_bits_retain(fields.u32()?);
+        let (offset, address, size) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        Some(DmaMap {
+            address,
+            size,
+            offset,
+            flags,
+            fd: None,
+        })
+    };
+    let map = read().ok_or(Refusal::Malformed)?;
+    if fds.len() > 1 {
+        return Err(Refusal::Malformed);
+    }
+    let fits = |start: u64| start.checked_add(map.size).is_some();
+    if map.size == 0 || !fits(map.address) || !fits(map.offset) {
+        return Err(INVALID);
+    }
+    Ok(DmaMap {
+        fd: fds.pop(),
+        ..map
+    })
+}
+
+fn dma_unmap(mut fields: Fields<'_>) -> Result<DmaUnmap, Refusal> {
+    let mut read = || {
+        fields.skip(4)?;
+        Some((fields.u32()?, fields.u64()?, fields.u64()?))
+    };
+    let (flags, address, size) = read().ok_or(Refusal::Malformed)?;
+    match flags {
+        0 => Ok(DmaUnmap::Range { address, size }),
+        UNMAP_ALL => Ok(DmaUnmap::All),
+        _ => Err(INVALID),
+    }
+}
+
+fn region_read(fields: Fields<'_>) -> Result<Request, Refusal> {
+    let (region, offset, len, _) = access(fields).ok_or(Refusal::Malformed)?;
+    if len > MAX_DATA {
+        return Err(INVALID);
+    }
+    Ok(Request::RegionRead {
+        region,
+        offset,
+        len,
+    })
+}
+
+fn region_write(fields: Fields<'_>) -> Result<RegionWrite, Refusal> {
+    let (region, offset, len, data) = access(fields).ok_or(Refusal::Malformed)?;
+    if len != data.len() || len > MAX_DATA {
+        return Err(Refusal::Malformed);
+    }
+    Ok(RegionWrite {
+        region,
+        offset,
+        data: data.to_vec(),
+    })
+}
+
+fn access(mut fields: Fields<'_>) -> Option<(u32, u64, usize, &[u8])> {
+    let offset = fields.u64()?;
+    let region = fields.u32()?;
+    let len = fields.u32()? as usize;
+    Some((region, offset, len, fields.0))
+}
+
+fn write_multi(mut fields: Fields<'_>) -> Result<Vec<RegionWrite>, Refusal> {
+    let count = fields.u64().ok_or(Refusal::Malformed)?;
+    if count > MAX_WRITES {
+        return Err(Refusal::Malformed);
+    }
+    (0..count).map(|_| small_write(&mut fields)).collect()
+}
+
+fn small_write(fields: &mut Fields<'_>) -> Result<RegionWrite, Refusal> {
+    let entry = fields
+        .bytes(16 + MAX_SMALL_WRITE)
+        .ok_or(Refusal::Malformed)?;
+    let (region, offset, len, data) = access(Fields(entry)).ok_or(Refusal::Malformed)?;
+    let data = data.get(..len).ok_or(Refusal::Malformed)?.to_vec();
+    Ok(RegionWrite {
+        region,
+        offset,
+        data,
+    })
+}
+
+fn set_irqs(mut fields: Fields<'_>, fds: Vec<OwnedFd>) -> Result<SetIrqs, Refusal> {
+    let mut head = || {
+        fields.skip(4)?;
+        Some([fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?])
+    };
+    let [flags, index, start, count] = head().ok_or(Refusal::Malformed)?;
+    if start > MAX_IRQS || count > MAX_IRQS {
+        return Err(INVALID);
+    }
+    let action = match flags & !0x7 {
+        0x08 => IrqAction::Mask,
+        0x10 => IrqAction::Unmask,
+        0x20 => IrqAction::Trigger,
+        _ => return Err(INVALID),
+    };
+    let no_fds = fds.is_empty();
+    let data = match flags & 0x7 {
+        1 if no_fds => IrqData::None,
+        2 if no_fds => {
+            let bytes = fields.bytes(count as usize).ok_or(Refusal::Malformed)?;
+            IrqData::Bool(bytes.iter().map(|byte| *byte != 0).collect())
+        }
+        4 if no_fds => IrqData::EventFds((0..count).map(|_| None).collect()),
+        4 if fds.len() == count as usize => IrqData::EventFds(fds.into_iter().map(Some).collect()),
+        _ => return Err(INVALID),
+    };
+    Ok(SetIrqs {
+        index,
+        start,
+        count,
+        action,
+        data,
+    })
+}
