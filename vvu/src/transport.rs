@@ -1,6 +1,7 @@
 //! What carries vhost-user messages between a front-end and this back-end.
 
-use std::fmt::Debug;
+mod socket;
+
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use virtio::{Notifier, Region};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::vhost_user::Message;
+
+pub use socket::SocketTransport;
 
 /// Carries vhost-user messages, in order and both ways, one front-end at a time.
 ///

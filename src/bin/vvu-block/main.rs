@@ -1,2 +1,44 @@
-//! vvu-block
-fn main() {}
+//! `vvu-block`: serves a disk image to a virtual machine as a virtio block device.
+
+mod args;
+mod transport;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use block::{BlockDevice, Image, OpenOptions, Options};
+use clap::Parser;
+use std::os::fd::AsFd;
+use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
+
+use args::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging(arguments.log_level);
+    exit_code("vvu-block", run(arguments))
+}
+
+fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let stop = StopSignal::install()?;
+    let options = OpenOptions {
+        read_only: arguments.read_only,
+    };
+    let image = Arc::new(Image::open(&arguments.image, options)?);
+    let mut opened = transport::open(&arguments.transport, arguments.num_queues)?;
+    let options = Options {
+        queues: opened.queues,
+        queue_size: arguments.queue_size,
+        serial: arguments.serial,
+    };
+    let device = Arc::new(BlockDevice::new(image.clone(), options)?);
+    // Nobody may be there to read it; the front-end is served all the same.
+    let _ = announce_ready(&opened.name);
+    let served = vvu::session::serve(opened.transport.as_mut(), device, stop.as_fd());
+    // What was acknowledged goes to stable storage even when serving ended with an error.
+    image
+        .sync()
+        .map_err(|error| format!("{}: flush: {error}", arguments.image.display()))?;
+    Ok(served?)
+}

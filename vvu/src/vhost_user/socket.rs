@@ -32,6 +32,9 @@ pub enum ConnectionError {
     /// The peer closed its end inside a message.
     #[error("the peer closed the connection in the middle of a message")]
     CutOff,
+    /// The peer began a message and did not end it in time.
+    #[error("the peer stopped in the middle of a message")]
+    Stalled,
     /// What came is no message.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -122,6 +125,12 @@ impl Connection {
             Ok(_) | Err(rustix::io::Errno::AGAIN) => Err(ConnectionError::Stuck),
             Err(errno) => Err(closed_or(errno)),
         }
+    }
+
+    /// Lets both ends see the end of the connection after what was sent already.
+    pub fn shut_down(&self) {
+        // It fails only when the peer did the same already.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
     /// Bytes that the message at hand still lacks, as far as is known.

@@ -1,0 +1,118 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+use vvu_block::LogLevel;
+
+/// Serve a disk image to a virtual machine as a virtio block device.
+///
+/// The virtual machine is reached in one of three ways: through a virtio-vhost-user (VVU) PCI
+/// function, when this program runs in a VM beside it; through a vfio-user socket where such a
+/// function is served; or through a vhost-user Unix socket, when this program runs on its host.
+///
+/// When a front-end can connect, one line that begins with "ready: " is printed on stdout. SIGTERM
+/// and SIGINT end the program after requests in flight are finished and the image is flushed.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+#[command(
+    after_help = "Exit status: 0 when asked to stop or, with --fd, when the front-end left; \
+    1 on failure; 2 on wrong usage."
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub transport: TransportArguments,
+
+    /// The disk: a raw image file or a block device.
+    pub image: PathBuf,
+
+    /// Refuse writes, and open the image for reading only.
+    #[arg(long)]
+    pub read_only: bool,
+
+    /// How many virtqueues to offer [default: 16, or what the PCI function can relay if fewer].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub num_queues: Option<u16>,
+
+    /// The largest virtqueue to offer, in descriptors: a power of two.
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = queue_size)]
+    pub queue_size: u16,
+
+    /// The serial number that the virtual machine sees, at most 20 bytes.
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = serial)]
+    pub serial: String,
+
+    /// How much to log on stderr.
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
+    pub log_level: LogLevel,
+}
+
+/// How the front-end is reached.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct TransportArguments {
+    /// Drive the VVU function at this PCI address (0000:00:10.0), which must be bound to vfio-pci;
+    /// or one that is served at a vfio-user socket (vfio-user:/run/vvu0.sock).
+    #[arg(long, value_name = "ADDRESS")]
+    pub pci: Option<String>,
+
+    /// Listen for front-ends on a vhost-user socket at this path.
+    #[arg(long, value_name = "PATH")]
+    pub socket_path: Option<PathBuf>,
+
+    /// Serve the one front-end at the other end of this inherited, connected vhost-user socket.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(3..))]
+    pub fd: Option<i32>,
+}
+
+fn queue_size(text: &str) -> Result<u16, String> {
+    match text.parse::<u16>() {
+        Ok(size) if size.is_power_of_two() && (2..=32768).contains(&size) => Ok(size),
+        _ => Err("give a power of two from 2 to 32768".to_owned()),
+    }
+}
+
+fn serial(text: &str) -> Result<String, String> {
+    match text.len() {
+        0..=20 => Ok(text.to_owned()),
+        length => Err(format!("has {length} bytes; at most 20 fit")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(words.split(' '))
+    }
+
+    #[test]
+    fn one_transport_is_needed() {
+        assert!(parse("vvu-block disk.img").is_err());
+        assert!(parse("vvu-block --fd 3 --socket-path s disk.img").is_err());
+        assert!(parse("vvu-block --socket-path s disk.img").is_ok());
+        assert!(
+            parse("vvu-block --pci 0000:00:10.0 disk.img --read-only")
+                .unwrap()
+                .read_only
+        );
+    }
+
+    #[test]
+    fn values_are_checked() {
+        for wrong in [
+            "--queue-size 3",
+            "--queue-size 0",
+            "--num-queues 0",
+            "--num-queues 257",
+        ] {
+            assert!(
+                parse(&format!("vvu-block --fd 3 {wrong} disk.img")).is_err(),
+                "{wrong}"
+            );
+        }
+        assert!(parse("vvu-block --fd 2 disk.img").is_err());
+        assert!(parse("vvu-block --fd 3 --serial 123456789012345678901 disk.img").is_err());
+    }
+}

@@ -1,0 +1,106 @@
+//! One vring, as the front-end's messages build it up.
+
+use std::sync::Arc;
+
+use virtio::{Device, Notifier, RunningVring, StartError, Vring, VringLayout};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::error::RequestError;
+use super::memory::MemoryTable;
+
+/// Where a vring is in the front-end's own address space.
+#[derive(Clone, Copy)]
+pub struct UserLayout {
+    pub desc: u64,
+    pub avail: u64,
+    pub used: u64,
+}
+
+impl UserLayout {
+    /// The same place in the guest's address space; its size is filled in by the caller.
+    pub fn translate(&self, memory: &MemoryTable) -> Result<VringLayout, RequestError> {
+        Ok(VringLayout {
+            size: 0,
+            desc: memory.translate(self.desc)?,
+            avail: memory.translate(self.avail)?,
+            used: memory.translate(self.used)?,
+        })
+    }
+}
+
+/// What is known of a vring. It runs once everything that it needs is known.
+pub struct VringState {
+    index: u16,
+    pub size: u16,
+    pub layout: Option<UserLayout>,
+    pub next_avail: u16,
+    pub enabled: bool,
+    /// Set by SET_VRING_KICK, which starts the vring; the inner `None`: it is polled.
+    pub kick: Option<Option<Arc<EventFd>>>,
+    pub call: Option<Arc<dyn Notifier>>,
+    pub error: Option<Arc<dyn Notifier>>,
+    running: Option<Box<dyn RunningVring>>,
+}
+
+impl VringState {
+    pub fn new(index: u16) -> Self {
+        Self {
+            index,
+            size: 0,
+            layout: None,
+            next_avail: 0,
+            enabled: false,
+            kick: None,
+            call: None,
+            error: None,
+            running: None,
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Stops the vring if it runs, and remembers how far it got.
+    pub fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.next_avail = running.stop();
+        }
+    }
+
+    /// Starts the vring if it does not run and has all that it needs.
+    pub fn start(
+        &mut self,
+        device: &dyn Device,
+        memory: &MemoryTable,
+        features: u64,
+        always_enabled: bool,
+    ) -> Result<(), RequestError> {
+        let enabled = self.enabled || always_enabled;
+        let (Some(kick), Some(layout)) = (&self.kick, &self.layout) else {
+            return Ok(());
+        };
+        if self.is_running() || !enabled || self.size == 0 {
+            return Ok(());
+        }
+        let vring = Vring {
+            index: self.index,
+            features,
+            layout: VringLayout {
+                size: self.size,
+                ..layout.translate(memory)?
+            },
+            next_avail: self.next_avail,
+            memory: memory.guest().clone(),
+            kick: kick.clone(),
+            call: self.call.clone(),
+            error: self.error.clone(),
+        };
+        let failed = |error: StartError| RequestError::Start {
+            queue: self.index,
+            error,
+        };
+        self.running = Some(device.start(vring).map_err(failed)?);
+        Ok(())
+    }
+}
