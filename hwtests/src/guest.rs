@@ -75,9 +75,9 @@ impl Agent {
         Ok(())
     }
 
-    /// Starts a shell command in the guest.
-    pub fn spawn(self: &Arc<Self>, command: &str) -> Result<GuestProcess> {
-        let live = Arc::new(Live::default());
+    /// Starts a shell command in the guest, whose output `live` takes.
+    pub fn spawn(self: &Arc<Self>, command: &str, live: Live) -> Result<GuestProcess> {
+        let live = Arc::new(live);
         let id = self.shared.register(&live)?;
         self.send(Frame::new(Kind::Run, id, command))?;
         Ok(GuestProcess {

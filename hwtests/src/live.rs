@@ -1,5 +1,7 @@
 //! The output of a running program, as it arrives, and waits on it.
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,7 @@ impl Output {
 #[derive(Debug, Default)]
 struct State {
     output: Output,
+    log: Option<File>,
     ended: bool,
     lost: Option<String>,
 }
@@ -52,9 +55,25 @@ pub struct Live {
 }
 
 impl Live {
+    /// Output that is also copied to a file.
+    pub fn logged(log: File) -> Self {
+        let state = State {
+            log: Some(log),
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
     /// Adds bytes that the program wrote.
     pub fn push(&self, stream: Stream, bytes: &[u8]) {
         let mut state = self.lock();
+        if let Some(log) = &mut state.log {
+            // A full disk shows elsewhere.
+            let _ = log.write_all(bytes);
+        }
         match stream {
             Stream::Stdout => state.output.stdout.extend_from_slice(bytes),
             Stream::Stderr => state.output.stderr.extend_from_slice(bytes),

@@ -1,7 +1,7 @@
 //! Programs on the host, started with their output watched and logged.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -46,8 +46,8 @@ impl Process {
         })?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
             .with_context(|| format!("cannot watch {name}"))?;
-        let live = Arc::new(Live::default());
-        watch(child, &file, &live).with_context(|| format!("cannot watch {name}"))?;
+        let live = Arc::new(Live::logged(file));
+        watch(child, &live).with_context(|| format!("cannot watch {name}"))?;
         Ok(Self {
             name: name.to_owned(),
             pidfd,
@@ -87,6 +87,11 @@ impl Process {
         let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 
+    /// What it goes by in messages and in its log's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The file with its output.
     pub fn log(&self) -> &Path {
         &self.log
@@ -123,16 +128,16 @@ fn die_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(request) };
 }
 
-/// Copies the child's output to its log and to `live`, and tells `live` when it has ended.
-fn watch(mut child: Child, log: &File, live: &Arc<Live>) -> io::Result<()> {
+/// Copies the child's output to `live`, and tells it when the child has ended.
+fn watch(mut child: Child, live: &Arc<Live>) -> io::Result<()> {
     let out = child
         .stdout
         .take()
-        .map(|pipe| copy(pipe, Stream::Stdout, log, live));
+        .map(|pipe| copy(pipe, Stream::Stdout, live));
     let err = child
         .stderr
         .take()
-        .map(|pipe| copy(pipe, Stream::Stderr, log, live));
+        .map(|pipe| copy(pipe, Stream::Stderr, live));
     let copies: Vec<_> = out.into_iter().chain(err).collect::<io::Result<_>>()?;
     let live = live.clone();
     thread::Builder::new().name("reap".into()).spawn(move || {
@@ -151,16 +156,14 @@ fn watch(mut child: Child, log: &File, live: &Arc<Live>) -> io::Result<()> {
 fn copy(
     mut pipe: impl Read + Send + 'static,
     stream: Stream,
-    log: &File,
     live: &Arc<Live>,
 ) -> io::Result<JoinHandle<()>> {
-    let (mut log, live) = (log.try_clone()?, live.clone());
+    let live = live.clone();
     thread::Builder::new()
         .name("copy output".into())
         .spawn(move || {
             let mut buffer = [0; 16 << 10];
             while let Ok(length @ 1..) = pipe.read(&mut buffer) {
-                let _ = log.write_all(&buffer[..length]);
                 live.push(stream, &buffer[..length]);
             }
         })

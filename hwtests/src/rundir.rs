@@ -1,6 +1,6 @@
 //! A folder for the files of one test or demo: logs, images, sockets, guest memory.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -71,14 +71,19 @@ impl RunDir {
         }
     }
 
-    fn remove_sockets(&self) {
+    /// Removes all but the logs: the run went well and its logs may interest someone.
+    pub fn keep_logs(mut self) -> PathBuf {
+        self.remove_files(|entry| entry.path().extension() != Some("log".as_ref()));
+        self.folder.take().map(TempDir::keep);
+        self.path.clone()
+    }
+
+    fn remove_files(&self, unwanted: impl Fn(&DirEntry) -> bool) {
         let Ok(entries) = fs::read_dir(&self.path) else {
             return;
         };
-        for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
-                let _ = fs::remove_file(entry.path());
-            }
+        for entry in entries.flatten().filter(unwanted) {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }
@@ -95,7 +100,7 @@ impl Drop for RunDir {
             let _ = fs::remove_file(path);
         }
         if let Some(folder) = self.folder.take() {
-            self.remove_sockets();
+            self.remove_files(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
             eprintln!("==> logs kept in {}", folder.keep().display());
         }
     }

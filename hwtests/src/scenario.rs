@@ -13,6 +13,7 @@ use crate::process::Process;
 use crate::qemu::Qemu;
 use crate::tree::Program;
 use crate::vm::{Memory, Vm, VmBuilder};
+use crate::workload::DISK;
 
 /// Where the VVU function is in the device VM.
 pub const BDF: &str = "0000:00:10.0";
@@ -25,7 +26,7 @@ pub const MEMORY: u32 = 512;
 const QUEUES: u16 = 2;
 
 /// Size of a test's disk.
-pub const DISK_SIZE: u64 = 80 << 20;
+pub const DISK_SIZE: u64 = 128 << 20;
 
 /// How long a program may take to serve.
 const READY: Duration = Duration::from_secs(30);
@@ -53,6 +54,18 @@ pub fn block(lab: &Lab, transport: &[&str], image: &Path) -> Result<Process> {
     let block = Process::spawn("vvu-block", &mut command, lab.run.path())?;
     block.wait_line("ready:", READY)?;
     Ok(block)
+}
+
+/// Ends a program as its users would: SIGTERM, exit code 0, in time.
+pub fn end(process: &Process) -> Result<()> {
+    let status = process.terminate(END)?.status;
+    ensure!(
+        status == 0,
+        "{} ended with status {status}{}",
+        process.name(),
+        process.tail()
+    );
+    Ok(())
 }
 
 /// A running `vvu-proxy`.
@@ -95,17 +108,6 @@ impl Proxy {
     pub fn sibling(&self, lab: &Lab, name: &str, qemu: &Qemu) -> Result<Vm> {
         sibling(lab, name, qemu, &self.vhost_user, &self.memory)
     }
-
-    /// Ends it as its users would.
-    pub fn end(&self) -> Result<()> {
-        let status = self.process.terminate(END)?.status;
-        ensure!(
-            status == 0,
-            "vvu-proxy ended with status {status}{}",
-            self.process.tail()
-        );
-        Ok(())
-    }
 }
 
 /// A VM that has the proxy's function, and `vvu-block` in it that serves its disk through that.
@@ -129,15 +131,13 @@ impl DeviceVm {
             .vfio_user(&proxy.vfio_user, SLOT)
             .program(program)
             .start()?;
-        let block = serve(&vm)?;
-        Ok(Self { vm, block })
+        Self::serve(lab, vm)
     }
 
     /// Restarts the VM and serves again.
-    pub fn reboot(self) -> Result<Self> {
+    pub fn reboot(self, lab: &Lab) -> Result<Self> {
         self.vm.reboot()?;
-        let block = serve(&self.vm)?;
-        Ok(Self { vm: self.vm, block })
+        Self::serve(lab, self.vm)
     }
 
     /// Ends `vvu-block` as its users would, then the VM.
@@ -151,14 +151,15 @@ impl DeviceVm {
         );
         self.vm.shutdown()
     }
-}
 
-fn serve(vm: &Vm) -> Result<GuestProcess> {
-    vm.check(&bind_script())
-        .context("cannot hand the function to vfio-pci")?;
-    let block = vm.spawn(&format!("exec vvu-block --pci {BDF} /dev/vda"))?;
-    block.wait_line("ready:", READY)?;
-    Ok(block)
+    fn serve(lab: &Lab, vm: Vm) -> Result<Self> {
+        vm.check(&bind_script())
+            .context("cannot hand the function to vfio-pci")?;
+        let log = lab.run.file("device.vvu-block.log");
+        let block = vm.spawn_logged(&format!("exec vvu-block --pci {BDF} {DISK}"), &log)?;
+        block.wait_line("ready:", READY)?;
+        Ok(Self { vm, block })
+    }
 }
 
 /// Binds the function to vfio-pci, as a user would.

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::guest::{Agent, GuestProcess};
 use crate::initramfs::Initramfs;
 use crate::lab::Lab;
-use crate::live::{Output, last_lines};
+use crate::live::{Live, Output, last_lines};
 use crate::process::Process;
 use crate::protocol::{Kind, PORT};
 use crate::qemu::Qemu;
@@ -277,8 +277,19 @@ impl Vm {
 
     /// Starts a shell command and leaves it running.
     pub fn spawn(&self, command: &str) -> Result<GuestProcess> {
+        self.spawn_live(command, Live::default())
+    }
+
+    /// As [`Vm::spawn`], with the output copied to a file.
+    pub fn spawn_logged(&self, command: &str, log: &Path) -> Result<GuestProcess> {
+        let file = fs::File::create(log)
+            .with_context(|| format!("cannot make the log file {}", log.display()))?;
+        self.spawn_live(command, Live::logged(file))
+    }
+
+    fn spawn_live(&self, command: &str, live: Live) -> Result<GuestProcess> {
         self.agent
-            .spawn(command)
+            .spawn(command, live)
             .map_err(|error| self.explain(&error))
     }
 

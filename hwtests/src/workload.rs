@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::lab::Lab;
 use crate::vm::Vm;
@@ -32,6 +33,11 @@ impl Written {
     pub fn files(&self) -> usize {
         self.sums.lines().count()
     }
+
+    /// The lines of the big files.
+    pub fn big_files(&self) -> impl Iterator<Item = &str> {
+        self.sums.lines().filter(|line| line.contains("./big/"))
+    }
 }
 
 /// Formats the disk as ext4 and writes files of random content, of many sizes, in folders.
@@ -47,11 +53,13 @@ pub fn write_files(sibling: &Vm) -> Result<Written> {
     let script = format!(
         "set -e
         mkdir -p /tmp/new /mnt && cd /tmp/new
-        for size in 0 1 511 512 4095 4096 4097 65536 100003 1048576 3000000 8388608; do
-            mkdir -p folder$size
-            head -c $size /dev/urandom > folder$size/file
+        mkdir small big many
+        for size in 0 1 511 512 4095 4096 4097 65536 100003; do
+            head -c $size /dev/urandom > small/$size
         done
-        mkdir many
+        for size in 1048576 3000000 8388608; do
+            head -c $size /dev/urandom > big/$size
+        done
         for i in $(seq 64); do head -c $((i * 97)) /dev/urandom > many/$i; done
         find . -type f | sort | xargs sha256sum > /tmp/sums
         mount -t ext4 {DISK} /mnt
@@ -88,16 +96,41 @@ pub fn check_files(sibling: &Vm, sums: &str) -> Result<u64> {
         .with_context(|| format!("not a number of bytes: {bytes:?}"))
 }
 
+/// What fio did.
+#[derive(Clone, Copy, Debug)]
+pub struct FioReport {
+    /// Bytes it wrote.
+    pub written: u64,
+    /// Bytes it read back and found right.
+    pub verified: u64,
+}
+
 /// Writes random blocks of mixed sizes behind the file system and verifies their checksums.
-pub fn fio_verify(sibling: &Vm) -> Result<String> {
+pub fn fio_verify(sibling: &Vm) -> Result<FioReport> {
     let script = format!(
-        "/usr/bin/fio --name=verify --filename={DISK} --offset={FILE_SYSTEM}M --offset_increment=8M \
-         --size=8M --numjobs=3 --rw=randwrite --bsrange=512-256k --direct=1 --ioengine=libaio \
-         --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --group_reporting"
+        "/usr/bin/fio --name=verify --filename={DISK} --offset={FILE_SYSTEM}M --size=16M \
+         --offset_increment=16M --numjobs=4 --rw=randwrite --bsrange=512-256k --direct=1 \
+         --ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 \
+         --group_reporting --output-format=json"
     );
-    sibling
+    let output = sibling
         .check_within(&script, LONG)
-        .context("fio cannot verify the disk")
+        .context("fio cannot verify the disk")?;
+    // Notes come before the report.
+    let report = output
+        .find('{')
+        .map(|start| &output[start..])
+        .unwrap_or_default();
+    let report: Value = serde_json::from_str(report).context("cannot read fio's report")?;
+    let bytes = |direction: &str| report["jobs"][0][direction]["io_bytes"].as_u64();
+    let (Some(written), Some(verified)) = (bytes("write"), bytes("read")) else {
+        bail!("fio's report lacks its bytes");
+    };
+    ensure!(
+        written > 0 && written == verified,
+        "fio wrote {written}, but verified {verified}"
+    );
+    Ok(FioReport { written, verified })
 }
 
 /// Checks on the host that the image holds a clean file system with the very files.

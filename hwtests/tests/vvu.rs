@@ -1,0 +1,61 @@
+//! The main job: `vvu-block --pci` in a device VM serves a sibling VM through `vvu-proxy`.
+
+use hwtests::qemu::Qemu;
+use hwtests::scenario::{DISK_SIZE, DeviceVm, Proxy, end};
+use hwtests::workload::{check_files, check_image, fio_verify, write_files};
+use hwtests::{Lab, Result, test};
+
+#[test]
+fn an_old_sibling_uses_the_disk_and_reboots() {
+    test("vvu-old", |lab| use_disk(lab, &lab.machine.old_qemu));
+}
+
+#[test]
+fn a_new_sibling_uses_the_disk_and_reboots() {
+    test("vvu-new", |lab| use_disk(lab, &lab.machine.new_qemu));
+}
+
+#[test]
+fn siblings_and_the_device_vm_come_and_go() {
+    test("vvu-again", |lab| {
+        let image = lab.run.image("disk.img", DISK_SIZE)?;
+        let proxy = Proxy::start(lab)?;
+        let device = DeviceVm::start(lab, &proxy, &image)?;
+
+        let killed = proxy.sibling(lab, "killed", &lab.machine.old_qemu)?;
+        let written = write_files(&killed)?;
+        // In mid-I/O, as far as the back-end can tell.
+        let _busy =
+            killed.spawn("while :; do dd if=/dev/urandom of=/dev/vda bs=64k seek=1024; done")?;
+        killed.kill()?;
+
+        let next = proxy.sibling(lab, "next", &lab.machine.new_qemu)?;
+        check_files(&next, &written.sums)?;
+        fio_verify(&next)?;
+        next.shutdown()?;
+
+        let device = device.reboot(lab)?;
+        let last = proxy.sibling(lab, "last", &lab.machine.old_qemu)?;
+        check_files(&last, &written.sums)?;
+        last.shutdown()?;
+        device.end()?;
+        end(&proxy.process)?;
+        check_image(lab, &image, &written)
+    });
+}
+
+fn use_disk(lab: &Lab, qemu: &Qemu) -> Result<()> {
+    let image = lab.run.image("disk.img", DISK_SIZE)?;
+    let proxy = Proxy::start(lab)?;
+    let device = DeviceVm::start(lab, &proxy, &image)?;
+    let sibling = proxy.sibling(lab, "sibling", qemu)?;
+    let written = write_files(&sibling)?;
+    fio_verify(&sibling)?;
+    sibling.reboot()?;
+    check_files(&sibling, &written.sums)?;
+    fio_verify(&sibling)?;
+    sibling.shutdown()?;
+    device.end()?;
+    end(&proxy.process)?;
+    check_image(lab, &image, &written)
+}
