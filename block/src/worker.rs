@@ -283,3 +283,6 @@ impl Worker {
         tracing::warn!("request failed: {problem}; further ones are logged at debug level");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,8 +46,12 @@ impl Blocking {
         self.results.pop_front()
     }
 
-    /// Sleeps until the kick or stop eventfd is written, or for the polling interval.
+    /// Sleeps until the kick or stop eventfd is written, or for the polling interval; not at all
+    /// when there are results.
     pub fn wait(&mut self) -> io::Result<()> {
+        if !self.results.is_empty() {
+            return Ok(());
+        }
         let Some(kick) = self.wakers.kick.clone() else {
             poll_readable(&[&self.wakers.stop], Some(POLL_INTERVAL))?;
             return Ok(());

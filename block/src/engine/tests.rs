@@ -1,5 +1,6 @@
 use super::*;
 use crate::OpenOptions;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tempfile::NamedTempFile;
 use virtio::test_utils::{DriverRing, memory};
@@ -203,6 +204,39 @@ fn wakes_up_to_stop() {
             rig.stop.write(1).unwrap();
             engine.wait().unwrap();
         }
+    }
+}
+
+#[test]
+fn sleeps_until_there_is_a_reason_not_to() {
+    for kind in KINDS {
+        let rig = Rig::new();
+        let mut engine = rig.engine(kind, false, true);
+        // Once woken by a kick, and that reset.
+        rig.kick.write(1).unwrap();
+        while is_set(&rig.kick) {
+            engine.wait().unwrap();
+        }
+        assert!(engine.next_ended().is_none());
+        let written = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let (stop, written) = (rig.stop.clone(), written.clone());
+            move || {
+                // Long enough to show, short enough not to matter; the order is what is tested.
+                std::thread::sleep(Duration::from_millis(20));
+                written.store(true, Ordering::SeqCst);
+                stop.write(1).unwrap();
+            }
+        });
+        // The kick's two completions may come one by one.
+        let mut wake_ups = 0;
+        while !written.load(Ordering::SeqCst) {
+            engine.wait().unwrap();
+            assert!(engine.next_ended().is_none());
+            wake_ups += 1;
+        }
+        thread.join().unwrap();
+        assert!(wake_ups <= 2, "{kind:?} does not sleep");
     }
 }
 

@@ -121,8 +121,8 @@ impl Uring {
         };
     }
 
-    /// Waits for the kick eventfd and resets it, all within the ring. It is polled first because a
-    /// read alone fails at once on a non-blocking eventfd.
+    /// Waits for the kick eventfd and resets it, all within the ring. It is polled first because not
+    /// every kernel waits in a read of a non-blocking eventfd.
     fn arm_kick(&mut self) -> io::Result<()> {
         let (Kick::Idle, Some(kick)) = (self.kick, &self.wakers.kick) else {
             return Ok(());
