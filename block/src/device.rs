@@ -118,6 +118,7 @@ impl BlockDevice {
             vring.next_avail,
         )?;
         Ok(Setup {
+            index: vring.index,
             engine: self.engine,
             image: self.image.clone(),
             id: self.id,
@@ -180,11 +181,10 @@ impl Device for BlockDevice {
             next_avail: AtomicU16::new(vring.next_avail),
         });
         let setup = self.setup(&vring, shared.clone())?;
-        let index = vring.index;
         let error = vring.error;
         let thread = thread::Builder::new()
-            .name(format!("vring-{index}"))
-            .spawn(move || run(index, setup, error.as_deref()))
+            .name(format!("vring-{}", vring.index))
+            .spawn(move || run(setup, error.as_deref()))
             .map_err(system("cannot start a queue's thread"))?;
         Ok(Box::new(WorkerThread {
             shared,
@@ -203,7 +203,8 @@ fn padded_id(serial: String) -> Result<[u8; ID_LEN], DeviceError> {
 }
 
 /// A worker's whole life, on its thread. Whatever ends it early is told to the carrier.
-fn run(index: u16, setup: Setup, error: Option<&dyn Notifier>) {
+fn run(setup: Setup, error: Option<&dyn Notifier>) {
+    let index = setup.index;
     let report = |failure: &dyn std::fmt::Display| {
         tracing::warn!("queue {index} takes no more requests: {failure}");
         if let Some(Err(error)) = error.map(Notifier::notify) {

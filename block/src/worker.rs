@@ -10,7 +10,7 @@ use virtio::{Chain, GuestMemory, Notifier, QueueError, SplitQueue};
 
 use crate::Image;
 use crate::engine::{BeginError, Engine, EngineKind, Wakers};
-use crate::request::{HEADER_LEN, ID_LEN, Refusal, Request, STATUS_LEN, Status};
+use crate::request::{HEADER_LEN, ID_LEN, Range, Refusal, Request, STATUS_LEN, Status};
 use crate::transfer::Operation;
 
 /// The most requests of one vring that are in flight; more wait in the ring.
@@ -18,6 +18,8 @@ const MAX_IN_FLIGHT: u16 = 1024;
 
 /// What a worker is made of. Becomes a [`Worker`] on the thread that runs it.
 pub(crate) struct Setup {
+    /// Which queue it is, for the log.
+    pub index: u16,
     pub engine: EngineKind,
     pub image: Arc<Image>,
     pub id: [u8; ID_LEN],
@@ -53,9 +55,11 @@ pub(crate) enum Failure {
 
 /// One vring being served.
 pub(crate) struct Worker {
+    index: u16,
     image: Arc<Image>,
     id: [u8; ID_LEN],
-    write_through: bool,
+    /// How writes are done.
+    write: Operation,
     queue: SplitQueue,
     memory: Arc<GuestMemory>,
     call: Option<Arc<dyn Notifier>>,
@@ -86,6 +90,15 @@ enum Begun {
     Done(u64),
 }
 
+impl From<BeginError> for Refusal {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::OutsideMemory => Self::OutsideMemory,
+            BeginError::Engine(error) => Self::Engine(error.kind()),
+        }
+    }
+}
+
 impl Worker {
     pub fn new(setup: Setup) -> Self {
         let slots = setup.queue.size().min(MAX_IN_FLIGHT);
@@ -102,9 +115,13 @@ impl Worker {
             wakers,
         );
         Self {
+            index: setup.index,
             image: setup.image,
             id: setup.id,
-            write_through: setup.write_through,
+            write: match setup.write_through {
+                true => Operation::WriteStable,
+                false => Operation::Write,
+            },
             queue: setup.queue,
             memory,
             call: setup.call,
@@ -175,7 +192,7 @@ impl Worker {
             Ok(Begun::InFlight) => Ok(()),
             Ok(Begun::Done(data_in)) => self.end(slot, Status::Ok, data_in),
             Err(refusal) => {
-                self.complain(&refusal);
+                self.complain(&format_args!("request refused: {refusal}"));
                 self.end(slot, refusal.status(), 0)
             }
         }
@@ -185,33 +202,27 @@ impl Worker {
         let pending = &mut self.pending[usize::from(slot)];
         let chain = &pending.chain;
         let request = Request::parse(chain, &self.memory, self.image.limits())?;
-        let write = match self.write_through {
-            true => Operation::WriteStable,
-            false => Operation::Write,
-        };
         let engine = &mut self.engine;
         pending.data_in = 0;
-        let begun = match request {
-            Request::Read(range) if range.len > 0 => {
+        match request {
+            Request::Read(Range { len: 0, .. }) | Request::Write(Range { len: 0, .. }) => {
+                return Ok(Begun::Done(0));
+            }
+            Request::Read(range) => {
                 pending.data_in = range.len;
-                engine.transfer(slot, Operation::Read, range, &chain.writable, 0)
+                engine.transfer(slot, Operation::Read, range, &chain.writable, 0)?;
             }
-            Request::Write(range) if range.len > 0 => {
-                engine.transfer(slot, write, range, &chain.readable, HEADER_LEN)
+            Request::Write(range) => {
+                engine.transfer(slot, self.write, range, &chain.readable, HEADER_LEN)?;
             }
-            Request::Flush => engine.flush(slot),
-            Request::Read(_) | Request::Write(_) => return Ok(Begun::Done(0)),
+            Request::Flush => engine.flush(slot)?,
             Request::GetId { len } => {
                 let written = chain.writable.write(&self.memory, 0, &self.id[..len]);
                 written.map_err(|_| Refusal::OutsideMemory)?;
                 return Ok(Begun::Done(len as u64));
             }
-        };
-        match begun {
-            Ok(()) => Ok(Begun::InFlight),
-            Err(BeginError::OutsideMemory) => Err(Refusal::OutsideMemory),
-            Err(BeginError::Engine(error)) => Err(Refusal::Engine(error.kind())),
         }
+        Ok(Begun::InFlight)
     }
 
     /// Gives back what the engine has ended; false when that was nothing.
@@ -222,7 +233,7 @@ impl Worker {
             match result {
                 Ok(()) => self.end(slot, Status::Ok, self.pending[usize::from(slot)].data_in)?,
                 Err(error) => {
-                    self.complain(&error);
+                    self.complain(&format_args!("I/O error: {error}"));
                     self.end(slot, Status::IoErr, 0)?;
                 }
             }
@@ -258,7 +269,7 @@ impl Worker {
             && self.queue.needs_call()?
             && let Err(error) = call.notify()
         {
-            self.complain(&error);
+            self.complain(&format_args!("cannot call the driver: {error}"));
         }
         Ok(())
     }
@@ -275,12 +286,12 @@ impl Worker {
 
     /// A driver decides how many bad requests it sends, so it must not fill the log with them.
     fn complain(&mut self, problem: &dyn std::fmt::Display) {
-        if self.complained {
-            tracing::debug!("request failed: {problem}");
+        let index = self.index;
+        if std::mem::replace(&mut self.complained, true) {
+            tracing::debug!("queue {index}: {problem}");
             return;
         }
-        self.complained = true;
-        tracing::warn!("request failed: {problem}; further ones are logged at debug level");
+        tracing::warn!("queue {index}: {problem}; more of the like is logged at debug level");
     }
 }
 

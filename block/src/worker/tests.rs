@@ -39,6 +39,7 @@ impl Rig {
         let ring = DriverRing::new(memory.clone(), 0x1000, 16);
         let (kick, call) = (eventfd(), eventfd());
         let worker = Worker::new(Setup {
+            index: 0,
             engine,
             image: Arc::new(image),
             id: [0; ID_LEN],
