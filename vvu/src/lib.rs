@@ -5,5 +5,9 @@
 //! [`driver`] through [`pci`].
 
 pub mod abi;
+pub mod driver;
+pub mod pci;
+pub mod session;
 pub mod transport;
 pub mod vhost_user;
+pub mod virtio_pci;

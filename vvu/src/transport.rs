@@ -1,6 +1,7 @@
 //! What carries vhost-user messages between a front-end and this back-end.
 
 mod socket;
+mod vvu;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::vhost_user::Message;
 
 pub use socket::SocketTransport;
+pub use vvu::VvuTransport;
 
 /// Carries vhost-user messages, in order and both ways, one front-end at a time.
 ///

@@ -1,0 +1,353 @@
+//! The driver of a virtio-vhost-user device: messages, notifications, doorbells and the front-end's
+//! memory.
+
+use std::io;
+use std::sync::Arc;
+
+use virtio::pci::{NO_VECTOR, cfg_type as virtio_cfg, status as device_status};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::abi::{self, cfg_type, config, notification, queue, status};
+use crate::pci::{Identity, PciError, PciFunction, Registers, enable_bus_master};
+use crate::virtio_pci::{Capabilities, Patience, VirtioPci};
+
+mod channel;
+mod dialect;
+mod dma;
+mod doorbell;
+mod error;
+mod window;
+
+pub use channel::ChannelError;
+pub use dialect::{Dialect, LayoutRule, PeerLoss};
+pub use error::DriverError;
+pub use window::{Window, WindowError};
+
+use channel::Channel;
+use dma::Dma;
+use doorbell::Doorbells;
+
+/// MSI-X vectors: what raises which.
+mod vector {
+    /// Configuration changes.
+    pub const CONFIG: u16 = 0;
+    /// Messages from the front-end.
+    pub const RX: u16 = 1;
+    /// Messages to the front-end that were taken.
+    pub const TX: u16 = 2;
+    /// The front-end's kick of vhost queue 0; the other queues' follow.
+    pub const KICK: u16 = 3;
+}
+
+/// Virtio feature bits that the device has to have (VERSION_1).
+const REQUIRED: u64 = 1 << 32;
+/// Virtio feature bits that are accepted where the device has them (and ACCESS_PLATFORM: our
+/// addresses are I/O virtual addresses).
+const WANTED: u64 = REQUIRED | 1 << 33;
+
+/// Drives one VVU device. Dropping it shuts the device down.
+#[derive(Debug)]
+pub struct VvuDriver {
+    virtio: VirtioPci,
+    config: Registers,
+    notification: Registers,
+    doorbells: Doorbells,
+    window: Window,
+    dialect: Dialect,
+    patience: Patience,
+    queue_count: u16,
+    vectors: Vec<Arc<EventFd>>,
+    /// There once the device was started.
+    channel: Option<Channel>,
+    frontend_seen: bool,
+    dma: Dma,
+    function: Arc<dyn PciFunction>,
+}
+
+impl VvuDriver {
+    /// Finds out how to drive a function for a back-end of `queue_count` queues. The dialect is
+    /// chosen by what the device says it is, unless one is given.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError`] when it is no VVU device, or lacks something.
+    pub fn new(
+        function: Arc<dyn PciFunction>,
+        queue_count: u16,
+        dialect: Option<Dialect>,
+        patience: Patience,
+    ) -> Result<Self, DriverError> {
+        let (capabilities, identity) = identify(function.as_ref())?;
+        let dialect = dialect.unwrap_or_else(|| Dialect::of(&identity));
+        let needed = u32::from(vector::KICK) + u32::from(queue_count);
+        let available = function.vector_count();
+        if needed > u32::from(available) {
+            return Err(DriverError::TooFewVectors { needed, available });
+        }
+        let virtio = VirtioPci::new(&function, &capabilities, patience)?;
+        let doorbell = capabilities.find(cfg_type::DOORBELL)?.multiplier;
+        let registers = capabilities.mapped(&function, cfg_type::DOORBELL, 2)?;
+        let memory = capabilities.find(cfg_type::SHARED_MEMORY)?;
+        let window = Window::new(function.clone(), memory, dialect.layout)?;
+        enable_bus_master(function.as_ref()).map_err(DriverError::Access)?;
+        let vectors = (0..needed)
+            .map(|_| eventfd())
+            .collect::<io::Result<Vec<_>>>();
+        Ok(Self {
+            config: capabilities.trapped(&function, virtio_cfg::DEVICE, config::SIZE)?,
+            notification: capabilities.trapped(
+                &function,
+                cfg_type::NOTIFICATION,
+                notification::SIZE,
+            )?,
+            doorbells: Doorbells::new(registers, doorbell.unwrap_or(0)),
+            dma: Dma::new(function.clone(), Channel::memory_size())?,
+            vectors: vectors.map_err(DriverError::Access)?,
+            virtio,
+            window,
+            dialect,
+            patience,
+            queue_count,
+            channel: None,
+            frontend_seen: false,
+            function,
+        })
+    }
+
+    /// Brings the device, in whatever state it is, to where a front-end may come.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError`] when the device does not go along. It is marked as failed then.
+    pub fn start(&mut self) -> Result<(), DriverError> {
+        self.channel = None;
+        self.virtio.reset()?;
+        let result = self.initialise();
+        if result.is_err() {
+            // The error is what matters; the device may be gone.
+            let _ = self.virtio.add_status(device_status::FAILED);
+        }
+        result
+    }
+
+    fn initialise(&mut self) -> Result<(), DriverError> {
+        self.virtio.negotiate(WANTED, REQUIRED)?;
+        self.check_queues()?;
+        let eventfds: Vec<&EventFd> = self.vectors.iter().map(Arc::as_ref).collect();
+        let result = self.function.set_vectors(&eventfds);
+        result.map_err(DriverError::Vectors)?;
+        self.virtio.set_config_vector(vector::CONFIG)?;
+        let mut channel = Channel::configure(&self.virtio, &self.dma)?;
+        self.program_notifications()?;
+        for index in [queue::RX, queue::TX] {
+            self.virtio.enable_queue(index)?;
+        }
+        self.virtio.add_status(device_status::DRIVER_OK)?;
+        channel.offer_buffers()?;
+        self.channel = Some(channel);
+        self.set_backend_up()
+    }
+
+    fn check_queues(&mut self) -> Result<(), DriverError> {
+        let queues = self.virtio.queue_count()?;
+        if queues < queue::COUNT {
+            return Err(DriverError::TooFewVirtqueues(queues));
+        }
+        let available: u32 = self.config.read(config::MAX_VHOST_QUEUES)?;
+        let needed = self.queue_count;
+        if available < u32::from(needed) {
+            return Err(DriverError::TooFewQueues { needed, available });
+        }
+        self.doorbells.set_queues(available);
+        match self
+            .doorbells
+            .get(abi::Doorbell::Call(needed.saturating_sub(1)))
+        {
+            Some(_) => Ok(()),
+            None => Err(DriverError::TooFewDoorbells { needed }),
+        }
+    }
+
+    /// Makes the front-end's kicks raise their vectors. Some devices forget about it when the
+    /// front-end leaves.
+    fn program_notifications(&self) -> Result<(), DriverError> {
+        for queue in 0..self.queue_count {
+            self.program_notification(queue, vector::KICK + queue)?;
+        }
+        Ok(())
+    }
+
+    fn program_notification(&self, queue: u16, vector: u16) -> Result<(), DriverError> {
+        let refused = DriverError::NotificationRefused { queue, vector };
+        self.notification.write(notification::SELECT, queue)?;
+        if self.notification.read::<u16>(notification::SELECT)? != queue {
+            return Err(refused);
+        }
+        self.notification.write(notification::VECTOR, vector)?;
+        match self.notification.read::<u16>(notification::VECTOR)? {
+            programmed if programmed == vector => Ok(()),
+            _ => Err(refused),
+        }
+    }
+
+    fn set_backend_up(&mut self) -> Result<(), DriverError> {
+        self.frontend_seen = false;
+        self.window.rewind();
+        Ok(self.config.write(config::STATUS, status::BACKEND_UP)?)
+    }
+
+    /// Whether the front-end that was there, or may have been, is there no more.
+    ///
+    /// # Errors
+    ///
+    /// When the function is gone.
+    pub fn frontend_lost(&mut self) -> io::Result<bool> {
+        if self.dialect.peer_loss != PeerLoss::Status {
+            return Ok(false);
+        }
+        let now: u32 = self.config.read(config::STATUS)?;
+        let is_there = now & status::FRONTEND_UP != 0;
+        let lost = now & status::BACKEND_UP == 0 || (self.frontend_seen && !is_there);
+        self.frontend_seen |= is_there;
+        Ok(lost)
+    }
+
+    /// Lets go of the front-end, if there is one, and makes the device ready for the next.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError`]; the device has to be started anew then.
+    pub fn next_frontend(&mut self) -> Result<(), DriverError> {
+        if self.config.read::<u32>(config::STATUS)? != 0 {
+            self.config.write(config::STATUS, 0u32)?;
+            let down = || self.config.read::<u32>(config::STATUS);
+            let done = self
+                .patience
+                .wait_for(|| io::Result::Ok((down()? == 0).then_some(())))?;
+            done.ok_or(DriverError::DisconnectTimeout(self.patience.limit))?;
+        }
+        self.channel()?.discard_received()?;
+        self.program_notifications()?;
+        self.set_backend_up()
+    }
+
+    /// Whether the device is broken until it is started anew.
+    ///
+    /// # Errors
+    ///
+    /// When the function is gone.
+    pub fn needs_reset(&self) -> io::Result<bool> {
+        self.virtio.needs_reset()
+    }
+
+    /// The messages' way.
+    pub(crate) fn channel(&mut self) -> Result<&mut Channel, DriverError> {
+        self.channel.as_mut().ok_or(DriverError::NotStarted)
+    }
+
+    /// How the device does what is not the same with all.
+    pub fn dialect(&self) -> &Dialect {
+        &self.dialect
+    }
+
+    /// How long to wait for the device.
+    pub fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    /// The function that is driven.
+    pub fn function(&self) -> &dyn PciFunction {
+        self.function.as_ref()
+    }
+
+    /// Signalled when the configuration changed.
+    pub fn config_event(&self) -> &EventFd {
+        &self.vectors[usize::from(vector::CONFIG)]
+    }
+
+    /// Signalled when messages came.
+    pub fn rx_event(&self) -> &EventFd {
+        &self.vectors[usize::from(vector::RX)]
+    }
+
+    /// Signalled when the device took messages.
+    pub fn tx_event(&self) -> &EventFd {
+        &self.vectors[usize::from(vector::TX)]
+    }
+
+    /// Signalled when the front-end kicks vhost queue `queue`; `None`: there is no such queue.
+    pub fn kick(&self, queue: u16) -> Option<&Arc<EventFd>> {
+        let vector = vector::KICK.checked_add(queue)?;
+        self.vectors.get(usize::from(vector))
+    }
+
+    /// What rings a doorbell; `None`: the device has no such doorbell.
+    pub fn doorbell(&self, doorbell: abi::Doorbell) -> Option<Arc<dyn virtio::Notifier>> {
+        let is_error = matches!(doorbell, abi::Doorbell::Error(_));
+        if is_error && !self.dialect.error_doorbells {
+            return None;
+        }
+        self.doorbells.get(doorbell)
+    }
+
+    /// How many vhost queues the back-end has.
+    pub fn queue_count(&self) -> u16 {
+        self.queue_count
+    }
+
+    /// The front-end's memory.
+    pub fn window(&mut self) -> &mut Window {
+        &mut self.window
+    }
+
+    fn shut_down(&mut self) -> Result<(), DriverError> {
+        if self.channel.take().is_some() {
+            self.config.write(config::STATUS, 0u32)?;
+            self.virtio.clear_vectors(queue::COUNT)?;
+            for queue in 0..self.queue_count {
+                self.notification.write(notification::SELECT, queue)?;
+                self.notification.write(notification::VECTOR, NO_VECTOR)?;
+            }
+        }
+        self.virtio.reset()?;
+        self.function.set_vectors(&[]).map_err(DriverError::Vectors)
+    }
+}
+
+impl Drop for VvuDriver {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            tracing::debug!("shutting the device down: {error}");
+        }
+    }
+}
+
+fn identify(function: &dyn PciFunction) -> Result<(Capabilities, Identity), DriverError> {
+    let identity = Identity::read(function).map_err(DriverError::Access)?;
+    let not_vvu = |detail: &str| PciError::NotVvu {
+        name: function.name(),
+        identity,
+        detail: detail.to_owned(),
+    };
+    if !identity.may_be_vvu() {
+        return Err(not_vvu("").into());
+    }
+    let capabilities = Capabilities::read(function).map_err(DriverError::Access)?;
+    for cfg_type in [
+        cfg_type::DOORBELL,
+        cfg_type::NOTIFICATION,
+        cfg_type::SHARED_MEMORY,
+    ] {
+        capabilities
+            .find(cfg_type)
+            .map_err(|error| not_vvu(&format!(": {error}")))?;
+    }
+    Ok((capabilities, identity))
+}
+
+fn eventfd() -> io::Result<Arc<EventFd>> {
+    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new)
+}
+
+#[cfg(test)]
+mod tests;

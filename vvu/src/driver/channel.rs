@@ -1,0 +1,121 @@
+//! Messages through the device's two virtqueues: one buffer is one message.
+
+use std::io;
+
+use super::dma::Dma;
+use super::vector;
+use crate::abi::queue;
+use crate::vhost_user::{HEADER_SIZE, MAX_PAYLOAD};
+use crate::virtio_pci::{DriverQueue, QueueNotify, UsedError, VirtioError, VirtioPci};
+
+/// How many buffers each queue has at most. The front-end waits for answers all the time, so that
+/// few are in use at once, and memory mapped for DMA is dear behind a virtual IOMMU.
+const QUEUE_SIZE: u16 = 16;
+
+/// Length of a buffer in bytes: the longest message, and what makes it a multiple of 64.
+const BUFFER_SIZE: usize = (HEADER_SIZE + MAX_PAYLOAD).next_multiple_of(64);
+
+/// Why messages cannot be exchanged any more, until the device is started anew.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The device wrote nonsense to a ring.
+    #[error(transparent)]
+    Used(#[from] UsedError),
+    /// A message does not fit a buffer.
+    #[error("a message of {0} bytes is longer than any may be")]
+    TooLong(usize),
+    /// The function cannot be accessed.
+    #[error("cannot access the device: {0}")]
+    Access(#[from] io::Error),
+}
+
+/// The two queues.
+#[derive(Debug)]
+pub struct Channel {
+    rx: DriverQueue,
+    rx_notify: QueueNotify,
+    tx: DriverQueue,
+    tx_notify: QueueNotify,
+}
+
+impl Channel {
+    /// How much memory the queues take at most, in bytes.
+    pub fn memory_size() -> usize {
+        let rx = DriverQueue::end(0, QUEUE_SIZE, BUFFER_SIZE);
+        DriverQueue::end(rx, QUEUE_SIZE, BUFFER_SIZE)
+    }
+
+    /// Lays the queues out and tells the device of them. They are not in use yet.
+    pub fn configure(virtio: &VirtioPci, dma: &Dma) -> Result<Self, VirtioError> {
+        let new_queue = |index, start, device_writes| {
+            let size = virtio.choose_queue_size(index, QUEUE_SIZE)?;
+            let memory = dma.memory.clone();
+            let queue = DriverQueue::new(memory, dma.iova, start, size, BUFFER_SIZE, device_writes);
+            Ok::<_, VirtioError>(queue)
+        };
+        let mut rx = new_queue(queue::RX, 0, true)?;
+        for id in 0..rx.size() {
+            rx.post(id, BUFFER_SIZE);
+        }
+        let tx = new_queue(
+            queue::TX,
+            DriverQueue::end(0, rx.size(), BUFFER_SIZE),
+            false,
+        )?;
+        Ok(Self {
+            rx_notify: virtio.configure_queue(queue::RX, &rx.layout(), vector::RX)?,
+            tx_notify: virtio.configure_queue(queue::TX, &tx.layout(), vector::TX)?,
+            rx,
+            tx,
+        })
+    }
+
+    /// Tells the device of the buffers that wait for messages.
+    pub fn offer_buffers(&mut self) -> Result<(), ChannelError> {
+        Ok(self.rx_notify.notify()?)
+    }
+
+    /// Takes the next message, if there is one: whatever bytes the device wrote to a buffer.
+    pub fn receive(&mut self) -> Result<Option<Vec<u8>>, ChannelError> {
+        let Some(used) = self.rx.take_used()? else {
+            return Ok(None);
+        };
+        // What is in the buffer is copied before the device gets it back.
+        let message = self.rx.copy_out(used);
+        self.rx.post(used.id, BUFFER_SIZE);
+        self.rx_notify.notify()?;
+        Ok(Some(message))
+    }
+
+    /// Takes what messages there are, and forgets them.
+    pub fn discard_received(&mut self) -> Result<(), ChannelError> {
+        // More than all buffers cannot be waiting: none is filled while there is no front-end.
+        for _ in 0..2 * self.rx.size() {
+            if self.receive()?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a message; false when all buffers are with the device, which signals when it returns
+    /// one.
+    pub fn send(&mut self, message: &[u8]) -> Result<bool, ChannelError> {
+        if message.len() > BUFFER_SIZE {
+            return Err(ChannelError::TooLong(message.len()));
+        }
+        while self.tx.take_used()?.is_some() {}
+        let Some(id) = self.tx.free_buffer() else {
+            return Ok(false);
+        };
+        self.tx.fill(id, message);
+        self.tx.post(id, message.len());
+        self.tx_notify.notify()?;
+        Ok(true)
+    }
+
+    /// Whether a message waits.
+    pub fn has_message(&self) -> bool {
+        self.rx.has_used()
+    }
+}

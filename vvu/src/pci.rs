@@ -1,0 +1,200 @@
+//! Access to a PCI function from user space.
+//!
+//! A [`PciFunction`] is reached through the kernel's VFIO, through a vfio-user server, or is a mock
+//! in a test. What drives it sees no difference.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use virtio::pci::config_space;
+use vmm_sys_util::eventfd::EventFd;
+
+mod address;
+mod dma;
+mod error;
+mod identity;
+mod mapping;
+#[cfg(test)]
+pub mod mock;
+mod registers;
+mod sysfs;
+mod vfio;
+mod vfio_user;
+
+pub use address::{Address, BadAddress};
+pub use dma::{DmaMemory, choose_iova};
+pub use error::PciError;
+pub use identity::Identity;
+pub use mapping::{Mapping, Scalar};
+pub use registers::Registers;
+pub use vfio::VfioFunction;
+pub use vfio_user::VfioUserFunction;
+
+/// What an address begins with that names a vfio-user server's socket.
+pub const VFIO_USER_PREFIX: &str = "vfio-user:";
+
+/// How many base address registers (BARs) a function has.
+pub const BAR_COUNT: u8 = 6;
+
+/// A PCI function that this process has to itself.
+///
+/// Offsets into configuration space and BARs are in bytes; accesses are little-endian, and one of
+/// 1, 2, 4 or 8 bytes reaches the device as one access of that width where its path allows it.
+pub trait PciFunction: Debug + Send + Sync {
+    /// What to call the function in messages: its address.
+    fn name(&self) -> String;
+
+    /// Reads configuration space.
+    ///
+    /// # Errors
+    ///
+    /// When the function is gone or the bytes are not all there.
+    fn read_config(&self, offset: u64, data: &mut [u8]) -> io::Result<()>;
+
+    /// Writes configuration space.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PciFunction::read_config`].
+    fn write_config(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Size of a BAR in bytes; 0 for one that does not exist.
+    fn bar_size(&self, bar: u8) -> u64;
+
+    /// Reads from a BAR, by a system call or message.
+    ///
+    /// # Errors
+    ///
+    /// When the function is gone or the bytes are not all there.
+    fn read_bar(&self, bar: u8, offset: u64, data: &mut [u8]) -> io::Result<()>;
+
+    /// Writes to a BAR, by a system call or message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PciFunction::read_bar`].
+    fn write_bar(&self, bar: u8, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// What to map to have these bytes of a BAR in memory; `None` when they, or some of them, can
+    /// only be reached by [`PciFunction::read_bar`] and [`PciFunction::write_bar`].
+    fn bar_file(&self, bar: u8, offset: u64, len: u64) -> Option<BarFile>;
+
+    /// An eventfd whose signal has the effect of a write to a register of a BAR, whatever the
+    /// value; `None` when the register has none.
+    fn register_eventfd(&self, bar: u8, offset: u64) -> Option<Arc<OwnedFd>> {
+        let _ = (bar, offset);
+        None
+    }
+
+    /// I/O virtual addresses at which memory may be mapped for the function.
+    fn iova_ranges(&self) -> Vec<RangeInclusive<u64>>;
+
+    /// Lets the function access `memory` at I/O virtual address `iova`, until it is unmapped.
+    ///
+    /// # Errors
+    ///
+    /// [`PciError::MemlockLimit`], or what the operating system or server says.
+    fn map_dma(&self, iova: u64, memory: &Arc<DmaMemory>) -> Result<(), PciError>;
+
+    /// Takes memory back that was mapped at `iova`.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system or server says.
+    fn unmap_dma(&self, iova: u64) -> io::Result<()>;
+
+    /// How many MSI-X vectors the function has.
+    fn vector_count(&self) -> u16;
+
+    /// Makes MSI-X vector i signal `eventfds[i]`; the others signal nothing. None at all disables
+    /// MSI-X.
+    ///
+    /// # Errors
+    ///
+    /// When there are more than [`PciFunction::vector_count`], or what the operating system or
+    /// server says.
+    fn set_vectors(&self, eventfds: &[&EventFd]) -> io::Result<()>;
+
+    /// Resets the function, and says whether it has a reset at all.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system or server says.
+    fn reset(&self) -> io::Result<bool>;
+
+    /// What becomes readable when the function is gone for good; `None` where that cannot be told.
+    fn hangup(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// A part of a file that shows a part of a BAR.
+#[derive(Clone, Debug)]
+pub struct BarFile {
+    /// The file to map.
+    pub file: Arc<File>,
+    /// Where in the file the part of the BAR begins, in bytes.
+    pub offset: u64,
+    /// Whether the kernel can pin this memory, so that O_DIRECT I/O can go straight to it. It
+    /// cannot pin the BAR of a device.
+    pub direct_io: bool,
+}
+
+/// Opens a function by its PCI address (`[domain:]bus:device.function`), or by `vfio-user:PATH` at
+/// the server that listens on that Unix socket.
+///
+/// # Errors
+///
+/// [`PciError`], which says in one line what is wrong and what to do.
+pub fn open(address: &str) -> Result<Arc<dyn PciFunction>, PciError> {
+    match address.strip_prefix(VFIO_USER_PREFIX) {
+        Some(path) => Ok(Arc::new(VfioUserFunction::connect(path.as_ref())?)),
+        None => Ok(Arc::new(VfioFunction::open(&address.parse()?)?)),
+    }
+}
+
+/// Maps a part of a BAR, which need not begin on a page; `None` when it cannot be mapped.
+///
+/// # Errors
+///
+/// When the operating system refuses a mapping that should be possible.
+pub fn map_bar(
+    function: &dyn PciFunction,
+    bar: u8,
+    offset: u64,
+    len: u64,
+) -> io::Result<Option<Mapping>> {
+    let lead = offset % mapping::page_size();
+    let Some(padded) = len.checked_add(lead) else {
+        return Ok(None);
+    };
+    let Some(part) = function.bar_file(bar, offset - lead, padded) else {
+        return Ok(None);
+    };
+    Mapping::new(part.file, part.offset, padded, lead).map(Some)
+}
+
+/// Lets the function access memory by itself, without which no DMA and no MSI-X works.
+///
+/// # Errors
+///
+/// As for [`PciFunction::write_config`].
+pub fn enable_bus_master(function: &dyn PciFunction) -> io::Result<()> {
+    let at = config_space::COMMAND as u64;
+    let mut command = [0; 2];
+    function.read_config(at, &mut command)?;
+    let enabled = u16::from_le_bytes(command)
+        | config_space::COMMAND_MEMORY
+        | config_space::COMMAND_BUS_MASTER;
+    function.write_config(at, &enabled.to_le_bytes())
+}
+
+/// The descriptor of an eventfd, for as long as that is borrowed.
+pub(crate) fn borrow(eventfd: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is open for as long as the eventfd, which is borrowed, lives.
+    unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) }
+}

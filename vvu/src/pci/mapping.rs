@@ -1,0 +1,195 @@
+//! The one place where memory that a device or a sibling may change at any moment is touched.
+
+use std::fs::File;
+use std::io;
+use std::ptr;
+use std::sync::Arc;
+
+use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
+
+/// An unsigned integer of a width that a bus access can have.
+pub trait Scalar: Copy + Sized + private::Sealed {
+    /// The integer's little-endian bytes.
+    type Bytes: AsRef<[u8]> + AsMut<[u8]> + Default;
+
+    /// Swaps bytes where the host is big-endian.
+    fn to_le(self) -> Self;
+    /// The integer as little-endian bytes.
+    fn to_bytes(self) -> Self::Bytes;
+    /// The integer from little-endian bytes.
+    fn from_bytes(bytes: Self::Bytes) -> Self;
+}
+
+mod private {
+    pub trait Sealed {}
+}
+
+macro_rules! scalar {
+    ($($int:ty),*) => {$(
+        impl private::Sealed for $int {}
+        impl Scalar for $int {
+            type Bytes = [u8; size_of::<$int>()];
+
+            fn to_le(self) -> Self {
+                <$int>::to_le(self)
+            }
+
+            fn to_bytes(self) -> Self::Bytes {
+                self.to_le_bytes()
+            }
+
+            fn from_bytes(bytes: Self::Bytes) -> Self {
+                <$int>::from_le_bytes(bytes)
+            }
+        }
+    )*};
+}
+
+scalar!(u8, u16, u32, u64);
+
+/// Memory shared with a device. Each access is one volatile load or store, little-endian.
+#[derive(Debug)]
+pub struct Mapping {
+    region: MmapRegion<()>,
+    lead: usize,
+}
+
+impl Mapping {
+    /// Maps `len` bytes of `file` from `offset` (on a page) on, for reading and writing, and shows
+    /// those after the first `lead` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses.
+    pub fn new(file: Arc<File>, offset: u64, len: u64, lead: u64) -> io::Result<Self> {
+        let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let len = usize::try_from(len).map_err(too_long)?;
+        let lead = usize::try_from(lead).map_err(too_long)?;
+        if lead >= len {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let region = MmapRegion::from_file(FileOffset::from_arc(file, offset), len)
+            .map_err(io::Error::other)?;
+        Ok(Self { region, lead })
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.region.size() - self.lead
+    }
+
+    /// Whether there are no bytes, which never happens.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Loads an integer.
+    ///
+    /// # Panics
+    ///
+    /// When it is not inside the mapping or not aligned to its size.
+    pub fn read<T: Scalar>(&self, offset: usize) -> T {
+        let pointer = self.pointer::<T>(offset);
+        // SAFETY: `pointer()` made sure that the integer is inside the mapping, which lives as long
+        // as `self`, and aligned. Any bytes are a valid integer. The access is volatile, and no
+        // reference to this memory exists anywhere, so what others do to it meanwhile is no matter.
+        unsafe { ptr::read_volatile(pointer) }.to_le()
+    }
+
+    /// Stores an integer.
+    ///
+    /// # Panics
+    ///
+    /// As for [`Mapping::read`].
+    pub fn write<T: Scalar>(&self, offset: usize, value: T) {
+        let pointer = self.pointer::<T>(offset);
+        // SAFETY: as for `read()`; the mapping is writable.
+        unsafe { ptr::write_volatile(pointer, value.to_le()) }
+    }
+
+    /// Copies `len` bytes out.
+    ///
+    /// # Panics
+    ///
+    /// When they are not inside the mapping.
+    pub fn copy_out(&self, offset: usize, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.slice(offset, len).copy_to(&mut bytes);
+        bytes
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Panics
+    ///
+    /// When they do not fit inside the mapping.
+    pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        self.slice(offset, bytes.len()).copy_from(bytes);
+    }
+
+    /// Address of the first byte, for system calls that want one.
+    pub(super) fn as_ptr(&self) -> *mut u8 {
+        self.region.as_ptr().wrapping_add(self.lead)
+    }
+
+    fn slice(&self, offset: usize, len: usize) -> VolatileSlice<'_> {
+        self.check(offset, len);
+        let slice = self.region.get_slice(self.lead + offset, len);
+        slice.expect("inside the mapping, as was checked")
+    }
+
+    fn pointer<T>(&self, offset: usize) -> *mut T {
+        self.check(offset, size_of::<T>());
+        let pointer = self.as_ptr().wrapping_add(offset).cast::<T>();
+        assert!(pointer.is_aligned(), "{offset:#x} is not aligned");
+        pointer
+    }
+
+    fn check(&self, offset: usize, len: usize) {
+        let end = offset.checked_add(len);
+        assert!(
+            end.is_some_and(|end| end <= self.len()),
+            "{len} bytes at {offset:#x} are not inside the mapping"
+        );
+    }
+}
+
+/// The size of a page in bytes.
+pub(super) fn page_size() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+    use virtio::test_utils::anonymous_file;
+
+    #[test]
+    fn shows_the_bytes_after_the_lead() {
+        let file = anonymous_file(0x3000);
+        let mapping = Mapping::new(file.clone(), 0x1000, 0x1000, 0x10).unwrap();
+        assert_eq!(mapping.len(), 0xff0);
+        mapping.write(2, 0x1234u16);
+        mapping.copy_in(4, b"abc");
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, 0x1010).unwrap();
+        assert_eq!(&bytes, b"\0\0\x34\x12abc\0");
+        assert_eq!(mapping.read::<u32>(4), u32::from_le_bytes(*b"abc\0"));
+        assert_eq!(mapping.copy_out(4, 3), b"abc");
+    }
+
+    #[test]
+    #[should_panic(expected = "not inside the mapping")]
+    fn accesses_past_the_end_do_not_happen() {
+        let mapping = Mapping::new(anonymous_file(0x1000), 0, 0x1000, 0).unwrap();
+        mapping.read::<u16>(0xfff);
+    }
+
+    #[test]
+    #[should_panic(expected = "not aligned")]
+    fn torn_accesses_do_not_happen() {
+        let mapping = Mapping::new(anonymous_file(0x1000), 0, 0x1000, 0).unwrap();
+        mapping.write(1, 0u16);
+    }
+}

@@ -1,0 +1,116 @@
+//! A structure of registers in a BAR.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Mapping, PciFunction, Scalar, map_bar};
+
+/// A structure of registers in a BAR, either mapped, so that an access is one load or store, or
+/// trapped, so that it is a system call or message.
+#[derive(Clone, Debug)]
+pub struct Registers {
+    function: Arc<dyn PciFunction>,
+    bar: u8,
+    offset: u64,
+    len: u64,
+    mapping: Option<Arc<Mapping>>,
+}
+
+impl Registers {
+    /// `len` bytes of a BAR from `offset` on, by system calls or messages.
+    pub fn trapped(function: Arc<dyn PciFunction>, bar: u8, offset: u64, len: u64) -> Self {
+        Self {
+            function,
+            bar,
+            offset,
+            len,
+            mapping: None,
+        }
+    }
+
+    /// `len` bytes of a BAR from `offset` on, mapped where that is possible.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses a mapping that should be possible.
+    pub fn mapped(
+        function: Arc<dyn PciFunction>,
+        bar: u8,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<Self> {
+        let mapping = map_bar(function.as_ref(), bar, offset, len)?.map(Arc::new);
+        let trapped = Self::trapped(function, bar, offset, len);
+        Ok(Self { mapping, ..trapped })
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are no registers.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Which BAR it is in.
+    pub fn bar(&self) -> u8 {
+        self.bar
+    }
+
+    /// Where in the BAR it begins, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The function it belongs to.
+    pub fn function(&self) -> &dyn PciFunction {
+        self.function.as_ref()
+    }
+
+    /// Reads a register.
+    ///
+    /// # Errors
+    ///
+    /// When it is not inside the structure or the function is gone.
+    pub fn read<T: Scalar>(&self, at: u64) -> io::Result<T> {
+        self.check::<T>(at)?;
+        if let Some(mapping) = &self.mapping {
+            return Ok(mapping.read(at as usize));
+        }
+        let mut bytes = T::Bytes::default();
+        let offset = self.offset + at;
+        self.function.read_bar(self.bar, offset, bytes.as_mut())?;
+        Ok(T::from_bytes(bytes))
+    }
+
+    /// Writes a register.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Registers::read`].
+    pub fn write<T: Scalar>(&self, at: u64, value: T) -> io::Result<()> {
+        self.check::<T>(at)?;
+        if let Some(mapping) = &self.mapping {
+            mapping.write(at as usize, value);
+            return Ok(());
+        }
+        let bytes = value.to_bytes();
+        let offset = self.offset + at;
+        self.function.write_bar(self.bar, offset, bytes.as_ref())
+    }
+
+    fn check<T>(&self, at: u64) -> io::Result<()> {
+        let size = size_of::<T>() as u64;
+        let aligned = (self.offset + at).is_multiple_of(size);
+        let inside = at.checked_add(size).is_some_and(|end| end <= self.len);
+        if aligned && inside {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("no {size}-byte register at {at:#x} of {:#x}", self.len),
+        ))
+    }
+}

@@ -1,0 +1,222 @@
+//! A PCI function through the kernel's VFIO, in its group and container form.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vfio_bindings::bindings::vfio::{
+    VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_REGION_INFO_FLAG_MMAP,
+};
+use vfio_ioctls::{VfioContainer, VfioDevice, VfioRegionInfoCap};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::sysfs::SysfsDevice;
+use super::{Address, BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction};
+
+mod error;
+mod ioctl;
+
+use error::explain;
+
+/// A PCI function through the kernel's VFIO.
+///
+/// Closing it lets the kernel reset the function.
+pub struct VfioFunction {
+    address: Address,
+    /// The device's descriptor again, as a file that mappings of BARs can share. Regions of
+    /// sibling memory may hold it for longer than this function lives.
+    file: Arc<File>,
+    device: ManuallyDrop<VfioDevice>,
+    container: Arc<VfioContainer>,
+    sysfs_path: PathBuf,
+    iova_ranges: Vec<RangeInclusive<u64>>,
+    dma: Mutex<HashMap<u64, Arc<DmaMemory>>>,
+}
+
+impl VfioFunction {
+    /// Opens the function at `address`.
+    ///
+    /// # Errors
+    ///
+    /// [`PciError`], which says in one line what is wrong and what to do.
+    pub fn open(address: &Address) -> Result<Self, PciError> {
+        let address = *address;
+        let sysfs = SysfsDevice::find(Path::new("/sys"), address)?;
+        let group = sysfs.check()?;
+        let explain = |error| explain(error, address, &group);
+        let container = Arc::new(VfioContainer::new(None).map_err(explain)?);
+        let device = VfioDevice::new(sysfs.path(), container.clone(), false).map_err(explain)?;
+        let describe = |what| move |source| PciError::Io { what, source };
+        let file = duplicate(&device).map_err(describe("duplicate the device's descriptor"))?;
+        let iova_ranges = ioctl::iova_ranges(container.as_ref())
+            .map_err(describe("ask the IOMMU for its address ranges"))?;
+        Ok(Self {
+            address,
+            file: Arc::new(file),
+            device: ManuallyDrop::new(device),
+            container,
+            sysfs_path: sysfs.path().to_owned(),
+            iova_ranges,
+            dma: Mutex::new(HashMap::new()),
+        })
+    }
+
+    fn position(&self, region: u32, offset: u64, len: usize) -> io::Result<u64> {
+        let size = self.device.get_region_size(region);
+        let end = offset.checked_add(len as u64);
+        if end.is_none_or(|end| end > size) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(self.device.get_region_offset(region) + offset)
+    }
+
+    fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        let position = self.position(region, offset, data.len())?;
+        self.file.read_exact_at(data, position)
+    }
+
+    fn write(&self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
+        let position = self.position(region, offset, data.len())?;
+        self.file.write_all_at(data, position)
+    }
+
+    /// Offset and length of each part of a BAR that can be mapped.
+    fn mappable_areas(&self, bar: u8) -> Vec<(u64, u64)> {
+        let bar = u32::from(bar);
+        if self.device.get_region_flags(bar) & VFIO_REGION_INFO_FLAG_MMAP == 0 {
+            return Vec::new();
+        }
+        let sparse = self
+            .device
+            .get_region_caps(bar)
+            .into_iter()
+            .find_map(|cap| {
+                let VfioRegionInfoCap::SparseMmap(sparse) = cap else {
+                    return None;
+                };
+                Some(
+                    sparse
+                        .areas
+                        .iter()
+                        .map(|area| (area.offset, area.size))
+                        .collect(),
+                )
+            });
+        sparse.unwrap_or_else(|| vec![(0, self.device.get_region_size(bar))])
+    }
+}
+
+fn duplicate(device: &VfioDevice) -> io::Result<File> {
+    // SAFETY: the descriptor is open for as long as `device`, which is borrowed, lives.
+    let fd = unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) };
+    Ok(File::from(fd.as_fd().try_clone_to_owned()?))
+}
+
+impl PciFunction for VfioFunction {
+    fn name(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        self.read(VFIO_PCI_CONFIG_REGION_INDEX, offset, data)
+    }
+
+    fn write_config(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write(VFIO_PCI_CONFIG_REGION_INDEX, offset, data)
+    }
+
+    fn bar_size(&self, bar: u8) -> u64 {
+        if bar < BAR_COUNT {
+            self.device.get_region_size(u32::from(bar))
+        } else {
+            0
+        }
+    }
+
+    fn read_bar(&self, bar: u8, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        self.read(u32::from(bar), offset, data)
+    }
+
+    fn write_bar(&self, bar: u8, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write(u32::from(bar), offset, data)
+    }
+
+    fn bar_file(&self, bar: u8, offset: u64, len: u64) -> Option<BarFile> {
+        let end = offset.checked_add(len)?;
+        let inside = |&(start, size): &(u64, u64)| start <= offset && end <= start + size;
+        self.mappable_areas(bar).iter().find(|area| inside(area))?;
+        Some(BarFile {
+            file: self.file.clone(),
+            offset: self.device.get_region_offset(u32::from(bar)) + offset,
+            direct_io: false,
+        })
+    }
+
+    fn iova_ranges(&self) -> Vec<RangeInclusive<u64>> {
+        self.iova_ranges.clone()
+    }
+
+    fn map_dma(&self, iova: u64, memory: &Arc<DmaMemory>) -> Result<(), PciError> {
+        let mut dma = self.dma.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the memory stays mapped until `vfio_dma_unmap()` succeeded or the container is
+        // gone, since `self.dma` keeps it, and everyone accesses it by volatile loads and stores
+        // only, without references to it, as `Mapping` sees to.
+        let result = unsafe {
+            self.container
+                .vfio_dma_map(iova, memory.len(), memory.as_ptr())
+        };
+        result.map_err(|error| error::explain_dma(error, memory.len()))?;
+        dma.insert(iova, memory.clone());
+        Ok(())
+    }
+
+    fn unmap_dma(&self, iova: u64) -> io::Result<()> {
+        let mut dma = self.dma.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = dma.get(&iova).ok_or(io::ErrorKind::NotFound)?;
+        let result = self.container.vfio_dma_unmap(iova, memory.len());
+        result.map_err(io::Error::other)?;
+        dma.remove(&iova);
+        Ok(())
+    }
+
+    fn vector_count(&self) -> u16 {
+        let info = self.device.get_irq_info(VFIO_PCI_MSIX_IRQ_INDEX);
+        info.map_or(0, |info| info.count.try_into().unwrap_or(u16::MAX))
+    }
+
+    fn set_vectors(&self, eventfds: &[&EventFd]) -> io::Result<()> {
+        let result = match eventfds {
+            [] => self.device.disable_msix(),
+            eventfds => self.device.enable_msix(eventfds.to_vec()),
+        };
+        result.map_err(io::Error::other)
+    }
+
+    fn reset(&self) -> io::Result<bool> {
+        ioctl::reset(&self.file)
+    }
+}
+
+impl Drop for VfioFunction {
+    fn drop(&mut self) {
+        // `VfioDevice` looks its group up in sysfs to leave it, and panics when the device was
+        // unplugged meanwhile. Its descriptors are then left to the end of the process.
+        if self.sysfs_path.join("iommu_group").exists() {
+            // SAFETY: `device` is dropped here only, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.device) };
+        }
+    }
+}
+
+impl fmt::Debug for VfioFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VfioFunction({})", self.address)
+    }
+}

@@ -1,0 +1,118 @@
+//! What VFIO's errors mean, and what to do about them.
+
+use std::io;
+use std::path::PathBuf;
+
+use vfio_ioctls::VfioError;
+
+use crate::pci::{Address, PciError};
+
+/// Says what went wrong when the function at `address`, of IOMMU group `group`, was opened.
+pub fn explain(error: VfioError, address: Address, group: &str) -> PciError {
+    let container = PathBuf::from("/dev/vfio/vfio");
+    let group_node = PathBuf::from(format!("/dev/vfio/{group}"));
+    let reason = match error {
+        VfioError::OpenContainer(error) => return explain_open(error, container, address),
+        VfioError::OpenGroup(error, _) => return explain_open(error, group_node, address),
+        VfioError::ContainerSetIOMMU(error) if error.errno() == libc::EPERM => {
+            return PciError::NoInterruptRemapping(address);
+        }
+        VfioError::GroupViable => {
+            return PciError::GroupNotViable {
+                address,
+                group: group.to_owned(),
+                members: format!("see /sys/kernel/iommu_groups/{group}/devices"),
+            };
+        }
+        VfioError::VfioExtension => "the kernel's VFIO has no type 1 (version 2) IOMMU: as root, \
+             run `modprobe vfio_iommu_type1`"
+            .to_owned(),
+        error => error.to_string(),
+    };
+    PciError::Vfio { address, reason }
+}
+
+fn explain_open(error: io::Error, node: PathBuf, address: Address) -> PciError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => PciError::NoPermission(node),
+        io::ErrorKind::NotFound => PciError::NoVfio(node),
+        io::ErrorKind::ResourceBusy => PciError::Busy(node),
+        _ => PciError::Vfio {
+            address,
+            reason: format!("{}: {error}", node.display()),
+        },
+    }
+}
+
+/// Says what went wrong when `len` bytes were mapped for DMA.
+pub fn explain_dma(error: VfioError, len: usize) -> PciError {
+    match error {
+        VfioError::IommuDmaMap(error) if error.errno() == libc::ENOMEM => PciError::MemlockLimit {
+            kib: len.div_ceil(1024),
+        },
+        VfioError::IommuDmaMap(error) => PciError::Io {
+            what: "map memory for DMA",
+            source: error.into(),
+        },
+        error => PciError::Io {
+            what: "map memory for DMA",
+            source: io::Error::other(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmm_sys_util::errno::Error as Errno;
+
+    fn text(error: VfioError) -> String {
+        explain(error, "00:10.0".parse().unwrap(), "7").to_string()
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let os = io::Error::from_raw_os_error;
+        for (error, parts) in [
+            (
+                VfioError::OpenContainer(os(libc::ENOENT)),
+                ["/dev/vfio/vfio does not exist", "modprobe vfio-pci"],
+            ),
+            (
+                VfioError::OpenGroup(os(libc::EACCES), "7".into()),
+                ["no permission to open /dev/vfio/7", "root"],
+            ),
+            (
+                VfioError::OpenGroup(os(libc::EBUSY), "7".into()),
+                ["/dev/vfio/7 is in use", "another process"],
+            ),
+            (
+                VfioError::ContainerSetIOMMU(Errno::new(libc::EPERM)),
+                ["does not remap interrupts", "allow_unsafe_interrupts=1"],
+            ),
+            (VfioError::GroupViable, ["group 7", "not viable"]),
+            (
+                VfioError::VfioExtension,
+                ["0000:00:10.0", "vfio_iommu_type1"],
+            ),
+            (
+                VfioError::OpenGroup(os(libc::EIO), "7".into()),
+                ["/dev/vfio/7", "error"],
+            ),
+        ] {
+            let text = text(error);
+            assert!(!text.contains('\n'), "{text}");
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_low_memlock_limit_is_said_to_be_low() {
+        let error = explain_dma(VfioError::IommuDmaMap(Errno::new(libc::ENOMEM)), 8193);
+        let text = error.to_string();
+        assert!(
+            text.contains("9 KiB") && text.contains("ulimit -l"),
+            "{text}"
+        );
+    }
+}

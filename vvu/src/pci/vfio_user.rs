@@ -1,0 +1,245 @@
+//! A PCI function that a vfio-user server emulates.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use vfio_user::{Client, ClientError, DeviceFlags, DmaFlags, IoEventFd, RegionInfo, index};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, VFIO_USER_PREFIX, borrow};
+
+/// How long the server may take to answer one message.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Addresses that any server can take: the protocol sets no limit, IOMMUs do at 48 bits.
+const IOVA_RANGE: RangeInclusive<u64> = 0..=0xffff_ffff_ffff;
+
+/// A PCI function that a vfio-user server emulates.
+pub struct VfioUserFunction {
+    path: PathBuf,
+    client: Mutex<Client>,
+    /// The client's socket again, which can be waited for without the lock.
+    socket: OwnedFd,
+    bars: Vec<Bar>,
+    vector_count: u16,
+    can_reset: bool,
+    dma: Mutex<HashMap<u64, Arc<DmaMemory>>>,
+}
+
+struct Bar {
+    region: RegionInfo,
+    eventfds: Vec<IoEventFd>,
+}
+
+impl VfioUserFunction {
+    /// Connects to the server that listens on the Unix socket at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`PciError::VfioUser`].
+    pub fn connect(path: &Path) -> Result<Self, PciError> {
+        Self::try_connect(path).map_err(|reason| PciError::VfioUser {
+            path: path.to_owned(),
+            reason,
+        })
+    }
+
+    fn try_connect(path: &Path) -> Result<Self, String> {
+        let text = |error: ClientError| error.to_string();
+        let mut client = Client::connect(path, TIMEOUT).map_err(|error| match error {
+            ClientError::Connect { source, .. } => {
+                format!("{source}: start vvu-proxy with --vfio-user-path first")
+            }
+            error => error.to_string(),
+        })?;
+        let flags = client.device_info().map_err(text)?.flags;
+        if !flags.contains(DeviceFlags::PCI) {
+            return Err("its device is no PCI function".to_owned());
+        }
+        let bars = (0..u32::from(BAR_COUNT)).map(|bar| Bar::read(&mut client, bar));
+        let bars = bars.collect::<Result<_, _>>().map_err(text)?;
+        let vectors = client.irq_info(index::MSIX).map_err(text)?.count;
+        let socket = client.as_fd().try_clone_to_owned();
+        Ok(Self {
+            path: path.to_owned(),
+            socket: socket.map_err(|error| error.to_string())?,
+            client: Mutex::new(client),
+            bars,
+            vector_count: vectors.try_into().unwrap_or(u16::MAX),
+            can_reset: flags.contains(DeviceFlags::RESET),
+            dma: Mutex::new(HashMap::new()),
+        })
+    }
+
+    fn client(&self) -> MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bar(&self, bar: u8) -> Option<&Bar> {
+        self.bars.get(usize::from(bar))
+    }
+}
+
+impl Bar {
+    fn read(client: &mut Client, index: u32) -> Result<Self, ClientError> {
+        let region = client.region_info(index)?;
+        let eventfds = match client.region_io_fds(index) {
+            Ok(eventfds) => eventfds,
+            // A server need not have any.
+            Err(ClientError::Refused { .. }) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { region, eventfds })
+    }
+
+    fn file(&self, offset: u64, len: u64) -> Option<BarFile> {
+        let end = offset.checked_add(len)?;
+        let areas = &self.region.areas;
+        areas.iter().find(|area| {
+            let area_end = area.offset.checked_add(area.size);
+            area.offset <= offset && area_end.is_some_and(|area_end| end <= area_end)
+        })?;
+        let file = self.region.file.clone()?;
+        let offset = self.region.offset.checked_add(offset)?;
+        let needed = offset.checked_add(len)?;
+        // Accesses past the end of a file would be fatal.
+        let long_enough = match file.metadata() {
+            Ok(metadata) => !metadata.is_file() || metadata.len() >= needed,
+            Err(_) => false,
+        };
+        long_enough.then_some(BarFile {
+            file,
+            offset,
+            direct_io: true,
+        })
+    }
+}
+
+impl PciFunction for VfioUserFunction {
+    fn name(&self) -> String {
+        format!("{VFIO_USER_PREFIX}{}", self.path.display())
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        let result = self.client().region_read(index::CONFIG, offset, data);
+        result.map_err(io::Error::other)
+    }
+
+    fn write_config(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let result = self.client().region_write(index::CONFIG, offset, data);
+        result.map_err(io::Error::other)
+    }
+
+    fn bar_size(&self, bar: u8) -> u64 {
+        self.bar(bar).map_or(0, |bar| bar.region.size)
+    }
+
+    fn read_bar(&self, bar: u8, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        let result = self.client().region_read(u32::from(bar), offset, data);
+        result.map_err(io::Error::other)
+    }
+
+    fn write_bar(&self, bar: u8, offset: u64, data: &[u8]) -> io::Result<()> {
+        let result = self.client().region_write(u32::from(bar), offset, data);
+        result.map_err(io::Error::other)
+    }
+
+    fn bar_file(&self, bar: u8, offset: u64, len: u64) -> Option<BarFile> {
+        self.bar(bar)?.file(offset, len)
+    }
+
+    fn register_eventfd(&self, bar: u8, offset: u64) -> Option<Arc<OwnedFd>> {
+        let stands_for = |eventfd: &&IoEventFd| {
+            let any_width = eventfd.size == 0 || eventfd.size == 2;
+            eventfd.offset == offset && any_width && eventfd.datamatch.is_none()
+        };
+        let eventfd = self.bar(bar)?.eventfds.iter().find(stands_for)?;
+        Some(eventfd.fd.clone())
+    }
+
+    fn iova_ranges(&self) -> Vec<RangeInclusive<u64>> {
+        vec![IOVA_RANGE]
+    }
+
+    fn map_dma(&self, iova: u64, memory: &Arc<DmaMemory>) -> Result<(), PciError> {
+        let size = memory.len() as u64;
+        let access = DmaFlags::READ | DmaFlags::WRITE;
+        let file = memory.file().as_fd();
+        let result = self.client().dma_map(iova, size, file, 0, access);
+        result.map_err(|error| PciError::Io {
+            what: "map memory for DMA",
+            source: io::Error::other(error),
+        })?;
+        self.dma_maps().insert(iova, memory.clone());
+        Ok(())
+    }
+
+    fn unmap_dma(&self, iova: u64) -> io::Result<()> {
+        let memory = self.dma_maps().remove(&iova);
+        let size = memory.ok_or(io::ErrorKind::NotFound)?.len() as u64;
+        let result = self.client().dma_unmap(iova, size);
+        result.map_err(io::Error::other)
+    }
+
+    fn vector_count(&self) -> u16 {
+        self.vector_count
+    }
+
+    fn set_vectors(&self, eventfds: &[&EventFd]) -> io::Result<()> {
+        let result = match eventfds {
+            [] => self.client().disable_irqs(index::MSIX),
+            eventfds => {
+                let fds: Vec<_> = eventfds
+                    .iter()
+                    .map(|eventfd| Some(borrow(eventfd)))
+                    .collect();
+                self.client().set_irqs(index::MSIX, 0, &fds)
+            }
+        };
+        result.map_err(io::Error::other)
+    }
+
+    fn reset(&self) -> io::Result<bool> {
+        if self.can_reset {
+            self.client().reset().map_err(io::Error::other)?;
+        }
+        Ok(self.can_reset)
+    }
+
+    fn hangup(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+}
+
+impl VfioUserFunction {
+    fn dma_maps(&self) -> MutexGuard<'_, HashMap<u64, Arc<DmaMemory>>> {
+        self.dma.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for VfioUserFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VfioUserFunction({})", self.path.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_not_there_is_said_not_to_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = VfioUserFunction::connect(&directory.path().join("vvu.sock")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("vvu.sock: No such file"), "{text}");
+        assert!(text.contains("start vvu-proxy"), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+    }
+}

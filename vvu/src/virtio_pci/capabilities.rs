@@ -1,0 +1,257 @@
+//! Where a virtio device has its registers.
+
+use std::io;
+use std::sync::Arc;
+
+use virtio::pci::{Capability, config_space};
+
+use super::VirtioError;
+use crate::abi;
+use crate::pci::{BAR_COUNT, PciFunction, Registers};
+
+/// Length of the conventional part of configuration space, in which capabilities are, in bytes.
+const CONFIG_SIZE: usize = 256;
+/// Where capabilities can begin at the earliest.
+const FIRST: usize = 0x40;
+/// As many capabilities as fit, each of 4 bytes at least.
+const MAX_CAPABILITIES: usize = (CONFIG_SIZE - FIRST) / 4;
+
+/// The virtio capabilities of a device, the first of each type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities(Vec<Capability>);
+
+impl Capabilities {
+    /// Reads them from configuration space. Those that make no sense are passed over.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PciFunction::read_config`].
+    pub fn read(function: &dyn PciFunction) -> io::Result<Self> {
+        let mut config = [0; CONFIG_SIZE];
+        for (i, word) in config.chunks_exact_mut(4).enumerate() {
+            function.read_config(4 * i as u64, word)?;
+        }
+        Ok(Self::parse(&config))
+    }
+
+    /// Finds them in the bytes of configuration space.
+    pub fn parse(config: &[u8; CONFIG_SIZE]) -> Self {
+        let status = u16::from_le_bytes([
+            config[config_space::STATUS],
+            config[config_space::STATUS + 1],
+        ]);
+        if status & config_space::STATUS_CAPABILITIES == 0 {
+            return Self::default();
+        }
+        let mut found: Vec<Capability> = Vec::new();
+        let mut at = usize::from(config[config_space::CAPABILITIES] & !3);
+        for _ in 0..MAX_CAPABILITIES {
+            let Some(bytes) = config
+                .get(at..)
+                .filter(|bytes| at >= FIRST && bytes.len() >= 4)
+            else {
+                break;
+            };
+            let new = Capability::decode(bytes).filter(is_ours);
+            found.extend(new.filter(|new| found.iter().all(|old| old.cfg_type != new.cfg_type)));
+            at = usize::from(bytes[1] & !3);
+        }
+        Self(found)
+    }
+
+    /// The capability of this type.
+    ///
+    /// # Errors
+    ///
+    /// [`VirtioError::MissingCapability`].
+    pub fn find(&self, cfg_type: u8) -> Result<&Capability, VirtioError> {
+        let found = self.0.iter().find(|cap| cap.cfg_type == cfg_type);
+        found.ok_or(VirtioError::MissingCapability(cfg_type))
+    }
+
+    /// The registers of this type, at least `needed` bytes long, by system calls or messages.
+    ///
+    /// # Errors
+    ///
+    /// [`VirtioError`] when they are missing, too short, or not inside their BAR.
+    pub fn trapped(
+        &self,
+        function: &Arc<dyn PciFunction>,
+        cfg_type: u8,
+        needed: u64,
+    ) -> Result<Registers, VirtioError> {
+        let cap = self.checked(function.as_ref(), cfg_type, needed)?;
+        let (offset, len) = (u64::from(cap.offset), u64::from(cap.length));
+        Ok(Registers::trapped(function.clone(), cap.bar, offset, len))
+    }
+
+    /// The registers of this type, at least `needed` bytes long, mapped where that is possible.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Capabilities::trapped`], or when the operating system refuses a mapping.
+    pub fn mapped(
+        &self,
+        function: &Arc<dyn PciFunction>,
+        cfg_type: u8,
+        needed: u64,
+    ) -> Result<Registers, VirtioError> {
+        let cap = self.checked(function.as_ref(), cfg_type, needed)?;
+        let (offset, len) = (u64::from(cap.offset), u64::from(cap.length));
+        Ok(Registers::mapped(function.clone(), cap.bar, offset, len)?)
+    }
+
+    fn checked(
+        &self,
+        function: &dyn PciFunction,
+        cfg_type: u8,
+        needed: u64,
+    ) -> Result<&Capability, VirtioError> {
+        let cap = self.find(cfg_type)?;
+        let (offset, len) = (u64::from(cap.offset), u64::from(cap.length));
+        let bar_size = function.bar_size(cap.bar);
+        if offset + len > bar_size {
+            return Err(VirtioError::OutsideBar {
+                cfg_type,
+                bar: cap.bar,
+                offset,
+                len,
+                bar_size,
+            });
+        }
+        if len < needed {
+            return Err(VirtioError::TooShort {
+                cfg_type,
+                len,
+                needed,
+            });
+        }
+        Ok(cap)
+    }
+}
+
+/// Whether a capability can be meant for this driver. Virtio 1.2 gave the type of VVU's shared
+/// memory to a capability of 24 bytes that is about something else; it comes with a multiplier.
+fn is_ours(cap: &Capability) -> bool {
+    let foreign = cap.cfg_type == abi::cfg_type::SHARED_MEMORY && cap.multiplier.is_some();
+    cap.bar < BAR_COUNT && !foreign
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Configuration space with these capabilities, 32 bytes apart, linked in order.
+    fn config(capabilities: &[&[u8]]) -> [u8; CONFIG_SIZE] {
+        let mut config = [0; CONFIG_SIZE];
+        config[config_space::STATUS] = config_space::STATUS_CAPABILITIES as u8;
+        let mut link = config_space::CAPABILITIES;
+        for (i, bytes) in capabilities.iter().enumerate() {
+            let at = FIRST + 32 * i;
+            config[at..at + bytes.len()].copy_from_slice(bytes);
+            config[link] = at as u8;
+            link = at + 1;
+        }
+        config
+    }
+
+    fn capability(cfg_type: u8, bar: u8, offset: u32) -> Capability {
+        Capability {
+            cfg_type,
+            bar,
+            offset,
+            length: 0x1000,
+            multiplier: None,
+        }
+    }
+
+    #[test]
+    fn reads_the_vectors_of_the_fact_sheet() {
+        let doorbell = [
+            9, 0, 0x14, 6, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 4, 0, 0, 0,
+        ];
+        let notification = [9, 0, 0x10, 7, 2, 0, 0, 0, 0, 0x20, 0, 0, 0, 0x10, 0, 0];
+        let qemu_memory = [9, 0, 0x10, 8, 2, 0, 0, 0, 0, 0x30, 0, 0, 0, 0x10, 0, 0];
+        let crosvm_8g = [9, 0, 0x10, 8, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let crosvm_2g = [9, 0, 0x10, 8, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
+        let found = Capabilities::parse(&config(&[&qemu_memory, &notification, &doorbell]));
+        let doorbell = found.find(6).unwrap();
+        assert_eq!(
+            (doorbell.bar, doorbell.offset, doorbell.length),
+            (2, 0, 0x2000)
+        );
+        assert_eq!(doorbell.multiplier, Some(4));
+        assert_eq!(*found.find(7).unwrap(), capability(7, 2, 0x2000));
+        assert_eq!(*found.find(8).unwrap(), capability(8, 2, 0x3000));
+        for (bytes, length) in [(crosvm_8g, 0), (crosvm_2g, 0x8000_0000)] {
+            let found = Capabilities::parse(&config(&[&bytes]));
+            let memory = found.find(8).unwrap();
+            assert_eq!((memory.bar, memory.offset, memory.length), (4, 0, length));
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_type_wins_and_unknown_types_are_passed_over() {
+        let unknown = capability(99, 0, 0).encode();
+        let first = capability(1, 0, 0x100).encode();
+        let second = capability(1, 0, 0x200).encode();
+        let msix = [0x11, 0, 0x12, 0];
+        let found = Capabilities::parse(&config(&[&unknown, &msix, &first, &second]));
+        assert_eq!(found.find(1).unwrap().offset, 0x100);
+    }
+
+    #[test]
+    fn cycles_and_wild_links_end_the_walk() {
+        let first = capability(1, 0, 0).encode();
+        let mut looping = config(&[&first]);
+        looping[FIRST + 1] = FIRST as u8;
+        assert!(Capabilities::parse(&looping).find(1).is_ok());
+        for link in [1, 0x3f, 0xfe, 0xff] {
+            let mut wild = config(&[&first]);
+            wild[FIRST + 1] = link;
+            assert!(Capabilities::parse(&wild).find(1).is_ok(), "link {link:#x}");
+        }
+        let mut low = config(&[&first]);
+        low[config_space::CAPABILITIES] = 0x3c;
+        assert_eq!(Capabilities::parse(&low), Capabilities::default());
+    }
+
+    #[test]
+    fn capabilities_that_cannot_be_meant_are_passed_over() {
+        let short = [9, 0, 15, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let high_bar = capability(2, 6, 0).encode();
+        let shared_memory_of_virtio_1_2 = [
+            9, 0, 24, 8, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
+        ];
+        let found =
+            Capabilities::parse(&config(&[&short, &high_bar, &shared_memory_of_virtio_1_2]));
+        assert_eq!(found, Capabilities::default());
+        assert!(matches!(
+            found.find(8),
+            Err(VirtioError::MissingCapability(8))
+        ));
+        let mut without_list = config(&[&capability(1, 0, 0).encode()]);
+        without_list[config_space::STATUS] = 0;
+        assert_eq!(Capabilities::parse(&without_list), Capabilities::default());
+    }
+
+    #[test]
+    fn a_capability_that_runs_past_the_end_is_passed_over() {
+        let mut config = config(&[]);
+        config[config_space::CAPABILITIES] = 0xfc;
+        config[0xfc..].copy_from_slice(&[9, 0, 16, 1]);
+        assert_eq!(Capabilities::parse(&config), Capabilities::default());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), CONFIG_SIZE)) {
+            let mut config: [u8; CONFIG_SIZE] = bytes.try_into().unwrap();
+            config[config_space::STATUS] |= config_space::STATUS_CAPABILITIES as u8;
+            let Capabilities(found) = Capabilities::parse(&config);
+            prop_assert!(found.len() <= MAX_CAPABILITIES);
+            prop_assert!(found.iter().all(|cap| cap.bar < BAR_COUNT));
+        }
+    }
+}

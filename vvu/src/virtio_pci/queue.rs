@@ -1,0 +1,259 @@
+//! The driver's side of a split virtqueue (virtio 1.2, section 2.7) with one buffer of fixed size
+//! behind each descriptor.
+//!
+//! Descriptor i always stands for buffer i, so that chains of one descriptor are all there is. The
+//! device may return them in any order.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use crate::pci::DmaMemory;
+
+/// Length of a descriptor in bytes.
+const DESC_SIZE: usize = 16;
+/// Descriptor flag: the device may write the buffer.
+const WRITE: u16 = 2;
+/// Rings begin on this many bytes.
+const ALIGNMENT: usize = 16;
+
+/// Where the parts of a queue are, as I/O virtual addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLayout {
+    /// Descriptor table.
+    pub desc: u64,
+    /// Driver area (available ring).
+    pub avail: u64,
+    /// Device area (used ring).
+    pub used: u64,
+}
+
+/// A buffer that the device is done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Which buffer.
+    pub id: u16,
+    /// How many bytes the device says that it wrote, not more than the buffer has.
+    pub len: usize,
+}
+
+/// The device wrote nonsense to the used ring.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UsedError {
+    /// It returned a buffer that it did not have.
+    #[error("the device returned buffer {0}, which it does not have")]
+    NotInFlight(u32),
+    /// It claims to have written past a buffer's end.
+    #[error("the device says that it wrote {0} bytes to a buffer of {1}")]
+    TooLong(u32, usize),
+    /// It returned more buffers than there are.
+    #[error("the device returned {0} buffers at once; there are only {1}")]
+    TooMany(u16, u16),
+}
+
+/// A queue, in DMA memory that it has a part of.
+#[derive(Debug)]
+pub struct DriverQueue {
+    memory: Arc<DmaMemory>,
+    /// Where the memory is for the device.
+    iova: u64,
+    offsets: Offsets,
+    size: u16,
+    buffer_size: usize,
+    device_writes: bool,
+    next_avail: u16,
+    next_used: u16,
+    in_flight: Vec<bool>,
+}
+
+/// Where the parts of a queue are in the memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Offsets {
+    desc: usize,
+    avail: usize,
+    used: usize,
+    buffers: usize,
+    end: usize,
+}
+
+impl Offsets {
+    fn new(start: usize, size: u16, buffer_size: usize) -> Self {
+        let entries = usize::from(size);
+        let desc = start.next_multiple_of(ALIGNMENT);
+        let avail = desc + DESC_SIZE * entries;
+        let used = (avail + 6 + 2 * entries).next_multiple_of(ALIGNMENT);
+        let buffers = (used + 6 + 8 * entries).next_multiple_of(ALIGNMENT);
+        let end = buffers + buffer_size * entries;
+        Self {
+            desc,
+            avail,
+            used,
+            buffers,
+            end,
+        }
+    }
+}
+
+impl DriverQueue {
+    /// How many bytes from `start` on a queue takes.
+    pub fn end(start: usize, size: u16, buffer_size: usize) -> usize {
+        Offsets::new(start, size, buffer_size).end
+    }
+
+    /// Lays an empty queue of `size` entries (a power of two) out in `memory`, which the device
+    /// has at `iova`, from the byte `start` on. Its buffers are for the device to write
+    /// (`device_writes`), or to read.
+    ///
+    /// # Panics
+    ///
+    /// When the memory ends before [`DriverQueue::end`].
+    pub fn new(
+        memory: Arc<DmaMemory>,
+        iova: u64,
+        start: usize,
+        size: u16,
+        buffer_size: usize,
+        device_writes: bool,
+    ) -> Self {
+        let offsets = Offsets::new(start, size, buffer_size);
+        memory.copy_in(offsets.desc, &vec![0; offsets.buffers - offsets.desc]);
+        let queue = Self {
+            memory,
+            iova,
+            offsets,
+            size,
+            buffer_size,
+            device_writes,
+            next_avail: 0,
+            next_used: 0,
+            in_flight: vec![false; usize::from(size)],
+        };
+        // The rings are empty in the memory before the device hears of them.
+        fence(Ordering::SeqCst);
+        queue
+    }
+
+    /// Where the device finds the queue.
+    pub fn layout(&self) -> QueueLayout {
+        QueueLayout {
+            desc: self.iova + self.offsets.desc as u64,
+            avail: self.iova + self.offsets.avail as u64,
+            used: self.iova + self.offsets.used as u64,
+        }
+    }
+
+    /// How many buffers there are.
+    pub fn size(&self) -> u16 {
+        self.size
+    }
+
+    /// Length of a buffer in bytes.
+    pub fn buffer_size(&self) -> usize {
+        self.buffer_size
+    }
+
+    /// A buffer that the device does not have.
+    pub fn free_buffer(&self) -> Option<u16> {
+        let free = self.in_flight.iter().position(|in_flight| !in_flight);
+        free.map(|id| id as u16)
+    }
+
+    /// Copies a message into a buffer.
+    ///
+    /// # Panics
+    ///
+    /// When it is longer than a buffer, or there is no such buffer.
+    pub fn fill(&self, id: u16, message: &[u8]) {
+        assert!(message.len() <= self.buffer_size);
+        self.memory.copy_in(self.buffer_offset(id), message);
+    }
+
+    /// Copies what the device wrote out of a buffer.
+    pub fn copy_out(&self, used: Used) -> Vec<u8> {
+        self.memory.copy_out(self.buffer_offset(used.id), used.len)
+    }
+
+    /// Gives the device the first `len` bytes of a buffer that it does not have.
+    ///
+    /// # Panics
+    ///
+    /// When the device has it, or there is no such buffer.
+    pub fn post(&mut self, id: u16, len: usize) {
+        assert!(len <= self.buffer_size);
+        let in_flight = &mut self.in_flight[usize::from(id)];
+        assert!(!std::mem::replace(in_flight, true), "the device has it");
+        let desc = self.offsets.desc + DESC_SIZE * usize::from(id);
+        let address = self.iova + self.buffer_offset(id) as u64;
+        let flags = if self.device_writes { WRITE } else { 0 };
+        self.memory.write(desc, address);
+        self.memory.write(desc + 8, len as u32);
+        self.memory.write(desc + 12, flags);
+        self.memory.write(desc + 14, 0u16);
+        let slot = usize::from(self.next_avail % self.size);
+        self.memory.write(self.offsets.avail + 4 + 2 * slot, id);
+        self.next_avail = self.next_avail.wrapping_add(1);
+        // The entry is in the memory before the index that makes it count.
+        fence(Ordering::SeqCst);
+        self.memory.write(self.offsets.avail + 2, self.next_avail);
+        // The index is in the memory before the device is notified.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether the device is done with a buffer, or says so.
+    pub fn has_used(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.memory.read::<u16>(self.offsets.used + 2) != self.next_used
+    }
+
+    /// Takes a buffer that the device is done with, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`UsedError`]; the queue cannot be used any more then.
+    pub fn take_used(&mut self) -> Result<Option<Used>, UsedError> {
+        fence(Ordering::SeqCst);
+        let index: u16 = self.memory.read(self.offsets.used + 2);
+        let count = index.wrapping_sub(self.next_used);
+        if count == 0 {
+            return Ok(None);
+        }
+        if count > self.size {
+            return Err(UsedError::TooMany(count, self.size));
+        }
+        // The index is read before the entries that it makes count.
+        fence(Ordering::SeqCst);
+        let slot = usize::from(self.next_used % self.size);
+        let entry = self.offsets.used + 4 + 8 * slot;
+        let id: u32 = self.memory.read(entry);
+        let len: u32 = self.memory.read(entry + 4);
+        let used = self.check(id, len)?;
+        self.next_used = self.next_used.wrapping_add(1);
+        self.in_flight[usize::from(used.id)] = false;
+        Ok(Some(used))
+    }
+
+    fn check(&self, id: u32, len: u32) -> Result<Used, UsedError> {
+        let index = usize::try_from(id).ok();
+        let in_flight = index.and_then(|index| self.in_flight.get(index));
+        if in_flight != Some(&true) {
+            return Err(UsedError::NotInFlight(id));
+        }
+        // What was written to a buffer for the device to read is nothing; some devices say how
+        // much they read.
+        let len = if self.device_writes { len } else { 0 };
+        if len as usize > self.buffer_size {
+            return Err(UsedError::TooLong(len, self.buffer_size));
+        }
+        Ok(Used {
+            id: id as u16,
+            len: len as usize,
+        })
+    }
+
+    fn buffer_offset(&self, id: u16) -> usize {
+        assert!(id < self.size);
+        self.offsets.buffers + self.buffer_size * usize::from(id)
+    }
+}
+
+#[cfg(test)]
+mod tests;
