@@ -1,20 +1,34 @@
 //! Builds the workspace's programs, so that a test never runs a stale one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+/// Programs that this process has built already.
+static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+
 /// Builds the program `name` of `package` for release, if need be, and returns its file.
 pub fn build(package: &str, name: &str) -> Result<PathBuf> {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(file) = built.get(name) {
+        return Ok(file.clone());
+    }
+    let file = cargo_build(package, name)?;
+    built.insert(name.to_owned(), file.clone());
+    Ok(file)
+}
+
+fn cargo_build(package: &str, name: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args([
             "build",
             "--quiet",
             "--release",
-            "--locked",
             "--package",
             package,
             "--bin",
@@ -28,11 +42,9 @@ pub fn build(package: &str, name: &str) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("cannot build {name}; cargo says why above");
     }
-    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut executables = messages.lines().filter_map(|line| executable(line, name));
-    executables
-        .next_back()
-        .with_context(|| format!("cargo built no {name}"))
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let file = messages.lines().find_map(|line| executable(line, name));
+    file.with_context(|| format!("cargo built no {name}"))
 }
 
 fn executable(message: &str, name: &str) -> Option<PathBuf> {
