@@ -4,6 +4,17 @@
 //! lock that keeps two tests from sharing the processors. From it come guests ([`vm::Vm`]) and host
 //! programs ([`process::Process`]). Every wait has a deadline, and everything started ends with its
 //! owner.
+//!
+//! The environment can say otherwise than the defaults:
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `VVU_CACHE` | folder for fetched things; else `vvu-block` in the user's cache folder |
+//! | `VVU_QEMU` | a QEMU with vfio-user-pci (10.1 or newer), instead of the machine's or a fetched one |
+//! | `VVU_DEBIAN_MIRROR` | where to fetch Debian packages; else where the machine's apt does |
+//! | `TMPDIR` | where run folders go |
+//!
+//! [`provision`]: mod@provision
 
 pub mod binaries;
 pub mod cache;

@@ -3,10 +3,16 @@
 use std::fs::{self, DirEntry};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
+
+/// Where guests' memory files are.
+const MEMORY: &str = "/dev/shm";
+
+/// The folders of this process's runs, for an interrupt to remove.
+static RUNS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A run's folder. Kept, and its path printed, unless [`RunDir::discard`] is called.
 ///
@@ -15,7 +21,6 @@ use tempfile::TempDir;
 pub struct RunDir {
     folder: Option<TempDir>,
     path: PathBuf,
-    memory: Mutex<Vec<PathBuf>>,
 }
 
 impl RunDir {
@@ -26,10 +31,10 @@ impl RunDir {
             .tempdir()
             .context("cannot make a folder for temporary files; set TMPDIR to a writable one")?;
         let path = folder.path().to_owned();
+        runs().push(path.clone());
         Ok(Self {
             folder: Some(folder),
             path,
-            memory: Mutex::default(),
         })
     }
 
@@ -45,13 +50,7 @@ impl RunDir {
 
     /// A file in `/dev/shm` for a guest's memory: its name is unique, and it goes with the folder.
     pub fn memory(&self, name: &str) -> PathBuf {
-        let unique = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let path = Path::new("/dev/shm").join(format!("{unique}-{name}"));
-        self.memory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(path.clone());
-        path
+        Path::new(MEMORY).join(memory_prefix(&self.path) + name)
     }
 
     /// Makes a disk image full of zeroes.
@@ -90,18 +89,39 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        let memory = std::mem::take(
-            self.memory
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        for path in memory {
-            // It may never have been made.
-            let _ = fs::remove_file(path);
-        }
+        remove_memory(&self.path);
+        runs().retain(|path| *path != self.path);
         if let Some(folder) = self.folder.take() {
             self.remove_files(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
             eprintln!("==> logs kept in {}", folder.keep().display());
+        }
+    }
+}
+
+/// Removes the folders and memory files of all runs: the process is about to end in their midst.
+pub fn remove_all() {
+    for path in runs().drain(..) {
+        remove_memory(&path);
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
+fn runs() -> MutexGuard<'static, Vec<PathBuf>> {
+    RUNS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn memory_prefix(run: &Path) -> String {
+    format!("{}-", run.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn remove_memory(run: &Path) {
+    let prefix = memory_prefix(run);
+    let Ok(entries) = fs::read_dir(MEMORY) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

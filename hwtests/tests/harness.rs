@@ -84,6 +84,24 @@ fn a_command_that_hangs_and_a_qemu_that_fails_are_explained() {
 }
 
 #[test]
+fn a_qemu_without_vfio_user_is_refused() {
+    test("old-qemu", |lab| {
+        lab.machine.new_qemu.need_vfio_user()?;
+        let error = lab
+            .machine
+            .old_qemu
+            .need_vfio_user()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("no vfio-user-pci; need 10.1 or newer"),
+            "{error}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
 fn a_device_vm_boots_with_an_iommu() {
     test("iommu", |lab| {
         let image = lab.run.image("disk.img", 1 << 20)?;

@@ -2,7 +2,8 @@
 
 use hwtests::qemu::Qemu;
 use hwtests::scenario::{DISK_SIZE, DeviceVm, Proxy, end};
-use hwtests::workload::{check_files, check_image, fio_verify, write_files};
+use hwtests::vm::COMMAND;
+use hwtests::workload::{DISK, check_files, check_image, fio_verify, write_files};
 use hwtests::{Lab, Result, test};
 
 #[test]
@@ -24,9 +25,11 @@ fn siblings_and_the_device_vm_come_and_go() {
 
         let killed = proxy.sibling(lab, "killed", &lab.machine.old_qemu)?;
         let written = write_files(&killed)?;
-        // In mid-I/O, as far as the back-end can tell.
-        let _busy =
-            killed.spawn("while :; do dd if=/dev/urandom of=/dev/vda bs=64k seek=1024; done")?;
+        let busy = killed.spawn(&format!(
+            "echo writing
+            while :; do dd if=/dev/zero of={DISK} bs=64k seek=1024 count=256 oflag=direct; done"
+        ))?;
+        busy.wait_line("writing", COMMAND)?;
         killed.kill()?;
 
         let next = proxy.sibling(lab, "next", &lab.machine.new_qemu)?;
