@@ -289,6 +289,3 @@ impl QueueNotify {
         self.registers.write(self.offset, self.index)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,270 @@
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
+use virtio::pci::config_space;
+
+use super::*;
+use crate::abi::Doorbell;
+use crate::pci::mock::{MockFunction, Profile};
+use crate::virtio_pci::VirtioError;
+
+mod lies;
+mod noise;
+
+/// Looks once.
+pub(crate) const IMPATIENT: Patience = Patience {
+    limit: Duration::ZERO,
+    step: Duration::ZERO,
+};
+/// Looks until it sees something.
+pub(crate) const PATIENT: Patience = Patience {
+    limit: Duration::from_secs(3600),
+    step: Duration::ZERO,
+};
+
+fn try_start(mock: &Arc<MockFunction>, queues: u16) -> Result<VvuDriver, DriverError> {
+    let mut driver = VvuDriver::new(mock.clone(), queues, None, IMPATIENT)?;
+    driver.start()?;
+    Ok(driver)
+}
+
+fn started(profile: Profile, queues: u16) -> (Arc<MockFunction>, VvuDriver) {
+    let mock = MockFunction::new(profile);
+    let driver = try_start(&mock, queues).unwrap();
+    (mock, driver)
+}
+
+fn position(writes: &[String], wanted: &str) -> usize {
+    let found = writes.iter().position(|write| write == wanted);
+    found.unwrap_or_else(|| panic!("no {wanted} in {writes:#?}"))
+}
+
+#[test]
+fn the_device_is_started_in_the_order_of_the_specification() {
+    for profile in [Profile::ours(), Profile::qemu(), Profile::crosvm()] {
+        let (mock, _driver) = started(profile, 2);
+        let writes = mock.state().writes.clone();
+        let order = [
+            "Common+0x14=0x1/1",      // ACKNOWLEDGE
+            "Common+0x14=0x3/1",      // DRIVER
+            "Common+0x14=0xb/1",      // FEATURES_OK
+            "msix 5",                 // before any vector is used
+            "Common+0x10=0x0/2",      // configuration changes have their own vector
+            "Common+0x18=0x10/2",     // the queue's size is written back
+            "Common+0x1a=0x1/2",      // rx vector
+            "Common+0x1a=0x2/2",      // tx vector
+            "Notification+0x0=0x1/2", // vhost queue 1 ...
+            "Notification+0x2=0x4/2", // ... raises vector 4
+            "Common+0x1c=0x1/2",      // queues in use
+            "Common+0x14=0xf/1",      // DRIVER_OK
+            "Notify+0x0=0x0/2",       // receive buffers are there
+            "Config+0x0=0x1/4",       // a front-end may come
+        ];
+        let positions: Vec<_> = order.iter().map(|write| position(&writes, write)).collect();
+        assert!(positions.is_sorted(), "{writes:#?}");
+        assert!(!writes.iter().any(|write| write.starts_with("early")));
+        assert_eq!(mock.state().driver_features, 1 << 32 | 1 << 33);
+        assert_eq!(mock.state().buffers(queue::RX), 16);
+    }
+}
+
+#[test]
+fn the_function_becomes_a_bus_master() {
+    let (mock, _driver) = started(Profile::ours(), 1);
+    let mut command = [0; 2];
+    mock.read_config(config_space::COMMAND as u64, &mut command)
+        .unwrap();
+    assert_eq!(u16::from_le_bytes(command) & 6, 6);
+}
+
+#[test]
+fn dialects_come_from_the_identity_and_can_be_given() {
+    for (profile, dialect) in [
+        (Profile::ours(), Dialect::OURS),
+        (Profile::qemu(), Dialect::QEMU),
+        (Profile::crosvm(), Dialect::CROSVM),
+    ] {
+        let mock = MockFunction::new(profile);
+        let driver = VvuDriver::new(mock.clone(), 1, None, IMPATIENT).unwrap();
+        assert_eq!(*driver.dialect(), dialect);
+        drop(driver);
+        let driver = VvuDriver::new(mock, 1, Some(Dialect::SPEC), IMPATIENT).unwrap();
+        assert_eq!(*driver.dialect(), Dialect::SPEC);
+    }
+}
+
+#[test]
+fn a_frontend_that_came_first_is_not_lost() {
+    let mock = MockFunction::new(Profile::qemu());
+    mock.state().connect();
+    let _driver = try_start(&mock, 1).unwrap();
+    assert_eq!(mock.state().config_status, 3);
+}
+
+#[test]
+fn a_device_in_use_is_reset_first() {
+    let mock = MockFunction::new(Profile::ours());
+    mock.state().status = 0xf;
+    mock.state().lies.slow_reset = 3;
+    let mut driver = VvuDriver::new(mock.clone(), 1, None, PATIENT).unwrap();
+    driver.start().unwrap();
+    assert_eq!(mock.state().writes[0], "Common+0x14=0x0/1");
+}
+
+#[test]
+fn a_reset_that_never_ends_is_an_error() {
+    let mock = MockFunction::new(Profile::ours());
+    mock.state().status = 0xf;
+    mock.state().lies.slow_reset = u32::MAX;
+    let error = try_start(&mock, 1).unwrap_err();
+    assert!(matches!(
+        error,
+        DriverError::Virtio(VirtioError::ResetTimeout(_))
+    ));
+}
+
+#[test]
+fn doorbells_are_16_bit_stores_of_the_queue_index() {
+    let (mock, driver) = started(Profile::qemu(), 6);
+    driver
+        .doorbell(Doorbell::Call(5))
+        .unwrap()
+        .notify()
+        .unwrap();
+    assert_eq!(mock.state().rung, [(0x14, vec![5, 0])]);
+    assert!(
+        driver.doorbell(Doorbell::Error(5)).is_none(),
+        "QEMU has none"
+    );
+    assert!(driver.doorbell(Doorbell::Log).is_none());
+    assert!(driver.doorbell(Doorbell::Call(1024)).is_none());
+}
+
+#[test]
+fn error_doorbells_come_after_the_calls() {
+    let (mock, driver) = started(Profile::ours(), 3);
+    driver
+        .doorbell(Doorbell::Error(2))
+        .unwrap()
+        .notify()
+        .unwrap();
+    assert_eq!(mock.state().rung, [((16 + 2) * 4, vec![2, 0])]);
+}
+
+#[test]
+fn mapped_doorbells_are_stores() {
+    let profile = Profile {
+        doorbells_mapped: true,
+        ..Profile::ours()
+    };
+    let (mock, driver) = started(profile, 8);
+    driver
+        .doorbell(Doorbell::Call(5))
+        .unwrap()
+        .notify()
+        .unwrap();
+    let mut bytes = [0; 8];
+    mock.doorbells().read_exact_at(&mut bytes, 0x12).unwrap();
+    assert_eq!(bytes, [0, 0, 5, 0, 0, 0, 0, 0]);
+    assert!(mock.state().rung.is_empty());
+}
+
+#[test]
+fn queues_are_notified_where_the_device_wants_it() {
+    let profile = Profile {
+        notify_offs: [7, 3],
+        ..Profile::ours()
+    };
+    let (mock, mut driver) = started(profile, 1);
+    position(&mock.state().writes, "Notify+0x1c=0x0/2");
+    mock.state().connect();
+    assert!(driver.channel().unwrap().send(&[0; 12]).unwrap());
+    position(&mock.state().writes, "Notify+0xc=0x1/2");
+    assert_eq!(mock.state().sent.len(), 1);
+}
+
+#[test]
+fn small_queues_do() {
+    for size in [1, 2, 8] {
+        let profile = Profile {
+            queue_size: size,
+            ..Profile::ours()
+        };
+        let (mock, _driver) = started(profile, 1);
+        assert_eq!(mock.state().buffers(queue::RX), size);
+    }
+}
+
+#[test]
+fn the_next_frontend_finds_everything_as_the_first_did() {
+    let mock = MockFunction::new(Profile::qemu());
+    let mut driver = VvuDriver::new(mock.clone(), 2, None, PATIENT).unwrap();
+    driver.start().unwrap();
+    for _ in 0..3 {
+        mock.state().connect();
+        assert!(!driver.frontend_lost().unwrap());
+        mock.state().deliver(b"left behind");
+        mock.state().leave();
+        assert!(driver.frontend_lost().unwrap());
+        mock.state().lies.slow_disconnect = 2;
+        driver.next_frontend().unwrap();
+        assert_eq!(mock.state().config_status, 1);
+        assert_eq!(mock.state().notifications[..3], [3, 4, NO_VECTOR]);
+        assert!(!driver.channel().unwrap().has_message());
+        assert_eq!(mock.state().buffers(queue::RX), 16);
+    }
+}
+
+#[test]
+fn a_frontend_that_left_unseen_is_lost_all_the_same() {
+    let (mock, mut driver) = started(Profile::ours(), 1);
+    assert!(!driver.frontend_lost().unwrap(), "none came yet");
+    mock.state().connect();
+    mock.state().leave();
+    assert!(driver.frontend_lost().unwrap());
+}
+
+#[test]
+fn a_frontend_that_the_device_does_not_drop_is_an_error() {
+    let (mock, mut driver) = started(Profile::ours(), 1);
+    mock.state().lies.slow_disconnect = u32::MAX;
+    let error = driver.next_frontend().unwrap_err();
+    assert!(matches!(error, DriverError::DisconnectTimeout(_)));
+}
+
+#[test]
+fn the_device_is_left_as_after_a_reset() {
+    let (mock, driver) = started(Profile::ours(), 1);
+    mock.state().writes.clear();
+    drop(driver);
+    let writes = mock.state().writes.clone();
+    let order = [
+        "Config+0x0=0x0/4",
+        "Common+0x10=0xffff/2",
+        "Common+0x1a=0xffff/2",
+        "Notification+0x2=0xffff/2",
+        "Common+0x14=0x0/1",
+        "msix 0",
+        "unmap 0x10000000",
+    ];
+    let positions: Vec<_> = order.iter().map(|write| position(&writes, write)).collect();
+    assert!(positions.is_sorted(), "{writes:#?}");
+    assert!(mock.state().dma.is_none());
+}
+
+#[test]
+fn memory_is_found_whatever_the_capability_says_of_its_length() {
+    for length in [0, 0x1000, u32::MAX] {
+        for profile in [Profile::ours(), Profile::qemu()] {
+            let profile = profile.change(cfg_type::SHARED_MEMORY, |cap| cap.length = length);
+            let (_mock, mut driver) = started(profile, 1);
+            let table = [vhost::vhost_user::message::VhostUserMemoryRegion::new(
+                0,
+                6 << 30,
+                0x7f00_0000_0000,
+                0,
+            )];
+            assert_eq!(driver.window().place(&table).unwrap().len(), 1);
+        }
+    }
+}

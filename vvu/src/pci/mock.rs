@@ -1,1 +1,157 @@
-//! mock
+//! A VVU device inside the test, which speaks every dialect and can lie.
+//!
+//! It does nothing by itself: a register access has its effect at once, and everything else happens
+//! when the test calls for it.
+
+use std::fs::File;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use virtio::test_utils::anonymous_file;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::{BarFile, DmaMemory, PciError, PciFunction, borrow};
+
+mod device;
+mod profile;
+mod registers;
+mod ring;
+
+pub use device::{Lies, State};
+pub use profile::{Place, Profile};
+
+/// A VVU function that is a part of the test.
+#[derive(Debug)]
+pub struct MockFunction {
+    profile: Profile,
+    config: Mutex<[u8; 256]>,
+    /// What shows in the BAR that the front-end's memory is in.
+    window: Arc<File>,
+    /// What shows where the doorbells are, when they are mapped.
+    doorbells: Arc<File>,
+    state: Mutex<State>,
+    gone: EventFd,
+}
+
+impl MockFunction {
+    /// A device like this.
+    pub fn new(profile: Profile) -> Arc<Self> {
+        Arc::new(Self {
+            config: Mutex::new(profile.config_space()),
+            window: anonymous_file(profile.bars[usize::from(profile.window_bar)]),
+            doorbells: anonymous_file(0x2000),
+            state: Mutex::new(State::new(profile.clone())),
+            profile,
+            gone: EventFd::new(EFD_NONBLOCK).unwrap(),
+        })
+    }
+
+    /// The function goes, for good.
+    pub fn unplug(&self) {
+        self.gone.write(1).unwrap();
+    }
+
+    /// The device's inside.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file behind the memory BAR.
+    pub fn window(&self) -> &File {
+        &self.window
+    }
+
+    /// The file behind the doorbells, when they are mapped.
+    pub fn doorbells(&self) -> &File {
+        &self.doorbells
+    }
+}
+
+impl PciFunction for MockFunction {
+    fn name(&self) -> String {
+        "mock".to_owned()
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        let config = self.config.lock().unwrap();
+        data.copy_from_slice(&config[offset as usize..][..data.len()]);
+        Ok(())
+    }
+
+    fn write_config(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut config = self.config.lock().unwrap();
+        config[offset as usize..][..data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn bar_size(&self, bar: u8) -> u64 {
+        let sizes = &self.profile.bars;
+        sizes.get(usize::from(bar)).copied().unwrap_or(0)
+    }
+
+    fn read_bar(&self, bar: u8, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        self.state().read(bar, offset, data)
+    }
+
+    fn write_bar(&self, bar: u8, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.state().write(bar, offset, data)
+    }
+
+    fn bar_file(&self, bar: u8, offset: u64, len: u64) -> Option<BarFile> {
+        let end = offset.checked_add(len)?;
+        let Place(doorbell_bar, start) = self.profile.doorbell;
+        let in_doorbells = bar == doorbell_bar && start <= offset && end <= start + 0x2000;
+        let file = if in_doorbells {
+            self.profile.doorbells_mapped.then_some(&self.doorbells)?
+        } else if bar == self.profile.window_bar && end <= self.bar_size(bar) {
+            &self.window
+        } else {
+            return None;
+        };
+        Some(BarFile {
+            file: file.clone(),
+            offset,
+            direct_io: false,
+        })
+    }
+
+    fn iova_ranges(&self) -> Vec<RangeInclusive<u64>> {
+        vec![0..=0xffff_ffff]
+    }
+
+    fn map_dma(&self, iova: u64, memory: &Arc<DmaMemory>) -> Result<(), PciError> {
+        self.state().dma = Some((iova, memory.clone()));
+        Ok(())
+    }
+
+    fn unmap_dma(&self, iova: u64) -> io::Result<()> {
+        let mut state = self.state();
+        state.log(format!("unmap {iova:#x}"));
+        state.dma = None;
+        Ok(())
+    }
+
+    fn vector_count(&self) -> u16 {
+        self.profile.vectors
+    }
+
+    fn set_vectors(&self, eventfds: &[&EventFd]) -> io::Result<()> {
+        let mut state = self.state();
+        state.log(format!("msix {}", eventfds.len()));
+        state.vectors = eventfds
+            .iter()
+            .map(|eventfd| eventfd.try_clone())
+            .collect::<io::Result<_>>()?;
+        Ok(())
+    }
+
+    fn reset(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn hangup(&self) -> Option<BorrowedFd<'_>> {
+        Some(borrow(&self.gone))
+    }
+}

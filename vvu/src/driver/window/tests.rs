@@ -1,1 +1,144 @@
+use super::*;
+use crate::pci::mock::{MockFunction, Profile};
+use std::os::unix::fs::FileExt;
+use virtio::GuestMemory;
+use vm_memory::Bytes;
 
+/// The table of the fact sheet's test vector: 2 GiB below 4 GiB and 1 GiB above, in one file.
+fn table() -> Vec<VhostUserMemoryRegion> {
+    vec![
+        region(0, 0x8000_0000, 0x7f00_0000_0000, 0),
+        region(0x1_0000_0000, 0x4000_0000, 0x7f00_8000_0000, 0x8000_0000),
+    ]
+}
+
+fn region(guest: u64, size: u64, user: u64, offset: u64) -> VhostUserMemoryRegion {
+    VhostUserMemoryRegion::new(guest, size, user, offset)
+}
+
+fn window(profile: Profile, base: u32, rule: LayoutRule) -> Window {
+    let capability = Capability {
+        bar: profile.window_bar,
+        offset: base,
+        ..Capability::default()
+    };
+    Window::new(MockFunction::new(profile), &capability, rule).unwrap()
+}
+
+fn assert_places(window: &mut Window, expected: [u64; 2]) {
+    assert_eq!(window.place(&table()).unwrap(), expected);
+}
+
+#[test]
+fn every_rule_places_the_table_where_its_device_does() {
+    let qemu = |base| window(Profile::qemu(), base, LayoutRule::WithOffsets);
+    assert_places(&mut qemu(0x3000), [0x3000, 0x1_0000_3000]);
+    assert_places(&mut qemu(0x1000), [0x1000, 0x1_0000_1000]);
+    let mut packed = window(Profile::ours(), 0, LayoutRule::Packed);
+    assert_places(&mut packed, [0, 0x8000_0000]);
+    assert_places(&mut packed, [0, 0x8000_0000]);
+    let mut growing = window(Profile::crosvm(), 0, LayoutRule::Growing);
+    assert_places(&mut growing, [0, 0x8000_0000]);
+    assert_places(&mut growing, [0xc000_0000, 0x1_4000_0000]);
+    assert!(growing.place(&table()).is_err(), "8 GiB are used up");
+    growing.rewind();
+    assert_places(&mut growing, [0, 0x8000_0000]);
+}
+
+#[test]
+fn addresses_translate_to_bytes_of_the_bar() {
+    for (profile, base, rule, expected) in [
+        (
+            Profile::qemu(),
+            0x3000,
+            LayoutRule::WithOffsets,
+            [0x100_3000, 0x1_0000_4000],
+        ),
+        (
+            Profile::ours(),
+            0,
+            LayoutRule::Packed,
+            [0x100_0000, 0x8000_1000],
+        ),
+    ] {
+        let capability = Capability {
+            bar: profile.window_bar,
+            offset: base,
+            ..Capability::default()
+        };
+        let function = MockFunction::new(profile);
+        let mut window = Window::new(function.clone(), &capability, rule).unwrap();
+        let mapped = window.map(&table()).unwrap();
+        assert_eq!(mapped[1].user_addr, 0x7f00_8000_0000);
+        assert!(!mapped[0].region.direct_io());
+        let regions = mapped.into_iter().map(|mapped| mapped.region).collect();
+        let memory = GuestMemory::from_arc_regions(regions).unwrap();
+        for (guest, place) in [0x100_0000, 0x1_0000_1000].into_iter().zip(expected) {
+            memory.write_obj(place, GuestAddress(guest)).unwrap();
+            let mut bytes = [0; 8];
+            function.window().read_exact_at(&mut bytes, place).unwrap();
+            assert_eq!(u64::from_le_bytes(bytes), place);
+        }
+    }
+}
+
+#[test]
+fn tables_that_do_not_fit_are_refused() {
+    let mut window = window(Profile::ours(), 0x1000, LayoutRule::Packed);
+    let bar = 1 << 33;
+    assert!(window.place(&[region(0, bar - 0x1000, 0, 0)]).is_ok());
+    for size in [bar - 0xfff, u64::MAX] {
+        let error = window.place(&[region(0, size, 0, 0)]).unwrap_err();
+        assert!(matches!(error, WindowError::TooLarge { index: 0, .. }));
+    }
+    window.rule = LayoutRule::WithOffsets;
+    let error = window.place(&[region(0, 0x1000, 0, u64::MAX)]).unwrap_err();
+    assert!(matches!(error, WindowError::TooLarge { .. }), "{error}");
+}
+
+#[test]
+fn tables_that_make_no_sense_are_refused() {
+    let mut window = window(Profile::ours(), 0, LayoutRule::Packed);
+    let mut refusal = |table: &[_]| window.place(table).unwrap_err().to_string();
+    let good = region(0, 0x2000, 0x10_0000, 0);
+    let bad_range = "memory region 1 is empty or wraps around";
+    let overlap = "memory regions 0 and 1 overlap";
+    assert_eq!(refusal(&[good, region(0x2000, 0, 0, 0)]), bad_range);
+    assert_eq!(refusal(&[good, region(u64::MAX, 2, 0, 0)]), bad_range);
+    assert_eq!(refusal(&[good, region(0x2000, 2, u64::MAX, 0)]), bad_range);
+    assert_eq!(refusal(&[good, region(0x1000, 0x1000, 0, 0)]), overlap);
+    assert_eq!(
+        refusal(&[good, region(0x8000, 0x1000, 0x10_1000, 0)]),
+        overlap
+    );
+}
+
+#[test]
+fn a_window_outside_its_bar_is_refused() {
+    for (bar, offset) in [(4, u32::MAX), (5, 0), (0, 0x8000)] {
+        let capability = Capability {
+            bar,
+            offset,
+            ..Capability::default()
+        };
+        let profile = Profile {
+            bars: [0x8000, 0, 0x4000, 0, 1 << 31, 0],
+            ..Profile::ours()
+        };
+        let function = MockFunction::new(profile);
+        let refused = Window::new(function, &capability, LayoutRule::Packed);
+        assert!(matches!(refused, Err(DriverError::BadWindow { .. })));
+    }
+}
+
+#[test]
+fn a_bar_that_cannot_be_mapped_is_said_not_to_be() {
+    let capability = Capability::default();
+    let function = MockFunction::new(Profile::ours());
+    let mut window = Window::new(function, &capability, LayoutRule::Packed).unwrap();
+    let error = window.map(&[region(0, 0x1000, 0, 0)]).unwrap_err();
+    assert!(matches!(
+        error,
+        WindowError::NotMappable { index: 0, bar: 0 }
+    ));
+}

@@ -1,0 +1,275 @@
+//! What a mock device does.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use virtio::pci::{NO_VECTOR, status};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::Profile;
+use super::ring::{Ring, TooSmall};
+use crate::abi::{self, queue};
+use crate::pci::DmaMemory;
+
+/// What a mock device does wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lies {
+    /// How many reads of the device status after a reset do not show it.
+    pub slow_reset: u32,
+    /// How many reads of the configuration's status do not show that it was cleared.
+    pub slow_disconnect: u32,
+    /// Features are not accepted.
+    pub refuse_features: bool,
+    /// This MSI-X vector is not accepted.
+    pub refuse_vector: Option<u16>,
+    /// Notifications keep their vector.
+    pub refuse_notifications: bool,
+    /// A queue's size cannot be changed.
+    pub fixed_queue_size: bool,
+    /// Messages of the driver are not taken.
+    pub hold_tx: bool,
+    /// Each time the device starts, it asks to be reset at once.
+    pub always_broken: bool,
+}
+
+/// A mock device's inside.
+#[derive(Debug)]
+pub struct State {
+    /// What it says about itself.
+    pub profile: Profile,
+    /// What it does wrong.
+    pub lies: Lies,
+    /// The MSI-X vectors' eventfds.
+    pub vectors: Vec<EventFd>,
+    /// The memory that is mapped for it, and where.
+    pub dma: Option<(u64, Arc<DmaMemory>)>,
+    /// The device status.
+    pub status: u8,
+    /// The features that the driver accepted.
+    pub driver_features: u64,
+    /// The configuration's status.
+    pub config_status: u32,
+    /// Whether there is a front-end.
+    pub peer: bool,
+    /// MSI-X vectors of the notifications.
+    pub notifications: Vec<u16>,
+    /// Messages from the driver, while there was a front-end.
+    pub sent: Vec<Vec<u8>>,
+    /// Messages from the driver that came without a front-end.
+    pub stray: Vec<Vec<u8>>,
+    /// What was written to doorbells: the offset from the first, and the bytes.
+    pub rung: Vec<(u64, Vec<u8>)>,
+    /// Everything that was written, in order.
+    pub writes: Vec<String>,
+    pub(super) device_select: u32,
+    pub(super) driver_select: u32,
+    pub(super) config_vector: u16,
+    pub(super) queue_select: u16,
+    pub(super) rings: [Ring; 2],
+    pub(super) notification_select: u16,
+    backlog: VecDeque<Vec<u8>>,
+}
+
+impl State {
+    pub(super) fn new(profile: Profile) -> Self {
+        let mut state = Self {
+            lies: Lies::default(),
+            vectors: Vec::new(),
+            dma: None,
+            status: 0,
+            driver_features: 0,
+            config_status: 0,
+            peer: false,
+            notifications: Vec::new(),
+            sent: Vec::new(),
+            stray: Vec::new(),
+            rung: Vec::new(),
+            writes: Vec::new(),
+            device_select: 0,
+            driver_select: 0,
+            config_vector: NO_VECTOR,
+            queue_select: 0,
+            rings: [Ring::default(), Ring::default()],
+            notification_select: 0,
+            backlog: VecDeque::new(),
+            profile,
+        };
+        state.clear();
+        state
+    }
+
+    /// Notes what was done to the device.
+    pub fn log(&mut self, what: String) {
+        self.writes.push(what);
+    }
+
+    fn clear(&mut self) {
+        self.status = 0;
+        self.driver_features = 0;
+        self.config_vector = NO_VECTOR;
+        self.config_status = 0;
+        self.rings = [0, 1].map(|index| Ring::new(&self.profile, index));
+        self.notifications = vec![NO_VECTOR; self.profile.max_vhost_queues as usize];
+    }
+
+    /// A virtio reset. A front-end that was there is not any more, as far as the driver can see.
+    pub(super) fn reset(&mut self) {
+        self.clear();
+        self.peer = false;
+        self.backlog.clear();
+    }
+
+    pub(super) fn interrupt(&self, vector: u16) {
+        if let Some(eventfd) = self.vectors.get(usize::from(vector)) {
+            eventfd.write(1).unwrap();
+        }
+    }
+
+    /// The device breaks.
+    pub fn break_down(&mut self) {
+        self.status |= status::NEEDS_RESET;
+        self.interrupt(self.config_vector);
+    }
+
+    /// A front-end connects.
+    pub fn connect(&mut self) {
+        self.peer = true;
+        self.tell_of_peer();
+    }
+
+    fn tell_of_peer(&mut self) {
+        let up = self.config_status & abi::status::BACKEND_UP != 0;
+        if self.profile.status_tells && self.peer && up {
+            self.config_status |= abi::status::FRONTEND_UP;
+            self.interrupt(self.config_vector);
+        }
+        self.pump();
+    }
+
+    /// The front-end leaves.
+    pub fn leave(&mut self) {
+        self.peer = false;
+        self.backlog.clear();
+        if self.profile.status_tells {
+            self.config_status = 0;
+            self.notifications.fill(NO_VECTOR);
+            self.interrupt(self.config_vector);
+        } else {
+            self.put(&[]);
+        }
+    }
+
+    /// The driver writes the configuration's status.
+    pub(super) fn set_config_status(&mut self, value: u32) {
+        if value & !3 != 0 {
+            return self.break_down();
+        }
+        let before = std::mem::replace(&mut self.config_status, value & abi::status::BACKEND_UP);
+        if before & !value & abi::status::BACKEND_UP != 0 && self.profile.status_tells {
+            self.peer = false;
+            self.backlog.clear();
+            self.notifications.fill(NO_VECTOR);
+        }
+        self.tell_of_peer();
+    }
+
+    /// The front-end sends a message, which is delivered as soon as it can be.
+    pub fn deliver(&mut self, message: &[u8]) {
+        self.backlog.push_back(message.to_vec());
+        self.pump();
+    }
+
+    /// The front-end kicks a vhost queue.
+    pub fn kick(&self, queue: usize) {
+        self.interrupt(self.notifications[queue]);
+    }
+
+    /// Delivers messages for as long as there are buffers.
+    pub fn pump(&mut self) {
+        let up = self.config_status & abi::status::BACKEND_UP != 0;
+        while up && self.peer && self.runs() {
+            let Some(message) = self.backlog.pop_front() else {
+                return;
+            };
+            if !self.put(&message) {
+                return self.backlog.push_front(message);
+            }
+        }
+    }
+
+    fn runs(&self) -> bool {
+        self.status & status::DRIVER_OK != 0 && self.status & status::NEEDS_RESET == 0
+    }
+
+    /// Puts bytes into a receive buffer; false when there is none.
+    pub fn put(&mut self, message: &[u8]) -> bool {
+        let (dma, ring) = self.ring(queue::RX);
+        match ring.put(&dma, message) {
+            Ok(false) => return false,
+            Ok(true) => self.interrupt(self.rings[0].vector),
+            Err(TooSmall) => self.break_down(),
+        }
+        true
+    }
+
+    /// Takes the driver's messages.
+    pub fn take_tx(&mut self) {
+        loop {
+            let (dma, ring) = self.ring(queue::TX);
+            let Some(message) = ring.take(&dma) else {
+                return;
+            };
+            self.interrupt(self.rings[1].vector);
+            if !is_whole(&message) {
+                return self.break_down();
+            }
+            let pile = if self.peer {
+                &mut self.sent
+            } else {
+                &mut self.stray
+            };
+            pile.push(message);
+        }
+    }
+
+    /// Writes whatever to the used ring of a queue, moves its index on, and interrupts.
+    pub fn lie_in_ring(&mut self, index: u16, id: u32, len: u32, steps: u16) {
+        let (dma, ring) = self.ring(index);
+        ring.push_used(&dma, id, len, steps);
+        self.interrupt(self.rings[usize::from(index)].vector);
+    }
+
+    /// How many buffers the driver offers that are not used.
+    pub fn buffers(&mut self, index: u16) -> u16 {
+        let (dma, ring) = self.ring(index);
+        ring.available(&dma)
+    }
+
+    /// The order in which receive buffers are used: the newest first.
+    pub fn reverse_rx(&mut self) {
+        self.rings[0].newest_first = true;
+    }
+
+    fn ring(&mut self, index: u16) -> (super::ring::Dma, &mut Ring) {
+        let (iova, memory) = self.dma.clone().expect("memory is mapped");
+        let dma = super::ring::Dma { iova, memory };
+        (dma, &mut self.rings[usize::from(index)])
+    }
+
+    pub(super) fn notified(&mut self, index: u16) {
+        if !self.runs() || !self.rings[usize::from(index)].enabled {
+            self.log(format!("early notify {index}"));
+        }
+        match index {
+            queue::RX => self.pump(),
+            _ if !self.lies.hold_tx => self.take_tx(),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a message has as many bytes as its header says.
+fn is_whole(message: &[u8]) -> bool {
+    let size = message.get(8..12).and_then(|bytes| bytes.try_into().ok());
+    size.is_some_and(|size| message.len() == 12 + u32::from_le_bytes(size) as usize)
+}
