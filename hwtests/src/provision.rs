@@ -142,15 +142,11 @@ fn mirror() -> Result<String> {
     let codename = release
         .lines()
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    let sources = quiet(Command::new("apt-get").args([
-        "indextargets",
-        "--format",
-        "$(RELEASE) $(COMPONENT) $(REPO_URI)",
-        "Created-By: Packages",
-    ]))?;
-    let wanted = format!("{} main ", codename.unwrap_or_default());
-    let mirror = sources.lines().find_map(|line| line.strip_prefix(&wanted));
-    mirror.map(str::to_owned).context(
+    // Lines such as 'ADDRESS/dists/bookworm/InRelease' and more, even before any update.
+    let sources = quiet(Command::new("apt-get").args(["update", "--print-uris"]))?;
+    let ending = format!("/dists/{}/InRelease'", codename.unwrap_or_default());
+    let mirror = sources.lines().find_map(|line| line.split_once(&ending));
+    mirror.map(|(address, _)| address.trim_start_matches('\'').to_owned()).context(
         "apt has no Debian source to take a mirror from; set VVU_DEBIAN_MIRROR to the address of one",
     )
 }

@@ -153,8 +153,7 @@ impl DeviceVm {
     }
 
     fn serve(lab: &Lab, vm: Vm) -> Result<Self> {
-        vm.check(&bind_script())
-            .context("cannot hand the function to vfio-pci")?;
+        bind(&vm)?;
         let log = lab.run.file("device.vvu-block.log");
         let block = vm.spawn_logged(&format!("exec vvu-block --pci {BDF} {DISK}"), &log)?;
         block.wait_line("ready:", READY)?;
@@ -162,14 +161,17 @@ impl DeviceVm {
     }
 }
 
-/// Binds the function to vfio-pci, as a user would.
-fn bind_script() -> String {
-    format!(
+/// Hands the function at [`BDF`] to user space, as a user would.
+pub fn bind(vm: &Vm) -> Result<()> {
+    let script = format!(
         "set -e
         cd /sys/bus/pci/devices/{BDF}
         echo vfio-pci > driver_override
         if [ -e driver ]; then echo {BDF} > driver/unbind; fi
         echo {BDF} > /sys/bus/pci/drivers/vfio-pci/bind
         test -c /dev/vfio/$(basename $(readlink iommu_group))"
-    )
+    );
+    vm.check(&script)
+        .context("cannot hand the function to vfio-pci")?;
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hwtests::process::Process;
 use hwtests::qemu::Qemu;
-use hwtests::scenario::{DISK_SIZE, sibling};
+use hwtests::scenario::{BDF, DISK_SIZE, bind, sibling};
 use hwtests::vm::{Memory, VmBuilder};
 use hwtests::workload::{check_files, check_image, fio_verify, write_files};
 use hwtests::{Context, Lab, Result, ensure, test};
@@ -102,7 +102,7 @@ fn a_qemu_without_vfio_user_is_refused() {
 }
 
 #[test]
-fn a_device_vm_boots_with_an_iommu() {
+fn a_device_vm_hands_a_function_to_user_space() {
     test("iommu", |lab| {
         let image = lab.run.image("disk.img", 1 << 20)?;
         let vm = VmBuilder::new(lab, "device")
@@ -110,15 +110,35 @@ fn a_device_vm_boots_with_an_iommu() {
             .memory(Memory::Memfd, 512)
             .iommu()
             .disk(&image)
+            .arg("-device")
+            .arg("virtio-rng-pci,addr=10.0")
             .start()?;
-        vm.check("test -c /dev/vfio/vfio")?;
-        vm.check("test -d /sys/bus/pci/drivers/vfio-pci")?;
-        let groups = vm.check("ls /sys/kernel/iommu_groups | wc -l")?;
-        assert!(groups.trim().parse::<u32>()? > 0, "no IOMMU groups");
+        bind(&vm)?;
+        let members = vm.check(&format!(
+            "ls /sys/bus/pci/devices/{BDF}/iommu_group/devices"
+        ))?;
+        assert_eq!(
+            members.trim(),
+            BDF,
+            "the function is not alone in its IOMMU group"
+        );
+
         vm.check("echo written | dd of=/dev/vda bs=512 conv=fsync,sync")?;
         vm.shutdown()?;
-        let content = std::fs::read(&image)?;
-        assert!(content.starts_with(b"written\n"));
+        assert!(std::fs::read(&image)?.starts_with(b"written\n"));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_missing_vfio_user_server_is_named() {
+    test("no-server", |lab| {
+        let socket = lab.run.file("absent.sock");
+        let vm = VmBuilder::new(lab, "device")
+            .qemu(&lab.machine.new_qemu)
+            .iommu();
+        let error = vm.vfio_user(&socket, 0x10).start().unwrap_err();
+        assert!(format!("{error:#}").contains("absent.sock"), "{error:#}");
         Ok(())
     });
 }
