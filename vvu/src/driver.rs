@@ -4,10 +4,10 @@
 use std::io;
 use std::sync::Arc;
 
-use virtio::pci::{NO_VECTOR, cfg_type as virtio_cfg, status as device_status};
+use virtio::pci::{cfg_type as virtio_cfg, status as device_status};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::abi::{self, cfg_type, config, notification, queue, status};
+use crate::abi::{self, cfg_type, config, queue, status};
 use crate::pci::{Identity, PciError, PciFunction, Registers, enable_bus_master};
 use crate::virtio_pci::{Capabilities, Patience, VirtioPci};
 
@@ -16,6 +16,7 @@ mod dialect;
 mod dma;
 mod doorbell;
 mod error;
+mod notification;
 mod window;
 
 pub use channel::ChannelError;
@@ -26,6 +27,7 @@ pub use window::{Window, WindowError};
 use channel::Channel;
 use dma::Dma;
 use doorbell::Doorbells;
+use notification::Notifications;
 
 /// MSI-X vectors: what raises which.
 mod vector {
@@ -50,7 +52,7 @@ const WANTED: u64 = REQUIRED | 1 << 33;
 pub struct VvuDriver {
     virtio: VirtioPci,
     config: Registers,
-    notification: Registers,
+    notifications: Notifications,
     doorbells: Doorbells,
     window: Window,
     dialect: Dialect,
@@ -95,11 +97,7 @@ impl VvuDriver {
             .collect::<io::Result<Vec<_>>>();
         Ok(Self {
             config: capabilities.trapped(&function, virtio_cfg::DEVICE, config::SIZE)?,
-            notification: capabilities.trapped(
-                &function,
-                cfg_type::NOTIFICATION,
-                notification::SIZE,
-            )?,
+            notifications: Notifications::new(&function, &capabilities, queue_count)?,
             doorbells: Doorbells::new(registers, doorbell.unwrap_or(0)),
             dma: Dma::new(function.clone(), Channel::memory_size())?,
             vectors: vectors.map_err(DriverError::Access)?,
@@ -138,7 +136,7 @@ impl VvuDriver {
         result.map_err(DriverError::Vectors)?;
         self.virtio.set_config_vector(vector::CONFIG)?;
         let mut channel = Channel::configure(&self.virtio, &self.dma)?;
-        self.program_notifications()?;
+        self.notifications.program()?;
         for index in [queue::RX, queue::TX] {
             self.virtio.enable_queue(index)?;
         }
@@ -165,28 +163,6 @@ impl VvuDriver {
         {
             Some(_) => Ok(()),
             None => Err(DriverError::TooFewDoorbells { needed }),
-        }
-    }
-
-    /// Makes the front-end's kicks raise their vectors. Some devices forget about it when the
-    /// front-end leaves.
-    fn program_notifications(&self) -> Result<(), DriverError> {
-        for queue in 0..self.queue_count {
-            self.program_notification(queue, vector::KICK + queue)?;
-        }
-        Ok(())
-    }
-
-    fn program_notification(&self, queue: u16, vector: u16) -> Result<(), DriverError> {
-        let refused = DriverError::NotificationRefused { queue, vector };
-        self.notification.write(notification::SELECT, queue)?;
-        if self.notification.read::<u16>(notification::SELECT)? != queue {
-            return Err(refused);
-        }
-        self.notification.write(notification::VECTOR, vector)?;
-        match self.notification.read::<u16>(notification::VECTOR)? {
-            programmed if programmed == vector => Ok(()),
-            _ => Err(refused),
         }
     }
 
@@ -227,7 +203,7 @@ impl VvuDriver {
             done.ok_or(DriverError::DisconnectTimeout(self.patience.limit))?;
         }
         self.channel()?.discard_received()?;
-        self.program_notifications()?;
+        self.notifications.program()?;
         self.set_backend_up()
     }
 
@@ -304,10 +280,7 @@ impl VvuDriver {
         if self.channel.take().is_some() {
             self.config.write(config::STATUS, 0u32)?;
             self.virtio.clear_vectors(queue::COUNT)?;
-            for queue in 0..self.queue_count {
-                self.notification.write(notification::SELECT, queue)?;
-                self.notification.write(notification::VECTOR, NO_VECTOR)?;
-            }
+            self.notifications.clear()?;
         }
         self.virtio.reset()?;
         self.function.set_vectors(&[]).map_err(DriverError::Vectors)
@@ -350,4 +323,4 @@ fn eventfd() -> io::Result<Arc<EventFd>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

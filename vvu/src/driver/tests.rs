@@ -1,7 +1,7 @@
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use virtio::pci::config_space;
+use virtio::pci::{NO_VECTOR, config_space};
 
 use super::*;
 use crate::abi::Doorbell;

@@ -1,20 +1,19 @@
 //! vhost-user through a virtio-vhost-user device.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use vhost::vhost_user::message::FrontendReq;
-use vmm_sys_util::eventfd::EventFd;
-
-use super::{Event, Request, Resource, ResourceError, Transport, TransportError};
-use crate::abi::Doorbell;
+use super::{Event, Request, Transport, TransportError};
 use crate::driver::{Dialect, DriverError, PeerLoss, VvuDriver};
 use crate::pci::{PciFunction, borrow};
-use crate::vhost_user::{Message, VringFd, decode_regions};
+use crate::vhost_user::Message;
 use crate::virtio_pci::Patience;
+
+mod resource;
+mod wait;
+
+use wait::{clear, poll_readable};
 
 /// How often in a row a device is started anew without a message from a front-end in between.
 const MAX_RESTARTS: u32 = 3;
@@ -90,7 +89,7 @@ impl VvuTransport {
             borrow(driver.rx_event()),
         ];
         fds.extend(driver.function().hangup());
-        let ready = poll_readable(&fds, timeout)?;
+        let ready = poll_readable(&fds, timeout).map_err(fatal)?;
         if ready[2] {
             clear(driver.rx_event());
         }
@@ -170,66 +169,13 @@ impl VvuTransport {
         }
     }
 
-    fn resource(&mut self, message: &Message) -> Result<Resource, ResourceError> {
-        match message.code() {
-            Some(FrontendReq::SET_MEM_TABLE) => self.memory(message),
-            Some(FrontendReq::ADD_MEM_REG) => Err(ResourceError(
-                "single memory regions do not pass through a virtio-vhost-user device".to_owned(),
-            )),
-            Some(FrontendReq::SET_VRING_KICK) => {
-                let vring = self.vring_fd(message)?;
-                Ok(Resource::Kick(self.kick(vring)))
-            }
-            Some(FrontendReq::SET_VRING_CALL) => {
-                let vring = self.vring_fd(message)?;
-                self.notifier(vring, Doorbell::Call(vring.queue))
-            }
-            Some(FrontendReq::SET_VRING_ERR) => {
-                let vring = self.vring_fd(message)?;
-                self.notifier(vring, Doorbell::Error(vring.queue))
-            }
-            _ => Ok(Resource::None),
-        }
-    }
-
-    fn memory(&mut self, message: &Message) -> Result<Resource, ResourceError> {
-        let table = decode_regions(&message.payload).map_err(unusable)?;
-        let regions = self.driver.window().map(&table).map_err(unusable)?;
-        Ok(Resource::Memory(regions))
-    }
-
-    fn vring_fd(&self, message: &Message) -> Result<VringFd, ResourceError> {
-        let vring = message.as_vring_fd().map_err(unusable)?;
-        if vring.queue < self.driver.queue_count() {
-            return Ok(vring);
-        }
-        Err(ResourceError(format!("there is no vring {}", vring.queue)))
-    }
-
-    /// The eventfd of the queue's notification, signalled: a kick may have come before anybody
-    /// listened.
-    fn kick(&self, vring: VringFd) -> Option<Arc<EventFd>> {
-        let kick = self.driver.kick(vring.queue)?;
-        if !vring.has_fd {
-            return None;
-        }
-        // It fails only when the counter is at its limit, and the eventfd readable anyway.
-        let _ = kick.write(1);
-        Some(kick.clone())
-    }
-
-    fn notifier(&self, vring: VringFd, doorbell: Doorbell) -> Result<Resource, ResourceError> {
-        let doorbell = vring.has_fd.then(|| self.driver.doorbell(doorbell));
-        Ok(Resource::Notifier(doorbell.flatten()))
-    }
-
     /// Waits until the device may have returned a buffer of ours, the front-end left, or time is up.
     fn wait_for_buffer(&mut self, deadline: Instant) -> Result<(), TransportError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let driver = &self.driver;
         let mut fds = vec![borrow(driver.tx_event()), borrow(driver.config_event())];
         fds.extend(driver.function().hangup());
-        let ready = poll_readable(&fds, Some(left))?;
+        let ready = poll_readable(&fds, Some(left)).map_err(fatal)?;
         if ready[0] {
             clear(driver.tx_event());
         }
@@ -299,37 +245,9 @@ impl Transport for VvuTransport {
     }
 }
 
-/// Waits until some of these are readable, and says which. None is when time is up or a signal
-/// came.
-fn poll_readable(
-    fds: &[BorrowedFd<'_>],
-    timeout: Option<Duration>,
-) -> Result<Vec<bool>, TransportError> {
-    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-    let mut polled: Vec<_> = fds
-        .iter()
-        .map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN))
-        .collect();
-    match poll(&mut polled, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(errno) => return Err(fatal(errno)),
-    }
-    let ready = polled.iter().map(|fd| !fd.revents().is_empty());
-    Ok(ready.collect())
-}
-
-/// Makes an eventfd unreadable until it is signalled again.
-fn clear(eventfd: &EventFd) {
-    // It fails only when the eventfd is not readable.
-    let _ = eventfd.read();
-}
-
+/// An error after which the transport is of no more use.
 fn fatal(error: impl std::fmt::Display) -> TransportError {
     TransportError(error.to_string())
-}
-
-fn unusable(error: impl std::fmt::Display) -> ResourceError {
-    ResourceError(error.to_string())
 }
 
 #[cfg(test)]
