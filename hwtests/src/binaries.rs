@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::progress;
+
 /// Programs that this process has built already.
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
@@ -17,6 +19,7 @@ pub fn build(package: &str, name: &str) -> Result<PathBuf> {
     if let Some(file) = built.get(name) {
         return Ok(file.clone());
     }
+    progress(format!("building {name}"));
     let file = cargo_build(package, name)?;
     built.insert(name.to_owned(), file.clone());
     Ok(file)

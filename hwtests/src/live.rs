@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Which of a program's two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,16 +56,18 @@ pub struct Live {
 }
 
 impl Live {
-    /// Output that is also copied to a file.
-    pub fn logged(log: File) -> Self {
+    /// Output that is also added to the file `log`.
+    pub fn logged(log: &Path) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("cannot write the log {}", log.display()))?;
         let state = State {
-            log: Some(log),
+            log: Some(file),
             ..State::default()
         };
-        Self {
+        Ok(Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
-        }
+        })
     }
 
     /// Adds bytes that the program wrote.

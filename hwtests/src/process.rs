@@ -1,6 +1,5 @@
 //! Programs on the host, started with their output watched and logged.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -31,8 +30,7 @@ impl Process {
     /// Starts `command`; its output goes to `NAME.log` in `folder`.
     pub fn spawn(name: &str, command: &mut Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
-        let file = File::create(&log)
-            .with_context(|| format!("cannot make the log file {}", log.display()))?;
+        let live = Arc::new(Live::logged(&log)?);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -46,7 +44,6 @@ impl Process {
         })?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
             .with_context(|| format!("cannot watch {name}"))?;
-        let live = Arc::new(Live::logged(file));
         watch(child, &live).with_context(|| format!("cannot watch {name}"))?;
         Ok(Self {
             name: name.to_owned(),

@@ -142,6 +142,7 @@ impl DeviceVm {
 
     /// Ends `vvu-block` as its users would, then the VM.
     pub fn end(self) -> Result<()> {
+        // Emulated, it may take longer than on the host.
         let output = self.block.terminate(END * 2)?;
         ensure!(
             output.status == 0,

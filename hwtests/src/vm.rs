@@ -282,9 +282,7 @@ impl Vm {
 
     /// As [`Vm::spawn`], with the output copied to a file.
     pub fn spawn_logged(&self, command: &str, log: &Path) -> Result<GuestProcess> {
-        let file = fs::File::create(log)
-            .with_context(|| format!("cannot make the log file {}", log.display()))?;
-        self.spawn_live(command, Live::logged(file))
+        self.spawn_live(command, Live::logged(log)?)
     }
 
     fn spawn_live(&self, command: &str, live: Live) -> Result<GuestProcess> {
