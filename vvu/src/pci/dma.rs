@@ -32,6 +32,11 @@ impl DmaMemory {
         let len = (len as u64).next_multiple_of(page_size());
         let file = Arc::new(File::from(memfd_create("vvu-dma", MemfdFlags::CLOEXEC)?));
         file.set_len(len)?;
+        Self::from_file(file, len)
+    }
+
+    /// The first `len` bytes of a file.
+    pub(super) fn from_file(file: Arc<File>, len: u64) -> io::Result<Arc<Self>> {
         let mapping = Mapping::new(file.clone(), 0, len, 0)?;
         Ok(Arc::new(Self { file, mapping }))
     }

@@ -230,16 +230,4 @@ impl fmt::Debug for VfioUserFunction {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_is_not_there_is_said_not_to_be() {
-        let directory = tempfile::tempdir().unwrap();
-        let error = VfioUserFunction::connect(&directory.path().join("vvu.sock")).unwrap_err();
-        let text = error.to_string();
-        assert!(text.contains("vvu.sock: No such file"), "{text}");
-        assert!(text.contains("start vvu-proxy"), "{text}");
-        assert!(!text.contains('\n'), "{text}");
-    }
-}
+mod tests;

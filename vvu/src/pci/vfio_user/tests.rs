@@ -1,0 +1,289 @@
+//! The client against a server that has the mock device.
+
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::unix::net::UnixListener;
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use vfio_user::server::{Connection, IrqData, Request, ServerError};
+use vfio_user::{Area, DeviceInfo, IrqInfo, RegionFlags};
+
+use super::*;
+use crate::pci::mock::{MockFunction, Profile};
+use crate::transport::{Event, Resource, Transport, VvuTransport};
+use crate::vhost_user::{Message, encode_regions};
+use vhost::vhost_user::message::{FrontendReq, VhostUserMemoryRegion};
+
+/// Serves the mock device, which knows nothing of the protocol, to one client.
+struct Server {
+    mock: Arc<MockFunction>,
+    eventfds: Vec<IoEventFd>,
+    connection: Connection,
+}
+
+type Served = Result<(), ServerError>;
+
+impl Server {
+    /// Serves until the client leaves.
+    fn run(mut self) {
+        loop {
+            match self.connection.next() {
+                Ok(Some(request)) => self.answer(request).unwrap(),
+                Ok(None) => self.wait(),
+                Err(error) => return assert!(error.is_closed(), "{error}"),
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let mut fds = [PollFd::new(&self.connection, PollFlags::IN)];
+        poll(&mut fds, None).unwrap();
+    }
+
+    fn answer(&mut self, request: Request) -> Served {
+        match request {
+            Request::DeviceInfo => self.connection.reply_device(&DeviceInfo {
+                flags: DeviceFlags::PCI,
+                regions: index::REGIONS,
+                irqs: index::IRQS,
+            }),
+            Request::RegionInfo(region) => self.connection.reply_region(&self.region(region)),
+            Request::RegionIoFds(2) => self.connection.reply_io_fds(&self.eventfds),
+            Request::RegionIoFds(_) => self.connection.reply_error(rustix::io::Errno::INVAL),
+            Request::IrqInfo(_) => self.connection.reply_irq(&IrqInfo {
+                count: self.mock.vector_count().into(),
+                ..IrqInfo::default()
+            }),
+            Request::RegionRead {
+                region,
+                offset,
+                len,
+            } => {
+                let mut data = vec![0; len];
+                match region {
+                    index::CONFIG => self.mock.read_config(offset, &mut data).unwrap(),
+                    bar => self.mock.read_bar(bar as u8, offset, &mut data).unwrap(),
+                }
+                self.connection.reply_data(&data)
+            }
+            other => {
+                self.act(other);
+                self.connection.reply_done()
+            }
+        }
+    }
+
+    fn act(&self, request: Request) {
+        match request {
+            Request::RegionWrite(write) => match write.region {
+                index::CONFIG => self.mock.write_config(write.offset, &write.data),
+                bar => self.mock.write_bar(bar as u8, write.offset, &write.data),
+            },
+            Request::DmaMap(map) => {
+                let file = Arc::new(map.fd.unwrap().into());
+                let memory = DmaMemory::from_file(file, map.size).unwrap();
+                self.mock.map_dma(map.address, &memory).unwrap();
+                Ok(())
+            }
+            Request::DmaUnmap(_) => self.mock.unmap_dma(0),
+            Request::SetIrqs(irqs) => self.set_irqs(irqs.data),
+            other => panic!("{other:?}"),
+        }
+        .unwrap();
+    }
+
+    fn set_irqs(&self, data: IrqData) -> io::Result<()> {
+        let IrqData::EventFds(fds) = data else {
+            return self.mock.set_vectors(&[]);
+        };
+        let eventfds: Vec<_> = fds.into_iter().flatten().map(eventfd).collect();
+        self.mock.set_vectors(&eventfds.iter().collect::<Vec<_>>())
+    }
+
+    fn region(&self, region: u32) -> RegionInfo {
+        let size = match region {
+            index::CONFIG => 256,
+            bar => self.mock.bar_size(bar as u8),
+        };
+        let flags = RegionFlags::READ | RegionFlags::WRITE;
+        let info = RegionInfo {
+            flags,
+            size,
+            ..RegionInfo::default()
+        };
+        let Some(part) = self
+            .mock
+            .bar_file(region as u8, 0, size)
+            .filter(|_| size > 0)
+        else {
+            return info;
+        };
+        RegionInfo {
+            flags: flags | RegionFlags::MMAP,
+            areas: vec![Area { offset: 0, size }],
+            file: Some(part.file),
+            ..info
+        }
+    }
+}
+
+fn eventfd(fd: OwnedFd) -> EventFd {
+    // SAFETY: the descriptor is open and belongs to nobody else from here on.
+    unsafe { EventFd::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// The mock device behind a server, and a client of that.
+struct Setup {
+    mock: Arc<MockFunction>,
+    function: Arc<VfioUserFunction>,
+    server: JoinHandle<()>,
+}
+
+fn serve(profile: Profile, eventfds: Vec<IoEventFd>) -> Setup {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vvu.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mock = MockFunction::new(profile);
+    let served = mock.clone();
+    let server = std::thread::spawn(move || {
+        let server = Server {
+            mock: served,
+            eventfds,
+            connection: Connection::new(listener.accept().unwrap().0).unwrap(),
+        };
+        server.run();
+    });
+    let function = Arc::new(VfioUserFunction::connect(&path).unwrap());
+    Setup {
+        mock,
+        function,
+        server,
+    }
+}
+
+fn doorbell_eventfd(offset: u64, size: u64, datamatch: Option<u64>) -> (EventFd, IoEventFd) {
+    let eventfd = EventFd::new(0).unwrap();
+    let fd = Arc::new(borrow(&eventfd).try_clone_to_owned().unwrap());
+    let entry = IoEventFd {
+        offset,
+        size,
+        fd,
+        datamatch,
+    };
+    (eventfd, entry)
+}
+
+#[test]
+fn a_function_is_the_same_through_a_server() {
+    let Setup {
+        mock,
+        function,
+        server,
+    } = serve(Profile::ours(), vec![]);
+    assert_eq!(function.vector_count(), 19);
+    assert!(!function.reset().unwrap(), "it has no reset");
+    for bar in 0..8 {
+        assert_eq!(function.bar_size(bar), mock.bar_size(bar));
+    }
+    let mut ids = [0; 4];
+    function.read_config(0, &mut ids).unwrap();
+    assert_eq!(ids, [0xf4, 0x1a, 0x7d, 0x10]);
+    assert!(function.bar_file(0, 0, 0x1000).is_none());
+    let window = function.bar_file(4, 0x1000, 0x2000).unwrap();
+    assert_eq!((window.offset, window.direct_io), (0x1000, true));
+    assert!(function.bar_file(4, (1 << 33) - 0xfff, 0x1000).is_none());
+    assert!(function.bar_file(4, u64::MAX, 2).is_none());
+    drop(function);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_frontend_is_served_through_a_server() {
+    let (rung, entry) = doorbell_eventfd(4, 2, None);
+    let Setup {
+        mock,
+        function,
+        server,
+    } = serve(Profile::ours(), vec![entry]);
+    let mut transport = VvuTransport::new(function, 2, None).unwrap();
+    mock.state().connect();
+    let wake = EventFd::new(0).unwrap();
+    let mut request = |message: &Message| {
+        mock.state().deliver(&message.encode());
+        match transport.next(borrow(&wake)).unwrap() {
+            Event::Request(request) => {
+                transport.reply(&request.message.reply(&[1; 8])).unwrap();
+                request.resource.unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    request(&Message::request(FrontendReq::GET_FEATURES, &[]));
+    let regions = [VhostUserMemoryRegion::new(0, 0x10_0000, 0, 0x1000)];
+    let table = Message::request(FrontendReq::SET_MEM_TABLE, &encode_regions(&regions));
+    let Resource::Memory(memory) = request(&table) else {
+        panic!("no memory");
+    };
+    assert!(memory[0].region.direct_io(), "the BAR is a file");
+    let call = |queue: u64| Message::request(FrontendReq::SET_VRING_CALL, &queue.to_le_bytes());
+    for queue in [0, 1] {
+        let Resource::Notifier(Some(doorbell)) = request(&call(queue)) else {
+            panic!("no doorbell");
+        };
+        doorbell.notify().unwrap();
+    }
+    assert_eq!(rung.read().unwrap(), 1, "queue 1 has an eventfd");
+    assert_eq!(mock.state().rung, [(0, vec![0, 0])], "queue 0 has none");
+    assert_eq!(mock.state().sent.len(), 4);
+    mock.state().leave();
+    let event = transport.next(borrow(&wake)).unwrap();
+    assert!(matches!(event, Event::Disconnected(None)));
+    drop(transport);
+    server.join().unwrap();
+    assert!(mock.state().vectors.is_empty() && mock.state().dma.is_none());
+}
+
+#[test]
+fn eventfds_that_stand_for_other_writes_are_not_taken() {
+    let entries = [(8, 4, None), (12, 2, Some(3)), (16, 0, None)]
+        .map(|(offset, size, datamatch)| doorbell_eventfd(offset, size, datamatch).1);
+    let Setup {
+        function, server, ..
+    } = serve(Profile::ours(), entries.to_vec());
+    assert!(function.register_eventfd(2, 8).is_none(), "too wide");
+    assert!(function.register_eventfd(2, 12).is_none(), "one value only");
+    assert!(function.register_eventfd(2, 16).is_some());
+    assert!(function.register_eventfd(0, 16).is_none(), "another BAR");
+    drop(function);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_server_that_leaves_takes_the_function_along() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(theirs);
+    assert!(Client::from_stream(ours, TIMEOUT).is_err());
+    let Setup {
+        function, server, ..
+    } = serve(Profile::ours(), vec![]);
+    let hangup = function.hangup().unwrap();
+    let is_readable = || {
+        let mut fds = [PollFd::new(&hangup, PollFlags::IN)];
+        poll(&mut fds, Some(&Default::default())).unwrap() == 1
+    };
+    assert!(!is_readable());
+    // The mock has no such register, which ends the server.
+    assert!(function.read_bar(5, 0, &mut [0; 4]).is_err());
+    assert!(is_readable());
+    assert!(server.join().is_err());
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_not_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = VfioUserFunction::connect(&directory.path().join("vvu.sock")).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("vvu.sock: No such file"), "{text}");
+    assert!(text.contains("start vvu-proxy"), "{text}");
+    assert!(!text.contains('\n'), "{text}");
+}
