@@ -1,1 +1,17 @@
-//! pcidev
+//! Emulates PCI functions for vfio-user clients.
+//!
+//! [`Function`] is what all functions have in common: configuration space, MSI-X interrupts, the
+//! client's memory. [`serve()`] serves it and the rest of a [`Device`] to one client after the other. [`virtio_pci`] has the registers of the virtio PCI transport. [`vvu`] is the
+//! virtio-vhost-user device.
+
+pub mod config_space;
+pub mod dma;
+pub mod function;
+pub mod msix;
+mod serve;
+pub mod signal;
+pub mod virtio_pci;
+pub mod vvu;
+
+pub use function::{Device, Function};
+pub use serve::serve;

@@ -1,0 +1,273 @@
+//! Configuration space of a function with a type 0 header (PCI 3.0, section 6).
+
+use virtio::pci::config_space as reg;
+
+/// Length of configuration space in bytes.
+pub const SIZE: usize = 256;
+
+/// Where the first capability goes: right behind the header.
+const FIRST_CAPABILITY: usize = 0x40;
+
+/// The bits of the command register that software may set: memory, bus master, INTx disable.
+const COMMAND_WRITABLE: u16 = reg::COMMAND_MEMORY | reg::COMMAND_BUS_MASTER | 0x400;
+
+/// The bits of MSI-X message control that software may set: enable, function mask.
+const MSIX_CONTROL_WRITABLE: u16 = 0xc000;
+
+/// BAR register: the BAR has 64 bits and takes the next register, too.
+const BAR_64: u32 = 0x4;
+/// BAR register: reads have no side effects.
+const BAR_PREFETCHABLE: u32 = 0x8;
+
+/// What software recognises a function by.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Vendor id.
+    pub vendor: u16,
+    /// Device id.
+    pub device: u16,
+    /// Revision id.
+    pub revision: u8,
+    /// Class, subclass and programming interface, in the three low bytes.
+    pub class: u32,
+    /// Subsystem vendor id.
+    pub subsystem_vendor: u16,
+    /// Subsystem id.
+    pub subsystem: u16,
+}
+
+/// What kind of memory a BAR is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BarKind {
+    /// Registers, below 4 GiB.
+    Memory32,
+    /// Registers, anywhere.
+    Memory64,
+    /// Memory, anywhere.
+    Prefetchable64,
+}
+
+/// Where the MSI-X table and its pending bits are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsixLocation {
+    /// Number of vectors, 1 to 2048.
+    pub vectors: u16,
+    /// The BAR that holds both.
+    pub bar: u8,
+    /// Offset of the table in the BAR, a multiple of 8.
+    pub table: u32,
+    /// Offset of the pending bits in the BAR, a multiple of 8.
+    pub pending: u32,
+}
+
+/// Configuration space, with a mask of the bits that software may write.
+#[derive(Clone, Debug)]
+pub struct ConfigSpace {
+    bytes: [u8; SIZE],
+    writable: [u8; SIZE],
+    initial: [u8; SIZE],
+    /// Where the link to the next capability goes.
+    link: usize,
+    next_capability: usize,
+}
+
+impl ConfigSpace {
+    /// A function without BARs and capabilities.
+    pub fn new(identity: &Identity) -> Self {
+        let mut space = Self {
+            bytes: [0; SIZE],
+            writable: [0; SIZE],
+            initial: [0; SIZE],
+            link: reg::CAPABILITIES,
+            next_capability: FIRST_CAPABILITY,
+        };
+        space.set(reg::VENDOR_ID, &identity.vendor.to_le_bytes());
+        space.set(reg::DEVICE_ID, &identity.device.to_le_bytes());
+        space.set(reg::REVISION, &[identity.revision]);
+        space.set(reg::CLASS, &identity.class.to_le_bytes()[..3]);
+        space.set(
+            reg::SUBSYSTEM_VENDOR_ID,
+            &identity.subsystem_vendor.to_le_bytes(),
+        );
+        space.set(reg::SUBSYSTEM_ID, &identity.subsystem.to_le_bytes());
+        space.allow(reg::COMMAND, &COMMAND_WRITABLE.to_le_bytes());
+        space
+    }
+
+    /// Adds a BAR.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such BAR or its size is no power of two, which is a mistake in the code
+    /// that emulates the function.
+    pub fn add_bar(&mut self, index: usize, kind: BarKind, size: u64) {
+        assert!(size.is_power_of_two() && size >= 16, "size of BAR {index}");
+        let at = reg::BARS + 4 * index;
+        let mask = (!(size - 1)).to_le_bytes();
+        let (flags, width) = match kind {
+            BarKind::Memory32 => (0, 4),
+            BarKind::Memory64 => (BAR_64, 8),
+            BarKind::Prefetchable64 => (BAR_64 | BAR_PREFETCHABLE, 8),
+        };
+        assert!(at + width <= reg::BARS + 24, "BAR {index} does not exist");
+        self.set(at, &flags.to_le_bytes());
+        self.allow(at, &mask[..width]);
+    }
+
+    /// Appends a capability, whose second byte becomes the link to the next one. Gives its offset.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for it, which is a mistake in the code that emulates the function.
+    pub fn add_capability(&mut self, bytes: &[u8]) -> usize {
+        let at = self.next_capability;
+        assert!(
+            bytes.len() > 2 && at + bytes.len() <= SIZE,
+            "capability at {at:#x}"
+        );
+        self.set(at, bytes);
+        self.set(at + 1, &[0]);
+        self.set(self.link, &[at as u8]);
+        self.set(reg::STATUS, &reg::STATUS_CAPABILITIES.to_le_bytes());
+        self.link = at + 1;
+        self.next_capability = (at + bytes.len()).next_multiple_of(4);
+        at
+    }
+
+    /// Appends the MSI-X capability.
+    ///
+    /// # Panics
+    ///
+    /// As [`ConfigSpace::add_capability`].
+    pub fn add_msix(&mut self, location: &MsixLocation) {
+        let mut bytes = vec![reg::CAP_MSIX, 0];
+        bytes.extend((location.vectors - 1).to_le_bytes());
+        bytes.extend((location.table | u32::from(location.bar)).to_le_bytes());
+        bytes.extend((location.pending | u32::from(location.bar)).to_le_bytes());
+        let at = self.add_capability(&bytes);
+        self.allow(at + 2, &MSIX_CONTROL_WRITABLE.to_le_bytes());
+    }
+
+    /// Lets software write these bits from `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// When they are outside configuration space.
+    pub fn allow(&mut self, offset: usize, mask: &[u8]) {
+        self.writable[offset..offset + mask.len()].copy_from_slice(mask);
+    }
+
+    /// Sets bytes whatever software may write; a reset brings them back.
+    fn set(&mut self, offset: usize, bytes: &[u8]) {
+        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.initial[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Reads; bytes outside configuration space read as 0.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        let found = self.bytes.get(offset as usize..).unwrap_or_default();
+        let len = found.len().min(data.len());
+        data[..len].copy_from_slice(&found[..len]);
+    }
+
+    /// Writes what software may write; the rest is ignored.
+    pub fn write(&mut self, offset: u64, data: &[u8]) {
+        let bytes = self.bytes.iter_mut().zip(&self.writable);
+        for ((byte, mask), new) in bytes.skip(offset as usize).zip(data) {
+            *byte = *byte & !mask | new & mask;
+        }
+    }
+
+    /// Undoes all that software wrote.
+    pub fn reset(&mut self) {
+        self.bytes = self.initial;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITY: Identity = Identity {
+        vendor: 0x1af4,
+        device: 0x107d,
+        revision: 1,
+        class: 0x00_ff00,
+        subsystem_vendor: 0x1af4,
+        subsystem: 0x5655,
+    };
+
+    fn word(space: &ConfigSpace, offset: u64) -> u32 {
+        let mut data = [0; 4];
+        space.read(offset, &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    #[test]
+    fn identity_is_where_it_belongs_and_cannot_be_written() {
+        let mut space = ConfigSpace::new(&IDENTITY);
+        for offset in [0, 8, 0x2c, 0x34, 0x3c] {
+            space.write(offset, &[0xff; 4]);
+        }
+        assert_eq!(word(&space, 0), 0x107d_1af4);
+        assert_eq!(word(&space, 8), 0x00ff_0001);
+        assert_eq!(word(&space, 0x2c), 0x5655_1af4);
+        assert_eq!(word(&space, 0x34), 0);
+    }
+
+    #[test]
+    fn command_takes_only_what_means_something() {
+        let mut space = ConfigSpace::new(&IDENTITY);
+        space.write(4, &[0xff; 4]);
+        assert_eq!(word(&space, 4), 0x0406);
+        space.reset();
+        assert_eq!(word(&space, 4), 0);
+    }
+
+    #[test]
+    fn bars_tell_their_size() {
+        let mut space = ConfigSpace::new(&IDENTITY);
+        space.add_bar(0, BarKind::Memory32, 0x8000);
+        space.add_bar(2, BarKind::Memory64, 0x4000);
+        space.add_bar(4, BarKind::Prefetchable64, 1 << 33);
+        for bar in 0..6 {
+            space.write(0x10 + 4 * bar, &[0xff; 4]);
+        }
+        let seen: Vec<_> = (0..6).map(|bar| word(&space, 0x10 + 4 * bar)).collect();
+        let expected = [0xffff_8000, 0, 0xffff_c004, 0xffff_ffff, 0xc, 0xffff_fffe];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn capabilities_are_linked() {
+        let mut space = ConfigSpace::new(&IDENTITY);
+        assert_eq!(space.add_capability(&[9, 0xee, 5, 1, 2]), 0x40);
+        let location = MsixLocation {
+            vectors: 19,
+            bar: 0,
+            table: 0x6000,
+            pending: 0x7000,
+        };
+        space.add_msix(&location);
+        assert_eq!(word(&space, 0x34), 0x40);
+        assert_eq!(word(&space, 4) >> 16, 0x10);
+        assert_eq!(word(&space, 0x40), 0x0105_4809);
+        let msix: Vec<_> = (0..3).map(|at| word(&space, 0x48 + 4 * at)).collect();
+        assert_eq!(msix, [0x0012_0011, 0x6000, 0x7000]);
+        space.write(0x48, &[0xff; 12]);
+        assert_eq!(word(&space, 0x48), 0xc012_0011);
+        assert_eq!(word(&space, 0x4c), 0x6000);
+    }
+
+    #[test]
+    fn accesses_outside_are_harmless() {
+        let mut space = ConfigSpace::new(&IDENTITY);
+        space.write(254, &[1; 8]);
+        space.write(u64::MAX - 2, &[1; 8]);
+        space.read(u64::MAX - 2, &mut [1; 8]);
+        let mut data = [7; 8];
+        space.read(252, &mut data);
+        assert_eq!(data, [0; 8]);
+    }
+}

@@ -1,0 +1,123 @@
+use super::*;
+use std::os::fd::OwnedFd;
+use vfio_user::DmaFlags;
+use virtio::test_utils::anonymous_file;
+use vm_memory::{Bytes, GuestMemoryBackend};
+
+fn map(file: Option<&File>, offset: u64, address: u64, size: u64) -> DmaMap {
+    DmaMap {
+        address,
+        size,
+        offset,
+        flags: DmaFlags::READ | DmaFlags::WRITE,
+        fd: file.map(|file| OwnedFd::from(file.try_clone().unwrap())),
+    }
+}
+
+fn range(address: u64, size: u64) -> DmaUnmap {
+    DmaUnmap::Range { address, size }
+}
+
+#[test]
+fn ranges_are_memory() {
+    let file = anonymous_file(0x4000);
+    let mut table = DmaTable::default();
+    assert!(table.memory().is_none());
+    table
+        .map(map(Some(&file), 0x1000, 0x10_0000, 0x2000))
+        .unwrap();
+    let memory = table.memory().unwrap();
+    memory.write_obj(0x77u8, GuestAddress(0x10_0001)).unwrap();
+    table.map(map(Some(&file), 0, 0, 0x4000)).unwrap();
+    let memory = table.memory().unwrap();
+    assert_eq!(memory.read_obj::<u8>(GuestAddress(0x1001)).unwrap(), 0x77);
+    table.unmap(range(0, 0x4000));
+    let memory = table.memory().unwrap();
+    assert!(memory.read_obj::<u8>(GuestAddress(0x1001)).is_err());
+    assert!(memory.read_obj::<u8>(GuestAddress(0x10_0001)).is_ok());
+    table.unmap(DmaUnmap::All);
+    assert!(table.memory().is_none());
+}
+
+#[test]
+fn neighbours_become_one() {
+    let file = anonymous_file(0x100_0000);
+    let mut table = DmaTable::default();
+    for page in 0..0x1000 {
+        table
+            .map(map(Some(&file), page << 12, page << 12, 0x1000))
+            .unwrap();
+    }
+    assert_eq!((table.ranges.len(), table.files.len()), (1, 1));
+    assert_eq!(table.memory().unwrap().num_regions(), 1);
+    table.unmap(range(0x3000, 0x1000));
+    let left: Vec<_> = table
+        .ranges
+        .iter()
+        .map(|(at, range)| (*at, range.size))
+        .collect();
+    assert_eq!(left, [(0, 0x3000), (0x4000, 0x100_0000 - 0x4000)]);
+    let memory = table.memory().unwrap();
+    memory.write_obj(0x55u8, GuestAddress(0x4000)).unwrap();
+    drop(memory);
+    table
+        .map(map(Some(&file), 0x4000, 0x2000_0000, 0x1000))
+        .unwrap();
+    let memory = table.memory().unwrap();
+    assert_eq!(
+        memory.read_obj::<u8>(GuestAddress(0x2000_0000)).unwrap(),
+        0x55
+    );
+}
+
+#[test]
+fn overlaps_are_refused() {
+    let file = anonymous_file(0x4000);
+    let mut table = DmaTable::default();
+    table.map(map(Some(&file), 0, 0x2000, 0x2000)).unwrap();
+    for (address, size) in [(0x2000, 0x2000), (0x1000, 0x1001), (0x3fff, 1), (0, 0x8000)] {
+        let result = table.map(map(Some(&file), 0, address, size));
+        assert_eq!(result, Err(Errno::EXIST), "{address:#x}");
+    }
+    table.map(map(Some(&file), 0, 0x4000, 0x1000)).unwrap();
+    table.map(map(Some(&file), 0, 0, 0x2000)).unwrap();
+}
+
+#[test]
+fn memory_out_of_reach_is_remembered() {
+    let short = anonymous_file(0x1000);
+    let mut table = DmaTable::default();
+    table.map(map(None, 0, 0, 0x1000)).unwrap();
+    table.map(map(Some(&short), 0, 0x1000, 0x2000)).unwrap();
+    table.map(map(Some(&short), 0, 0x8000, 0x1000)).unwrap();
+    let memory = table.memory().unwrap();
+    assert!(memory.read_obj::<u8>(GuestAddress(0)).is_err());
+    assert!(memory.read_obj::<u8>(GuestAddress(0x1000)).is_err());
+    assert!(memory.read_obj::<u8>(GuestAddress(0x8000)).is_ok());
+    assert_eq!(table.map(map(None, 0, 0, 0x1000)), Err(Errno::EXIST));
+}
+
+#[test]
+fn odd_unmaps_are_harmless() {
+    let file = anonymous_file(0x4000);
+    let mut table = DmaTable::default();
+    table.unmap(range(0, u64::MAX));
+    table
+        .map(map(Some(&file), 0, u64::MAX - 0x4000, 0x4000))
+        .unwrap();
+    table.unmap(range(u64::MAX, u64::MAX));
+    table.unmap(range(0, 0));
+    assert_eq!(table.ranges.len(), 1);
+    table.unmap(range(1 << 63, 1 << 63));
+    assert!(table.ranges.is_empty());
+}
+
+#[test]
+fn the_number_of_ranges_is_limited() {
+    let mut table = DmaTable::default();
+    for number in 0..MAX_RANGES as u64 {
+        table.map(map(None, 0, number << 13, 0x1000)).unwrap();
+    }
+    let more = map(None, 0, u64::MAX - 0x1000, 0x1000);
+    assert_eq!(table.map(more), Err(Errno::NOSPC));
+}

@@ -1,0 +1,234 @@
+//! What all functions have in common, and how a client's requests reach them.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+use vfio_user::server::{Connection, RegionWrite, Request, ServerError};
+use vfio_user::{
+    DeviceFlags, DeviceInfo, IoEventFd, IrqFlags, IrqInfo, RegionFlags, RegionInfo, index,
+};
+
+use crate::config_space::{self, ConfigSpace};
+use crate::dma::DmaTable;
+use crate::msix::Msix;
+
+/// The parts of a function that need no knowledge of the device.
+#[derive(Debug)]
+pub struct Function {
+    /// Configuration space.
+    pub config: ConfigSpace,
+    /// Interrupts.
+    pub msix: Msix,
+    /// The client's memory.
+    pub dma: DmaTable,
+    /// The BARs; see [`RegionInfo`]. Those of size 0 do not exist.
+    pub bars: [RegionInfo; 6],
+    /// Where in configuration space a capability is that gives access to BARs, if anywhere.
+    pub window: Option<usize>,
+}
+
+/// A function that can be served to a client.
+pub trait Device {
+    /// The parts that all functions have.
+    fn function(&mut self) -> &mut Function;
+
+    /// Reads from a BAR, within its size.
+    fn bar_read(&mut self, bar: usize, offset: u64, data: &mut [u8]);
+
+    /// Writes to a BAR, within its size.
+    fn bar_write(&mut self, bar: usize, offset: u64, data: &[u8]);
+
+    /// The eventfds that stand for writes to a BAR.
+    fn io_event_fds(&self, bar: usize) -> Vec<IoEventFd>;
+
+    /// Gives up all of the client's memory, until it is needed again.
+    fn release_memory(&mut self);
+
+    /// Resets the device, but not what is in [`Device::function`].
+    fn reset(&mut self);
+
+    /// Readable when there is something to [`process`](Device::process).
+    fn events(&self) -> BorrowedFd<'_>;
+
+    /// Handles what happened beside the client's requests. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system fails for lack of memory, for instance.
+    fn process(&mut self) -> io::Result<()>;
+}
+
+/// A BAR for accesses one by one.
+pub fn trapped_bar(size: u64) -> RegionInfo {
+    RegionInfo {
+        flags: RegionFlags::READ | RegionFlags::WRITE,
+        size,
+        ..RegionInfo::default()
+    }
+}
+
+/// Resets device and function, as DEVICE_RESET does.
+pub fn reset(device: &mut impl Device) {
+    device.reset();
+    let function = device.function();
+    function.config.reset();
+    function.msix.reset();
+}
+
+/// Brings device and function back to their start and forgets all that came from the client.
+pub fn disconnect(device: &mut impl Device) {
+    reset(device);
+    device.release_memory();
+    let function = device.function();
+    function.msix.disconnect();
+    function.dma.unmap(vfio_user::server::DmaUnmap::All);
+}
+
+/// Does what a client asks for and answers it.
+///
+/// # Errors
+///
+/// [`ServerError`]; the connection is to be dropped then.
+pub fn answer(
+    device: &mut impl Device,
+    connection: &mut Connection,
+    request: Request,
+) -> Result<(), ServerError> {
+    let result = match request {
+        Request::DeviceInfo => return connection.reply_device(&DEVICE_INFO),
+        Request::RegionInfo(region) => match region_info(device.function(), region) {
+            Some(info) => return connection.reply_region(&info),
+            None => Err(Errno::INVAL),
+        },
+        Request::IrqInfo(kind) => match irq_info(device.function(), kind) {
+            Some(info) => return connection.reply_irq(&info),
+            None => Err(Errno::INVAL),
+        },
+        Request::RegionIoFds(region) => match region {
+            0..=5 => return connection.reply_io_fds(&device.io_event_fds(region as usize)),
+            _ => Err(Errno::INVAL),
+        },
+        Request::RegionRead {
+            region,
+            offset,
+            len,
+        } => {
+            let mut data = vec![0; len];
+            match read(device, region, offset, &mut data) {
+                Ok(()) => return connection.reply_data(&data),
+                Err(errno) => Err(errno),
+            }
+        }
+        Request::RegionWrite(access) => write(device, &access),
+        Request::RegionWriteMulti(accesses) => {
+            accesses.iter().try_for_each(|access| write(device, access))
+        }
+        Request::DmaMap(map) => {
+            device.release_memory();
+            device.function().dma.map(map)
+        }
+        Request::DmaUnmap(unmap) => {
+            device.release_memory();
+            device.function().dma.unmap(unmap);
+            Ok(())
+        }
+        Request::SetIrqs(set) => match set.index {
+            index::MSIX => device.function().msix.set(set),
+            _ if set.count == 0 => Ok(()),
+            _ => Err(Errno::INVAL),
+        },
+        Request::Reset => {
+            reset(device);
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => connection.reply_done(),
+        Err(errno) => connection.reply_error(errno),
+    }
+}
+
+const DEVICE_INFO: DeviceInfo = DeviceInfo {
+    flags: DeviceFlags::PCI.union(DeviceFlags::RESET),
+    regions: index::REGIONS,
+    irqs: index::IRQS,
+};
+
+/// Describes a region; one that the function does not have is empty.
+fn region_info(function: &Function, region: u32) -> Option<RegionInfo> {
+    match region {
+        index::CONFIG => Some(trapped_bar(config_space::SIZE as u64)),
+        0..index::REGIONS => {
+            let bar = function.bars.get(region as usize).cloned();
+            Some(bar.unwrap_or_default())
+        }
+        _ => None,
+    }
+}
+
+fn irq_info(function: &Function, kind: u32) -> Option<IrqInfo> {
+    match kind {
+        index::MSIX => Some(IrqInfo {
+            flags: IrqFlags::EVENTFD | IrqFlags::MASKABLE,
+            count: function.msix.count().into(),
+        }),
+        0..index::IRQS => Some(IrqInfo::default()),
+        _ => None,
+    }
+}
+
+/// Refuses what does not lie inside the region.
+fn check(function: &Function, region: u32, offset: u64, len: usize) -> Result<(), Errno> {
+    let info = region_info(function, region).ok_or(Errno::INVAL)?;
+    let end = offset.checked_add(len as u64).ok_or(Errno::INVAL)?;
+    if end > info.size {
+        return Err(Errno::INVAL);
+    }
+    Ok(())
+}
+
+fn read(device: &mut impl Device, region: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+    check(device.function(), region, offset, data.len())?;
+    if region != index::CONFIG {
+        device.bar_read(region as usize, offset, data);
+        return Ok(());
+    }
+    if let Some((bar, place)) = window(device.function(), offset, data.len()) {
+        device.bar_read(bar, place, data);
+        return Ok(());
+    }
+    device.function().config.read(offset, data);
+    Ok(())
+}
+
+fn write(device: &mut impl Device, access: &RegionWrite) -> Result<(), Errno> {
+    let (region, offset, data) = (access.region, access.offset, &access.data[..]);
+    check(device.function(), region, offset, data.len())?;
+    if region != index::CONFIG {
+        device.bar_write(region as usize, offset, data);
+        return Ok(());
+    }
+    if let Some((bar, place)) = window(device.function(), offset, data.len()) {
+        device.bar_write(bar, place, data);
+        return Ok(());
+    }
+    device.function().config.write(offset, data);
+    Ok(())
+}
+
+/// Where an access to configuration space really goes, when it is to the data field of the
+/// capability for that (virtio 1.2, section 4.1.4.9).
+fn window(function: &Function, offset: u64, len: usize) -> Option<(usize, u64)> {
+    let at = function.window? as u64;
+    let mut fields = [0; 16];
+    function.config.read(at, &mut fields);
+    let word = |at: usize| {
+        let bytes = [fields[at], fields[at + 1], fields[at + 2], fields[at + 3]];
+        u32::from_le_bytes(bytes)
+    };
+    let (bar, place, size) = (u32::from(fields[4]), word(8), word(12) as usize);
+    let meant = offset == at + 16 && len == size && matches!(size, 1 | 2 | 4);
+    let inside = bar < 6 && check(function, bar, place.into(), len).is_ok();
+    (meant && inside).then_some((bar as usize, place.into()))
+}

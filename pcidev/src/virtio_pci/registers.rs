@@ -1,0 +1,339 @@
+//! Common configuration and interrupt status (virtio 1.2, sections 2.1, 4.1.4.3 and 4.1.4.5).
+
+use tracing::debug;
+use virtio::VringLayout;
+use virtio::pci::{NO_VECTOR, common, isr, status};
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use vm_memory::GuestAddress;
+
+/// What a write did that others have to know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The driver reset the device. The registers are reset already.
+    Reset,
+    /// The driver is ready.
+    DriverOk,
+}
+
+/// The registers of a device.
+#[derive(Debug)]
+pub struct Registers {
+    offered: u64,
+    vectors: u16,
+    max_queue_size: u16,
+    state: State,
+    /// Survives a reset, so that a driver notices one.
+    generation: u8,
+}
+
+/// What a reset brings back.
+#[derive(Debug)]
+struct State {
+    device_feature_select: u32,
+    driver_feature_select: u32,
+    driver_features: u64,
+    config_vector: u16,
+    status: u8,
+    isr: u8,
+    queue_select: u16,
+    queues: Vec<Queue>,
+}
+
+#[derive(Clone, Debug)]
+struct Queue {
+    size: u16,
+    vector: u16,
+    enabled: bool,
+    desc: u64,
+    driver: u64,
+    device: u64,
+}
+
+impl Registers {
+    /// A device that offers these feature bits, with VERSION_1 among them, and has `queues` queues
+    /// of at most `max_queue_size` (a power of two) descriptors and `vectors` MSI-X vectors.
+    pub fn new(offered: u64, queues: u16, max_queue_size: u16, vectors: u16) -> Self {
+        Self {
+            offered: offered | 1 << VIRTIO_F_VERSION_1,
+            vectors,
+            max_queue_size,
+            state: State::new(queues, max_queue_size),
+            generation: 0,
+        }
+    }
+
+    /// Brings everything back to what it was at the start.
+    pub fn reset(&mut self) {
+        self.state = State::new(self.state.queues.len() as u16, self.max_queue_size);
+    }
+
+    /// The feature bits that the driver accepted.
+    pub fn features(&self) -> u64 {
+        self.state.driver_features
+    }
+
+    /// Whether the driver is ready and the device not broken.
+    pub fn is_running(&self) -> bool {
+        let mask = status::DRIVER_OK | status::NEEDS_RESET;
+        self.state.status & mask == status::DRIVER_OK
+    }
+
+    /// Whether the device waits for a reset.
+    pub fn needs_reset(&self) -> bool {
+        self.state.status & status::NEEDS_RESET != 0
+    }
+
+    /// Says that the device is broken until it is reset. The driver is to be told by the interrupt
+    /// for configuration changes.
+    pub fn set_needs_reset(&mut self) {
+        self.state.status |= status::NEEDS_RESET;
+    }
+
+    /// Records a change of the device-specific configuration (or of the device status) and gives
+    /// the vector to raise, [`NO_VECTOR`] if none.
+    pub fn config_changed(&mut self) -> u16 {
+        self.generation = self.generation.wrapping_add(1);
+        self.state.isr |= isr::CONFIG;
+        self.state.config_vector
+    }
+
+    /// Records used buffers of a queue and gives the vector to raise, [`NO_VECTOR`] if none.
+    pub fn queue_used(&mut self, queue: u16) -> u16 {
+        self.state.isr |= isr::QUEUE;
+        let queue = self.state.queues.get(usize::from(queue));
+        queue.map_or(NO_VECTOR, |queue| queue.vector)
+    }
+
+    /// Reads and clears the interrupt status.
+    pub fn take_isr(&mut self) -> u8 {
+        std::mem::take(&mut self.state.isr)
+    }
+
+    /// Where a queue's rings are; `None` as long as it is not to be used.
+    pub fn queue(&self, index: u16) -> Option<VringLayout> {
+        let queue = self.state.queues.get(usize::from(index))?;
+        let usable = self.is_running() && queue.enabled;
+        usable.then_some(VringLayout {
+            size: queue.size,
+            desc: GuestAddress(queue.desc),
+            avail: GuestAddress(queue.driver),
+            used: GuestAddress(queue.device),
+        })
+    }
+
+    /// Reads common configuration; bytes behind its end are 0.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        let image = self.image();
+        data.fill(0);
+        let found = image.get(offset as usize..).unwrap_or_default();
+        let len = found.len().min(data.len());
+        data[..len].copy_from_slice(&found[..len]);
+    }
+
+    /// Writes one register. Writes that are none, or come at the wrong time, are ignored.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Option<Change> {
+        let mut bytes = [0; 8];
+        bytes.get_mut(..data.len())?.copy_from_slice(data);
+        let value = u64::from_le_bytes(bytes);
+        match (offset, data.len()) {
+            (common::DEVICE_FEATURE_SELECT, 4) => self.state.device_feature_select = value as u32,
+            (common::DRIVER_FEATURE_SELECT, 4) => self.state.driver_feature_select = value as u32,
+            (common::DRIVER_FEATURE, 4) => self.write_features(value as u32),
+            (common::CONFIG_MSIX_VECTOR, 2) => {
+                self.state.config_vector = self.existing(value as u16);
+            }
+            (common::DEVICE_STATUS, 1) => return self.write_status(value as u8),
+            (common::QUEUE_SELECT, 2) => self.state.queue_select = value as u16,
+            (common::QUEUE_MSIX_VECTOR, 2) => {
+                let vector = self.existing(value as u16);
+                self.with_queue(|queue| queue.vector = vector);
+            }
+            (common::QUEUE_ENABLE, 2) => self.enable_queue(value),
+            (common::QUEUE_SIZE.., _) => self.write_queue(offset, data.len(), value),
+            _ => debug!(
+                "common configuration: no register of {} bytes at {offset:#x}",
+                data.len()
+            ),
+        }
+        None
+    }
+
+    fn write_features(&mut self, value: u32) {
+        if self.state.status & status::FEATURES_OK != 0 {
+            return;
+        }
+        let shift = match self.state.driver_feature_select {
+            0 => 0,
+            1 => 32,
+            _ => return,
+        };
+        let kept = self.state.driver_features & !(0xffff_ffff << shift);
+        self.state.driver_features = kept | u64::from(value) << shift;
+    }
+
+    /// The vector, or none when the device does not have it.
+    fn existing(&self, vector: u16) -> u16 {
+        if vector < self.vectors {
+            vector
+        } else {
+            NO_VECTOR
+        }
+    }
+
+    /// The driver adds bits; only a reset takes them away.
+    fn write_status(&mut self, value: u8) -> Option<Change> {
+        if value == 0 {
+            self.reset();
+            return Some(Change::Reset);
+        }
+        let before = self.state.status;
+        let mut new = value & !before & !status::NEEDS_RESET;
+        if new & status::FEATURES_OK != 0 && !self.acceptable() {
+            debug!(
+                "driver accepts features {:#x}: refused",
+                self.state.driver_features
+            );
+            new &= !status::FEATURES_OK;
+        }
+        if (before | new) & status::FEATURES_OK == 0 {
+            new &= !status::DRIVER_OK;
+        }
+        self.state.status |= new;
+        (new & status::DRIVER_OK != 0).then_some(Change::DriverOk)
+    }
+
+    fn acceptable(&self) -> bool {
+        let features = self.state.driver_features;
+        features & !self.offered == 0 && features & 1 << VIRTIO_F_VERSION_1 != 0
+    }
+
+    fn with_queue(&mut self, change: impl FnOnce(&mut Queue)) {
+        let selected = self
+            .state
+            .queues
+            .get_mut(usize::from(self.state.queue_select));
+        if let Some(queue) = selected.filter(|queue| !queue.enabled) {
+            change(queue);
+        }
+    }
+
+    fn enable_queue(&mut self, value: u64) {
+        if value == 1 && self.state.status & status::FEATURES_OK != 0 {
+            self.with_queue(|queue| queue.enabled = true);
+        }
+    }
+
+    fn write_queue(&mut self, offset: u64, len: usize, value: u64) {
+        let max = self.max_queue_size;
+        self.with_queue(|queue| match (offset, len) {
+            (common::QUEUE_SIZE, 2) => {
+                let size = value as u16;
+                if size.is_power_of_two() && size <= max {
+                    queue.size = size;
+                }
+            }
+            (common::QUEUE_DESC.., _) => queue.write_address(offset, len, value),
+            _ => {}
+        });
+    }
+
+    /// The registers as they read.
+    fn image(&self) -> [u8; common::SIZE as usize] {
+        let state = &self.state;
+        let mut image = [0; common::SIZE as usize];
+        let mut put = |at: u64, bytes: &[u8]| {
+            image[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+        };
+        let half = |value: u64, select: u32| match select {
+            0 => (value as u32).to_le_bytes(),
+            1 => ((value >> 32) as u32).to_le_bytes(),
+            _ => [0; 4],
+        };
+        put(
+            common::DEVICE_FEATURE_SELECT,
+            &state.device_feature_select.to_le_bytes(),
+        );
+        put(
+            common::DEVICE_FEATURE,
+            &half(self.offered, state.device_feature_select),
+        );
+        put(
+            common::DRIVER_FEATURE_SELECT,
+            &state.driver_feature_select.to_le_bytes(),
+        );
+        put(
+            common::DRIVER_FEATURE,
+            &half(state.driver_features, state.driver_feature_select),
+        );
+        put(
+            common::CONFIG_MSIX_VECTOR,
+            &state.config_vector.to_le_bytes(),
+        );
+        put(
+            common::NUM_QUEUES,
+            &(state.queues.len() as u16).to_le_bytes(),
+        );
+        put(common::DEVICE_STATUS, &[state.status]);
+        put(common::CONFIG_GENERATION, &[self.generation]);
+        put(common::QUEUE_SELECT, &state.queue_select.to_le_bytes());
+        let Some(queue) = state.queues.get(usize::from(state.queue_select)) else {
+            put(common::QUEUE_MSIX_VECTOR, &NO_VECTOR.to_le_bytes());
+            return image;
+        };
+        put(common::QUEUE_SIZE, &queue.size.to_le_bytes());
+        put(common::QUEUE_MSIX_VECTOR, &queue.vector.to_le_bytes());
+        put(
+            common::QUEUE_ENABLE,
+            &u16::from(queue.enabled).to_le_bytes(),
+        );
+        put(common::QUEUE_NOTIFY_OFF, &state.queue_select.to_le_bytes());
+        put(common::QUEUE_DESC, &queue.desc.to_le_bytes());
+        put(common::QUEUE_DRIVER, &queue.driver.to_le_bytes());
+        put(common::QUEUE_DEVICE, &queue.device.to_le_bytes());
+        image
+    }
+}
+
+impl State {
+    fn new(queues: u16, queue_size: u16) -> Self {
+        let queue = Queue {
+            size: queue_size,
+            vector: NO_VECTOR,
+            enabled: false,
+            desc: 0,
+            driver: 0,
+            device: 0,
+        };
+        Self {
+            device_feature_select: 0,
+            driver_feature_select: 0,
+            driver_features: 0,
+            config_vector: NO_VECTOR,
+            status: 0,
+            isr: 0,
+            queue_select: 0,
+            queues: vec![queue; usize::from(queues)],
+        }
+    }
+}
+
+impl Queue {
+    /// Writes all 64 bits of an address or either half.
+    fn write_address(&mut self, offset: u64, len: usize, value: u64) {
+        let register = match offset & !7 {
+            common::QUEUE_DESC => &mut self.desc,
+            common::QUEUE_DRIVER => &mut self.driver,
+            common::QUEUE_DEVICE => &mut self.device,
+            _ => return,
+        };
+        match (offset & 7, len) {
+            (0, 8) => *register = value,
+            (0, 4) => *register = *register & !0xffff_ffff | value,
+            (4, 4) => *register = *register & 0xffff_ffff | value << 32,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Doorbells: registers whose writes signal the front-end's eventfds.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::EventfdFlags;
+use tracing::debug;
+use vfio_user::IoEventFd;
+use vvu::abi::Doorbell;
+
+use super::Refusal;
+use super::poller::{Poller, Token};
+use crate::signal::Signal;
+
+/// Distance in bytes between two doorbells.
+pub(super) const STRIDE: u64 = 4;
+
+/// The doorbells of all queues.
+#[derive(Debug)]
+pub(super) struct Doorbells {
+    calls: Vec<Option<Signal>>,
+    errors: Vec<Option<Signal>>,
+    /// What clients may signal instead of writing the call doorbells.
+    events: Vec<Arc<OwnedFd>>,
+}
+
+impl Doorbells {
+    pub(super) fn new(queues: u16, poller: &Poller) -> io::Result<Self> {
+        let empty = || (0..queues).map(|_| None).collect();
+        let mut events = Vec::new();
+        for queue in 0..queues {
+            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+            let event = Arc::new(rustix::event::eventfd(0, flags)?);
+            poller.add(&event, Token::Doorbell(queue))?;
+            events.push(event);
+        }
+        Ok(Self {
+            calls: empty(),
+            errors: empty(),
+            events,
+        })
+    }
+
+    /// The eventfds that stand for writes of any length and value.
+    pub(super) fn io_event_fds(&self) -> Vec<IoEventFd> {
+        let doorbells = (0..).step_by(STRIDE as usize).zip(&self.events);
+        let entry = |(offset, fd): (u64, &Arc<OwnedFd>)| IoEventFd {
+            offset,
+            size: 0,
+            fd: fd.clone(),
+            datamatch: None,
+        };
+        doorbells.map(entry).collect()
+    }
+
+    /// Takes a write of 1, 2 or 4 bytes, whose value means nothing.
+    pub(super) fn write(&mut self, offset: u64, len: usize) {
+        if !matches!(len, 1 | 2 | 4) || !offset.is_multiple_of(STRIDE) {
+            debug!("no doorbell of {len} bytes at {offset:#x}");
+            return;
+        }
+        let index = u32::try_from(offset / STRIDE).unwrap_or(u32::MAX);
+        match Doorbell::from_index(index, self.calls.len() as u16) {
+            Some(doorbell @ (Doorbell::Call(_) | Doorbell::Error(_))) => self.ring(doorbell),
+            Some(Doorbell::Log) | None => debug!("doorbell {index} signals nothing"),
+        }
+    }
+
+    /// Takes a client's signal.
+    pub(super) fn event(&mut self, queue: u16) {
+        let Some(event) = self.events.get(usize::from(queue)) else {
+            return;
+        };
+        // Whatever it says, a ring too many does no harm.
+        let _ = rustix::io::read(event.as_fd(), &mut [0; 8]);
+        self.ring(Doorbell::Call(queue));
+    }
+
+    fn ring(&mut self, doorbell: Doorbell) {
+        let Some(slot) = self.slot(doorbell) else {
+            return;
+        };
+        let failure = match slot {
+            Some(signal) => signal.signal().err(),
+            None => return debug!("{doorbell:?}: the front-end has no eventfd there"),
+        };
+        if let Some(error) = failure {
+            debug!("{doorbell:?}: the front-end's eventfd is of no use: {error}");
+            *slot = None;
+        }
+    }
+
+    /// What a doorbell signals from now on in place of what it did; `None`: nothing.
+    pub(super) fn set(&mut self, doorbell: Doorbell, fd: Option<OwnedFd>) -> Result<(), Refusal> {
+        let slot = self.slot(doorbell);
+        let slot = slot.ok_or_else(|| Refusal(format!("{doorbell:?}: no such queue")))?;
+        *slot = None;
+        let signal = fd.map(Signal::new).transpose();
+        *slot = signal.map_err(|error| Refusal(format!("{doorbell:?}: {error}")))?;
+        Ok(())
+    }
+
+    fn slot(&mut self, doorbell: Doorbell) -> Option<&mut Option<Signal>> {
+        match doorbell {
+            Doorbell::Call(queue) => self.calls.get_mut(usize::from(queue)),
+            Doorbell::Error(queue) => self.errors.get_mut(usize::from(queue)),
+            Doorbell::Log => None,
+        }
+    }
+
+    /// Forgets the front-end's eventfds.
+    pub(super) fn disconnect(&mut self) {
+        self.calls.fill_with(|| None);
+        self.errors.fill_with(|| None);
+    }
+}
+
+#[cfg(test)]
+mod tests;

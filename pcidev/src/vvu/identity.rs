@@ -1,0 +1,123 @@
+//! What the device looks like: identity, BARs, capabilities.
+
+use virtio::pci::{Capability, VENDOR_ID};
+use vvu::abi;
+
+use super::doorbell;
+use super::window::Window;
+use crate::config_space::{BarKind, ConfigSpace, Identity};
+use crate::dma::DmaTable;
+use crate::function::{Function, trapped_bar};
+use crate::msix::Msix;
+use crate::virtio_pci::Layout;
+
+/// The BAR of doorbells and notifications.
+pub(super) const SIGNAL_BAR: usize = 2;
+/// The BAR of the front-end's memory.
+pub(super) const MEMORY_BAR: usize = 4;
+/// Length of the BAR of doorbells and notifications in bytes.
+const SIGNAL_BAR_SIZE: u64 = 0x4000;
+/// Where in that BAR the notifications begin; the doorbells begin at 0.
+pub(super) const NOTIFICATIONS: u64 = 0x2000;
+/// Length that the capabilities tell of notifications and of configuration in bytes.
+const PAGE: u32 = 0x1000;
+/// Class "unclassified, other", and no programming interface.
+const CLASS: u32 = 0x00_ff00;
+/// The longest length that a 32-bit field holds in whole pages.
+const MAX_LENGTH: u64 = 0xffff_f000;
+
+/// What can be chosen about a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many vhost queues can be relayed for, 1 to 256: a message has 8 bits for them.
+    pub max_vhost_queues: u16,
+    /// Identifies the device to its driver; all zero: no identity.
+    pub uuid: [u8; 16],
+}
+
+impl Options {
+    /// A vector for configuration changes, two for the queues, one for each kick.
+    pub(super) fn vectors(&self) -> u16 {
+        1 + abi::queue::COUNT + self.max_vhost_queues
+    }
+}
+
+/// The function of a device with this layout of BAR 0 and this memory.
+pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> Function {
+    let mut config = ConfigSpace::new(&Identity {
+        vendor: VENDOR_ID,
+        device: abi::PCI_DEVICE_ID,
+        revision: 1,
+        class: CLASS,
+        subsystem_vendor: VENDOR_ID,
+        subsystem: abi::PCI_SUBSYSTEM_ID,
+    });
+    let memory = window.region();
+    let access = layout.describe(&mut config, PAGE);
+    config.add_bar(SIGNAL_BAR, BarKind::Memory64, SIGNAL_BAR_SIZE);
+    config.add_bar(MEMORY_BAR, BarKind::Prefetchable64, memory.size);
+    for capability in capabilities(memory.size) {
+        config.add_capability(&capability.encode());
+    }
+    let mut bars: [_; 6] = Default::default();
+    bars[0] = trapped_bar(layout.size());
+    bars[SIGNAL_BAR] = trapped_bar(SIGNAL_BAR_SIZE);
+    bars[MEMORY_BAR] = memory;
+    Function {
+        config,
+        msix: Msix::new(options.vectors()),
+        dma: DmaTable::default(),
+        bars,
+        window: Some(access),
+    }
+}
+
+/// The capabilities that only a VVU device has, for this much memory.
+fn capabilities(memory: u64) -> [Capability; 3] {
+    [
+        Capability {
+            cfg_type: abi::cfg_type::DOORBELL,
+            bar: SIGNAL_BAR as u8,
+            offset: 0,
+            length: NOTIFICATIONS as u32,
+            multiplier: Some(doorbell::STRIDE as u32),
+        },
+        Capability {
+            cfg_type: abi::cfg_type::NOTIFICATION,
+            bar: SIGNAL_BAR as u8,
+            offset: NOTIFICATIONS as u32,
+            length: PAGE,
+            multiplier: None,
+        },
+        Capability {
+            cfg_type: abi::cfg_type::SHARED_MEMORY,
+            bar: MEMORY_BAR as u8,
+            offset: 0,
+            length: memory.min(MAX_LENGTH) as u32,
+            multiplier: None,
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_have_the_known_bytes() {
+        let [doorbell, notification, memory] = capabilities(2 << 30).map(|c| c.encode());
+        let expected = [
+            9, 0, 20, 6, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 4, 0, 0, 0,
+        ];
+        assert_eq!(doorbell, expected);
+        let expected = [9, 0, 16, 7, 2, 0, 0, 0, 0, 0x20, 0, 0, 0, 0x10, 0, 0];
+        assert_eq!(notification, expected);
+        assert_eq!(memory, [9, 0, 16, 8, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80]);
+    }
+
+    #[test]
+    fn the_length_of_much_memory_does_not_wrap() {
+        let [_, _, memory] = capabilities(8 << 30);
+        assert_eq!(memory.length, 0xffff_f000);
+    }
+}

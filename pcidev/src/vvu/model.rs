@@ -1,0 +1,290 @@
+//! The device model: what the driver's accesses and the front-end's messages do to each other.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use tracing::{info, warn};
+use vfio_user::IoEventFd;
+use virtio::queue::RING_FEATURES;
+use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
+use vvu::abi::{self, config, status};
+use vvu::vhost_user::Listener;
+
+use super::doorbell::Doorbells;
+use super::front_end::FrontEnd;
+use super::identity::{self, MEMORY_BAR, NOTIFICATIONS, Options, SIGNAL_BAR};
+use super::notification::Notifications;
+use super::poller::{Poller, Token};
+use super::relay::Resources;
+use super::window::Window;
+use crate::function::{Device, Function};
+use crate::virtio_pci::{Change, Layout, Place, Registers, RingQueue};
+
+mod transfer;
+
+/// The largest size of the two virtqueues, in descriptors.
+const QUEUE_SIZE: u16 = 256;
+
+/// Addresses are the client's, translated or not, which is all the same here.
+const FEATURES: u64 = 1 << VIRTIO_F_ACCESS_PLATFORM | RING_FEATURES;
+
+/// A virtio-vhost-user device, for [`crate::serve`].
+#[derive(Debug)]
+pub struct VvuDevice {
+    options: Options,
+    function: Function,
+    layout: Layout,
+    registers: Registers,
+    rx: RingQueue,
+    tx: RingQueue,
+    /// The status field of the device configuration.
+    status: u32,
+    resources: Resources,
+    front_end: Option<FrontEnd>,
+    listener: Listener,
+    /// Whether front-ends are let in.
+    listening: bool,
+    poller: Poller,
+}
+
+impl VvuDevice {
+    /// A device that takes front-ends from `listener`, once its driver is ready for them, and shows
+    /// their memory, which has to be `window`.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system is out of file descriptors.
+    pub fn new(options: Options, window: Window, listener: Listener) -> io::Result<Self> {
+        let (queues, vectors) = (abi::queue::COUNT, options.vectors());
+        let layout = Layout::new(queues, vectors);
+        let poller = Poller::new()?;
+        Ok(Self {
+            function: identity::function(&options, &layout, &window),
+            registers: Registers::new(FEATURES, queues, QUEUE_SIZE, vectors),
+            layout,
+            rx: RingQueue::new(abi::queue::RX),
+            tx: RingQueue::new(abi::queue::TX),
+            status: 0,
+            resources: Resources {
+                window,
+                notifications: Notifications::new(options.max_vhost_queues, vectors),
+                doorbells: Doorbells::new(options.max_vhost_queues, &poller)?,
+            },
+            options,
+            front_end: None,
+            listener,
+            listening: false,
+            poller,
+        })
+    }
+
+    fn raise(&mut self, vector: Option<u16>) {
+        if let Some(vector) = vector {
+            self.function.msix.trigger(vector);
+        }
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        if !self.listening {
+            return Ok(());
+        }
+        let Some(stream) = self.listener.accept()? else {
+            return Ok(());
+        };
+        self.front_end = Some(FrontEnd::new(stream, &self.poller)?);
+        info!("front-end connected");
+        self.status |= status::FRONTEND_UP;
+        self.config_changed();
+        self.update_listening();
+        Ok(())
+    }
+
+    /// Lets a front-end in exactly when the driver is ready for one and none is connected. Before,
+    /// it waits in the socket's backlog.
+    fn update_listening(&mut self) {
+        let ready = self.registers.is_running() && self.status & status::BACKEND_UP != 0;
+        let wanted = ready && self.front_end.is_none();
+        if wanted == self.listening {
+            return;
+        }
+        if !wanted {
+            self.poller.remove(&self.listener);
+        } else if let Err(error) = self.poller.add(&self.listener, Token::Listener) {
+            return warn!("cannot wait for front-ends: {error}");
+        }
+        self.listening = wanted;
+    }
+
+    fn config_changed(&mut self) {
+        let vector = self.registers.config_changed();
+        self.function.msix.trigger(vector);
+    }
+
+    /// Closes the front-end's socket and forgets all that came from it.
+    fn close_front_end(&mut self) {
+        self.status = 0;
+        self.resources.disconnect(&self.poller);
+        if let Some(front_end) = self.front_end.take() {
+            front_end.close(&self.poller);
+        }
+        self.update_listening();
+    }
+
+    /// The front-end left or was dropped; the driver is told.
+    fn lose_front_end(&mut self, why: &str) {
+        info!("front-end disconnected: {why}");
+        self.close_front_end();
+        self.config_changed();
+    }
+
+    /// The driver made a mistake, after which there is no going on without a reset.
+    fn fail(&mut self, why: &str) {
+        warn!("driver needs to reset the device: {why}");
+        self.registers.set_needs_reset();
+        self.close_front_end();
+        self.config_changed();
+    }
+
+    /// Writes to the device configuration, of which the driver owns one bit.
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        let mut bytes = [0; 4];
+        let fits = offset == config::STATUS && !data.is_empty() && data.len() <= bytes.len();
+        if !fits {
+            return warn!(
+                "driver writes {} bytes of configuration at {offset}",
+                data.len()
+            );
+        }
+        bytes[..data.len()].copy_from_slice(data);
+        let value = u32::from_le_bytes(bytes);
+        if value & !(status::BACKEND_UP | status::FRONTEND_UP) != 0 {
+            return self.fail(&format!("it writes status {value:#x}"));
+        }
+        let (before, after) = (self.status & status::BACKEND_UP, value & status::BACKEND_UP);
+        if before == 0 && after != 0 {
+            self.status |= status::BACKEND_UP;
+            self.update_listening();
+        } else if before != 0 && after == 0 {
+            info!("driver disconnects");
+            self.close_front_end();
+        }
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let mut image = [0; config::SIZE as usize];
+        let queues = u32::from(self.options.max_vhost_queues);
+        image[..4].copy_from_slice(&self.status.to_le_bytes());
+        image[4..8].copy_from_slice(&queues.to_le_bytes());
+        image[8..].copy_from_slice(&self.options.uuid);
+        data.fill(0);
+        let found = image.get(offset as usize..).unwrap_or_default();
+        let len = found.len().min(data.len());
+        data[..len].copy_from_slice(&found[..len]);
+    }
+
+    fn write_structure(&mut self, offset: u64, data: &[u8]) {
+        match self.layout.locate(offset) {
+            Place::Common(offset) => match self.registers.write(offset, data) {
+                Some(Change::Reset) => self.reset(),
+                Some(Change::DriverOk) => self.update_listening(),
+                None => {}
+            },
+            Place::Device(offset) => self.write_config(offset, data),
+            Place::Notify(abi::queue::RX) => self.deliver_waiting(),
+            Place::Notify(_) => self.transmit(),
+            Place::Table(offset) => self.function.msix.write_table(offset, data),
+            Place::Isr | Place::Pending(_) | Place::Nowhere => {}
+        }
+    }
+
+    fn read_structure(&mut self, offset: u64, data: &mut [u8]) {
+        match self.layout.locate(offset) {
+            Place::Common(offset) => self.registers.read(offset, data),
+            Place::Device(offset) => self.read_config(offset, data),
+            Place::Table(offset) => self.function.msix.read_table(offset, data),
+            Place::Pending(offset) => self.function.msix.read_pending(offset, data),
+            Place::Isr => {
+                data.fill(0);
+                if let Some(first) = data.first_mut() {
+                    *first = self.registers.take_isr();
+                }
+            }
+            Place::Notify(_) | Place::Nowhere => data.fill(0),
+        }
+    }
+}
+
+impl Device for VvuDevice {
+    fn function(&mut self) -> &mut Function {
+        &mut self.function
+    }
+
+    fn bar_read(&mut self, bar: usize, offset: u64, data: &mut [u8]) {
+        match bar {
+            0 => self.read_structure(offset, data),
+            SIGNAL_BAR if offset >= NOTIFICATIONS => {
+                self.resources
+                    .notifications
+                    .read(offset - NOTIFICATIONS, data);
+            }
+            MEMORY_BAR => self.resources.window.read(offset, data),
+            _ => data.fill(0),
+        }
+    }
+
+    fn bar_write(&mut self, bar: usize, offset: u64, data: &[u8]) {
+        match bar {
+            0 => self.write_structure(offset, data),
+            SIGNAL_BAR if offset >= NOTIFICATIONS => {
+                let notifications = &mut self.resources.notifications;
+                let raised = notifications.write(offset - NOTIFICATIONS, data);
+                self.raise(raised);
+            }
+            SIGNAL_BAR => self.resources.doorbells.write(offset, data.len()),
+            MEMORY_BAR => self.resources.window.write(offset, data),
+            _ => {}
+        }
+    }
+
+    fn io_event_fds(&self, bar: usize) -> Vec<IoEventFd> {
+        match bar {
+            SIGNAL_BAR => self.resources.doorbells.io_event_fds(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn release_memory(&mut self) {
+        self.rx.release_memory();
+        self.tx.release_memory();
+    }
+
+    fn reset(&mut self) {
+        self.registers.reset();
+        self.rx.reset();
+        self.tx.reset();
+        self.close_front_end();
+        self.resources.notifications.reset();
+    }
+
+    fn events(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+
+    fn process(&mut self) -> io::Result<()> {
+        for token in self.poller.ready()? {
+            match token {
+                Token::Listener => self.accept()?,
+                Token::FrontEnd => self.front_end_ready(),
+                Token::Doorbell(queue) => self.resources.doorbells.event(queue),
+                Token::Kick(queue) => {
+                    let raised = self.resources.notifications.kicked(queue, &self.poller);
+                    self.raise(raised);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

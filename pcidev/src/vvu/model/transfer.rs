@@ -1,0 +1,227 @@
+//! Messages between the front-end's socket and the two virtqueues.
+
+use tracing::{debug, warn};
+use virtio::{Chain, QueueError, SplitQueue};
+use vm_memory::GuestMemoryError;
+use vvu::abi;
+use vvu::vhost_user::{DecodeError, HEADER_SIZE, MAX_PAYLOAD, Message};
+
+use super::VvuDevice;
+use crate::virtio_pci::BrokenQueue;
+use crate::vvu::relay;
+
+/// How many of the front-end's messages are taken before others have their turn.
+const BATCH: usize = 64;
+
+/// How many of the driver's messages are taken at one kick: more than any driver sends at once.
+const MAX_TX: usize = 1024;
+
+/// What the driver did wrong.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("virtqueue: {0}")]
+    Queue(#[from] BrokenQueue),
+    #[error("virtqueue: {0}")]
+    Ring(#[from] QueueError),
+    #[error("a buffer is outside its memory: {0}")]
+    Memory(#[from] GuestMemoryError),
+    #[error("its rx buffer has {have} bytes, and a message {need}")]
+    RxTooSmall { have: u64, need: usize },
+    #[error("its tx chain of {0} bytes is no message")]
+    TxLength(u64),
+    #[error("it sends what is no message: {0}")]
+    Decode(#[from] DecodeError),
+}
+
+impl VvuDevice {
+    /// The front-end has something to say, or has left.
+    pub(super) fn front_end_ready(&mut self) {
+        let Some(front_end) = &self.front_end else {
+            return;
+        };
+        // As long as a message waits for the driver, only leaving is waited for.
+        match front_end.waiting {
+            Some(_) => self.lose_front_end("it left"),
+            None => self.receive(),
+        }
+    }
+
+    /// The driver added rx buffers.
+    pub(super) fn deliver_waiting(&mut self) {
+        let waiting = self
+            .front_end
+            .as_ref()
+            .is_some_and(|front_end| front_end.waiting.is_some());
+        if waiting && self.deliver() {
+            self.set_reading(true);
+            self.receive();
+        }
+    }
+
+    /// Passes the front-end's messages on, as long as the driver has buffers for them.
+    fn receive(&mut self) {
+        for _ in 0..BATCH {
+            if !self.receive_one() {
+                return;
+            }
+            if !self.deliver() {
+                return self.set_reading(false);
+            }
+        }
+    }
+
+    /// Takes the next message and its file descriptors; false when there is none now.
+    fn receive_one(&mut self) -> bool {
+        let Some(front_end) = &mut self.front_end else {
+            return false;
+        };
+        let (mut message, fds) = match front_end.recv() {
+            Ok(Some(received)) => received,
+            Ok(None) => return false,
+            Err(error) => {
+                self.lose_front_end(&error.to_string());
+                return false;
+            }
+        };
+        if message.is_reply() {
+            self.lose_front_end("it answers a question that nobody asked");
+            return false;
+        }
+        debug!("front-end sends {}", message.name());
+        let taken = self.resources.take(&mut message, fds, &self.poller);
+        match taken {
+            Ok(()) => front_end.waiting = Some(message),
+            Err(refusal) => self.refuse(&message, &refusal.to_string()),
+        }
+        true
+    }
+
+    /// Tells the front-end that a message cannot be passed on, or drops it if it does not ask.
+    fn refuse(&mut self, message: &Message, why: &str) {
+        warn!("front-end's {} is refused: {why}", message.name());
+        match message.needs_reply() {
+            true => self.send(&message.ack(false)),
+            false => self.lose_front_end("its message cannot be passed on"),
+        }
+    }
+
+    fn set_reading(&mut self, reading: bool) {
+        let Some(front_end) = &self.front_end else {
+            return;
+        };
+        if let Err(error) = front_end.set_reading(reading, &self.poller) {
+            self.lose_front_end(&error.to_string());
+        }
+    }
+
+    /// Gives the waiting message, if any, to the driver; false when it has no buffer.
+    fn deliver(&mut self) -> bool {
+        let Some(front_end) = &mut self.front_end else {
+            return true;
+        };
+        let Some(message) = front_end.waiting.take() else {
+            return true;
+        };
+        match self.put(&message) {
+            Ok(true) => return true,
+            Ok(false) => {}
+            Err(fault) => self.fail(&fault.to_string()),
+        }
+        if let Some(front_end) = &mut self.front_end {
+            front_end.waiting = Some(message);
+        }
+        false
+    }
+
+    /// Puts a message into one chain of rxq; false when there is none.
+    fn put(&mut self, message: &Message) -> Result<bool, Fault> {
+        let Some(ring) = self.rx.ring(&self.registers, &mut self.function.dma)? else {
+            return Ok(false);
+        };
+        let mut chain = Chain::default();
+        if !pop(ring, &mut chain)? {
+            return Ok(false);
+        }
+        let bytes = message.encode();
+        let (have, need) = (chain.writable.len(), bytes.len());
+        if have < need as u64 {
+            return Err(Fault::RxTooSmall { have, need });
+        }
+        chain.writable.write(ring.memory(), 0, &bytes)?;
+        ring.push_used(chain.head, need as u32)?;
+        if ring.needs_call()? {
+            let vector = self.registers.queue_used(abi::queue::RX);
+            self.function.msix.trigger(vector);
+        }
+        Ok(true)
+    }
+
+    /// Takes the driver's messages.
+    pub(super) fn transmit(&mut self) {
+        for _ in 0..MAX_TX {
+            match self.take() {
+                Ok(Some(message)) => self.forward(message),
+                Ok(None) => return,
+                Err(fault) => return self.fail(&fault.to_string()),
+            }
+        }
+    }
+
+    /// Takes a message out of one chain of txq.
+    fn take(&mut self) -> Result<Option<Message>, Fault> {
+        let Some(ring) = self.tx.ring(&self.registers, &mut self.function.dma)? else {
+            return Ok(None);
+        };
+        let mut chain = Chain::default();
+        if !pop(ring, &mut chain)? {
+            return Ok(None);
+        }
+        let len = chain.readable.len();
+        if len > (HEADER_SIZE + MAX_PAYLOAD) as u64 {
+            return Err(Fault::TxLength(len));
+        }
+        let mut bytes = vec![0; len as usize];
+        chain.readable.read(ring.memory(), 0, &mut bytes)?;
+        let message = Message::decode(&bytes)?;
+        ring.push_used(chain.head, 0)?;
+        if ring.needs_call()? {
+            let vector = self.registers.queue_used(abi::queue::TX);
+            self.function.msix.trigger(vector);
+        }
+        Ok(Some(message))
+    }
+
+    /// Passes a driver's message on. Without a front-end, and without a channel for requests of a
+    /// back-end, there is nobody to pass it to.
+    fn forward(&mut self, mut message: Message) {
+        if !message.is_reply() || self.front_end.is_none() {
+            return debug!("driver's {} is dropped", message.name());
+        }
+        debug!("driver answers {}", message.name());
+        relay::mask_reply(&mut message, self.options.max_vhost_queues);
+        self.send(&message);
+        if let Some(queue) = relay::stopped_queue(&message) {
+            self.resources.notifications.drop_kick(queue, &self.poller);
+        }
+    }
+
+    fn send(&mut self, message: &Message) {
+        let sent = self
+            .front_end
+            .as_mut()
+            .map(|front_end| front_end.send(message));
+        if let Some(Err(error)) = sent {
+            self.lose_front_end(&error.to_string());
+        }
+    }
+}
+
+/// Takes the next chain; when there is none, the driver kicks at the next one.
+fn pop(ring: &mut SplitQueue, chain: &mut Chain) -> Result<bool, QueueError> {
+    while !ring.pop(chain)? {
+        if !ring.enable_kick()? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,168 @@
+//! Notifications: the front-end's kicks as MSI-X interrupts.
+
+use std::os::fd::OwnedFd;
+
+use tracing::debug;
+use virtio::pci::NO_VECTOR;
+use vvu::abi::notification as reg;
+
+use super::Refusal;
+use super::poller::{Poller, Token};
+use crate::signal::Signal;
+
+/// The notification registers, and the kicks behind them.
+#[derive(Debug)]
+pub(super) struct Notifications {
+    select: u16,
+    /// MSI-X vectors that there are.
+    vectors: u16,
+    queues: Vec<Notification>,
+}
+
+#[derive(Debug)]
+struct Notification {
+    vector: u16,
+    /// A kick came when there was no vector for it.
+    pending: bool,
+    kick: Option<Signal>,
+}
+
+impl Notification {
+    fn new() -> Self {
+        Self {
+            vector: NO_VECTOR,
+            pending: false,
+            kick: None,
+        }
+    }
+
+    /// The vector to raise for a kick now.
+    fn raise(&mut self) -> Option<u16> {
+        let known = self.vector != NO_VECTOR;
+        let raised = (self.pending && known).then_some(self.vector);
+        self.pending &= !known;
+        raised
+    }
+}
+
+impl Notifications {
+    pub(super) fn new(queues: u16, vectors: u16) -> Self {
+        Self {
+            select: 0,
+            vectors,
+            queues: (0..queues).map(|_| Notification::new()).collect(),
+        }
+    }
+
+    /// Reads the registers; what is behind them is 0.
+    pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
+        let mut image = [0; reg::SIZE as usize];
+        let vector = self.queues.get(usize::from(self.select));
+        let vector = vector.map_or(NO_VECTOR, |queue| queue.vector);
+        image[..2].copy_from_slice(&self.select.to_le_bytes());
+        image[2..].copy_from_slice(&vector.to_le_bytes());
+        data.fill(0);
+        let found = image.get(offset as usize..).unwrap_or_default();
+        let len = found.len().min(data.len());
+        data[..len].copy_from_slice(&found[..len]);
+    }
+
+    /// Writes either register, or both at once. Gives the vector to raise, for a kick that waited
+    /// for one.
+    pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Option<u16> {
+        match (offset, data) {
+            (reg::SELECT, &[a, b]) => {
+                self.set_select(u16::from_le_bytes([a, b]));
+                None
+            }
+            (reg::VECTOR, &[a, b]) => self.set_vector(u16::from_le_bytes([a, b])),
+            (reg::SELECT, &[a, b, c, d]) => {
+                let selected = self.set_select(u16::from_le_bytes([a, b]));
+                let vector = u16::from_le_bytes([c, d]);
+                selected.then(|| self.set_vector(vector)).flatten()
+            }
+            _ => {
+                debug!(
+                    "notifications: no register of {} bytes at {offset:#x}",
+                    data.len()
+                );
+                None
+            }
+        }
+    }
+
+    /// False when there is no such queue, in which case the register keeps its value.
+    fn set_select(&mut self, select: u16) -> bool {
+        let exists = usize::from(select) < self.queues.len();
+        if exists {
+            self.select = select;
+        }
+        exists
+    }
+
+    fn set_vector(&mut self, vector: u16) -> Option<u16> {
+        let exists = vector < self.vectors;
+        let queue = self.queues.get_mut(usize::from(self.select))?;
+        queue.vector = if exists { vector } else { NO_VECTOR };
+        queue.raise()
+    }
+
+    /// Watches a front-end's kick in place of the one before; `None`: the driver polls.
+    pub(super) fn set_kick(
+        &mut self,
+        queue: u16,
+        kick: Option<OwnedFd>,
+        poller: &Poller,
+    ) -> Result<(), Refusal> {
+        self.drop_kick(queue, poller);
+        let Some(notification) = self.queues.get_mut(usize::from(queue)) else {
+            return Err(Refusal(format!("queue {queue} does not exist")));
+        };
+        let Some(kick) = kick else { return Ok(()) };
+        let unusable = |error| Refusal(format!("the kick of queue {queue} is no eventfd: {error}"));
+        let kick = Signal::new(kick).map_err(unusable)?;
+        poller.add(&kick, Token::Kick(queue)).map_err(unusable)?;
+        notification.kick = Some(kick);
+        Ok(())
+    }
+
+    /// Watches a queue's kick no more.
+    pub(super) fn drop_kick(&mut self, queue: u16, poller: &Poller) {
+        let queue = self.queues.get_mut(usize::from(queue));
+        if let Some(kick) = queue.and_then(|queue| queue.kick.take()) {
+            poller.remove(&kick);
+        }
+    }
+
+    /// Takes a kick that came. Gives the vector to raise, if there is one yet.
+    pub(super) fn kicked(&mut self, queue: u16, poller: &Poller) -> Option<u16> {
+        let notification = self.queues.get_mut(usize::from(queue))?;
+        match notification.kick.as_ref()?.take() {
+            Ok(kicked) => notification.pending |= kicked,
+            Err(error) => {
+                debug!("the kick of queue {queue} is of no use: {error}");
+                self.drop_kick(queue, poller);
+                return None;
+            }
+        }
+        notification.raise()
+    }
+
+    /// Forgets the front-end's kicks.
+    pub(super) fn disconnect(&mut self, poller: &Poller) {
+        for queue in 0..self.queues.len() as u16 {
+            self.drop_kick(queue, poller);
+        }
+        for queue in &mut self.queues {
+            queue.pending = false;
+        }
+    }
+
+    /// Forgets what the driver wrote. To be disconnected before.
+    pub(super) fn reset(&mut self) {
+        *self = Self::new(self.queues.len() as u16, self.vectors);
+    }
+}
+
+#[cfg(test)]
+mod tests;

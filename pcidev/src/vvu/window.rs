@@ -1,0 +1,192 @@
+//! The front-end's memory: one file, which is a BAR offset for offset.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::mm::{MapFlags, ProtFlags};
+use vfio_user::{Area, RegionFlags, RegionInfo};
+use vhost::vhost_user::message::VhostUserMemoryRegion;
+use vvu::vhost_user::{decode_regions, encode_regions};
+
+use super::Refusal;
+
+/// Files are mapped in multiples of this many bytes.
+const PAGE: u64 = 4096;
+
+/// The file that the front-end has its memory in.
+#[derive(Debug)]
+pub struct Window {
+    file: Arc<File>,
+    path: PathBuf,
+    size: u64,
+    device: u64,
+    inode: u64,
+}
+
+/// Why a file cannot be the front-end's memory.
+#[derive(Debug, thiserror::Error)]
+pub enum WindowError {
+    /// It is no regular file.
+    #[error("{0}: not a regular file, so it cannot be the front-end's memory")]
+    NotAFile(PathBuf),
+    /// It is empty or does not consist of whole pages.
+    #[error("{path}: has {size} bytes; the front-end's memory is a multiple of {PAGE} bytes")]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// The file system has no shared memory mappings.
+    #[error("{path}: cannot be mapped as shared memory ({source}); choose a file in /dev/shm")]
+    Map {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The operating system reports another failure.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+}
+
+impl Window {
+    /// Takes a file that is open for reading and writing; `path` is for messages only.
+    ///
+    /// # Errors
+    ///
+    /// [`WindowError`].
+    pub fn new(file: File, path: &Path) -> Result<Self, WindowError> {
+        let path = path.to_owned();
+        let metadata = match file.metadata() {
+            Ok(metadata) => metadata,
+            Err(source) => return Err(WindowError::Io { path, source }),
+        };
+        let size = metadata.len();
+        if !metadata.is_file() {
+            return Err(WindowError::NotAFile(path));
+        }
+        if size == 0 || size % PAGE != 0 {
+            return Err(WindowError::Size { path, size });
+        }
+        if let Err(source) = try_mapping(&file) {
+            return Err(WindowError::Map { path, source });
+        }
+        Ok(Self {
+            file: Arc::new(file),
+            path,
+            size,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+
+    /// The memory as a BAR: as long as the next power of two; what the file has of it can be mapped.
+    pub fn region(&self) -> RegionInfo {
+        RegionInfo {
+            flags: RegionFlags::READ | RegionFlags::WRITE | RegionFlags::MMAP,
+            size: self.size.next_power_of_two(),
+            offset: 0,
+            areas: vec![Area {
+                offset: 0,
+                size: self.size,
+            }],
+            file: Some(self.file.clone()),
+        }
+    }
+
+    /// Reads memory; there are zeroes behind its end.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        // What cannot be read reads as zeroes, as from an address without memory.
+        let _ = self.file.read_at(data, offset);
+    }
+
+    /// Writes memory; what goes behind its end is ignored.
+    pub fn write(&self, offset: u64, data: &[u8]) {
+        let space = self.size.saturating_sub(offset).min(data.len() as u64);
+        let _ = self.file.write_at(&data[..space as usize], offset);
+    }
+
+    /// Checks the memory table of a SET_MEM_TABLE and rewrites it for the driver, which finds a
+    /// region's data behind the lengths and offsets of all regions before it and its own offset:
+    /// sorts the regions by their place in the file and makes each offset the gap before it.
+    pub(super) fn translate(&self, payload: &[u8], fds: &[OwnedFd]) -> Result<Vec<u8>, Refusal> {
+        let refuse = |error: &dyn std::fmt::Display| Refusal::new(error.to_string());
+        let mut regions = decode_regions(payload).map_err(|error| refuse(&error))?;
+        if fds.len() != regions.len() {
+            let (fds, regions) = (fds.len(), regions.len());
+            return Err(Refusal(format!(
+                "{fds} file descriptors for {regions} regions"
+            )));
+        }
+        for fd in fds {
+            self.check_file(fd)?;
+        }
+        regions.sort_by_key(|region| region.mmap_offset);
+        let mut end = 0;
+        for region in &mut regions {
+            end = self.place(region, end)?;
+        }
+        Ok(encode_regions(&regions))
+    }
+
+    fn check_file(&self, fd: &OwnedFd) -> Result<(), Refusal> {
+        let stat = rustix::fs::fstat(fd).map_err(|errno| Refusal(errno.to_string()))?;
+        if (stat.st_dev, stat.st_ino) == (self.device, self.inode) {
+            return Ok(());
+        }
+        let (path, size) = (self.path.display(), self.size);
+        Err(Refusal(format!(
+            "its memory is not the file {path} of --memory; start the front-end's QEMU with \
+             -object memory-backend-file,id=mem,mem-path={path},size={size},share=on \
+             -machine memory-backend=mem"
+        )))
+    }
+
+    /// Makes a region's offset the gap between `end`, where the region before it ends in the file,
+    /// and its own start. Gives its own end.
+    fn place(&self, region: &mut VhostUserMemoryRegion, end: u64) -> Result<u64, Refusal> {
+        let (start, size) = (region.mmap_offset, region.memory_size);
+        let beyond = || Refusal(format!("region at file offset {start:#x} leaves the file"));
+        let own_end = start.checked_add(size).filter(|end| *end <= self.size);
+        let own_end = own_end.ok_or_else(beyond)?;
+        if size == 0 || start < end {
+            return Err(Refusal(format!(
+                "region at file offset {start:#x} overlaps another"
+            )));
+        }
+        region.mmap_offset = start - end;
+        Ok(own_end)
+    }
+}
+
+/// Maps one page, to see whether it works.
+fn try_mapping(file: &File) -> io::Result<()> {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: the kernel chooses the address, and nothing accesses the mapping.
+    unsafe {
+        let page = rustix::mm::mmap(
+            std::ptr::null_mut(),
+            PAGE as usize,
+            access,
+            MapFlags::SHARED,
+            file,
+            0,
+        )?;
+        rustix::mm::munmap(page, PAGE as usize)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
