@@ -1,2 +1,41 @@
-//! vvu-proxy
-fn main() {}
+//! `vvu-proxy`: gives a virtual machine a virtio-vhost-user device over vfio-user.
+
+mod args;
+mod memory;
+
+use std::error::Error;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use clap::Parser;
+use pcidev::vvu::{Options, VvuDevice};
+use vvu::vhost_user::Listener;
+use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
+
+use args::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging(arguments.log_level);
+    exit_code("vvu-proxy", run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let stop = StopSignal::install()?;
+    let front_ends = Listener::bind(&arguments.socket_path)?;
+    let clients = Listener::bind(&arguments.vfio_user_path)?;
+    let window = memory::open(&arguments.memory)?;
+    let options = Options {
+        max_vhost_queues: arguments.max_queues,
+        uuid: arguments.uuid,
+    };
+    let mut device = VvuDevice::new(options, window, front_ends)?;
+    // Nobody may be there to read it; clients are served all the same.
+    let _ = announce_ready(&format!(
+        "vhost-user {}, vfio-user {}",
+        arguments.socket_path.display(),
+        arguments.vfio_user_path.display()
+    ));
+    pcidev::serve(&mut device, &clients, stop.as_fd())?;
+    Ok(())
+}
