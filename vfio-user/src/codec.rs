@@ -79,7 +79,8 @@ pub(crate) fn encode_region(index: u32, info: &RegionInfo, argsz: u32) -> Payloa
         .u32(needed)
         .u32(flags.bits())
         .u32(index)
-        .u32(if fits { REGION_INFO_SIZE } else { 0 })
+        // QEMU wants to know where the list is also when it is left out.
+        .u32(if list.is_empty() { 0 } else { REGION_INFO_SIZE })
         .u64(info.size)
         .u64(info.offset);
     if fits { payload.bytes(&list) } else { payload }

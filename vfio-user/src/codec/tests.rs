@@ -23,6 +23,7 @@ fn sparse_areas_come_with_the_second_larger_request() {
     let first = encode_region(4, &info, REGION_INFO_SIZE).0;
     assert_eq!(first.len(), 32);
     let needed = u32::from_le_bytes(first[..4].try_into().unwrap());
+    assert_eq!(first[12..16], [32, 0, 0, 0], "as QEMU wants it");
     assert_eq!(needed, 32 + 16 + 2 * 16);
     let second = encode_region(4, &info, needed).0;
     assert_eq!(second.len(), needed as usize);
