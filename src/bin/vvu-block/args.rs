@@ -30,9 +30,10 @@ pub struct Arguments {
     #[arg(long)]
     pub read_only: bool,
 
-    /// How many virtqueues to offer [default: 16, or what the PCI function can relay if fewer].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub num_queues: Option<u16>,
+    /// How many virtqueues to offer; a front-end may want one for each of its processors.
+    #[arg(long, value_name = "N", default_value = "16")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub num_queues: u16,
 
     /// The largest virtqueue to offer, in descriptors: a power of two.
     #[arg(long, value_name = "N", default_value = "1024", value_parser = queue_size)]

@@ -28,7 +28,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let image = Arc::new(Image::open(&arguments.image, options)?);
     let mut opened = transport::open(&arguments.transport, arguments.num_queues)?;
     let options = Options {
-        queues: opened.queues,
+        queues: arguments.num_queues,
         queue_size: arguments.queue_size,
         serial: arguments.serial,
     };

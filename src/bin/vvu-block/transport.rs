@@ -4,47 +4,36 @@ use std::error::Error;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketType};
-use vvu::transport::{SocketTransport, Transport};
+use vvu::transport::{SocketTransport, Transport, VvuTransport};
 use vvu::vhost_user::Listener;
 
 use crate::args::TransportArguments;
 
-/// How many queues are offered where nothing limits them. A queue that no front-end uses costs
-/// nothing, and a front-end may want one for each of its processors.
-const DEFAULT_QUEUES: u16 = 16;
-
-/// A transport through which a front-end can come, with what it determines.
+/// A transport through which a front-end can come.
 pub struct Opened {
     pub transport: Box<dyn Transport>,
-    /// How many queues to offer.
-    pub queues: u16,
     /// What to call it in front of people.
     pub name: String,
 }
 
-/// Opens the transport that was asked for.
-pub fn open(arguments: &TransportArguments, queues: Option<u16>) -> Result<Opened, Box<dyn Error>> {
+/// Opens the transport that was asked for, for a device of so many queues.
+pub fn open(arguments: &TransportArguments, queues: u16) -> Result<Opened, Box<dyn Error>> {
     if let Some(address) = &arguments.pci {
-        return open_pci(address, queues);
+        let function = vvu::pci::open(address)?;
+        let transport = Box::new(VvuTransport::new(function, queues, None)?);
+        let name = format!("virtio-vhost-user {address}");
+        return Ok(Opened { transport, name });
     }
-    let queues = queues.unwrap_or(DEFAULT_QUEUES);
     if let Some(path) = &arguments.socket_path {
         let transport = Box::new(SocketTransport::listening(Listener::bind(path)?));
         let name = format!("vhost-user {}", path.display());
-        return Ok(Opened {
-            transport,
-            queues,
-            name,
-        });
+        return Ok(Opened { transport, name });
     }
     let number = arguments.fd.ok_or("no transport was given")?;
     let stream = inherited_socket(number)?.into();
     let transport = Box::new(SocketTransport::connected(stream)?);
-    Ok(Opened {
-        transport,
-        queues,
-        name: format!("vhost-user file descriptor {number}"),
-    })
+    let name = format!("vhost-user file descriptor {number}");
+    Ok(Opened { transport, name })
 }
 
 /// Takes over a connected Unix stream socket that was inherited under this number.
@@ -60,8 +49,4 @@ fn inherited_socket(number: i32) -> Result<OwnedFd, String> {
     }
     // SAFETY: it is open, was inherited for this purpose, and nothing else in this program uses it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-fn open_pci(_address: &str, _queues: Option<u16>) -> Result<Opened, Box<dyn Error>> {
-    Err("PCI functions are not driven yet".into())
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -179,9 +179,8 @@ fn resource(message: &Message, fds: Vec<OwnedFd>) -> Result<Resource, ResourceEr
         Some(FrontendReq::SET_VRING_KICK) => Ok(Resource::Kick(eventfd(message, fds)?)),
         Some(FrontendReq::SET_VRING_CALL | FrontendReq::SET_VRING_ERR) => {
             let eventfd = eventfd(message, fds)?;
-            Ok(Resource::Notifier(
-                eventfd.map(|eventfd| eventfd as Arc<dyn Notifier>),
-            ))
+            let notifier = |eventfd| Arc::new(FrontEndEventFd(eventfd)) as Arc<dyn Notifier>;
+            Ok(Resource::Notifier(eventfd.map(notifier)))
         }
         // Some front-ends repeat the region's file descriptor here; it is not needed.
         Some(FrontendReq::REM_MEM_REG) => Ok(Resource::None),
@@ -236,13 +235,28 @@ fn eventfd(message: &Message, fds: Vec<OwnedFd>) -> Result<Option<Arc<EventFd>>,
     let Some(fd) = fds.into_iter().next() else {
         return Ok(None);
     };
-    // A full counter must not block the thread that signals.
-    rustix::io::ioctl_fionbio(&fd, true).map_err(invalid)?;
     // SAFETY: the descriptor is owned here and given away whole. Should it be no eventfd, reading
     // and writing it fails or does nothing of use to its sender.
     Ok(Some(Arc::new(unsafe {
         EventFd::from_raw_fd(fd.into_raw_fd())
     })))
+}
+
+/// An eventfd of the front-end, which decides by itself whether writing to it may block.
+#[derive(Debug)]
+struct FrontEndEventFd(Arc<EventFd>);
+
+impl Notifier for FrontEndEventFd {
+    fn notify(&self) -> io::Result<()> {
+        // SAFETY: the eventfd is open as long as the borrow lasts.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
+        let mut writable = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+        match poll(&mut writable, Some(&Timespec::default())) {
+            // The counter is at its limit: the front-end has a wake-up to come, and would block us.
+            Ok(0) => Ok(()),
+            _ => self.0.notify(),
+        }
+    }
 }
 
 fn invalid(reason: impl ToString) -> ResourceError {
