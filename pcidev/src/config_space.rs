@@ -19,6 +19,14 @@ const BAR_64: u32 = 0x4;
 /// BAR register: reads have no side effects.
 const BAR_PREFETCHABLE: u32 = 0x8;
 
+/// Capability id of the conventional PCI advanced features, in which a function says that it can
+/// be reset alone (PCI ECN "Advanced Capabilities for Conventional PCI").
+const CAP_ADVANCED_FEATURES: u8 = 0x13;
+/// Advanced features: transactions-pending bit and function-level reset.
+const ADVANCED_FEATURES: u8 = 0x3;
+/// Offset of the register whose bit 0 starts a function-level reset.
+const RESET_CONTROL: usize = 4;
+
 /// What software recognises a function by.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
@@ -69,6 +77,8 @@ pub struct ConfigSpace {
     /// Where the link to the next capability goes.
     link: usize,
     next_capability: usize,
+    /// Where software starts a function-level reset.
+    reset_control: Option<usize>,
 }
 
 impl ConfigSpace {
@@ -80,6 +90,7 @@ impl ConfigSpace {
             initial: [0; SIZE],
             link: reg::CAPABILITIES,
             next_capability: FIRST_CAPABILITY,
+            reset_control: None,
         };
         space.set(reg::VENDOR_ID, &identity.vendor.to_le_bytes());
         space.set(reg::DEVICE_ID, &identity.device.to_le_bytes());
@@ -146,6 +157,25 @@ impl ConfigSpace {
         bytes.extend((location.pending | u32::from(location.bar)).to_le_bytes());
         let at = self.add_capability(&bytes);
         self.allow(at + 2, &MSIX_CONTROL_WRITABLE.to_le_bytes());
+    }
+
+    /// Appends the capability by which software resets the function alone, as a kernel does when a
+    /// driver in a process ends in whatever way.
+    ///
+    /// # Panics
+    ///
+    /// As [`ConfigSpace::add_capability`].
+    pub fn add_function_level_reset(&mut self) {
+        let at = self.add_capability(&[CAP_ADVANCED_FEATURES, 0, 6, ADVANCED_FEATURES, 0, 0]);
+        self.reset_control = Some(at + RESET_CONTROL);
+    }
+
+    /// Whether this write starts a function-level reset.
+    pub fn is_reset(&self, offset: u64, data: &[u8]) -> bool {
+        let place = self.reset_control.map(|at| at as u64);
+        let index = place.and_then(|at| at.checked_sub(offset));
+        let byte = index.and_then(|index| data.get(usize::try_from(index).ok()?));
+        byte.is_some_and(|byte| byte & 1 != 0)
     }
 
     /// Lets software write these bits from `offset` on.
@@ -258,6 +288,24 @@ mod tests {
         space.write(0x48, &[0xff; 12]);
         assert_eq!(word(&space, 0x48), 0xc012_0011);
         assert_eq!(word(&space, 0x4c), 0x6000);
+    }
+
+    #[test]
+    fn a_write_can_start_a_reset() {
+        let mut space = ConfigSpace::new(&IDENTITY);
+        assert!(!space.is_reset(0x44, &[1]));
+        space.add_function_level_reset();
+        assert_eq!(word(&space, 0x40), 0x0306_0013);
+        for (offset, data, resets) in [
+            (0x44, &[1][..], true),
+            (0x40, &[0, 0, 0, 0, 1], true),
+            (0x44, &[0xfe], false),
+            (0x45, &[1], false),
+            (0x40, &[1; 4], false),
+            (u64::MAX, &[1; 4], false),
+        ] {
+            assert_eq!(space.is_reset(offset, data), resets, "{offset:#x}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
+use tracing::debug;
 use vfio_user::server::{Connection, RegionWrite, Request, ServerError};
 use vfio_user::{
     DeviceFlags, DeviceInfo, IoEventFd, IrqFlags, IrqInfo, RegionFlags, RegionInfo, index,
@@ -70,6 +71,7 @@ pub fn trapped_bar(size: u64) -> RegionInfo {
 
 /// Resets device and function, as DEVICE_RESET does.
 pub fn reset(device: &mut impl Device) {
+    debug!("device is reset");
     device.reset();
     let function = device.function();
     function.config.reset();
@@ -211,6 +213,10 @@ fn write(device: &mut impl Device, access: &RegionWrite) -> Result<(), Errno> {
     }
     if let Some((bar, place)) = window(device.function(), offset, data.len()) {
         device.bar_write(bar, place, data);
+        return Ok(());
+    }
+    if device.function().config.is_reset(offset, data) {
+        reset(device);
         return Ok(());
     }
     device.function().config.write(offset, data);

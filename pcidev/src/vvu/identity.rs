@@ -59,6 +59,7 @@ pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> F
     for capability in capabilities(memory.size) {
         config.add_capability(&capability.encode());
     }
+    config.add_function_level_reset();
     let mut bars: [_; 6] = Default::default();
     bars[0] = trapped_bar(layout.size());
     bars[SIGNAL_BAR] = trapped_bar(SIGNAL_BAR_SIZE);

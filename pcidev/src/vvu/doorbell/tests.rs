@@ -1,1 +1,95 @@
+use super::*;
 
+fn eventfd() -> (OwnedFd, Signal) {
+    let fd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    let copy = fd.as_fd().try_clone_to_owned().unwrap();
+    (fd, Signal::new(copy).unwrap())
+}
+
+#[test]
+fn writes_of_every_width_ring() {
+    let poller = Poller::new().unwrap();
+    let mut doorbells = Doorbells::new(16, &poller).unwrap();
+    let ((fd, call), (other, error)) = (eventfd(), eventfd());
+    doorbells.set(Doorbell::Call(5), Some(fd)).unwrap();
+    doorbells.set(Doorbell::Error(5), Some(other)).unwrap();
+    for len in [1, 2, 4] {
+        doorbells.write(0x14, len);
+        assert!(call.take().unwrap(), "{len} bytes");
+    }
+    assert!(!error.take().unwrap());
+    doorbells.write(4 * 21, 2);
+    assert!(error.take().unwrap());
+    for (offset, len) in [
+        (0x14, 8),
+        (0x14, 0),
+        (0x16, 2),
+        (0x18, 2),
+        (4 * 32, 2),
+        (u64::MAX, 1),
+    ] {
+        doorbells.write(offset, len);
+        assert!(
+            !call.take().unwrap() && !error.take().unwrap(),
+            "{offset:#x}"
+        );
+    }
+    doorbells.disconnect();
+    doorbells.write(0x14, 2);
+    assert!(!call.take().unwrap());
+}
+
+#[test]
+fn a_call_can_be_replaced_and_taken_away() {
+    let poller = Poller::new().unwrap();
+    let mut doorbells = Doorbells::new(1, &poller).unwrap();
+    let ((one, first), (two, second)) = (eventfd(), eventfd());
+    doorbells.set(Doorbell::Call(0), Some(one)).unwrap();
+    doorbells.set(Doorbell::Call(0), Some(two)).unwrap();
+    doorbells.write(0, 2);
+    assert!(!first.take().unwrap() && second.take().unwrap());
+    doorbells.set(Doorbell::Call(0), None).unwrap();
+    doorbells.write(0, 2);
+    assert!(!second.take().unwrap());
+    assert!(doorbells.set(Doorbell::Call(1), None).is_err());
+    assert!(doorbells.set(Doorbell::Log, None).is_err());
+}
+
+#[test]
+fn a_full_or_useless_eventfd_does_not_block() {
+    let poller = Poller::new().unwrap();
+    let mut doorbells = Doorbells::new(1, &poller).unwrap();
+    let (fd, full) = eventfd();
+    rustix::io::write(full.as_fd(), &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    doorbells.set(Doorbell::Call(0), Some(fd)).unwrap();
+    doorbells.write(0, 2);
+    let (reader, _) = std::io::pipe().unwrap();
+    doorbells
+        .set(Doorbell::Call(0), Some(reader.into()))
+        .unwrap();
+    doorbells.write(0, 2);
+    assert!(doorbells.calls[0].is_none());
+}
+
+#[test]
+fn a_client_can_signal_instead_of_writing() {
+    let poller = Poller::new().unwrap();
+    let mut doorbells = Doorbells::new(16, &poller).unwrap();
+    let offered = doorbells.io_event_fds();
+    let offsets: Vec<_> = offered.iter().map(|entry| entry.offset).collect();
+    assert_eq!((offsets.len(), offsets[5]), (16, 0x14));
+    let (fd, call) = eventfd();
+    rustix::io::write(&offered[5].fd, &1u64.to_ne_bytes()).unwrap();
+    assert_eq!(poller.ready().unwrap(), [Token::Doorbell(5)]);
+    doorbells.event(5);
+    assert!(
+        poller.ready().unwrap().is_empty(),
+        "dropped: nobody to call"
+    );
+    doorbells.set(Doorbell::Call(5), Some(fd)).unwrap();
+    assert!(!call.take().unwrap());
+    rustix::io::write(&offered[5].fd, &1u64.to_ne_bytes()).unwrap();
+    doorbells.event(5);
+    assert!(call.take().unwrap());
+    doorbells.event(99);
+}

@@ -1,1 +1,634 @@
+//! The whole device, between a driver and a front-end that are played by hand.
 
+mod vm;
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+use vhost::vhost_user::message::{FrontendReq, VhostUserMemoryRegion};
+use vvu::vhost_user::{
+    Connection, ConnectionError, Flags, Message, decode_regions, encode_regions,
+};
+
+use super::*;
+use crate::serve;
+use vm::{VECTORS, Vm, is_readable, take, wait};
+
+const MEMORY: u64 = 0x80_0000;
+
+/// A running device with its sockets.
+struct Host {
+    dir: tempfile::TempDir,
+    memory: File,
+    stop: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Host {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory");
+        let memory = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
+        memory.set_len(MEMORY).unwrap();
+        let window = Window::new(memory.try_clone().unwrap(), &path).unwrap();
+        let front_ends = Listener::bind(&dir.path().join("vhost-user")).unwrap();
+        let clients = Listener::bind(&dir.path().join("vfio-user")).unwrap();
+        let options = Options {
+            max_vhost_queues: 16,
+            uuid: [7; 16],
+        };
+        let stop = event();
+        let stopped = stop.as_fd().try_clone_to_owned().unwrap();
+        let thread = thread::spawn(move || {
+            let mut device = VvuDevice::new(options, window, front_ends).unwrap();
+            serve(&mut device, &clients, stopped.as_fd()).unwrap();
+        });
+        Self {
+            dir,
+            memory,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn vm(&self) -> Vm {
+        Vm::connect(&self.path("vfio-user"))
+    }
+
+    fn front_end(&self) -> FrontEnd {
+        let stream = UnixStream::connect(self.path("vhost-user")).unwrap();
+        FrontEnd(Connection::new(stream).unwrap())
+    }
+
+    /// A VM and a front-end that are connected, as both know.
+    fn connected(&self) -> (Vm, FrontEnd) {
+        let mut vm = self.vm();
+        vm.start_up();
+        let front_end = self.front_end();
+        assert_eq!(vm.config_changed(), 3);
+        (vm, front_end)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        ring(&self.stop);
+        let result = self.thread.take().unwrap().join();
+        assert!(thread::panicking() || result.is_ok(), "the device panicked");
+    }
+}
+
+/// The sibling VM's front-end.
+struct FrontEnd(Connection);
+
+impl FrontEnd {
+    fn send(&mut self, message: &Message) {
+        self.0.send(message).unwrap();
+    }
+
+    fn send_fds(&mut self, message: &Message, fds: &[BorrowedFd<'_>]) {
+        self.0.send_with_fds(message, fds).unwrap();
+    }
+
+    fn recv(&mut self) -> Message {
+        loop {
+            if let Some((message, _)) = self.0.recv().unwrap() {
+                return message;
+            }
+            wait(&self.0);
+        }
+    }
+
+    /// Waits until the device has closed the connection.
+    fn closed(&mut self) {
+        loop {
+            match self.0.recv() {
+                Ok(Some(_)) => {}
+                Ok(None) => wait(&self.0),
+                Err(ConnectionError::Closed) => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+fn event() -> OwnedFd {
+    eventfd(0, EventfdFlags::CLOEXEC).unwrap()
+}
+
+fn ring(event: &OwnedFd) {
+    rustix::io::write(event, &1u64.to_ne_bytes()).unwrap();
+}
+
+/// Whether an eventfd is signalled already.
+fn is_rung(event: &OwnedFd) -> bool {
+    is_readable(event, Duration::ZERO)
+}
+
+fn request(code: FrontendReq, payload: &[u8]) -> Message {
+    Message::request(code, payload)
+}
+
+fn need_reply(mut message: Message) -> Message {
+    message.flags |= Flags::NEED_REPLY;
+    message
+}
+
+fn number(code: FrontendReq, value: u64) -> Message {
+    request(code, &value.to_le_bytes())
+}
+
+fn table(regions: &[(u64, u64, u64)]) -> Message {
+    let region = |&(guest, size, offset): &(u64, u64, u64)| VhostUserMemoryRegion {
+        guest_phys_addr: guest,
+        memory_size: size,
+        user_addr: guest,
+        mmap_offset: offset,
+    };
+    let regions: Vec<_> = regions.iter().map(region).collect();
+    request(FrontendReq::SET_MEM_TABLE, &encode_regions(&regions))
+}
+
+#[test]
+fn the_driver_finds_identity_and_configuration() {
+    let host = Host::start();
+    let mut vm = host.vm();
+    assert_eq!(vm.read::<4>(7, 0), [0xf4, 0x1a, 0x7d, 0x10]);
+    assert_eq!(vm.read::<8>(0, 0x2000), [0, 0, 0, 0, 16, 0, 0, 0]);
+    assert_eq!(vm.read::<16>(0, 0x2008), [7; 16]);
+    vm.start_up();
+    assert_eq!(vm.link(), 1);
+    vm.write(0, 0x2004, &[9; 4]);
+    vm.write(0, 0x2000, &[9; 8]);
+    assert_eq!(
+        vm.read::<8>(0, 0x2000),
+        [1, 0, 0, 0, 16, 0, 0, 0],
+        "read-only"
+    );
+    let info = vm.client.region_info(4).unwrap();
+    assert_eq!((info.size, info.file.is_some()), (MEMORY, true));
+    assert_eq!(vm.client.region_info(2).unwrap().size, 0x4000);
+    assert_eq!(vm.client.irq_info(2).unwrap().count, u32::from(VECTORS));
+}
+
+#[test]
+fn capabilities_give_access_to_bars() {
+    let host = Host::start();
+    let mut vm = host.vm();
+    let window = 0x84;
+    assert_eq!(vm.read::<4>(7, window), [9, 0x98, 20, 5]);
+    vm.write(7, window + 4, &[0]);
+    vm.write(7, window + 8, &0x2004u32.to_le_bytes());
+    vm.write(7, window + 12, &4u32.to_le_bytes());
+    assert_eq!(
+        vm.read::<4>(7, window + 16),
+        [16, 0, 0, 0],
+        "max_vhost_queues"
+    );
+    vm.write(7, window + 8, &u32::MAX.to_le_bytes());
+    vm.read::<4>(7, window + 16);
+}
+
+#[test]
+fn messages_cross_both_ways() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    front_end.send(&request(FrontendReq::GET_FEATURES, &[]));
+    let question = vm.recv();
+    assert_eq!(question.encode(), [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    vm.send(&question.reply(&0x1_7400_1244u64.to_le_bytes()));
+    let answer = front_end.recv();
+    assert_eq!(answer.as_u64().unwrap(), 0x1_7000_1244, "without LOG_ALL");
+
+    front_end.send(&request(FrontendReq::GET_PROTOCOL_FEATURES, &[]));
+    let question = vm.recv();
+    vm.send(&question.reply(&u64::MAX.to_le_bytes()));
+    assert_eq!(front_end.recv().as_u64().unwrap(), 0x1_225d);
+    front_end.send(&number(FrontendReq::SET_PROTOCOL_FEATURES, 0xffff));
+    assert_eq!(vm.recv().as_u64().unwrap(), 0x225d);
+
+    front_end.send(&request(FrontendReq::GET_QUEUE_NUM, &[]));
+    let question = vm.recv();
+    vm.send(&question.reply(&64u64.to_le_bytes()));
+    assert_eq!(front_end.recv().as_u64().unwrap(), 16);
+}
+
+#[test]
+fn messages_may_be_cut_anywhere() {
+    let host = Host::start();
+    let mut vm = host.vm();
+    vm.start();
+    vm.post_chain(&[11, 2, 12]);
+    vm.set_up(1);
+    let mut front_end = host.front_end();
+    let config = request(FrontendReq::GET_CONFIG, &[5; 13]);
+    front_end.send(&config);
+    assert_eq!(vm.recv(), config);
+    let reply = config.reply(&[6; 13]);
+    vm.send_cut(&reply.encode(), &[11, 2]);
+    assert_eq!(front_end.recv(), reply);
+}
+
+#[test]
+fn messages_wait_for_buffers_in_order() {
+    let host = Host::start();
+    let mut vm = host.vm();
+    vm.start();
+    vm.set_up(1);
+    let mut front_end = host.front_end();
+    assert_eq!(vm.config_changed(), 3);
+    for value in 0..3 {
+        front_end.send(&number(FrontendReq::SET_FEATURES, value));
+    }
+    for value in 0..3 {
+        assert!(vm.try_recv().is_none());
+        vm.post(1);
+        assert_eq!(vm.recv().as_u64().unwrap(), value);
+    }
+}
+
+#[test]
+fn a_driver_that_lies_needs_a_reset() {
+    type Lie = fn(&mut Vm);
+    let lies: [(&str, Lie); 6] = [
+        ("longer than it says", |vm| {
+            vm.send_cut(&[1, 0, 0, 0, 5, 0, 0, 0, 8, 0, 0, 0, 0], &[])
+        }),
+        ("shorter than a header", |vm| {
+            vm.send_cut(&[1, 0, 0, 0], &[])
+        }),
+        ("very long", |vm| vm.send_cut(&[0; 5000], &[])),
+        ("undefined status", |vm| vm.set_up(5)),
+        ("no such descriptor", |vm| {
+            vm.tx.publish(999);
+            vm.write(0, 0x3004, &[1, 0]);
+        }),
+        ("memory gone", |vm| {
+            vm.unmap();
+            vm.write(0, 0x3004, &[1, 0]);
+        }),
+    ];
+    for (what, lie) in lies {
+        let host = Host::start();
+        let (mut vm, mut front_end) = host.connected();
+        lie(&mut vm);
+        assert_eq!(vm.config_changed(), 0, "{what}");
+        assert_eq!(vm.status(), 0x4f, "{what}");
+        front_end.closed();
+        vm.reset();
+    }
+}
+
+#[test]
+fn a_small_rx_buffer_needs_a_reset() {
+    let host = Host::start();
+    let mut vm = host.vm();
+    vm.start();
+    vm.post_chain(&[12, 7]);
+    vm.set_up(1);
+    let mut front_end = host.front_end();
+    assert_eq!(vm.config_changed(), 3);
+    front_end.send(&number(FrontendReq::SET_FEATURES, 1));
+    assert_eq!(vm.config_changed(), 0);
+    assert_eq!(vm.status(), 0x4f);
+    vm.start_up();
+    let mut front_end = host.front_end();
+    front_end.send(&number(FrontendReq::SET_FEATURES, 2));
+    assert_eq!(vm.recv().as_u64().unwrap(), 2, "works again");
+}
+
+#[test]
+fn kicks_are_interrupts() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let kicks = [event(), event(), event()];
+    ring(&kicks[0]);
+    front_end.send_fds(&number(FrontendReq::SET_VRING_KICK, 1), &[kicks[0].as_fd()]);
+    assert_eq!(vm.recv().as_u64().unwrap(), 1);
+    vm.set_notification(1, 4);
+    take(&vm.irqs[4]);
+    ring(&kicks[0]);
+    take(&vm.irqs[4]);
+
+    front_end.send_fds(&number(FrontendReq::SET_VRING_KICK, 1), &[kicks[1].as_fd()]);
+    vm.recv();
+    ring(&kicks[0]);
+    ring(&kicks[1]);
+    take(&vm.irqs[4]);
+    assert!(is_rung(&kicks[0]), "the former kick means nothing any more");
+
+    front_end.send(&number(FrontendReq::SET_VRING_KICK, 0x101));
+    assert_eq!(vm.recv().as_u64().unwrap(), 0x101);
+    ring(&kicks[1]);
+    vm.link();
+    assert!(
+        is_rung(&kicks[1]) && !is_rung(&vm.irqs[4]),
+        "the driver polls"
+    );
+
+    vm.set_notification(15, VECTORS - 1);
+    front_end.send_fds(
+        &number(FrontendReq::SET_VRING_KICK, 15),
+        &[kicks[2].as_fd()],
+    );
+    ring(&kicks[2]);
+    take(&vm.irqs[usize::from(VECTORS) - 1]);
+}
+
+#[test]
+fn stopping_a_queue_drops_its_kick_with_the_reply() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let kick = event();
+    vm.set_notification(0, 3);
+    front_end.send_fds(&number(FrontendReq::SET_VRING_KICK, 0), &[kick.as_fd()]);
+    front_end.send(&number(FrontendReq::GET_VRING_BASE, 0));
+    vm.recv();
+    let question = vm.recv();
+    ring(&kick);
+    take(&vm.irqs[3]);
+    vm.send(&question.reply(&[0, 0, 0, 0, 5, 0, 0, 0]));
+    assert_eq!(front_end.recv().payload[4], 5);
+    ring(&kick);
+    vm.link();
+    assert!(is_rung(&kick) && !is_rung(&vm.irqs[3]));
+
+    front_end.send(&number(FrontendReq::GET_VRING_BASE, u32::MAX.into()));
+    let question = vm.recv();
+    vm.send(&question.reply(&[0xff; 8]));
+    assert_eq!(front_end.recv().payload, [0xff; 8]);
+}
+
+#[test]
+fn doorbells_are_calls_and_errors() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let (call, error) = (event(), event());
+    vm.write(2, 0x14, &[5, 0]);
+    front_end.send_fds(&number(FrontendReq::SET_VRING_CALL, 5), &[call.as_fd()]);
+    front_end.send_fds(&number(FrontendReq::SET_VRING_ERR, 5), &[error.as_fd()]);
+    assert_eq!(vm.recv().as_u64().unwrap(), 5);
+    vm.recv();
+    assert!(!is_rung(&call));
+    for width in [1, 2, 4] {
+        vm.write(2, 0x14, &[5, 0, 0, 0][..width]);
+        take(&call);
+    }
+    vm.write(2, 4 * (16 + 5), &[5, 0]);
+    take(&error);
+    vm.write(2, 4 * 32, &[0, 0]);
+    let offered = vm.client.region_io_fds(2).unwrap();
+    assert_eq!((offered.len(), offered[5].offset), (16, 0x14));
+    ring_shared(&offered[5].fd);
+    take(&call);
+    front_end.send(&number(FrontendReq::SET_VRING_CALL, 0x105));
+    vm.recv();
+    vm.write(2, 0x14, &[5, 0]);
+    assert!(!is_rung(&call) && !is_rung(&error));
+    assert!(vm.client.region_io_fds(4).unwrap().is_empty());
+}
+
+fn ring_shared(event: &OwnedFd) {
+    ring(event);
+}
+
+#[test]
+fn memory_tables_are_rewritten() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let fd = host.memory.as_fd();
+    let tables: [(&[_], _); 2] = [
+        (
+            &[(1 << 32, 0x10_0000, 0x50_0000), (0, 0x10_0000, 0x10_0000)],
+            [0x10_0000, 0x30_0000],
+        ),
+        (
+            &[(0, 0x40_0000, 0), (1 << 32, 0x40_0000, 0x40_0000)],
+            [0, 0],
+        ),
+    ];
+    for (regions, offsets) in tables {
+        front_end.send_fds(&table(regions), &[fd, fd]);
+        let seen = decode_regions(&vm.recv().payload).unwrap();
+        let seen: Vec<_> = seen.iter().map(|region| region.mmap_offset).collect();
+        assert_eq!(seen, offsets);
+    }
+    // What the front-end writes is in the BAR.
+    std::os::unix::fs::FileExt::write_at(&host.memory, &[0xab], 0x1234).unwrap();
+    assert_eq!(vm.read::<1>(4, 0x1234), [0xab]);
+}
+
+#[test]
+fn what_cannot_cross_is_refused() {
+    let host = Host::start();
+    let other = event();
+    let fd = other.as_fd();
+    let messages = [
+        (table(&[(0, 0x1000, 0)]), vec![fd]),
+        (table(&[(0, 0x1000, 0)]), vec![]),
+        (number(FrontendReq::SET_VRING_KICK, 16), vec![fd]),
+        (number(FrontendReq::SET_VRING_CALL, 0), vec![]),
+        (number(FrontendReq::SET_VRING_ERR, 0x100), vec![fd]),
+        (request(FrontendReq::SET_VRING_KICK, &[0; 7]), vec![fd]),
+        (request(FrontendReq::SET_LOG_BASE, &[0; 16]), vec![fd]),
+        (request(FrontendReq::SET_BACKEND_REQ_FD, &[]), vec![fd]),
+        (request(FrontendReq::ADD_MEM_REG, &[0; 40]), vec![fd]),
+        (request(FrontendReq::SET_OWNER, &[]), vec![fd]),
+    ];
+    let (mut vm, mut front_end) = host.connected();
+    for (message, fds) in &messages {
+        front_end.send_fds(&need_reply(message.clone()), fds);
+        let answer = front_end.recv();
+        assert_eq!(
+            (answer.request, answer.as_u64().unwrap()),
+            (message.request, 1)
+        );
+    }
+    assert!(vm.try_recv().is_none(), "the driver saw none of it");
+    for (message, fds) in &messages {
+        front_end.send_fds(message, fds);
+        front_end.closed();
+        assert_eq!(vm.config_changed(), 0);
+        vm.set_up(1);
+        front_end = host.front_end();
+        assert_eq!(vm.config_changed(), 3);
+    }
+}
+
+#[test]
+fn unknown_requests_pass_and_replies_do_not() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let mut unknown = request(FrontendReq::SET_OWNER, &[1, 2, 3]);
+    unknown.request = 200;
+    front_end.send(&unknown);
+    assert_eq!(vm.recv(), unknown);
+    // A request of the back-end, for which there is no channel, is dropped.
+    vm.send(&unknown);
+    vm.send(&unknown.reply(&[4]));
+    assert_eq!(front_end.recv().payload, [4]);
+    front_end.send(&unknown.reply(&[]));
+    front_end.closed();
+    assert_eq!(vm.config_changed(), 0);
+}
+
+#[test]
+fn front_ends_come_and_go() {
+    let host = Host::start();
+    let (mut vm, front_end) = host.connected();
+    let waiting = host.front_end();
+    drop(front_end);
+    assert_eq!(vm.config_changed(), 0);
+    assert!(
+        !is_rung(&vm.irqs[0]),
+        "not let in before the driver is ready again"
+    );
+    vm.set_up(1);
+    assert_eq!(vm.config_changed(), 3);
+    drop(waiting);
+    assert_eq!(vm.config_changed(), 0);
+    for round in 0..3 {
+        vm.set_up(1);
+        let mut front_end = host.front_end();
+        assert_eq!(vm.config_changed(), 3);
+        let call = event();
+        vm.write(2, 0, &[0, 0]);
+        front_end.send_fds(&number(FrontendReq::SET_VRING_CALL, 0), &[call.as_fd()]);
+        assert_eq!(vm.recv().as_u64().unwrap(), 0);
+        vm.post(1);
+        assert!(!is_rung(&call), "round {round}");
+        vm.write(2, 0, &[0, 0]);
+        take(&call);
+        drop(front_end);
+        assert_eq!(vm.config_changed(), 0);
+        vm.write(2, 0, &[0, 0]);
+        assert!(!is_rung(&call), "nothing of the last one is left");
+    }
+}
+
+#[test]
+fn a_front_end_leaves_while_the_driver_has_no_buffers() {
+    let host = Host::start();
+    let mut vm = host.vm();
+    vm.start();
+    vm.set_up(1);
+    let mut front_end = host.front_end();
+    assert_eq!(vm.config_changed(), 3);
+    front_end.send(&number(FrontendReq::SET_FEATURES, 1));
+    front_end.send(&number(FrontendReq::SET_FEATURES, 2));
+    drop(front_end);
+    assert_eq!(vm.config_changed(), 0);
+    vm.set_up(1);
+    vm.post(4);
+    let mut front_end = host.front_end();
+    assert_eq!(vm.config_changed(), 3);
+    front_end.send(&number(FrontendReq::SET_FEATURES, 3));
+    assert_eq!(vm.recv().as_u64().unwrap(), 3, "only the new one's");
+}
+
+#[test]
+fn the_driver_disconnects_the_front_end() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    vm.set_up(0);
+    assert_eq!(vm.link(), 0);
+    assert!(!is_rung(&vm.irqs[0]), "it knows");
+    front_end.closed();
+    vm.set_up(1);
+    assert_eq!(vm.link(), 1, "the same peer has to connect again");
+    let mut again = host.front_end();
+    assert_eq!(vm.config_changed(), 3);
+    again.send(&request(FrontendReq::SET_OWNER, &[]));
+    assert_eq!(vm.recv().code(), Some(FrontendReq::SET_OWNER));
+}
+
+#[test]
+fn resets_while_connected() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let kick = event();
+    vm.set_notification(0, 3);
+    front_end.send_fds(&number(FrontendReq::SET_VRING_KICK, 0), &[kick.as_fd()]);
+    vm.recv();
+    vm.reset();
+    vm.reset();
+    front_end.closed();
+    assert_eq!((vm.link(), vm.read::<2>(2, 0x2002)), (0, [0xff; 2]));
+    ring(&kick);
+    let mut front_end = host.front_end();
+    front_end.send(&request(FrontendReq::SET_OWNER, &[]));
+    vm.start_up();
+    assert_eq!(
+        vm.config_changed(),
+        3,
+        "it connected before the driver was ready"
+    );
+    vm.recv();
+    assert!(is_rung(&kick) && !is_rung(&vm.irqs[3]));
+    vm.client.reset().unwrap();
+    front_end.closed();
+    assert_eq!((vm.status(), vm.link()), (0, 0));
+    vm.start_up();
+    let mut front_end = host.front_end();
+    assert_eq!(vm.config_changed(), 3);
+    vm.write(7, 0xd8 + 4, &[1]);
+    front_end.closed();
+    assert_eq!(vm.status(), 0, "function-level reset");
+}
+
+#[test]
+fn the_device_vm_comes_again() {
+    let host = Host::start();
+    let (vm, mut front_end) = host.connected();
+    drop(vm);
+    front_end.closed();
+    let mut front_end = host.front_end();
+    let mut vm = host.vm();
+    assert_eq!((vm.status(), vm.link()), (0, 0));
+    vm.start_up();
+    assert_eq!(vm.config_changed(), 3);
+    front_end.send(&request(FrontendReq::SET_OWNER, &[]));
+    assert_eq!(vm.recv().code(), Some(FrontendReq::SET_OWNER));
+}
+
+#[test]
+fn memory_may_move_while_in_use() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    front_end.send(&number(FrontendReq::SET_FEATURES, 1));
+    assert_eq!(vm.recv().as_u64().unwrap(), 1);
+    vm.remap();
+    front_end.send(&number(FrontendReq::SET_FEATURES, 2));
+    let question = vm.recv();
+    assert_eq!(question.as_u64().unwrap(), 2);
+    vm.remap();
+    vm.send(&question.ack(true));
+    assert_eq!(front_end.recv().as_u64().unwrap(), 0);
+}
+
+#[test]
+fn a_front_end_before_driver_ok_waits() {
+    let host = Host::start();
+    let mut front_end = host.front_end();
+    front_end.send(&request(FrontendReq::SET_OWNER, &[]));
+    let mut vm = host.vm();
+    vm.set_up(1);
+    assert_eq!(vm.link(), 1);
+    vm.start_up();
+    assert_eq!(vm.config_changed(), 3);
+    vm.recv();
+}

@@ -1,1 +1,107 @@
+use super::*;
+use rustix::event::{EventfdFlags, eventfd};
+use std::os::fd::AsFd;
 
+fn kick() -> (OwnedFd, Signal) {
+    let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    let copy = fd.as_fd().try_clone_to_owned().unwrap();
+    (fd, Signal::new(copy).unwrap())
+}
+
+fn read(notifications: &Notifications) -> [u8; 4] {
+    let mut data = [0; 4];
+    notifications.read(0, &mut data);
+    data
+}
+
+#[test]
+fn registers_are_written_one_by_one_or_both() {
+    let mut notifications = Notifications::new(16, 19);
+    assert_eq!(read(&notifications), [0, 0, 0xff, 0xff]);
+    notifications.write(0, &[1, 0]);
+    notifications.write(2, &[3, 0]);
+    assert_eq!(read(&notifications), [1, 0, 3, 0]);
+    notifications.write(0, &[2, 0, 4, 0]);
+    assert_eq!(read(&notifications), [2, 0, 4, 0]);
+    notifications.write(0, &[1, 0]);
+    assert_eq!(read(&notifications), [1, 0, 3, 0]);
+}
+
+#[test]
+fn queues_and_vectors_have_to_exist() {
+    let mut notifications = Notifications::new(16, 19);
+    notifications.write(0, &[1, 0, 3, 0]);
+    notifications.write(0, &[16, 0]);
+    assert_eq!(read(&notifications), [1, 0, 3, 0], "select keeps its value");
+    notifications.write(0, &[0xff, 0xff, 5, 0]);
+    assert_eq!(read(&notifications), [1, 0, 3, 0]);
+    notifications.write(2, &[19, 0]);
+    assert_eq!(read(&notifications), [1, 0, 0xff, 0xff]);
+    for (offset, len) in [
+        (0, 0),
+        (0, 1),
+        (1, 2),
+        (2, 4),
+        (4, 2),
+        (0, 8),
+        (u64::MAX, 2),
+    ] {
+        notifications.write(offset, &vec![7; len]);
+        assert_eq!(read(&notifications), [1, 0, 0xff, 0xff], "{offset} {len}");
+    }
+    let mut data = [7; 8];
+    notifications.read(2, &mut data);
+    assert_eq!(data, [0xff, 0xff, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_kick_waits_for_its_vector() {
+    let poller = Poller::new().unwrap();
+    let mut notifications = Notifications::new(2, 19);
+    let (fd, kick) = kick();
+    kick.signal().unwrap();
+    notifications.set_kick(1, Some(fd), &poller).unwrap();
+    assert_eq!(poller.ready().unwrap(), [Token::Kick(1)]);
+    assert_eq!(notifications.kicked(1, &poller), None);
+    assert!(poller.ready().unwrap().is_empty(), "taken");
+    assert_eq!(notifications.write(0, &[1, 0, 99, 0]), None);
+    assert_eq!(notifications.write(0, &[1, 0, 4, 0]), Some(4));
+    assert_eq!(notifications.write(0, &[1, 0, 5, 0]), None, "once");
+    kick.signal().unwrap();
+    assert_eq!(notifications.kicked(1, &poller), Some(5));
+}
+
+#[test]
+fn a_replaced_kick_is_watched_no_more() {
+    let poller = Poller::new().unwrap();
+    let mut notifications = Notifications::new(2, 19);
+    let ((one, first), (two, second)) = (kick(), kick());
+    notifications.set_kick(0, Some(one), &poller).unwrap();
+    notifications.set_kick(0, Some(two), &poller).unwrap();
+    first.signal().unwrap();
+    assert!(poller.ready().unwrap().is_empty());
+    second.signal().unwrap();
+    assert_eq!(poller.ready().unwrap(), [Token::Kick(0)]);
+    notifications.disconnect(&poller);
+    assert!(poller.ready().unwrap().is_empty());
+}
+
+#[test]
+fn what_is_no_eventfd_is_dropped() {
+    let poller = Poller::new().unwrap();
+    let mut notifications = Notifications::new(1, 19);
+    let file = virtio::test_utils::anonymous_file(8).try_clone().unwrap();
+    assert!(
+        notifications
+            .set_kick(0, Some(file.into()), &poller)
+            .is_err()
+    );
+    let (_, writer) = std::io::pipe().unwrap();
+    notifications
+        .set_kick(0, Some(writer.into()), &poller)
+        .unwrap();
+    assert_eq!(notifications.kicked(0, &poller), None);
+    assert!(poller.ready().unwrap().is_empty(), "no busy loop");
+    assert!(notifications.set_kick(1, None, &poller).is_err());
+    assert_eq!(notifications.kicked(7, &poller), None);
+}

@@ -1,1 +1,131 @@
+use super::*;
+use virtio::test_utils::anonymous_file;
 
+const MIB: u64 = 1 << 20;
+
+fn window(size: u64) -> Window {
+    let file = anonymous_file(size).try_clone().unwrap();
+    Window::new(file, Path::new("/dev/shm/sibling")).unwrap()
+}
+
+fn fds(window: &Window, count: usize) -> Vec<OwnedFd> {
+    let copy = |_| OwnedFd::from(window.file.try_clone().unwrap());
+    (0..count).map(copy).collect()
+}
+
+fn region(guest: u64, size: u64, offset: u64) -> VhostUserMemoryRegion {
+    VhostUserMemoryRegion {
+        guest_phys_addr: guest,
+        memory_size: size,
+        user_addr: 0x7f00_0000_0000 + guest,
+        mmap_offset: offset,
+    }
+}
+
+/// What the driver gets for these regions: guest address, size, offset.
+fn translate(window: &Window, regions: &[VhostUserMemoryRegion]) -> Result<Vec<[u64; 3]>, Refusal> {
+    let payload = encode_regions(regions);
+    let translated = window.translate(&payload, &fds(window, regions.len()))?;
+    let regions = decode_regions(&translated).unwrap();
+    let fields = |region: &VhostUserMemoryRegion| {
+        [
+            region.guest_phys_addr,
+            region.memory_size,
+            region.mmap_offset,
+        ]
+    };
+    Ok(regions.iter().map(fields).collect())
+}
+
+#[test]
+fn the_bar_is_a_power_of_two_and_the_file_may_be_smaller() {
+    let info = window(3 * MIB).region();
+    assert_eq!((info.size, info.areas[0].size), (4 * MIB, 3 * MIB));
+    let info = window(4 * MIB).region();
+    assert_eq!((info.size, info.areas[0].size), (4 * MIB, 4 * MIB));
+}
+
+#[test]
+fn regions_are_sorted_and_told_by_their_gaps() {
+    let window = window(8 * MIB);
+    let contiguous = [region(0, 2 * MIB, 0), region(1 << 32, 6 * MIB, 2 * MIB)];
+    let seen = translate(&window, &contiguous).unwrap();
+    assert_eq!(seen, [[0, 2 * MIB, 0], [1 << 32, 6 * MIB, 0]]);
+
+    let holes = [
+        region(1 << 32, MIB, 6 * MIB),
+        region(0, MIB, MIB),
+        region(4 * MIB, 2 * MIB, 3 * MIB),
+    ];
+    let seen = translate(&window, &holes).unwrap();
+    let expected = [[0, MIB, MIB], [4 * MIB, 2 * MIB, MIB], [1 << 32, MIB, MIB]];
+    assert_eq!(seen, expected);
+    // The rule by which the driver finds the data: all lengths and offsets before, and its own.
+    let mut before = 0;
+    for ([_, size, offset], start) in seen.into_iter().zip([MIB, 3 * MIB, 6 * MIB]) {
+        assert_eq!(before + offset, start);
+        before += offset + size;
+    }
+}
+
+#[test]
+fn impossible_regions_are_refused() {
+    let window = window(8 * MIB);
+    let cases = [
+        ("leaves the file", vec![region(0, 8 * MIB + 1, 0)]),
+        ("leaves the file", vec![region(0, MIB, u64::MAX)]),
+        (
+            "overlaps",
+            vec![region(0, 2 * MIB, 0), region(1 << 32, MIB, MIB)],
+        ),
+        ("overlaps", vec![region(0, MIB, 0), region(1 << 32, MIB, 0)]),
+        ("overlaps", vec![region(0, 0, 0)]),
+    ];
+    for (what, regions) in cases {
+        let refusal = translate(&window, &regions).unwrap_err().to_string();
+        assert!(refusal.contains(what), "{refusal}");
+    }
+    let payload = encode_regions(&[region(0, MIB, 0)]);
+    for (payload, count) in [(&payload[..], 0), (&payload[..], 2), (&payload[..39], 1)] {
+        assert!(window.translate(payload, &fds(&window, count)).is_err());
+    }
+}
+
+#[test]
+fn another_file_is_refused_with_the_way_out() {
+    let window = window(8 * MIB);
+    let other = OwnedFd::from(anonymous_file(8 * MIB).try_clone().unwrap());
+    let payload = encode_regions(&[region(0, MIB, 0)]);
+    let refusal = window
+        .translate(&payload, &[other])
+        .unwrap_err()
+        .to_string();
+    let option = "memory-backend-file,id=mem,mem-path=/dev/shm/sibling,size=8388608,share=on";
+    assert!(refusal.contains(option), "{refusal}");
+}
+
+#[test]
+fn memory_can_be_accessed_without_a_mapping() {
+    let window = window(0x3000);
+    window.write(0x2ffe, &[1, 2, 3, 4]);
+    let mut data = [9; 4];
+    window.read(0x2ffe, &mut data);
+    assert_eq!(data, [1, 2, 0, 0]);
+    window.write(u64::MAX, &[1]);
+    window.read(u64::MAX, &mut data);
+    assert_eq!(window.file.metadata().unwrap().len(), 0x3000);
+}
+
+#[test]
+fn what_is_no_memory_is_refused() {
+    let file = anonymous_file(0x1001).try_clone().unwrap();
+    let error = Window::new(file, Path::new("m")).unwrap_err();
+    assert!(matches!(error, WindowError::Size { .. }), "{error}");
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .unwrap();
+    let error = Window::new(null, Path::new("m")).unwrap_err();
+    assert!(matches!(error, WindowError::NotAFile(_)), "{error}");
+}
