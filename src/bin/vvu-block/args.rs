@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser};
+use clap::{ArgGroup, Args, Parser};
+use vvu::driver::Dialect;
 use vvu_block::LogLevel;
 
 /// Serve a disk image to a virtual machine as a virtio block device.
@@ -50,19 +51,25 @@ pub struct Arguments {
 
 /// How the front-end is reached.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(skip)]
+#[command(group = ArgGroup::new("transport").required(true))]
 pub struct TransportArguments {
     /// Drive the VVU function at this PCI address (0000:00:10.0), which must be bound to vfio-pci;
     /// or one that is served at a vfio-user socket (vfio-user:/run/vvu0.sock).
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, group = "transport", value_name = "ADDRESS")]
     pub pci: Option<String>,
 
+    /// How the VVU device does what differs between devices: ours, spec, qemu or crosvm [default:
+    /// what its PCI identity says].
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["socket_path", "fd"])]
+    pub vvu_dialect: Option<Dialect>,
+
     /// Listen for front-ends on a vhost-user socket at this path.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, group = "transport", value_name = "PATH")]
     pub socket_path: Option<PathBuf>,
 
     /// Serve the one front-end at the other end of this inherited, connected vhost-user socket.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(3..))]
+    #[arg(long, group = "transport", value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(3..))]
     pub fd: Option<i32>,
 }
 
@@ -93,6 +100,9 @@ mod tests {
         assert!(parse("vvu-block disk.img").is_err());
         assert!(parse("vvu-block --fd 3 --socket-path s disk.img").is_err());
         assert!(parse("vvu-block --socket-path s disk.img").is_ok());
+        assert!(parse("vvu-block --socket-path s --vvu-dialect qemu disk.img").is_err());
+        assert!(parse("vvu-block --vvu-dialect qemu disk.img").is_err());
+        assert!(parse("vvu-block --pci 00:10.0 --vvu-dialect qemu disk.img").is_ok());
         assert!(
             parse("vvu-block --pci 0000:00:10.0 disk.img --read-only")
                 .unwrap()

@@ -20,7 +20,7 @@ pub struct Opened {
 pub fn open(arguments: &TransportArguments, queues: u16) -> Result<Opened, Box<dyn Error>> {
     if let Some(address) = &arguments.pci {
         let function = vvu::pci::open(address)?;
-        let transport = Box::new(VvuTransport::new(function, queues, None)?);
+        let transport = Box::new(VvuTransport::new(function, queues, arguments.vvu_dialect)?);
         let name = format!("virtio-vhost-user {address}");
         return Ok(Opened { transport, name });
     }
