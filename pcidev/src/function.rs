@@ -97,31 +97,39 @@ pub fn answer(
     connection: &mut Connection,
     request: Request,
 ) -> Result<(), ServerError> {
-    let result = match request {
+    let refused = match request {
         Request::DeviceInfo => return connection.reply_device(&DEVICE_INFO),
         Request::RegionInfo(region) => match region_info(device.function(), region) {
-            Some(info) => return connection.reply_region(&info),
-            None => Err(Errno::INVAL),
+            Ok(info) => return connection.reply_region(&info),
+            Err(errno) => errno,
+        },
+        Request::RegionIoFds(region) => match io_event_fds(device, region) {
+            Ok(entries) => return connection.reply_io_fds(&entries),
+            Err(errno) => errno,
         },
         Request::IrqInfo(kind) => match irq_info(device.function(), kind) {
-            Some(info) => return connection.reply_irq(&info),
-            None => Err(Errno::INVAL),
-        },
-        Request::RegionIoFds(region) => match region {
-            0..=5 => return connection.reply_io_fds(&device.io_event_fds(region as usize)),
-            _ => Err(Errno::INVAL),
+            Ok(info) => return connection.reply_irq(&info),
+            Err(errno) => errno,
         },
         Request::RegionRead {
             region,
             offset,
             len,
-        } => {
-            let mut data = vec![0; len];
-            match read(device, region, offset, &mut data) {
-                Ok(()) => return connection.reply_data(&data),
-                Err(errno) => Err(errno),
-            }
-        }
+        } => match read(device, region, offset, len) {
+            Ok(data) => return connection.reply_data(&data),
+            Err(errno) => errno,
+        },
+        request => match obey(device, request) {
+            Ok(()) => return connection.reply_done(),
+            Err(errno) => errno,
+        },
+    };
+    connection.reply_error(refused)
+}
+
+/// Does what a client asks for, where that has no result.
+fn obey(device: &mut impl Device, request: Request) -> Result<(), Errno> {
+    match request {
         Request::RegionWrite(access) => write(device, &access),
         Request::RegionWriteMulti(accesses) => {
             accesses.iter().try_for_each(|access| write(device, access))
@@ -135,19 +143,14 @@ pub fn answer(
             device.function().dma.unmap(unmap);
             Ok(())
         }
-        Request::SetIrqs(set) => match set.index {
-            index::MSIX => device.function().msix.set(set),
-            _ if set.count == 0 => Ok(()),
-            _ => Err(Errno::INVAL),
-        },
+        Request::SetIrqs(set) if set.index == index::MSIX => device.function().msix.set(set),
+        // There is nothing to switch off.
+        Request::SetIrqs(set) if set.count == 0 => Ok(()),
         Request::Reset => {
             reset(device);
             Ok(())
         }
-    };
-    match result {
-        Ok(()) => connection.reply_done(),
-        Err(errno) => connection.reply_error(errno),
+        _ => Err(Errno::INVAL),
     }
 }
 
@@ -158,50 +161,57 @@ const DEVICE_INFO: DeviceInfo = DeviceInfo {
 };
 
 /// Describes a region; one that the function does not have is empty.
-fn region_info(function: &Function, region: u32) -> Option<RegionInfo> {
+fn region_info(function: &Function, region: u32) -> Result<RegionInfo, Errno> {
     match region {
-        index::CONFIG => Some(trapped_bar(config_space::SIZE as u64)),
+        index::CONFIG => Ok(trapped_bar(config_space::SIZE as u64)),
         0..index::REGIONS => {
             let bar = function.bars.get(region as usize).cloned();
-            Some(bar.unwrap_or_default())
+            Ok(bar.unwrap_or_default())
         }
-        _ => None,
+        _ => Err(Errno::INVAL),
     }
 }
 
-fn irq_info(function: &Function, kind: u32) -> Option<IrqInfo> {
+/// Describes interrupts. Like a kernel, refuses those that are about errors of PCI Express.
+fn irq_info(function: &Function, kind: u32) -> Result<IrqInfo, Errno> {
     match kind {
-        index::MSIX => Some(IrqInfo {
+        index::MSIX => Ok(IrqInfo {
             flags: IrqFlags::EVENTFD | IrqFlags::MASKABLE,
             count: function.msix.count().into(),
         }),
-        0..index::IRQS => Some(IrqInfo::default()),
-        _ => None,
+        0..index::IRQS if kind != index::ERROR => Ok(IrqInfo::default()),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+fn io_event_fds(device: &impl Device, region: u32) -> Result<Vec<IoEventFd>, Errno> {
+    match region {
+        0..=5 => Ok(device.io_event_fds(region as usize)),
+        _ => Err(Errno::INVAL),
     }
 }
 
 /// Refuses what does not lie inside the region.
 fn check(function: &Function, region: u32, offset: u64, len: usize) -> Result<(), Errno> {
-    let info = region_info(function, region).ok_or(Errno::INVAL)?;
-    let end = offset.checked_add(len as u64).ok_or(Errno::INVAL)?;
-    if end > info.size {
-        return Err(Errno::INVAL);
+    let info = region_info(function, region)?;
+    let end = offset.checked_add(len as u64);
+    match end {
+        Some(end) if end <= info.size => Ok(()),
+        _ => Err(Errno::INVAL),
     }
-    Ok(())
 }
 
-fn read(device: &mut impl Device, region: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
-    check(device.function(), region, offset, data.len())?;
+fn read(device: &mut impl Device, region: u32, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
+    check(device.function(), region, offset, len)?;
+    let mut data = vec![0; len];
     if region != index::CONFIG {
-        device.bar_read(region as usize, offset, data);
-        return Ok(());
+        device.bar_read(region as usize, offset, &mut data);
+    } else if let Some((bar, place)) = window(device.function(), offset, len) {
+        device.bar_read(bar, place, &mut data);
+    } else {
+        device.function().config.read(offset, &mut data);
     }
-    if let Some((bar, place)) = window(device.function(), offset, data.len()) {
-        device.bar_read(bar, place, data);
-        return Ok(());
-    }
-    device.function().config.read(offset, data);
-    Ok(())
+    Ok(data)
 }
 
 fn write(device: &mut impl Device, access: &RegionWrite) -> Result<(), Errno> {
@@ -209,17 +219,13 @@ fn write(device: &mut impl Device, access: &RegionWrite) -> Result<(), Errno> {
     check(device.function(), region, offset, data.len())?;
     if region != index::CONFIG {
         device.bar_write(region as usize, offset, data);
-        return Ok(());
-    }
-    if let Some((bar, place)) = window(device.function(), offset, data.len()) {
+    } else if let Some((bar, place)) = window(device.function(), offset, data.len()) {
         device.bar_write(bar, place, data);
-        return Ok(());
-    }
-    if device.function().config.is_reset(offset, data) {
+    } else if device.function().config.is_reset(offset, data) {
         reset(device);
-        return Ok(());
+    } else {
+        device.function().config.write(offset, data);
     }
-    device.function().config.write(offset, data);
     Ok(())
 }
 

@@ -18,6 +18,8 @@ pub mod index {
     pub const INTX: u32 = 0;
     /// The MSI-X interrupts.
     pub const MSIX: u32 = 2;
+    /// The interrupt by which PCI Express reports errors.
+    pub const ERROR: u32 = 3;
     /// How many kinds of interrupts a PCI device has.
     pub const IRQS: u32 = 5;
 }

@@ -6,6 +6,10 @@ use virtio::pci::{NO_VECTOR, common, isr, status};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use vm_memory::GuestAddress;
 
+mod state;
+
+use state::{Queue, State};
+
 /// What a write did that others have to know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -24,29 +28,6 @@ pub struct Registers {
     state: State,
     /// Survives a reset, so that a driver notices one.
     generation: u8,
-}
-
-/// What a reset brings back.
-#[derive(Debug)]
-struct State {
-    device_feature_select: u32,
-    driver_feature_select: u32,
-    driver_features: u64,
-    config_vector: u16,
-    status: u8,
-    isr: u8,
-    queue_select: u16,
-    queues: Vec<Queue>,
-}
-
-#[derive(Clone, Debug)]
-struct Queue {
-    size: u16,
-    vector: u16,
-    enabled: bool,
-    desc: u64,
-    driver: u64,
-    device: u64,
 }
 
 impl Registers {
@@ -291,47 +272,6 @@ impl Registers {
         put(common::QUEUE_DRIVER, &queue.driver.to_le_bytes());
         put(common::QUEUE_DEVICE, &queue.device.to_le_bytes());
         image
-    }
-}
-
-impl State {
-    fn new(queues: u16, queue_size: u16) -> Self {
-        let queue = Queue {
-            size: queue_size,
-            vector: NO_VECTOR,
-            enabled: false,
-            desc: 0,
-            driver: 0,
-            device: 0,
-        };
-        Self {
-            device_feature_select: 0,
-            driver_feature_select: 0,
-            driver_features: 0,
-            config_vector: NO_VECTOR,
-            status: 0,
-            isr: 0,
-            queue_select: 0,
-            queues: vec![queue; usize::from(queues)],
-        }
-    }
-}
-
-impl Queue {
-    /// Writes all 64 bits of an address or either half.
-    fn write_address(&mut self, offset: u64, len: usize, value: u64) {
-        let register = match offset & !7 {
-            common::QUEUE_DESC => &mut self.desc,
-            common::QUEUE_DRIVER => &mut self.driver,
-            common::QUEUE_DEVICE => &mut self.device,
-            _ => return,
-        };
-        match (offset & 7, len) {
-            (0, 8) => *register = value,
-            (0, 4) => *register = *register & !0xffff_ffff | value,
-            (4, 4) => *register = *register & 0xffff_ffff | value << 32,
-            _ => {}
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::types::{Area, DeviceFlags, RegionFlags, index};
+use crate::wire::{Header, Kind};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
