@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Weak};
 
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 use tracing::debug;
 use vfio_user::server::{DmaMap, DmaUnmap};
@@ -48,6 +49,8 @@ struct Source {
 struct Known {
     device: u64,
     inode: u64,
+    /// One that is open for reading only does not do for another that is not.
+    access: OFlags,
     file: Weak<File>,
 }
 
@@ -153,8 +156,10 @@ impl DmaTable {
         let metadata =
             metadata.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         let (device, inode) = (metadata.dev(), metadata.ino());
+        let access = fcntl_getfl(&file)? & OFlags::RWMODE;
         self.files.retain(|known| known.file.strong_count() > 0);
-        let same = |known: &&Known| (known.device, known.inode) == (device, inode);
+        let key = (device, inode, access);
+        let same = |known: &&Known| (known.device, known.inode, known.access) == key;
         let open = self.files.iter().find(same);
         if let Some(file) = open.and_then(|known| known.file.upgrade()) {
             return Ok(file);
@@ -163,6 +168,7 @@ impl DmaTable {
         self.files.push(Known {
             device,
             inode,
+            access,
             file: Arc::downgrade(&file),
         });
         Ok(file)

@@ -16,9 +16,10 @@ pub mod types;
 mod version;
 mod wire;
 
+pub use channel::ChannelError;
 pub use client::{Client, ClientError};
 pub use types::{
     Area, DeviceFlags, DeviceInfo, DmaFlags, IoEventFd, IrqFlags, IrqInfo, RegionFlags, RegionInfo,
     index,
 };
-pub use wire::Command;
+pub use wire::{Command, HeaderError};

@@ -1,11 +1,13 @@
 //! The whole device, between a driver and a front-end that are played by hand.
 
+mod garbage;
 mod vm;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
