@@ -20,7 +20,7 @@ mod notification;
 mod window;
 
 pub use channel::ChannelError;
-pub use dialect::{Dialect, LayoutRule, PeerLoss};
+pub use dialect::{Dialect, LayoutRule, PeerLoss, UnknownDialect};
 pub use error::DriverError;
 pub use window::{Window, WindowError};
 
