@@ -1,4 +1,6 @@
 //! The programs as their users see them: what they say, and how they end.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
 mod harness;
 mod vvu_block;
