@@ -280,6 +280,8 @@ fn a_driver_that_lies_needs_a_reset() {
             vm.write(0, 0x3004, &[1, 0]);
         }),
         ("memory gone", |vm| {
+            // Have the queue in use, and with it the memory.
+            vm.send(&request(FrontendReq::SET_OWNER, &[]).ack(true));
             vm.unmap();
             vm.write(0, 0x3004, &[1, 0]);
         }),
