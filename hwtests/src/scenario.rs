@@ -12,7 +12,7 @@ use crate::lab::Lab;
 use crate::process::Process;
 use crate::qemu::Qemu;
 use crate::tree::Program;
-use crate::vm::{Memory, Vm, VmBuilder};
+use crate::vm::{Iommu, Memory, Vm, VmBuilder};
 use crate::workload::DISK;
 
 /// Where the VVU function is in the device VM.
@@ -126,7 +126,7 @@ impl DeviceVm {
         let vm = VmBuilder::new(lab, "device")
             .qemu(&lab.machine.new_qemu)
             .memory(Memory::Memfd, MEMORY)
-            .iommu()
+            .iommu(Iommu::Remapping)
             .disk(image)
             .vfio_user(&proxy.vfio_user, SLOT)
             .program(program)

@@ -37,6 +37,17 @@ pub enum Memory {
     File(PathBuf),
 }
 
+/// What translates a guest's devices' memory accesses, as far as its user space drives devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Iommu {
+    /// Nothing.
+    None,
+    /// An IOMMU that lets devices raise any interrupt.
+    WithoutRemapping,
+    /// An IOMMU that remaps interrupts, too.
+    Remapping,
+}
+
 /// A guest to be.
 pub struct VmBuilder<'a> {
     lab: &'a Lab,
@@ -44,7 +55,7 @@ pub struct VmBuilder<'a> {
     qemu: &'a Qemu,
     memory: (Memory, u32),
     cpus: u32,
-    iommu: bool,
+    iommu: Iommu,
     kernel_arguments: String,
     devices: Vec<OsString>,
     modules: Vec<&'static str>,
@@ -60,7 +71,7 @@ impl<'a> VmBuilder<'a> {
             qemu: &lab.machine.old_qemu,
             memory: (Memory::Memfd, 256),
             cpus: 1,
-            iommu: false,
+            iommu: Iommu::None,
             kernel_arguments: String::new(),
             devices: Vec::new(),
             modules: vec!["virtio_pci", "virtio_console", "virtio_blk"],
@@ -86,9 +97,9 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Gives it an IOMMU, and the drivers to hand a device to user space.
-    pub fn iommu(mut self) -> Self {
-        self.iommu = true;
+    /// Gives it the drivers to hand a device to user space, and this IOMMU.
+    pub fn iommu(mut self, iommu: Iommu) -> Self {
+        self.iommu = iommu;
         self.kernel_arguments += " intel_iommu=on";
         self.modules.extend(["vfio_iommu_type1", "vfio-pci"]);
         self
@@ -215,8 +226,14 @@ impl<'a> VmBuilder<'a> {
             ])
             .arg("-object")
             .arg(backend);
-        if self.iommu {
-            command.args(["-device", "intel-iommu,intremap=on,caching-mode=on"]);
+        let remapping = match self.iommu {
+            Iommu::None => None,
+            Iommu::WithoutRemapping => Some("off"),
+            Iommu::Remapping => Some("on"),
+        };
+        if let Some(remapping) = remapping {
+            let iommu = format!("intel-iommu,intremap={remapping},caching-mode=on");
+            command.args(["-device", &iommu]);
         }
         let arguments = format!("console=ttyS0 loglevel=5{}", self.kernel_arguments);
         let port = format!("virtserialport,chardev=agent,name={PORT}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hwtests::process::Process;
 use hwtests::qemu::Qemu;
 use hwtests::scenario::{BDF, DISK_SIZE, bind, sibling};
-use hwtests::vm::{Memory, VmBuilder};
+use hwtests::vm::{Iommu, Memory, VmBuilder};
 use hwtests::workload::{check_files, check_image, fio_verify, write_files};
 use hwtests::{Context, Lab, Result, ensure, test};
 use rustix::process::Signal;
@@ -108,7 +108,7 @@ fn a_device_vm_hands_a_function_to_user_space() {
         let vm = VmBuilder::new(lab, "device")
             .qemu(&lab.machine.new_qemu)
             .memory(Memory::Memfd, 512)
-            .iommu()
+            .iommu(Iommu::Remapping)
             .disk(&image)
             .arg("-device")
             .arg("virtio-rng-pci,addr=10.0")
@@ -136,7 +136,7 @@ fn a_missing_vfio_user_server_is_named() {
         let socket = lab.run.file("absent.sock");
         let vm = VmBuilder::new(lab, "device")
             .qemu(&lab.machine.new_qemu)
-            .iommu();
+            .iommu(Iommu::Remapping);
         let error = vm.vfio_user(&socket, 0x10).start().unwrap_err();
         assert!(format!("{error:#}").contains("absent.sock"), "{error:#}");
         Ok(())

@@ -4,8 +4,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use vvu::vhost_user::{Connection, ConnectionError, Message};
+use vvu::vhost_user::{Connection, ConnectionError, Message, check_shared};
 
+use super::Refusal;
 use super::poller::{Poller, Token};
 
 /// A front-end, with the message that the driver has no buffer for yet.
@@ -28,6 +29,11 @@ impl FrontEnd {
 
     pub(super) fn recv(&mut self) -> Result<Option<(Message, Vec<OwnedFd>)>, ConnectionError> {
         self.connection.recv()
+    }
+
+    /// Checks that memory which a message announces is shared, as far as that can be known.
+    pub(super) fn check_shared(&self, message: &Message) -> Result<(), Refusal> {
+        check_shared(&self.connection, message).map_err(|error| Refusal::new(error.to_string()))
     }
 
     pub(super) fn send(&mut self, message: &Message) -> Result<(), ConnectionError> {

@@ -32,7 +32,7 @@ pub struct VfioFunction {
     address: Address,
     /// The device's descriptor again, as a file that mappings of BARs can share. Regions of
     /// sibling memory may hold it for longer than this function lives.
-    file: Arc<File>,
+    file: ManuallyDrop<Arc<File>>,
     device: ManuallyDrop<VfioDevice>,
     container: Arc<VfioContainer>,
     sysfs_path: PathBuf,
@@ -59,7 +59,7 @@ impl VfioFunction {
             .map_err(describe("ask the IOMMU for its address ranges"))?;
         Ok(Self {
             address,
-            file: Arc::new(file),
+            file: ManuallyDrop::new(Arc::new(file)),
             device: ManuallyDrop::new(device),
             container,
             sysfs_path: sysfs.path().to_owned(),
@@ -153,7 +153,7 @@ impl PciFunction for VfioFunction {
         let inside = |&(start, size): &(u64, u64)| start <= offset && end <= start + size;
         self.mappable_areas(bar).iter().find(|area| inside(area))?;
         Some(BarFile {
-            file: self.file.clone(),
+            file: Arc::clone(&self.file),
             offset: self.device.get_region_offset(u32::from(bar)) + offset,
             direct_io: false,
         })
@@ -206,6 +206,9 @@ impl PciFunction for VfioFunction {
 
 impl Drop for VfioFunction {
     fn drop(&mut self) {
+        // The kernel lets go of a group only when no descriptor of its devices is open.
+        // SAFETY: `file` is dropped here only, and not used afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.file) };
         // `VfioDevice` looks its group up in sysfs to leave it, and panics when the device was
         // unplugged meanwhile. Its descriptors are then left to the end of the process.
         if self.sysfs_path.join("iommu_group").exists() {

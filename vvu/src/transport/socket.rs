@@ -14,7 +14,9 @@ use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Event, MemoryRegion, Request, Resource, ResourceError, Transport, TransportError};
-use crate::vhost_user::{Connection, ConnectionError, Listener, Message, decode_regions};
+use crate::vhost_user::{
+    Connection, ConnectionError, Listener, Message, check_shared, decode_regions,
+};
 
 /// How long a front-end may take from the first byte of a message to its last.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(5);
@@ -66,10 +68,12 @@ impl SocketTransport {
 
     /// A whole message, if there is one.
     fn receive(connection: &mut Connection) -> Result<Option<Request>, ConnectionError> {
-        Ok(connection.recv()?.map(|(message, fds)| {
-            let resource = resource(&message, fds);
-            Request { message, resource }
-        }))
+        let Some((message, fds)) = connection.recv()? else {
+            return Ok(None);
+        };
+        let shared = check_shared(connection, &message).map_err(invalid);
+        let resource = shared.and_then(|()| resource(&message, fds));
+        Ok(Some(Request { message, resource }))
     }
 
     /// Waits for the socket in use or for `wake`; true when it was `wake`.

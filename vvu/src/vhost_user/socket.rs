@@ -127,6 +127,13 @@ impl Connection {
         }
     }
 
+    /// The process that is, or was when it connected, at the other end; `None` when it is in no
+    /// process namespace that is visible from here.
+    pub fn peer_pid(&self) -> Option<i32> {
+        let peer = rustix::net::sockopt::socket_peercred(&self.stream).ok()?;
+        Some(peer.pid.as_raw_nonzero().get())
+    }
+
     /// Lets both ends see the end of the connection after what was sent already.
     pub fn shut_down(&self) {
         // It fails only when the peer did the same already.

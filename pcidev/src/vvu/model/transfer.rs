@@ -88,7 +88,8 @@ impl VvuDevice {
             return false;
         }
         debug!("front-end sends {}", message.name());
-        let taken = self.resources.take(&mut message, fds, &self.poller);
+        let shared = front_end.check_shared(&message);
+        let taken = shared.and_then(|()| self.resources.take(&mut message, fds, &self.poller));
         match taken {
             Ok(()) => front_end.waiting = Some(message),
             Err(refusal) => self.refuse(&message, &refusal.to_string()),

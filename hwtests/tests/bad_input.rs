@@ -1,0 +1,164 @@
+//! What `vvu-block` and `vvu-proxy` say when they are given what they cannot use.
+
+use std::time::Duration;
+
+use hwtests::binaries;
+use hwtests::process::Process;
+use hwtests::scenario::{BDF, DISK_SIZE, Proxy, end};
+use hwtests::tree::Program;
+use hwtests::vm::{Iommu, Memory, Vm, VmBuilder};
+use hwtests::{Lab, Result, ensure, test};
+
+/// How long a program may take to say what is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A function in the VMs below that is no VVU device.
+const OTHER: &str = "0000:00:11.0";
+
+#[test]
+fn functions_that_cannot_be_driven_are_explained() {
+    test("bad-function", |lab| {
+        let proxy = Proxy::start(lab)?;
+        let vm = vm(lab, &proxy, Iommu::Remapping)?;
+        let commands = "echo vfio-pci > /sys/bus/pci/devices/0000:00:10.0/driver_override";
+        refuses(&vm, BDF, &["bound to virtio-pci", commands])?;
+        refuses(
+            &vm,
+            OTHER,
+            &["no virtio-vhost-user device but", "1af4:1044", "RNG"],
+        )?;
+        bind(&vm, BDF)?;
+        let holder = vm.spawn(&format!("exec sleep 60 < /dev/vfio/$({})", group(BDF)))?;
+        vm.check(&format!(
+            "until ls -l /proc/[0-9]*/fd | grep -q /dev/vfio/$({}); do :; done",
+            group(BDF)
+        ))?;
+        refuses(&vm, BDF, &["in use by another process"])?;
+        holder.terminate(Duration::from_secs(10))?;
+        vm.shutdown()?;
+        end(&proxy.process)
+    });
+}
+
+#[test]
+fn a_vm_without_an_iommu_is_explained() {
+    test("no-iommu", |lab| {
+        let proxy = Proxy::start(lab)?;
+        let vm = vm(lab, &proxy, Iommu::None)?;
+        vm.check(&format!(
+            "echo {BDF} > /sys/bus/pci/devices/{BDF}/driver/unbind"
+        ))?;
+        refuses(&vm, BDF, &["no IOMMU group", "-device intel-iommu"])?;
+        vm.shutdown()?;
+        end(&proxy.process)
+    });
+}
+
+#[test]
+fn an_iommu_without_interrupt_remapping_is_explained() {
+    test("no-remapping", |lab| {
+        let proxy = Proxy::start(lab)?;
+        let vm = vm(lab, &proxy, Iommu::WithoutRemapping)?;
+        bind(&vm, BDF)?;
+        refuses(&vm, BDF, &["does not remap interrupts", "intremap=on"])?;
+        vm.shutdown()?;
+        end(&proxy.process)
+    });
+}
+
+#[test]
+fn memory_that_is_not_the_proxys_is_explained() {
+    test("other-memory", |lab| {
+        let proxy = Proxy::start(lab)?;
+        let image = lab.run.image("disk.img", DISK_SIZE)?;
+        let function = format!("vfio-user:{}", proxy.vfio_user.display());
+        let back_end = hwtests::scenario::block(lab, &["--pci", &function], &image)?;
+        let wrong = bare_sibling(lab, &proxy, "memory-backend-memfd,id=ram,size=64M,share=on")?;
+        let option = format!("mem-path={}", proxy.memory.display());
+        let line = proxy.process.wait_line(&option, PATIENCE)?;
+        ensure!(
+            line.contains("share=on"),
+            "it does not say share=on: {line}"
+        );
+        wrong.kill()?;
+
+        // Without share=on there is no file to share.
+        let file = format!(
+            "memory-backend-file,id=ram,size=64M,mem-path={}",
+            proxy.memory.display()
+        );
+        let private = bare_sibling(lab, &proxy, &file)?;
+        proxy
+            .process
+            .wait_line("is not shared", PATIENCE)?;
+        private.kill()?;
+        end(&back_end)?;
+        end(&proxy.process)
+    });
+}
+
+/// A QEMU with this memory and nothing but firmware, which suffices to start the disk.
+fn bare_sibling(lab: &Lab, proxy: &Proxy, memory: &str) -> Result<Process> {
+    let socket = proxy.vhost_user.display();
+    let mut command = lab.machine.old_qemu.command();
+    command.args(["-nodefaults", "-display", "none", "-m", "64M"]);
+    command.args([
+        "-machine",
+        "q35,accel=tcg,memory-backend=ram",
+        "-object",
+        memory,
+    ]);
+    command
+        .arg("-chardev")
+        .arg(format!("socket,id=vu,path={socket}"));
+    command.args(["-device", "vhost-user-blk-pci,chardev=vu,num-queues=1"]);
+    Process::spawn("wrong.qemu", &mut command, lab.run.path())
+}
+
+fn vm(lab: &Lab, proxy: &Proxy, iommu: Iommu) -> Result<Vm> {
+    VmBuilder::new(lab, "device")
+        .qemu(&lab.machine.new_qemu)
+        .memory(Memory::Memfd, 512)
+        .iommu(iommu)
+        .vfio_user(&proxy.vfio_user, 0x10)
+        .arg("-device")
+        .arg("virtio-rng-pci,addr=11.0,disable-legacy=on")
+        .program(Program::host(&binaries::build("vvu-block", "vvu-block")?)?)
+        .start()
+}
+
+/// Checks that `vvu-block` exits with 1 and one line that has all of these words.
+fn refuses(vm: &Vm, function: &str, words: &[&str]) -> Result<()> {
+    vm.check("truncate -s 1M /tmp/disk.img")?;
+    let output = vm.run(&format!("vvu-block --pci {function} /tmp/disk.img"))?;
+    let text = output.error_text();
+    ensure!(
+        output.status == 1,
+        "it exits with {}: {text}",
+        output.status
+    );
+    ensure!(
+        text.trim_end().lines().count() == 1,
+        "it says more than a line: {text}"
+    );
+    for word in words {
+        ensure!(text.contains(word), "it does not say {word:?} but {text}");
+    }
+    Ok(())
+}
+
+fn bind(vm: &Vm, function: &str) -> Result<()> {
+    vm.check(&format!(
+        "set -e
+        cd /sys/bus/pci/devices/{function}
+        echo vfio-pci > driver_override
+        if [ -e driver ]; then echo {function} > driver/unbind; fi
+        echo {function} > /sys/bus/pci/drivers/vfio-pci/bind"
+    ))?;
+    Ok(())
+}
+
+/// A command that prints a function's IOMMU group.
+fn group(function: &str) -> String {
+    format!("basename $(readlink /sys/bus/pci/devices/{function}/iommu_group)")
+}
