@@ -42,8 +42,12 @@ impl SysfsDevice {
     /// See [`PciError`].
     pub fn check(&self) -> Result<String, PciError> {
         self.check_identity()?;
+        // Without an IOMMU there is no use in binding it to vfio-pci.
+        let group = link_name(&self.path.join("iommu_group"));
+        let group = group.ok_or(PciError::NoIommuGroup(self.address))?;
         self.check_driver()?;
-        self.check_group()
+        self.check_members(&group)?;
+        Ok(group)
     }
 
     fn check_identity(&self) -> Result<(), PciError> {
@@ -88,16 +92,14 @@ impl SysfsDevice {
         })
     }
 
-    fn check_group(&self) -> Result<String, PciError> {
-        let group = link_name(&self.path.join("iommu_group"))
-            .ok_or(PciError::NoIommuGroup(self.address))?;
+    fn check_members(&self, group: &str) -> Result<(), PciError> {
         let members = self.members_in_use();
         if members.is_empty() {
-            return Ok(group);
+            return Ok(());
         }
         Err(PciError::GroupNotViable {
             address: self.address,
-            group,
+            group: group.to_owned(),
             members: members.join(", "),
         })
     }
