@@ -4,3 +4,4 @@
 
 mod harness;
 mod vvu_block;
+mod vvu_proxy;

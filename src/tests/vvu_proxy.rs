@@ -1,0 +1,80 @@
+//! `vvu-proxy`.
+
+use std::os::unix::net::UnixListener;
+
+use super::harness::{Folder, Running, is_served};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_vvu-proxy");
+const SOCKETS: &str = "--socket-path vu.sock --vfio-user-path vvu.sock";
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let folder = Folder::new();
+    folder.fails(PROGRAM, "", 2, &["Usage"]);
+    folder.fails(PROGRAM, SOCKETS, 2, &["--memory"]);
+    folder.fails(
+        PROGRAM,
+        &format!("{SOCKETS} --memory ram,size=x"),
+        2,
+        &["512M"],
+    );
+    folder.fails(
+        PROGRAM,
+        &format!("{SOCKETS} --memory ram --max-queues 257"),
+        2,
+        &["256"],
+    );
+}
+
+#[test]
+fn unusable_memory_is_named() {
+    let folder = Folder::new();
+    for (memory, words) in [
+        ("ram", &["ram", "does not exist", "size="][..]),
+        ("disk.img,size=2M", &["disk.img", "1048576", "2097152"]),
+        ("/dev/null", &["/dev/null", "not a regular file"]),
+        (".", &["directory"]),
+        ("no/ram,size=1M", &["no/ram"]),
+        ("ram,size=1000", &["multiple of 4096"]),
+    ] {
+        folder.fails(PROGRAM, &format!("{SOCKETS} --memory {memory}"), 1, words);
+    }
+}
+
+#[test]
+fn unusable_sockets_are_named_and_left_alone() {
+    let folder = Folder::new();
+    let _other = UnixListener::bind(folder.path("busy.sock")).unwrap();
+    for sockets in [
+        "--socket-path busy.sock --vfio-user-path vvu.sock",
+        "--socket-path vu.sock --vfio-user-path busy.sock",
+    ] {
+        let arguments = format!("{sockets} --memory ram,size=1M");
+        folder.fails(
+            PROGRAM,
+            &arguments,
+            1,
+            &["busy.sock", "another process listens"],
+        );
+    }
+    assert!(is_served(&folder.path("busy.sock")));
+    let same = "--socket-path a.sock --vfio-user-path a.sock --memory ram,size=1M";
+    folder.fails(PROGRAM, same, 1, &["a.sock"]);
+}
+
+#[test]
+fn it_ends_when_told_and_leaves_only_the_memory() {
+    let folder = Folder::new();
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let arguments = format!("{SOCKETS} --memory ram,size=1M");
+        let running = Running::start(folder.command(PROGRAM, &arguments));
+        assert_eq!(
+            running.line(),
+            "ready: vhost-user vu.sock, vfio-user vvu.sock"
+        );
+        assert!(is_served(&folder.path("vu.sock")) && is_served(&folder.path("vvu.sock")));
+        running.signal(signal);
+        assert_eq!(running.output().status.code(), Some(0));
+        assert_eq!(folder.names(), ["disk.img", "ram"]);
+    }
+}
