@@ -1,27 +1,95 @@
 //! The configuration space, `struct virtio_blk_config` (virtio 1.2, section 5.2.4).
 
-use crate::request::SECTOR_SIZE;
+use std::ops::Range;
 
-/// Up to and including `write_zeroes_may_unmap` and its padding; all that follows reads as zero too.
-const LEN: usize = 60;
+use crate::Image;
+use crate::image::Abilities;
+use crate::request::{MAX_RANGE_SECTORS, MAX_RANGES, SECTOR_SIZE};
+
+/// Up to and including the fields of secure erase; all that follows reads as zero too.
+const LEN: usize = 72;
 
 const CAPACITY: usize = 0;
+const SIZE_MAX: usize = 8;
 const SEG_MAX: usize = 12;
 const BLK_SIZE: usize = 20;
+const TOPOLOGY: usize = 24;
+/// The one byte that a driver may write, if VIRTIO_BLK_F_CONFIG_WCE was offered.
+pub(crate) const WRITEBACK: Range<usize> = 32..33;
 const NUM_QUEUES: usize = 34;
+const DISCARD: usize = 36;
+const WRITE_ZEROES: usize = 48;
+const MAY_UNMAP: usize = 56;
+const SECURE_ERASE: usize = 60;
 
 /// The fields that some offered feature gives a meaning; all others are zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Config {
     /// Size of the disk in sectors of 512 bytes, whatever the block size.
     pub capacity: u64,
+    /// The most bytes in a data segment (VIRTIO_BLK_F_SIZE_MAX).
+    pub size_max: u32,
     /// The most data segments in a request (VIRTIO_BLK_F_SEG_MAX).
     pub seg_max: u32,
+    /// Size of a block in bytes (VIRTIO_BLK_F_BLK_SIZE).
+    pub blk_size: u32,
+    /// What transfers the storage likes (VIRTIO_BLK_F_TOPOLOGY).
+    pub topology: Topology,
+    /// Writes are stable after a flush only, not at once (VIRTIO_BLK_F_CONFIG_WCE).
+    pub writeback: bool,
     /// Number of request queues (VIRTIO_BLK_F_MQ).
     pub num_queues: u16,
+    /// Of VIRTIO_BLK_F_DISCARD.
+    pub discard: RangeConfig,
+    /// Of VIRTIO_BLK_F_WRITE_ZEROES.
+    pub write_zeroes: RangeConfig,
+    /// Zeroed ranges may lose their space.
+    pub may_unmap: bool,
+    /// Of VIRTIO_BLK_F_SECURE_ERASE.
+    pub secure_erase: RangeConfig,
+}
+
+/// `struct virtio_blk_topology`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Topology {
+    /// Base-2 logarithm of the blocks in a physical block.
+    pub physical_block_exp: u8,
+    /// First block that begins a physical one.
+    pub alignment_offset: u8,
+    /// The smallest transfer that is not slow, in blocks.
+    pub min_io_size: u16,
+    /// What transfers are best a multiple of, in blocks; 0: nothing is known.
+    pub opt_io_size: u32,
+}
+
+/// What the ranges of one kind of request have to keep to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RangeConfig {
+    /// The most sectors in a range.
+    pub max_sectors: u32,
+    /// The most ranges in a request.
+    pub max_ranges: u32,
+    /// What ranges are best aligned to, in sectors; write zeroes has no such field.
+    pub alignment: u32,
 }
 
 impl Config {
+    /// The fields that follow from the image.
+    pub fn of_image(image: &Image) -> Self {
+        let (limits, abilities) = (image.limits(), image.abilities());
+        Self {
+            capacity: image.sectors(),
+            blk_size: image.block_size(),
+            topology: Topology::of(abilities, image.block_size()),
+            writeback: image.writeback(),
+            discard: RangeConfig::of(limits.discard, abilities.discard.unwrap_or_default()),
+            write_zeroes: RangeConfig::of(limits.write_zeroes, 0),
+            may_unmap: limits.write_zeroes && limits.discard,
+            secure_erase: RangeConfig::of(limits.secure_erase, abilities.physical_block),
+            ..Self::default()
+        }
+    }
+
     /// Copies the space from `offset` on; what is past its end reads as zero.
     pub fn read(&self, offset: usize, data: &mut [u8]) {
         data.fill(0);
@@ -35,10 +103,54 @@ impl Config {
         let mut bytes = [0; LEN];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(CAPACITY, &self.capacity.to_le_bytes());
+        put(SIZE_MAX, &self.size_max.to_le_bytes());
         put(SEG_MAX, &self.seg_max.to_le_bytes());
-        put(BLK_SIZE, &(SECTOR_SIZE as u32).to_le_bytes());
+        put(BLK_SIZE, &self.blk_size.to_le_bytes());
+        put(TOPOLOGY, &[self.topology.physical_block_exp]);
+        put(TOPOLOGY + 1, &[self.topology.alignment_offset]);
+        put(TOPOLOGY + 2, &self.topology.min_io_size.to_le_bytes());
+        put(TOPOLOGY + 4, &self.topology.opt_io_size.to_le_bytes());
+        put(WRITEBACK.start, &[self.writeback.into()]);
         put(NUM_QUEUES, &self.num_queues.to_le_bytes());
+        for (at, range) in [(DISCARD, self.discard), (SECURE_ERASE, self.secure_erase)] {
+            put(at, &range.max_sectors.to_le_bytes());
+            put(at + 4, &range.max_ranges.to_le_bytes());
+            put(at + 8, &range.alignment.to_le_bytes());
+        }
+        put(WRITE_ZEROES, &self.write_zeroes.max_sectors.to_le_bytes());
+        put(
+            WRITE_ZEROES + 4,
+            &self.write_zeroes.max_ranges.to_le_bytes(),
+        );
+        put(MAY_UNMAP, &[self.may_unmap.into()]);
         bytes
+    }
+}
+
+impl Topology {
+    /// Where a value does not fit its field, the driver learns less, but nothing wrong.
+    fn of(abilities: &Abilities, block: u32) -> Self {
+        let physical_blocks = (abilities.physical_block / block).max(1);
+        Self {
+            physical_block_exp: physical_blocks.ilog2() as u8,
+            alignment_offset: u8::try_from(abilities.alignment_offset / block).unwrap_or(0),
+            min_io_size: u16::try_from(abilities.min_io / block).unwrap_or(0),
+            opt_io_size: abilities.opt_io / block,
+        }
+    }
+}
+
+impl RangeConfig {
+    /// All zero where the request is not offered; `unit` is in bytes.
+    fn of(offered: bool, unit: u32) -> Self {
+        match offered {
+            true => Self {
+                max_sectors: MAX_RANGE_SECTORS,
+                max_ranges: MAX_RANGES,
+                alignment: unit / SECTOR_SIZE as u32,
+            },
+            false => Self::default(),
+        }
     }
 }
 
@@ -50,23 +162,95 @@ mod tests {
 
     const CONFIG: Config = Config {
         capacity: 0x0102_0304_0506_0708,
+        size_max: 0x2122_2324,
         seg_max: 0x1112_1314,
+        blk_size: 512,
+        topology: Topology {
+            physical_block_exp: 3,
+            alignment_offset: 4,
+            min_io_size: 0x506,
+            opt_io_size: 0x0708_090a,
+        },
+        writeback: true,
         num_queues: 0x2122,
+        discard: RangeConfig {
+            max_sectors: 0x31,
+            max_ranges: 0x32,
+            alignment: 0x33,
+        },
+        write_zeroes: RangeConfig {
+            max_sectors: 0x41,
+            max_ranges: 0x42,
+            alignment: 0x43,
+        },
+        may_unmap: true,
+        secure_erase: RangeConfig {
+            max_sectors: 0x51,
+            max_ranges: 0x52,
+            alignment: 0x53,
+        },
     };
 
     #[test]
     fn fields_are_where_the_header_has_them() {
-        assert_eq!(CAPACITY, offset_of!(virtio_blk_config, capacity));
-        assert_eq!(SEG_MAX, offset_of!(virtio_blk_config, seg_max));
-        assert_eq!(BLK_SIZE, offset_of!(virtio_blk_config, blk_size));
-        assert_eq!(NUM_QUEUES, offset_of!(virtio_blk_config, num_queues));
+        for (ours, header) in [
+            (CAPACITY, offset_of!(virtio_blk_config, capacity)),
+            (SIZE_MAX, offset_of!(virtio_blk_config, size_max)),
+            (SEG_MAX, offset_of!(virtio_blk_config, seg_max)),
+            (BLK_SIZE, offset_of!(virtio_blk_config, blk_size)),
+            (TOPOLOGY, offset_of!(virtio_blk_config, physical_block_exp)),
+            (TOPOLOGY + 4, offset_of!(virtio_blk_config, opt_io_size)),
+            (WRITEBACK.start, offset_of!(virtio_blk_config, wce)),
+            (NUM_QUEUES, offset_of!(virtio_blk_config, num_queues)),
+            (DISCARD, offset_of!(virtio_blk_config, max_discard_sectors)),
+            (
+                WRITE_ZEROES,
+                offset_of!(virtio_blk_config, max_write_zeroes_sectors),
+            ),
+            (
+                MAY_UNMAP,
+                offset_of!(virtio_blk_config, write_zeroes_may_unmap),
+            ),
+            (
+                SECURE_ERASE,
+                offset_of!(virtio_blk_config, max_secure_erase_sectors),
+            ),
+        ] {
+            assert_eq!(ours, header);
+        }
+    }
+
+    #[test]
+    fn fields_follow_each_other_as_in_the_specification() {
+        let mut bytes = [0xff; 72];
+        CONFIG.read(0, &mut bytes);
+        let words: Vec<_> = bytes[20..]
+            .chunks_exact(4)
+            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+            .collect();
+        let expected = [
+            512,
+            0x0506_0403,
+            0x0708_090a,
+            0x2122_0001,
+            0x31,
+            0x32,
+            0x33,
+            0x41,
+            0x42,
+            1,
+            0x51,
+            0x52,
+            0x53,
+        ];
+        assert_eq!(words, expected);
     }
 
     #[test]
     fn reads_little_endian_at_any_offset() {
         let mut data = [0xff; 10];
         CONFIG.read(1, &mut data);
-        assert_eq!(data, [7, 6, 5, 4, 3, 2, 1, 0, 0, 0]);
+        assert_eq!(data, [7, 6, 5, 4, 3, 2, 1, 0x24, 0x23, 0x22]);
         let mut blk_size = [0xff; 4];
         CONFIG.read(20, &mut blk_size);
         assert_eq!(blk_size, [0, 2, 0, 0]);

@@ -11,13 +11,14 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use virtio::queue::RING_FEATURES;
 use virtio::{ConfigError, Device, Notifier, RunningVring, SplitQueue, StartError, Vring};
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO,
-    VIRTIO_BLK_F_SEG_MAX,
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
+    VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SECURE_ERASE, VIRTIO_BLK_F_SEG_MAX,
+    VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES,
 };
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 
 use crate::Image;
-use crate::config::Config;
+use crate::config::{Config, WRITEBACK};
 use crate::engine::EngineKind;
 use crate::request::ID_LEN;
 use crate::worker::{Setup, Shared, Worker};
@@ -30,6 +31,10 @@ pub const MAX_QUEUE_SIZE: u16 = 32768;
 
 /// The most data segments that are offered, whatever the queue's size; what drivers commonly use.
 const MAX_SEGMENTS: u16 = 254;
+
+/// The most bytes in a segment, so that as many segments as that stay below 4 GiB together, which
+/// is what the specification has as a chain's limit.
+const MAX_SEGMENT_SIZE: u32 = 16 << 20;
 
 /// What is up to whoever sets the device up.
 #[derive(Clone, Debug)]
@@ -104,9 +109,10 @@ impl BlockDevice {
         // A chain has a header and a status besides its data.
         let segments = self.queue_size.saturating_sub(2).clamp(1, MAX_SEGMENTS);
         Config {
-            capacity: self.image.sectors(),
+            size_max: MAX_SEGMENT_SIZE,
             seg_max: segments.into(),
             num_queues: self.queues,
+            ..Config::of_image(&self.image)
         }
     }
 
@@ -136,14 +142,21 @@ impl Device for BlockDevice {
     fn features(&self) -> u64 {
         let mut features = RING_FEATURES
             | 1 << VIRTIO_F_VERSION_1
+            | 1 << VIRTIO_BLK_F_SIZE_MAX
             | 1 << VIRTIO_BLK_F_SEG_MAX
             | 1 << VIRTIO_BLK_F_BLK_SIZE
+            | 1 << VIRTIO_BLK_F_TOPOLOGY
             | 1 << VIRTIO_BLK_F_FLUSH;
-        if self.image.read_only() {
-            features |= 1 << VIRTIO_BLK_F_RO;
-        }
-        if self.queues > 1 {
-            features |= 1 << VIRTIO_BLK_F_MQ;
+        let limits = self.image.limits();
+        for (offered, feature) in [
+            (limits.read_only, VIRTIO_BLK_F_RO),
+            (self.image.cache_can_change(), VIRTIO_BLK_F_CONFIG_WCE),
+            (self.queues > 1, VIRTIO_BLK_F_MQ),
+            (limits.discard, VIRTIO_BLK_F_DISCARD),
+            (limits.write_zeroes, VIRTIO_BLK_F_WRITE_ZEROES),
+            (limits.secure_erase, VIRTIO_BLK_F_SECURE_ERASE),
+        ] {
+            features |= u64::from(offered) << feature;
         }
         features
     }
@@ -161,11 +174,16 @@ impl Device for BlockDevice {
     }
 
     fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
-        // No feature that makes a field writable is offered.
-        Err(ConfigError {
-            offset,
-            end: offset.saturating_add(data.len()),
-        })
+        match data {
+            [writeback @ (0 | 1)] if offset == WRITEBACK.start && self.image.cache_can_change() => {
+                self.image.set_writeback(*writeback == 1);
+                Ok(())
+            }
+            _ => Err(ConfigError {
+                offset,
+                end: offset.saturating_add(data.len()),
+            }),
+        }
     }
 
     fn start(&self, vring: Vring) -> Result<Box<dyn RunningVring>, StartError> {

@@ -16,12 +16,14 @@ use virtio::{GuestMemory, Segments};
 
 use crate::Image;
 use crate::request::Range;
-use crate::transfer::{Operation, Progress, Transfer};
+use crate::transfer::{Operation, Progress, Step, Transfer};
 
 mod blocking;
+mod ranges;
 mod uring;
 
 use blocking::Blocking;
+pub(crate) use ranges::can_secure_erase;
 use uring::Uring;
 
 /// How often a ring without a kick eventfd is looked at.
@@ -132,6 +134,12 @@ impl Engine {
         self.slots[usize::from(slot)]
             .idle()?
             .reset(Operation::Flush, nothing);
+        self.begin(slot)
+    }
+
+    /// Begins operations without buffers, which are done one after the other.
+    pub fn steps(&mut self, slot: u16, steps: &[Step]) -> Result<(), BeginError> {
+        self.slots[usize::from(slot)].idle()?.reset_steps(steps);
         self.begin(slot)
     }
 

@@ -4,15 +4,42 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::request::{Limits, SECTOR_SIZE};
+use crate::request::{Change, ChangedRange, Limits, SECTOR_SIZE};
+use crate::transfer::{Operation, Step};
+
+mod abilities;
+mod error;
+
+pub(crate) use abilities::Abilities;
+pub use error::ImageError;
 
 /// How to open an image.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
     /// Never write to the image, and tell the driver so.
     pub read_only: bool,
+    /// Give the space of discarded and zeroed ranges back.
+    pub discard: bool,
+    /// The sector size in bytes that drivers are told: 512 or 4096. `None`: the storage's own,
+    /// which is 512 for a file.
+    pub block_size: Option<u32>,
+    /// When what is written becomes stable.
+    pub cache: Cache,
+}
+
+impl Default for OpenOptions {
+    /// Writable, giving back what is discarded, with the storage's block size.
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            discard: true,
+            block_size: None,
+            cache: Cache::default(),
+        }
+    }
 }
 
 /// A raw disk image: byte `n` of the disk is byte `n` of the file or block device.
@@ -23,48 +50,25 @@ pub struct Image {
     file: File,
     size: u64,
     read_only: bool,
+    block_size: u32,
+    abilities: Abilities,
+    /// What requests have to stay within, which follows from the above.
+    limits: Limits,
+    cache: Cache,
+    /// Drivers are told that writes are stable after a flush only.
+    writeback: AtomicBool,
 }
 
-/// Why an image cannot be served. Each text is one line that says what is wrong and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// Nothing is at this path.
-    #[error("disk image {} does not exist; create it first, for instance with `truncate -s 1G`", .0.display())]
-    Missing(PathBuf),
-    /// The image can be read but not written.
-    #[error("disk image {} is not writable: {source}; use --read-only or change its permissions", path.display())]
-    NotWritable {
-        /// The image.
-        path: PathBuf,
-        /// The operating system's answer.
-        source: io::Error,
-    },
-    /// The image cannot be opened or looked at at all.
-    #[error("cannot open disk image {}: {source}", path.display())]
-    Open {
-        /// The image.
-        path: PathBuf,
-        /// The operating system's answer.
-        source: io::Error,
-    },
-    /// The path names a directory.
-    #[error("disk image {} is a directory; name a file or block device in it", .0.display())]
-    Directory(PathBuf),
-    /// The path names a character device, a pipe or a socket.
-    #[error("disk image {} is neither a regular file nor a block device", .0.display())]
-    NotADisk(PathBuf),
-    /// The image has no sectors.
-    #[error("disk image {} is empty; give it a size first, for instance with `truncate -s 1G`", .0.display())]
-    Empty(PathBuf),
-    /// The last sector is not whole.
-    #[error("disk image {} has {size} bytes, which is not a multiple of {SECTOR_SIZE}; \
-             extend it with `truncate -s %{SECTOR_SIZE}`", path.display())]
-    PartialSector {
-        /// The image.
-        path: PathBuf,
-        /// Its size in bytes.
-        size: u64,
-    },
+/// When what is written becomes stable, that is survives a loss of power.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// When the driver flushes, unless it turns its cache off.
+    #[default]
+    Writeback,
+    /// At once, unless the driver turns its cache on.
+    Writethrough,
+    /// At any time: flushes do nothing. For disks that nobody will miss.
+    Unsafe,
 }
 
 impl Image {
@@ -79,13 +83,43 @@ impl Image {
         let metadata = fs::metadata(path).map_err(|error| open_error(path, error))?;
         check_kind(path, &metadata)?;
         let mut file = open_file(path, options)?;
-        let size = size_of(&mut file).map_err(|error| open_error(path, error))?;
-        check_size(path, size)?;
-        Ok(Self {
+        let failed = |error| open_error(path, error);
+        let size = size_of(&mut file).map_err(failed)?;
+        check_size(path, size, SECTOR_SIZE as u32)?;
+        let abilities = Abilities::probe(&file, size).map_err(failed)?;
+        if abilities.zoned && !options.read_only {
+            return Err(ImageError::Zoned(path.into()));
+        }
+        let block_size = block_size(path, options, &abilities)?;
+        check_size(path, size, block_size)?;
+        Ok(Self::new(file, size, block_size, options, abilities))
+    }
+
+    fn new(
+        file: File,
+        size: u64,
+        block_size: u32,
+        options: OpenOptions,
+        abilities: Abilities,
+    ) -> Self {
+        let writable = !options.read_only;
+        Self {
             file,
             size,
             read_only: options.read_only,
-        })
+            block_size,
+            abilities,
+            limits: Limits {
+                size,
+                read_only: options.read_only,
+                logical_block: abilities.logical_block,
+                discard: writable && options.discard && abilities.discard.is_some(),
+                write_zeroes: writable && abilities.zero,
+                secure_erase: writable && abilities.secure_erase,
+            },
+            cache: options.cache,
+            writeback: AtomicBool::new(options.cache != Cache::Writethrough),
+        }
     }
 
     /// Size in sectors of [`SECTOR_SIZE`] bytes.
@@ -98,30 +132,90 @@ impl Image {
         self.read_only
     }
 
+    /// What drivers are told as the size of a sector in bytes; a multiple of the storage's.
+    pub fn block_size(&self) -> u32 {
+        self.block_size
+    }
+
     /// Waits until everything written so far is on stable storage.
     ///
     /// # Errors
     ///
     /// Whatever the storage says; data may be lost then.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        match self.flushes() {
+            true => self.file.sync_data(),
+            false => Ok(()),
+        }
+    }
+
+    /// False when nobody cares whether what is written becomes stable.
+    pub(crate) fn flushes(&self) -> bool {
+        self.cache != Cache::Unsafe
+    }
+
+    /// True while writes are stable after a flush only.
+    pub(crate) fn writeback(&self) -> bool {
+        self.writeback.load(Ordering::Relaxed)
+    }
+
+    /// True when a driver may choose between write-back and write-through.
+    pub(crate) fn cache_can_change(&self) -> bool {
+        !self.read_only && self.flushes()
+    }
+
+    /// Turns a driver's cache on or off.
+    pub(crate) fn set_writeback(&self, writeback: bool) {
+        self.writeback.store(writeback, Ordering::Relaxed);
+        // The driver will not flush any more what was written before.
+        if !writeback && let Err(error) = self.sync() {
+            tracing::error!("flushing the image as its write cache is turned off: {error}");
+        }
     }
 
     /// Any file as an image, for tests of storage that fails.
     #[cfg(test)]
-    pub(crate) fn from_file(file: File, size: u64) -> Self {
-        Self {
-            file,
-            size,
-            read_only: false,
-        }
+    pub(crate) fn from_file(file: File, size: u64, abilities: Abilities) -> Self {
+        let block_size = abilities.logical_block;
+        Self::new(file, size, block_size, OpenOptions::default(), abilities)
+    }
+
+    /// The same with another cache.
+    #[cfg(test)]
+    pub(crate) fn cached(self, cache: Cache) -> Self {
+        Self { cache, ..self }
     }
 
     /// What a request has to stay within.
-    pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            size: self.size,
-            read_only: self.read_only,
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What the storage can do, whether it is offered to drivers or not.
+    pub(crate) fn abilities(&self) -> &Abilities {
+        &self.abilities
+    }
+
+    /// How a change is carried out; `stable`: so that it is on stable storage in the end.
+    pub(crate) fn steps(&self, change: Change, ranges: &[ChangedRange], stable: bool) -> Vec<Step> {
+        let step = |changed: &ChangedRange| Step {
+            operation: self.operation(change, changed.unmap),
+            range: changed.range,
+        };
+        let mut steps: Vec<_> = ranges.iter().map(step).collect();
+        if stable && change == Change::WriteZeroes {
+            steps.push(Step::FLUSH);
+        }
+        steps
+    }
+
+    fn operation(&self, change: Change, unmap: bool) -> Operation {
+        match change {
+            Change::SecureErase => Operation::SecureErase,
+            Change::Discard if self.abilities.block_device => Operation::Discard,
+            Change::Discard => Operation::Punch,
+            Change::WriteZeroes if unmap && self.limits.discard => Operation::Unmap,
+            Change::WriteZeroes => Operation::Zero,
         }
     }
 }
@@ -147,14 +241,28 @@ fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), ImageError> {
     }
 }
 
-fn check_size(path: &Path, size: u64) -> Result<(), ImageError> {
-    match size % SECTOR_SIZE {
+fn check_size(path: &Path, size: u64, block: u32) -> Result<(), ImageError> {
+    match size % u64::from(block) {
         _ if size == 0 => Err(ImageError::Empty(path.into())),
         0 => Ok(()),
         _ => Err(ImageError::PartialSector {
             path: path.into(),
             size,
+            block,
         }),
+    }
+}
+
+fn block_size(path: &Path, options: OpenOptions, abilities: &Abilities) -> Result<u32, ImageError> {
+    let logical = abilities.logical_block;
+    match options.block_size {
+        None => Ok(logical),
+        Some(size) if size != 512 && size != 4096 => Err(ImageError::BlockSize(size)),
+        Some(size) if size < logical => Err(ImageError::SmallBlocks {
+            path: path.into(),
+            logical,
+        }),
+        Some(size) => Ok(size),
     }
 }
 
@@ -190,100 +298,4 @@ fn size_of(file: &mut File) -> io::Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::net::UnixListener;
-    use tempfile::TempDir;
-
-    fn file(dir: &TempDir, size: u64) -> PathBuf {
-        let path = dir.path().join("disk.img");
-        File::create(&path).unwrap().set_len(size).unwrap();
-        path
-    }
-
-    fn refusal(path: impl AsRef<Path>) -> ImageError {
-        Image::open(path, OpenOptions::default()).unwrap_err()
-    }
-
-    #[test]
-    fn opens_a_file_of_whole_sectors() {
-        let dir = TempDir::new().unwrap();
-        let path = file(&dir, 4096);
-        let image = Image::open(&path, OpenOptions::default()).unwrap();
-        assert_eq!(image.sectors(), 8);
-        assert!(!image.read_only());
-        image.sync().unwrap();
-        assert_eq!(fs::metadata(path).unwrap().len(), 4096);
-    }
-
-    #[test]
-    fn refuses_what_is_no_disk() {
-        let dir = TempDir::new().unwrap();
-        let socket = dir.path().join("socket");
-        let _listener = UnixListener::bind(&socket).unwrap();
-        let missing = dir.path().join("missing");
-        assert!(matches!(refusal(missing), ImageError::Missing(_)));
-        assert!(matches!(refusal(dir.path()), ImageError::Directory(_)));
-        assert!(matches!(refusal(socket), ImageError::NotADisk(_)));
-        assert!(matches!(refusal("/dev/null"), ImageError::NotADisk(_)));
-    }
-
-    #[test]
-    fn refuses_sizes_that_are_not_whole_sectors() {
-        let dir = TempDir::new().unwrap();
-        assert!(matches!(refusal(file(&dir, 0)), ImageError::Empty(_)));
-        for size in [1, 511, 513, 4095] {
-            let error = refusal(file(&dir, size));
-            assert!(
-                matches!(error, ImageError::PartialSector { size: s, .. } if s == size),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_path_through_a_file_cannot_be_opened() {
-        let dir = TempDir::new().unwrap();
-        let path = file(&dir, 512).join("below");
-        assert!(matches!(refusal(path), ImageError::Open { .. }));
-    }
-
-    #[test]
-    fn a_running_program_is_readable_but_not_writable() {
-        // ETXTBSY holds for root too, unlike permissions.
-        let program = std::env::current_exe().unwrap();
-        let error = refusal(&program);
-        assert!(matches!(error, ImageError::NotWritable { .. }), "{error}");
-        assert!(error.to_string().contains("--read-only"));
-        let read_only = Image::open(program, OpenOptions { read_only: true });
-        assert!(!matches!(read_only, Err(ImageError::Open { .. })));
-    }
-
-    #[test]
-    #[ignore = "needs root and a free loop device"]
-    fn opens_a_block_device() {
-        use std::process::Command;
-        let dir = TempDir::new().unwrap();
-        let path = file(&dir, 3 << 20);
-        let mut losetup = Command::new("losetup");
-        let output = losetup.args(["--find", "--show"]).arg(path).output();
-        let device = String::from_utf8(output.unwrap().stdout).unwrap();
-        let device = device.trim();
-        let image = Image::open(device, OpenOptions::default());
-        let status = Command::new("losetup").args(["-d", device]).status();
-        assert_eq!(image.unwrap().sectors(), (3 << 20) / 512);
-        assert!(status.unwrap().success());
-    }
-
-    #[test]
-    fn each_refusal_is_one_line() {
-        let dir = TempDir::new().unwrap();
-        for error in [
-            refusal(dir.path()),
-            refusal(file(&dir, 513)),
-            refusal("/nowhere/disk.img"),
-        ] {
-            assert!(!error.to_string().contains('\n'), "{error}");
-        }
-    }
-}
+mod tests;

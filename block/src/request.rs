@@ -6,6 +6,10 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
 };
 
+mod ranges;
+
+pub(crate) use ranges::{Change, ChangedRange, MAX_RANGE_SECTORS, MAX_RANGES};
+
 /// Unit in bytes of every sector number and of the capacity, whatever the block size.
 pub const SECTOR_SIZE: u64 = 512;
 
@@ -25,6 +29,14 @@ pub(crate) struct Limits {
     pub size: u64,
     /// Writes are refused.
     pub read_only: bool,
+    /// What ranges have to be aligned to, in bytes; reads and writes need whole sectors only.
+    pub logical_block: u32,
+    /// Discard is offered.
+    pub discard: bool,
+    /// Write zeroes is offered.
+    pub write_zeroes: bool,
+    /// Secure erase is offered.
+    pub secure_erase: bool,
 }
 
 /// A range of the disk in bytes, within its size and of whole sectors.
@@ -35,7 +47,7 @@ pub(crate) struct Range {
 }
 
 /// A request that can be carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// From the disk into the writable buffers, before the status.
     Read(Range),
@@ -45,6 +57,8 @@ pub(crate) enum Request {
     Flush,
     /// The identity string into the writable buffers, or the first `len` bytes of it.
     GetId { len: usize },
+    /// Change these ranges of the disk.
+    Change(Change, Vec<ChangedRange>),
 }
 
 /// The last byte of a request.
@@ -54,6 +68,17 @@ pub(crate) enum Status {
     Ok = VIRTIO_BLK_S_OK as u8,
     IoErr = VIRTIO_BLK_S_IOERR as u8,
     Unsupported = VIRTIO_BLK_S_UNSUPP as u8,
+}
+
+impl Status {
+    /// What an I/O error means to the driver.
+    pub fn of_error(error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            // The storage has turned out not to know the operation.
+            Some(libc::EOPNOTSUPP) => Self::Unsupported,
+            _ => Self::IoErr,
+        }
+    }
 }
 
 /// Why a request is not carried out. It concerns this request alone, not its ring.
@@ -75,6 +100,14 @@ pub(crate) enum Refusal {
     ReadOnly,
     #[error("request type {0} is unknown")]
     Unsupported(u32),
+    #[error("{0} bytes are not a list of 1 to {MAX_RANGES} ranges")]
+    RangeList(u64),
+    #[error("a range of {0} sectors is longer than {MAX_RANGE_SECTORS}")]
+    RangeTooLong(u32),
+    #[error("a range is not aligned to blocks of {0} bytes")]
+    Misaligned(u32),
+    #[error("flags {0:#x} are not known for this request")]
+    Flags(u32),
     #[error("the I/O engine cannot take it: {0}")]
     Engine(std::io::ErrorKind),
 }
@@ -83,7 +116,7 @@ impl Refusal {
     /// What the driver is told, where there is room to.
     pub fn status(self) -> Status {
         match self {
-            Self::Unsupported(_) => Status::Unsupported,
+            Self::Unsupported(_) | Self::Flags(_) => Status::Unsupported,
             _ => Status::IoErr,
         }
     }
@@ -91,7 +124,7 @@ impl Refusal {
 
 impl Request {
     /// Reads the header, once, and checks everything but where the data buffers are.
-    pub fn parse(chain: &Chain, memory: &GuestMemory, limits: Limits) -> Result<Self, Refusal> {
+    pub fn parse(chain: &Chain, memory: &GuestMemory, limits: &Limits) -> Result<Self, Refusal> {
         let Some(data_in) = chain.writable.len().checked_sub(STATUS_LEN) else {
             return Err(Refusal::NoStatus);
         };
@@ -99,6 +132,13 @@ impl Request {
             return Err(Refusal::ShortHeader);
         };
         let header = Header::read(chain, memory)?;
+        if let Some(change) = Change::of(header.kind) {
+            let ranges = change.parse(header.kind, chain, memory, limits)?;
+            return match data_in {
+                0 => Ok(Self::Change(change, ranges)),
+                _ => Err(Refusal::Direction),
+            };
+        }
         match header.kind {
             VIRTIO_BLK_T_IN | VIRTIO_BLK_T_GET_ID if data_out != 0 => Err(Refusal::Direction),
             VIRTIO_BLK_T_OUT if data_in != 0 => Err(Refusal::Direction),
@@ -115,7 +155,7 @@ impl Request {
 }
 
 impl Limits {
-    fn range(self, sector: u64, len: u64) -> Result<Range, Refusal> {
+    fn range(&self, sector: u64, len: u64) -> Result<Range, Refusal> {
         if !len.is_multiple_of(SECTOR_SIZE) {
             return Err(Refusal::PartialSector(len));
         }

@@ -21,6 +21,50 @@ pub(crate) enum Operation {
     /// Everything written before to stable storage.
     #[default]
     Flush,
+    /// The content of a block device's range is not needed any more.
+    Discard,
+    /// The same, and nobody can get it back.
+    SecureErase,
+    /// Zeroes without space of their own, or with it where there is no other way.
+    Unmap,
+    /// Zeroes with space of their own.
+    Zero,
+    /// Zeroes without space of their own.
+    Punch,
+    /// Space for a range, whose content stays.
+    Allocate,
+}
+
+impl Operation {
+    /// What has the same effect, in this order, where the storage does not know the operation.
+    fn replacement(self) -> &'static [Operation] {
+        match self {
+            Self::Unmap => &[Self::Zero],
+            // For instance on tmpfs.
+            Self::Zero => &[Self::Punch, Self::Allocate],
+            _ => &[],
+        }
+    }
+
+    /// True when the buffers move; otherwise one system call does it all.
+    fn moves_data(self) -> bool {
+        matches!(self, Self::Read | Self::Write | Self::WriteStable)
+    }
+}
+
+/// One of the operations of a request that takes several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub operation: Operation,
+    pub range: Range,
+}
+
+impl Step {
+    /// Makes stable what the steps before it did.
+    pub const FLUSH: Self = Self {
+        operation: Operation::Flush,
+        range: Range { offset: 0, len: 0 },
+    };
 }
 
 /// What is left of an operation. Kept and filled anew, so that a busy queue does not allocate.
@@ -35,6 +79,8 @@ pub(crate) struct Transfer {
     offset: u64,
     /// Bytes not transferred yet.
     remaining: u64,
+    /// What is to be done afterwards, the last first.
+    steps: Vec<Step>,
 }
 
 /// What a system call's result means for the transfer.
@@ -51,12 +97,56 @@ pub(crate) enum Progress {
 impl Transfer {
     /// Begins an operation; the answer takes its buffers, which hold `range.len` bytes in all.
     pub fn reset(&mut self, operation: Operation, range: Range) -> &mut Vec<iovec> {
-        self.operation = operation;
+        self.steps.clear();
+        self.begin(Step { operation, range });
         self.first = 0;
-        self.offset = range.offset;
-        self.remaining = range.len;
         self.iovecs.clear();
         &mut self.iovecs
+    }
+
+    /// Begins operations without buffers, one after the other.
+    pub fn reset_steps(&mut self, steps: &[Step]) {
+        self.steps.clear();
+        self.steps.extend(steps.iter().rev());
+        self.first = 0;
+        self.iovecs.clear();
+        let step = self.steps.pop().unwrap_or(Step::FLUSH);
+        self.begin(step);
+    }
+
+    fn begin(&mut self, step: Step) {
+        self.operation = step.operation;
+        self.offset = step.range.offset;
+        self.remaining = step.range.len;
+    }
+
+    fn next_step(&mut self) -> Progress {
+        match self.steps.pop() {
+            Some(step) => {
+                self.begin(step);
+                Progress::Again
+            }
+            None => Progress::Done,
+        }
+    }
+
+    fn replace_step(&mut self) -> Option<Progress> {
+        let replacement = self.operation.replacement().iter().rev();
+        let range = self.rest();
+        self.steps
+            .extend(replacement.map(|&operation| Step { operation, range }));
+        match self.operation.replacement() {
+            [] => None,
+            _ => Some(self.next_step()),
+        }
+    }
+
+    /// The part of the image that is not done yet.
+    pub fn rest(&self) -> Range {
+        Range {
+            offset: self.offset,
+            len: self.remaining,
+        }
     }
 
     /// Where in the image the next system call begins.
@@ -73,13 +163,10 @@ impl Transfer {
     /// Takes note of a system call's result: the number of bytes, or a negated errno.
     pub fn advance(&mut self, result: i32) -> Progress {
         if result < 0 {
-            return match -result {
-                libc::EINTR | libc::EAGAIN => Progress::Again,
-                errno => Progress::Failed(io::Error::from_raw_os_error(errno)),
-            };
+            return self.failed(-result);
         }
-        if self.operation == Operation::Flush {
-            return Progress::Done;
+        if !self.operation.moves_data() {
+            return self.next_step();
         }
         if result == 0 {
             // The image was made shorter behind our back.
@@ -89,6 +176,15 @@ impl Transfer {
         match self.remaining {
             0 => Progress::Done,
             _ => Progress::Again,
+        }
+    }
+
+    fn failed(&mut self, errno: i32) -> Progress {
+        let failure = || Progress::Failed(io::Error::from_raw_os_error(errno));
+        match errno {
+            libc::EINTR | libc::EAGAIN => Progress::Again,
+            libc::EOPNOTSUPP => self.replace_step().unwrap_or_else(failure),
+            _ => failure(),
         }
     }
 
@@ -158,6 +254,54 @@ mod tests {
     fn a_flush_has_no_bytes() {
         let mut transfer = Transfer::default();
         assert!(matches!(transfer.advance(0), Progress::Done));
+    }
+
+    fn steps(operations: &[Operation]) -> Transfer {
+        let range = Range { offset: 0, len: 9 };
+        let steps: Vec<_> = operations
+            .iter()
+            .map(|&operation| Step { operation, range })
+            .collect();
+        let mut transfer = Transfer::default();
+        transfer.reset_steps(&steps);
+        transfer
+    }
+
+    #[test]
+    fn steps_are_done_in_order() {
+        let mut transfer = steps(&[Operation::Unmap, Operation::Discard]);
+        assert_eq!(transfer.operation, Operation::Unmap);
+        assert!(matches!(transfer.advance(-libc::EINTR), Progress::Again));
+        assert!(matches!(transfer.advance(0), Progress::Again));
+        assert_eq!(transfer.operation, Operation::Discard);
+        assert!(matches!(transfer.advance(0), Progress::Done));
+        // An operation with buffers forgets them.
+        let mut transfer = steps(&[Operation::Unmap, Operation::Discard]);
+        transfer.reset(Operation::Flush, Step::FLUSH.range);
+        assert!(matches!(transfer.advance(0), Progress::Done));
+    }
+
+    #[test]
+    fn zeroes_come_about_in_any_way_there_is() {
+        let mut transfer = steps(&[Operation::Unmap, Operation::Flush]);
+        let mut expect = |result, operation| {
+            assert!(matches!(transfer.advance(result), Progress::Again));
+            assert_eq!(transfer.operation, operation);
+            if operation != Operation::Flush {
+                assert_eq!(transfer.rest(), Range { offset: 0, len: 9 });
+            }
+        };
+        expect(-libc::EOPNOTSUPP, Operation::Zero);
+        expect(-libc::EOPNOTSUPP, Operation::Punch);
+        expect(0, Operation::Allocate);
+        expect(0, Operation::Flush);
+        for operation in [Operation::Punch, Operation::Allocate, Operation::Discard] {
+            let mut transfer = steps(&[operation, Operation::Flush]);
+            let failed = transfer.advance(-libc::EOPNOTSUPP);
+            assert!(matches!(failed, Progress::Failed(_)), "{operation:?}");
+        }
+        let failed = steps(&[Operation::Zero]).advance(-libc::ENOSPC);
+        assert!(matches!(failed, Progress::Failed(_)));
     }
 
     #[test]

@@ -58,8 +58,8 @@ pub(crate) struct Worker {
     index: u16,
     image: Arc<Image>,
     id: [u8; ID_LEN],
-    /// How writes are done.
-    write: Operation,
+    /// Each write has to be stable when it is acknowledged, whatever the image's mode.
+    write_through: bool,
     queue: SplitQueue,
     memory: Arc<GuestMemory>,
     call: Option<Arc<dyn Notifier>>,
@@ -118,10 +118,7 @@ impl Worker {
             index: setup.index,
             image: setup.image,
             id: setup.id,
-            write: match setup.write_through {
-                true => Operation::WriteStable,
-                false => Operation::Write,
-            },
+            write_through: setup.write_through,
             queue: setup.queue,
             memory,
             call: setup.call,
@@ -203,6 +200,7 @@ impl Worker {
         let chain = &pending.chain;
         let request = Request::parse(chain, &self.memory, self.image.limits())?;
         let engine = &mut self.engine;
+        let stable = self.image.flushes() && (self.write_through || !self.image.writeback());
         pending.data_in = 0;
         match request {
             Request::Read(Range { len: 0, .. }) | Request::Write(Range { len: 0, .. }) => {
@@ -213,7 +211,16 @@ impl Worker {
                 engine.transfer(slot, Operation::Read, range, &chain.writable, 0)?;
             }
             Request::Write(range) => {
-                engine.transfer(slot, self.write, range, &chain.readable, HEADER_LEN)?;
+                let write = match stable {
+                    true => Operation::WriteStable,
+                    false => Operation::Write,
+                };
+                engine.transfer(slot, write, range, &chain.readable, HEADER_LEN)?;
+            }
+            Request::Flush if !self.image.flushes() => return Ok(Begun::Done(0)),
+            Request::Change(_, ranges) if ranges.is_empty() => return Ok(Begun::Done(0)),
+            Request::Change(change, ranges) => {
+                engine.steps(slot, &self.image.steps(change, &ranges, stable))?;
             }
             Request::Flush => engine.flush(slot)?,
             Request::GetId { len } => {
@@ -234,7 +241,7 @@ impl Worker {
                 Ok(()) => self.end(slot, Status::Ok, self.pending[usize::from(slot)].data_in)?,
                 Err(error) => {
                     self.complain(&format_args!("I/O error: {error}"));
-                    self.end(slot, Status::IoErr, 0)?;
+                    self.end(slot, Status::of_error(&error), 0)?;
                 }
             }
         }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::OpenOptions;
+use crate::image::Abilities;
 use crate::request::SECTOR_SIZE;
 use std::fs::File;
 use std::os::fd::{FromRawFd, IntoRawFd};
@@ -14,6 +15,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use vm_memory::{Bytes, GuestAddress};
 
 mod driver;
+mod features;
 mod model;
 mod ring;
 
@@ -41,14 +43,21 @@ fn with_each_engine(test: impl Fn(&Rig, &mut Driver)) {
 
 #[test]
 fn offers_what_it_has() {
-    let common = RING_FEATURES | FEATURES | 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_BLK_SIZE;
+    let common = RING_FEATURES
+        | FEATURES
+        | 1 << VIRTIO_BLK_F_SIZE_MAX
+        | 1 << VIRTIO_BLK_F_SEG_MAX
+        | 1 << VIRTIO_BLK_F_BLK_SIZE
+        | 1 << VIRTIO_BLK_F_TOPOLOGY;
+    let changes =
+        1 << VIRTIO_BLK_F_CONFIG_WCE | 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
     let features = |queues, read_only| {
         let rig = Rig::new(EngineKind::Auto, queues, read_only);
         rig.device.features()
     };
-    assert_eq!(features(1, false), common);
+    assert_eq!(features(1, false), common | changes);
     assert_eq!(features(1, true), common | 1 << VIRTIO_BLK_F_RO);
-    assert_eq!(features(2, false), common | 1 << VIRTIO_BLK_F_MQ);
+    assert_eq!(features(2, false), common | changes | 1 << VIRTIO_BLK_F_MQ);
 }
 
 #[test]
@@ -58,10 +67,14 @@ fn config_space_tells_size_and_limits() {
     rig.device.read_config(0, &mut space);
     let mut expected = [0; 64];
     expected[..8].copy_from_slice(&SECTORS.to_le_bytes());
+    expected[8..12].copy_from_slice(&(16u32 << 20).to_le_bytes());
     expected[12..16].copy_from_slice(&62u32.to_le_bytes());
     expected[20..24].copy_from_slice(&512u32.to_le_bytes());
+    expected[32] = 1;
     expected[34..36].copy_from_slice(&3u16.to_le_bytes());
-    assert_eq!(space, expected);
+    // The rest depends on where the image is.
+    assert_eq!(space[..24], expected[..24]);
+    assert_eq!(space[32..36], expected[32..36]);
     assert_eq!(
         (rig.device.queue_count(), rig.device.max_queue_size()),
         (3, 64)
@@ -69,9 +82,9 @@ fn config_space_tells_size_and_limits() {
 }
 
 #[test]
-fn config_space_is_not_writable() {
+fn the_rest_of_the_config_space_is_not_writable() {
     let rig = Rig::new(EngineKind::Auto, 1, false);
-    for (offset, len) in [(0, 8), (32, 1), (usize::MAX, 4)] {
+    for (offset, len) in [(0, 8), (31, 2), (32, 2), (33, 1), (32, 0), (usize::MAX, 4)] {
         let error = rig.device.write_config(offset, &vec![0; len]).unwrap_err();
         assert_eq!(error.offset, offset);
     }
@@ -189,7 +202,7 @@ fn identifies_itself() {
 fn refuses_single_requests_and_goes_on() {
     with_each_engine(|rig, driver| {
         let cases = [
-            (UNSUPP, request(11, 0, &[0; 16]), 1),
+            (UNSUPP, request(15, 0, &[0; 16]), 1),
             (UNSUPP, request(99, 0, &[]), 513),
             (IOERR, request(READ, SECTORS, &[]), 513),
             (IOERR, request(READ, SECTORS - 1, &[]), 1025),
@@ -323,7 +336,7 @@ fn storage_that_fails_fails_single_requests() {
     for engine in ENGINES {
         // Reads zeroes, has no space for a write, and cannot be flushed.
         let full = File::options().read(true).write(true).open("/dev/full");
-        let image = Image::from_file(full.unwrap(), SECTORS * SECTOR_SIZE);
+        let image = Image::from_file(full.unwrap(), SECTORS * SECTOR_SIZE, Abilities::default());
         let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
         device.engine = engine;
         let mut driver = Driver::new(FEATURES);

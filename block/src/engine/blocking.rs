@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{POLL_INTERVAL, Wakers, negated_errno, reset};
+use super::{POLL_INTERVAL, Wakers, negated_errno, ranges, reset};
 use crate::transfer::{Operation, Transfer};
 
 /// Makes each system call at once and keeps its result until it is asked for.
@@ -71,6 +71,9 @@ impl Blocking {
 ///
 /// The transfer's buffers must be valid memory, shared with whoever may write to it.
 unsafe fn system_call(file: BorrowedFd<'_>, transfer: &Transfer) -> isize {
+    if let Some(result) = ranges::system_call(file, transfer) {
+        return result;
+    }
     let file = file.as_raw_fd();
     let iovecs = transfer.iovecs().as_ptr();
     let count = transfer.iovecs().len() as libc::c_int;
@@ -81,7 +84,7 @@ unsafe fn system_call(file: BorrowedFd<'_>, transfer: &Transfer) -> isize {
             Operation::Read => libc::preadv(file, iovecs, count, offset),
             Operation::Write => libc::pwritev(file, iovecs, count, offset),
             Operation::WriteStable => libc::pwritev2(file, iovecs, count, offset, libc::RWF_DSYNC),
-            Operation::Flush => libc::fdatasync(file) as isize,
+            _ => libc::fdatasync(file) as isize,
         }
     }
 }

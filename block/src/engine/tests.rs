@@ -44,7 +44,11 @@ impl Rig {
     }
 
     fn engine(&self, kind: EngineKind, read_only: bool, kick: bool) -> Engine {
-        let image = Image::open(self.file.path(), OpenOptions { read_only }).unwrap();
+        let options = OpenOptions {
+            read_only,
+            ..OpenOptions::default()
+        };
+        let image = Image::open(self.file.path(), options).unwrap();
         let wakers = Wakers {
             kick: kick.then(|| self.kick.clone()),
             stop: self.stop.clone(),
@@ -106,6 +110,54 @@ fn carries_out_each_operation() {
         engine.flush(1).unwrap();
         ended(&mut engine).1.unwrap();
         assert!(engine.next_ended().is_none());
+    }
+}
+
+#[test]
+fn zeroes_and_holes_keep_the_size() {
+    for kind in KINDS {
+        for operation in [Operation::Unmap, Operation::Zero, Operation::Punch] {
+            let rig = Rig::new();
+            let mut engine = rig.engine(kind, false, true);
+            let step = |operation, offset, len| Step {
+                operation,
+                range: Range { offset, len },
+            };
+            let steps = [
+                step(operation, 512, 1024),
+                step(operation, 7680, 512),
+                step(Operation::Allocate, 4096, 8192),
+                Step::FLUSH,
+            ];
+            engine.steps(2, &steps).unwrap();
+            let (slot, result) = ended(&mut engine);
+            assert_eq!((slot, engine.in_flight()), (2, 0));
+            result.unwrap();
+            let mut expected = [0x5a; 8192];
+            expected[512..1536].fill(0);
+            expected[7680..].fill(0);
+            assert_eq!(std::fs::read(rig.file.path()).unwrap(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_file_takes_no_block_device_ioctls() {
+    for kind in KINDS {
+        for operation in [Operation::Discard, Operation::SecureErase] {
+            let rig = Rig::new();
+            let mut engine = rig.engine(kind, false, true);
+            let range = Range {
+                offset: 0,
+                len: 512,
+            };
+            engine.steps(0, &[Step { operation, range }]).unwrap();
+            let error = ended(&mut engine).1.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
+            // The engine goes on.
+            rig.begin(&mut engine, 0, Operation::Read);
+            ended(&mut engine).1.unwrap();
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! io_uring: system calls in batches, with the wake-ups in the same queue.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::AtomicU64;
@@ -7,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
 
-use super::{POLL_INTERVAL, Wakers};
+use super::{POLL_INTERVAL, Wakers, negated_errno, ranges};
 use crate::transfer::{Operation, Transfer};
 
 /// Entries besides those of the slots: stop, and the two of the kick.
@@ -27,6 +28,8 @@ pub(super) struct Uring {
     ring: IoUring,
     wakers: Wakers,
     kick: Kick,
+    /// Results of system calls that the ring cannot make.
+    made: VecDeque<(u16, i32)>,
 }
 
 /// Whether the ring waits for the kick eventfd.
@@ -51,7 +54,12 @@ impl Uring {
             Some(_) => Kick::Idle,
             None => Kick::None,
         };
-        let mut uring = Self { ring, wakers, kick };
+        let mut uring = Self {
+            ring,
+            wakers,
+            kick,
+            made: VecDeque::new(),
+        };
         match uring.arm_stop() {
             Ok(()) => Ok(uring),
             Err(error) => Err((error, uring.wakers)),
@@ -70,6 +78,12 @@ impl Uring {
         file: BorrowedFd<'_>,
         transfer: &Transfer,
     ) -> io::Result<()> {
+        if ranges::is_ioctl(transfer.operation) {
+            let failed = ranges::system_call(file, transfer) == Some(-1);
+            let result = if failed { negated_errno() } else { 0 };
+            self.made.push_back((slot, result));
+            return Ok(());
+        }
         let entry = entry(file, transfer).user_data(u64::from(slot));
         // SAFETY: as the caller promises.
         unsafe { push(&mut self.ring, &[entry]) }
@@ -86,6 +100,9 @@ impl Uring {
 
     /// Hands queued entries to the kernel and sleeps until there is a completion.
     pub fn wait(&mut self) -> io::Result<()> {
+        if !self.made.is_empty() {
+            return Ok(());
+        }
         self.arm_kick()?;
         if self.kick != Kick::None {
             return transient_is_ok(self.ring.submit_and_wait(1));
@@ -97,6 +114,9 @@ impl Uring {
 
     /// The next result of a slot.
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
+        if let Some(made) = self.made.pop_front() {
+            return Some(made);
+        }
         loop {
             let entry = self.ring.completion().next()?;
             match u16::try_from(entry.user_data()) {
@@ -169,6 +189,12 @@ fn entry(file: BorrowedFd<'_>, transfer: &Transfer) -> squeue::Entry {
     let iovecs = transfer.iovecs().as_ptr();
     let count = transfer.iovecs().len() as u32;
     let offset = transfer.offset();
+    if let Some(mode) = ranges::fallocate_mode(transfer.operation) {
+        return opcode::Fallocate::new(file, transfer.rest().len)
+            .offset(offset)
+            .mode(mode)
+            .build();
+    }
     let write = opcode::Writev::new(file, iovecs, count).offset(offset);
     match transfer.operation {
         Operation::Read => opcode::Readv::new(file, iovecs, count)
@@ -176,7 +202,7 @@ fn entry(file: BorrowedFd<'_>, transfer: &Transfer) -> squeue::Entry {
             .build(),
         Operation::Write => write.build(),
         Operation::WriteStable => write.rw_flags(libc::RWF_DSYNC).build(),
-        Operation::Flush => opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build(),
+        _ => opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build(),
     }
 }
 

@@ -7,6 +7,10 @@ use vm_memory::{Bytes, GuestAddress};
 const LIMITS: Limits = Limits {
     size: 64 * SECTOR_SIZE,
     read_only: false,
+    logical_block: 512,
+    discard: true,
+    write_zeroes: true,
+    secure_erase: true,
 };
 
 const HEADER: u64 = 0x4000;
@@ -31,7 +35,7 @@ fn parse_buffers(
     ring.add(buffers);
     let mut chain = Chain::default();
     assert!(queue.pop(&mut chain).unwrap());
-    Request::parse(&chain, &memory, limits)
+    Request::parse(&chain, &memory, &limits)
 }
 
 /// Parses a request with so many bytes of data.
@@ -60,7 +64,8 @@ fn knows_each_type() {
 
 #[test]
 fn everything_else_is_unsupported() {
-    for kind in [2, 3, 5, 11, 13, 14, 0x8000_0000, u32::MAX] {
+    // Zones (15 to 26) are among them.
+    for kind in [2, 3, 5, 15, 16, 18, 26, 0x8000_0000, u32::MAX] {
         let refusal = parse(LIMITS, kind, 0, 0, 0).unwrap_err();
         assert_eq!(refusal, Refusal::Unsupported(kind));
         assert_eq!(refusal.status(), Status::Unsupported);

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser};
+use block::{Cache, OpenOptions};
+use clap::{ArgGroup, Args, Parser, ValueEnum};
 use vvu::driver::Dialect;
 use vvu_block::LogLevel;
 
@@ -31,6 +32,21 @@ pub struct Arguments {
     #[arg(long)]
     pub read_only: bool,
 
+    /// When writes become stable: `writeback` when the virtual machine flushes its disk;
+    /// `writethrough` at once, unless it turns its write cache on; `unsafe` at any time, for disks
+    /// that nobody will miss.
+    #[arg(long, value_name = "MODE", value_enum, default_value = "writeback")]
+    pub cache: CacheMode,
+
+    /// Give the space of what the virtual machine discards back to the file system or device.
+    #[arg(long, value_name = "ON|OFF", value_enum, default_value = "on")]
+    pub discard: Switch,
+
+    /// The sector size that the virtual machine sees: 512 or 4096 bytes [default: a block
+    /// device's own; 512 for a file].
+    #[arg(long, value_name = "BYTES", value_parser = block_size)]
+    pub block_size: Option<u32>,
+
     /// How many virtqueues to offer; a front-end may want one for each of its processors.
     #[arg(long, value_name = "N", default_value = "16")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -47,6 +63,45 @@ pub struct Arguments {
     /// How much to log on stderr.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
     pub log_level: LogLevel,
+}
+
+/// Something that is done or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+/// [`Cache`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum CacheMode {
+    Writeback,
+    Writethrough,
+    Unsafe,
+}
+
+impl From<CacheMode> for Cache {
+    fn from(mode: CacheMode) -> Self {
+        match mode {
+            CacheMode::Writeback => Self::Writeback,
+            CacheMode::Writethrough => Self::Writethrough,
+            CacheMode::Unsafe => Self::Unsafe,
+        }
+    }
+}
+
+impl Arguments {
+    /// How to open the image.
+    pub fn open_options(&self) -> OpenOptions {
+        OpenOptions {
+            read_only: self.read_only,
+            discard: self.discard == Switch::On,
+            block_size: self.block_size,
+            cache: self.cache.into(),
+        }
+    }
 }
 
 /// How the front-end is reached.
@@ -77,6 +132,14 @@ fn queue_size(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
         Ok(size) if size.is_power_of_two() && (2..=32768).contains(&size) => Ok(size),
         _ => Err("give a power of two from 2 to 32768".to_owned()),
+    }
+}
+
+fn block_size(text: &str) -> Result<u32, String> {
+    match text {
+        "512" => Ok(512),
+        "4096" => Ok(4096),
+        _ => Err("give 512 or 4096".to_owned()),
     }
 }
 
@@ -111,12 +174,32 @@ mod tests {
     }
 
     #[test]
+    fn options_of_the_image_reach_it() {
+        let options = |words| {
+            let words = format!("vvu-block --fd 3 disk.img{words}");
+            parse(&words).unwrap().open_options()
+        };
+        let default = options("");
+        assert!(default.discard && !default.read_only);
+        assert_eq!(
+            (default.cache, default.block_size),
+            (Cache::Writeback, None)
+        );
+        let other = options(" --discard=off --block-size=4096 --cache=unsafe --read-only");
+        assert!(!other.discard && other.read_only);
+        assert_eq!((other.cache, other.block_size), (Cache::Unsafe, Some(4096)));
+    }
+
+    #[test]
     fn values_are_checked() {
         for wrong in [
             "--queue-size 3",
             "--queue-size 0",
             "--num-queues 0",
             "--num-queues 257",
+            "--block-size 1024",
+            "--cache fast",
+            "--discard maybe",
         ] {
             assert!(
                 parse(&format!("vvu-block --fd 3 {wrong} disk.img")).is_err(),

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use block::{BlockDevice, Image, OpenOptions, Options};
+use block::{BlockDevice, Image, Options};
 use clap::Parser;
 use std::os::fd::AsFd;
 use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
@@ -22,10 +22,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let stop = StopSignal::install()?;
-    let options = OpenOptions {
-        read_only: arguments.read_only,
-    };
-    let image = Arc::new(Image::open(&arguments.image, options)?);
+    let image = Arc::new(Image::open(&arguments.image, arguments.open_options())?);
     let mut opened = transport::open(&arguments.transport, arguments.num_queues)?;
     let options = Options {
         queues: arguments.num_queues,

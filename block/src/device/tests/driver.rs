@@ -48,7 +48,11 @@ impl Rig {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("disk.img");
         std::fs::write(&path, contents(0, SECTORS * SECTOR_SIZE)).unwrap();
-        let image = Image::open(&path, OpenOptions { read_only }).unwrap();
+        let open = OpenOptions {
+            read_only,
+            ..OpenOptions::default()
+        };
+        let image = Image::open(&path, open).unwrap();
         let options = Options {
             queues,
             queue_size: RING_SIZE,

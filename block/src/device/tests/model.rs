@@ -27,7 +27,7 @@ prop_compose! {
 prop_compose! {
     fn case()(
         kind in prop_oneof![
-            4 => Just(READ), 4 => Just(WRITE), 1 => Just(FLUSH), 1 => Just(GET_ID), 1 => 2..20u32,
+            4 => Just(READ), 4 => Just(WRITE), 1 => Just(FLUSH), 1 => Just(GET_ID), 1 => 15..27u32,
         ],
         sector in prop_oneof![8 => 0..SECTORS, 2 => SECTORS - 9..SECTORS + 2, 1 => any::<u64>()],
         data in data(),

@@ -1,0 +1,63 @@
+//! Why an image cannot be served.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why an image cannot be served. Each text is one line that says what is wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Nothing is at this path.
+    #[error("disk image {} does not exist; create it first, for instance with `truncate -s 1G`", .0.display())]
+    Missing(PathBuf),
+    /// The image can be read but not written.
+    #[error("disk image {} is not writable: {source}; use --read-only or change its permissions", path.display())]
+    NotWritable {
+        /// The image.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The image cannot be opened or looked at at all.
+    #[error("cannot open disk image {}: {source}", path.display())]
+    Open {
+        /// The image.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The path names a directory.
+    #[error("disk image {} is a directory; name a file or block device in it", .0.display())]
+    Directory(PathBuf),
+    /// The path names a character device, a pipe or a socket.
+    #[error("disk image {} is neither a regular file nor a block device", .0.display())]
+    NotADisk(PathBuf),
+    /// The image has no sectors.
+    #[error("disk image {} is empty; give it a size first, for instance with `truncate -s 1G`", .0.display())]
+    Empty(PathBuf),
+    /// The last sector or block is not whole.
+    #[error("disk image {} has {size} bytes, which is not a multiple of {block}; \
+             extend it with `truncate -s %{block}`", path.display())]
+    PartialSector {
+        /// The image.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// Size of a sector or block in bytes.
+        block: u32,
+    },
+    /// Neither 512 nor 4096.
+    #[error("block size {0}: it has to be 512 or 4096")]
+    BlockSize(u32),
+    /// The device cannot take blocks as small.
+    #[error("disk image {} has blocks of {logical} bytes; leave out --block-size or make it {logical}", path.display())]
+    SmallBlocks {
+        /// The image.
+        path: PathBuf,
+        /// Its block size in bytes.
+        logical: u32,
+    },
+    /// A zoned block device, which takes no random writes.
+    #[error("disk image {} is a zoned device that takes sequential writes only; \
+             serve a device without zones, or this one read-only", .0.display())]
+    Zoned(PathBuf),
+}

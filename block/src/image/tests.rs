@@ -1,0 +1,108 @@
+use super::*;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+fn file(dir: &TempDir, size: u64) -> PathBuf {
+    let path = dir.path().join("disk.img");
+    File::create(&path).unwrap().set_len(size).unwrap();
+    path
+}
+
+fn refusal(path: impl AsRef<Path>) -> ImageError {
+    Image::open(path, OpenOptions::default()).unwrap_err()
+}
+
+#[test]
+fn opens_a_file_of_whole_sectors() {
+    let dir = TempDir::new().unwrap();
+    let path = file(&dir, 4096);
+    let image = Image::open(&path, OpenOptions::default()).unwrap();
+    assert_eq!(image.sectors(), 8);
+    assert!(!image.read_only());
+    image.sync().unwrap();
+    assert_eq!(fs::metadata(path).unwrap().len(), 4096);
+}
+
+#[test]
+fn refuses_what_is_no_disk() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let missing = dir.path().join("missing");
+    assert!(matches!(refusal(missing), ImageError::Missing(_)));
+    assert!(matches!(refusal(dir.path()), ImageError::Directory(_)));
+    assert!(matches!(refusal(socket), ImageError::NotADisk(_)));
+    assert!(matches!(refusal("/dev/null"), ImageError::NotADisk(_)));
+}
+
+#[test]
+fn refuses_sizes_that_are_not_whole_sectors() {
+    let dir = TempDir::new().unwrap();
+    assert!(matches!(refusal(file(&dir, 0)), ImageError::Empty(_)));
+    for size in [1, 511, 513, 4095] {
+        let error = refusal(file(&dir, size));
+        assert!(
+            matches!(error, ImageError::PartialSector { size: s, .. } if s == size),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_path_through_a_file_cannot_be_opened() {
+    let dir = TempDir::new().unwrap();
+    let path = file(&dir, 512).join("below");
+    assert!(matches!(refusal(path), ImageError::Open { .. }));
+}
+
+#[test]
+fn a_running_program_is_readable_but_not_writable() {
+    // ETXTBSY holds for root too, unlike permissions.
+    let program = std::env::current_exe().unwrap();
+    let error = refusal(&program);
+    assert!(matches!(error, ImageError::NotWritable { .. }), "{error}");
+    assert!(error.to_string().contains("--read-only"));
+    let read_only = Image::open(
+        program,
+        OpenOptions {
+            read_only: true,
+            ..OpenOptions::default()
+        },
+    );
+    assert!(!matches!(read_only, Err(ImageError::Open { .. })));
+}
+
+#[test]
+fn block_sizes_are_512_and_4096() {
+    let dir = TempDir::new().unwrap();
+    let open = |size, block_size| {
+        let options = OpenOptions {
+            block_size,
+            ..OpenOptions::default()
+        };
+        Image::open(file(&dir, size), options)
+    };
+    assert_eq!(open(512, None).unwrap().block_size(), 512);
+    assert_eq!(open(512, Some(512)).unwrap().block_size(), 512);
+    assert_eq!(open(8192, Some(4096)).unwrap().block_size(), 4096);
+    for size in [0, 1024, 8192, u32::MAX] {
+        let error = open(8192, Some(size)).unwrap_err();
+        assert!(matches!(error, ImageError::BlockSize(s) if s == size));
+    }
+    let error = open(4096 + 512, Some(4096)).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, ImageError::PartialSector { .. }) && text.contains("%4096"));
+}
+
+#[test]
+fn each_refusal_is_one_line() {
+    let dir = TempDir::new().unwrap();
+    for error in [
+        refusal(dir.path()),
+        refusal(file(&dir, 513)),
+        refusal("/nowhere/disk.img"),
+    ] {
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+}

@@ -1,0 +1,122 @@
+//! Requests that change ranges of the disk without data: discard, write zeroes, secure erase
+//! (virtio 1.2, section 5.2.6).
+
+use virtio::{Chain, GuestMemory};
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_SECURE_ERASE, VIRTIO_BLK_T_WRITE_ZEROES,
+    VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+};
+
+use super::{HEADER_LEN, Limits, Range, Refusal, SECTOR_SIZE};
+
+/// The most ranges in a request.
+pub(crate) const MAX_RANGES: u32 = 32;
+
+/// The most sectors in a range: 2 GiB, so that one request does not take the storage for long.
+pub(crate) const MAX_RANGE_SECTORS: u32 = 1 << 22;
+
+/// Length in bytes of `struct virtio_blk_discard_write_zeroes`.
+const SEGMENT_LEN: u64 = 16;
+
+const UNMAP: u32 = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+
+/// What is done to the ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Their content is not needed any more.
+    Discard,
+    /// They read as zeroes from then on.
+    WriteZeroes,
+    /// Their content cannot be got back.
+    SecureErase,
+}
+
+/// One range of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChangedRange {
+    pub range: Range,
+    /// Its space may be given back.
+    pub unmap: bool,
+}
+
+impl Change {
+    /// The change that a request type stands for.
+    pub fn of(kind: u32) -> Option<Self> {
+        match kind {
+            VIRTIO_BLK_T_DISCARD => Some(Self::Discard),
+            VIRTIO_BLK_T_WRITE_ZEROES => Some(Self::WriteZeroes),
+            VIRTIO_BLK_T_SECURE_ERASE => Some(Self::SecureErase),
+            _ => None,
+        }
+    }
+
+    fn offered(self, limits: &Limits) -> bool {
+        match self {
+            Self::Discard => limits.discard,
+            Self::WriteZeroes => limits.write_zeroes,
+            Self::SecureErase => limits.secure_erase,
+        }
+    }
+
+    fn flags(self) -> u32 {
+        match self {
+            Self::WriteZeroes => UNMAP,
+            Self::Discard | Self::SecureErase => 0,
+        }
+    }
+
+    /// Reads the ranges, once, and checks them; empty ones are left out.
+    pub fn parse(
+        self,
+        kind: u32,
+        chain: &Chain,
+        memory: &GuestMemory,
+        limits: &Limits,
+    ) -> Result<Vec<ChangedRange>, Refusal> {
+        if !self.offered(limits) {
+            return Err(Refusal::Unsupported(kind));
+        }
+        let len = chain.readable.len() - HEADER_LEN;
+        let count = len / SEGMENT_LEN;
+        if count == 0 || count > MAX_RANGES.into() || !len.is_multiple_of(SEGMENT_LEN) {
+            return Err(Refusal::RangeList(len));
+        }
+        let mut ranges = Vec::with_capacity(count as usize);
+        for index in 0..count {
+            let mut bytes = [0; SEGMENT_LEN as usize];
+            let at = HEADER_LEN + index * SEGMENT_LEN;
+            let read = chain.readable.read(memory, at, &mut bytes);
+            read.map_err(|_| Refusal::OutsideMemory)?;
+            ranges.push(self.range(bytes, limits)?);
+        }
+        ranges.retain(|changed| changed.range.len > 0);
+        Ok(ranges)
+    }
+
+    fn range(
+        self,
+        bytes: [u8; SEGMENT_LEN as usize],
+        limits: &Limits,
+    ) -> Result<ChangedRange, Refusal> {
+        let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, flags @ ..] = bytes;
+        let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+        let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
+        let flags = u32::from_le_bytes(flags);
+        if flags & !self.flags() != 0 {
+            return Err(Refusal::Flags(flags));
+        }
+        if sectors > MAX_RANGE_SECTORS {
+            return Err(Refusal::RangeTooLong(sectors));
+        }
+        let range = limits.range(sector, u64::from(sectors) * SECTOR_SIZE)?;
+        let block = u64::from(limits.logical_block);
+        if !range.offset.is_multiple_of(block) || !range.len.is_multiple_of(block) {
+            return Err(Refusal::Misaligned(limits.logical_block));
+        }
+        let unmap = flags & UNMAP != 0;
+        Ok(ChangedRange { range, unmap })
+    }
+}
+
+#[cfg(test)]
+mod tests;
