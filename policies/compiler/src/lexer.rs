@@ -1,0 +1,211 @@
+//! From characters to words.
+
+use std::sync::Arc;
+
+use crate::diagnostic::{Diagnostic, FileText, Location};
+
+/// The longest line, continuation lines counted apart. Real ones have a few hundred bytes.
+const MAX_LINE: usize = 1 << 16;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// A name or a word of the language.
+    Word(String),
+    Number(u64),
+    /// `@` and a word.
+    Directive(String),
+    /// Anything else: `==`, `{`, ...
+    Sign(&'static str),
+    NewLine,
+    End,
+}
+
+impl Token {
+    /// What to call it in front of people.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Word(word) => format!("'{word}'"),
+            Self::Number(number) => format!("the number {number}"),
+            Self::Directive(word) => format!("'@{word}'"),
+            Self::Sign(sign) => format!("'{sign}'"),
+            Self::NewLine => "the end of the line".to_owned(),
+            Self::End => "the end of the file".to_owned(),
+        }
+    }
+}
+
+/// Longer ones first.
+const SIGNS: [&str; 20] = [
+    "==", "!=", "<=", ">=", "&&", "||", "<", ">", "&", "|", "~", "-", "(", ")", "{", "}", "[", "]",
+    ",", ":",
+];
+const LATE_SIGNS: [&str; 2] = [";", "="];
+
+pub(crate) struct Lexer {
+    file: Arc<FileText>,
+    at: usize,
+}
+
+impl Lexer {
+    /// # Errors
+    ///
+    /// When a line is too long to be meant.
+    pub fn new(file: Arc<FileText>) -> Result<Self, Diagnostic> {
+        let mut start = 0;
+        for line in file.text.split_inclusive('\n') {
+            if line.len() > MAX_LINE {
+                let message = format!(
+                    "a line of {} bytes; at most {MAX_LINE} are read",
+                    line.len()
+                );
+                let at = Location::new(&file, start, start);
+                return Err(Diagnostic::new(message).at(&at));
+            }
+            start += line.len();
+        }
+        Ok(Self { file, at: 0 })
+    }
+
+    /// The next word and where it is.
+    pub fn next(&mut self) -> Result<(Token, Location), Diagnostic> {
+        self.skip_blank()?;
+        let start = self.at;
+        let token = self.token()?;
+        Ok((token, self.since(start)))
+    }
+
+    /// A file name: whatever stands there up to a space or the end of the line.
+    pub fn path(&mut self) -> Result<(String, Location), Diagnostic> {
+        self.skip_blank()?;
+        let start = self.at;
+        let rest = self.rest();
+        let length = rest
+            .find([' ', '\t', '\r', '\n', '#'])
+            .unwrap_or(rest.len());
+        self.at += length;
+        Ok((self.file.text[start..self.at].to_owned(), self.since(start)))
+    }
+
+    fn rest(&self) -> &str {
+        &self.file.text[self.at..]
+    }
+
+    fn since(&self, start: usize) -> Location {
+        Location::new(&self.file, start, self.at)
+    }
+
+    /// Skips spaces, comments and ends of lines that are continued.
+    fn skip_blank(&mut self) -> Result<(), Diagnostic> {
+        loop {
+            let rest = self.rest();
+            self.at += match rest.as_bytes() {
+                [b' ' | b'\t', ..] | [b'\r', b'\n', ..] => 1,
+                [b'\\', b'\n', ..] => 2,
+                [b'\\', b'\r', b'\n', ..] => 3,
+                [b'#', ..] => self.comment()?,
+                _ => return Ok(()),
+            };
+        }
+    }
+
+    /// Length of a comment.
+    fn comment(&self) -> Result<usize, Diagnostic> {
+        let rest = self.rest();
+        let length = rest.find('\n').unwrap_or(rest.len());
+        if rest[..length].trim_end().ends_with('\\') {
+            let end = Location::new(&self.file, self.at, self.at + length);
+            return Err(Diagnostic::new("a comment ends in a backslash")
+                .at(&end)
+                .advice("some readers take the next line for a part of it, others do not"));
+        }
+        Ok(length)
+    }
+
+    fn token(&mut self) -> Result<Token, Diagnostic> {
+        let Some(first) = self.rest().chars().next() else {
+            return Ok(Token::End);
+        };
+        if first == '\n' {
+            self.at += 1;
+            return Ok(Token::NewLine);
+        }
+        if first.is_ascii_digit() {
+            return self.number();
+        }
+        if is_word(first) {
+            return Ok(Token::Word(self.word()));
+        }
+        if first == '@' {
+            self.at += 1;
+            return Ok(Token::Directive(self.word()));
+        }
+        self.sign(first)
+    }
+
+    fn sign(&mut self, first: char) -> Result<Token, Diagnostic> {
+        let mut signs = SIGNS.into_iter().chain(LATE_SIGNS);
+        if let Some(sign) = signs.find(|sign| self.rest().starts_with(sign)) {
+            self.at += sign.len();
+            return Ok(Token::Sign(sign));
+        }
+        let at = Location::new(&self.file, self.at, self.at + first.len_utf8());
+        let message = format!("unexpected character {first:?}");
+        let error = Diagnostic::new(message).at(&at);
+        Err(match first {
+            '\\' => error.advice("a backslash continues a line where nothing follows it"),
+            _ => error,
+        })
+    }
+
+    /// Takes a word; it may have hyphens inside, as `kill-process` does.
+    fn word(&mut self) -> String {
+        let bytes = self.rest().as_bytes();
+        let part = |at: usize| bytes.get(at).is_some_and(|byte| is_word_part(*byte));
+        let hyphen = |at: usize| bytes.get(at) == Some(&b'-') && part(at + 1);
+        let mut length = 0;
+        while part(length) || (length > 0 && hyphen(length)) {
+            length += 1;
+        }
+        let word = self.rest()[..length].to_owned();
+        self.at += length;
+        word
+    }
+
+    fn number(&mut self) -> Result<Token, Diagnostic> {
+        let start = self.at;
+        let length = self.rest().bytes().take_while(|byte| is_word_part(*byte));
+        self.at += length.count();
+        let text = &self.file.text[start..self.at];
+        let wrong = |why: &str| {
+            let error = Diagnostic::new(format!("'{text}' {why}")).at(&self.since(start));
+            error.advice("expected decimal, 0x hexadecimal, 0 or 0o octal, or 0b binary digits")
+        };
+        let (digits, radix) = digits(text);
+        if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
+            return Err(wrong("is no number"));
+        }
+        match u64::from_str_radix(digits, radix) {
+            Ok(number) => Ok(Token::Number(number)),
+            Err(_) => Err(wrong("does not fit into 64 bits")),
+        }
+    }
+}
+
+/// A number's digits and their base.
+fn digits(text: &str) -> (&str, u32) {
+    let prefixed = |prefix: &str, radix| Some((text.strip_prefix(prefix)?, radix));
+    prefixed("0x", 16)
+        .or_else(|| prefixed("0X", 16))
+        .or_else(|| prefixed("0b", 2))
+        .or_else(|| prefixed("0o", 8))
+        .or_else(|| prefixed("0", 8).filter(|(digits, _)| !digits.is_empty()))
+        .unwrap_or((text, 10))
+}
+
+fn is_word(letter: char) -> bool {
+    letter.is_ascii_alphabetic() || letter == '_'
+}
+
+fn is_word_part(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}

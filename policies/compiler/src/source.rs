@@ -1,0 +1,151 @@
+//! Where files come from.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+/// The longest file that is read. Real policies have a few thousand bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// A tree of policy files.
+pub trait Source {
+    /// The path under which the file that `path` leads to is known: one for each file.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, or it is outside the tree.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
+
+    /// The content of a file that was resolved.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is too large to be a policy.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+}
+
+/// A folder of policies.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    root: PathBuf,
+    shown: PathBuf,
+    anywhere: bool,
+    mapped: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Folder {
+    /// Files below `root` only, wherever links lead.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such folder.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        Ok(Self {
+            root: root.canonicalize()?,
+            shown: root.to_owned(),
+            anywhere: false,
+            mapped: Vec::new(),
+        })
+    }
+
+    /// Lets policies include files from anywhere.
+    pub fn allow_anywhere(&mut self) {
+        self.anywhere = true;
+    }
+
+    /// Reads files whose path begins with `from` from the folder `to`.
+    pub fn map(&mut self, from: PathBuf, to: PathBuf) {
+        self.mapped.push((from, to));
+    }
+
+    fn mapped(&self, path: &Path) -> PathBuf {
+        let found = self.mapped.iter().find_map(|(from, to)| {
+            let rest = path.strip_prefix(from).ok()?;
+            Some(to.join(rest))
+        });
+        found.unwrap_or_else(|| path.to_owned())
+    }
+}
+
+impl Source for Folder {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        let real = self.mapped(path).canonicalize()?;
+        match real.strip_prefix(&self.root) {
+            Ok(inside) => Ok(self.shown.join(inside)),
+            Err(_) if self.anywhere => Ok(real),
+            Err(_) => Err(io::Error::other(format!(
+                "is outside the policies' folder {}",
+                self.shown.display()
+            ))),
+        }
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("is not a regular file"));
+        }
+        let mut content = Vec::new();
+        file.take(MAX_FILE + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > MAX_FILE {
+            return Err(io::Error::other(format!("has more than {MAX_FILE} bytes")));
+        }
+        Ok(content)
+    }
+}
+
+/// Files in memory, by path.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(BTreeMap<PathBuf, Vec<u8>>);
+
+impl Memory {
+    /// No files.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a file.
+    pub fn add(&mut self, path: impl AsRef<Path>, content: impl Into<Vec<u8>>) -> &mut Self {
+        self.0.insert(normal(path.as_ref()), content.into());
+        self
+    }
+
+    /// The paths of all files, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
+    }
+}
+
+impl Source for Memory {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        let path = normal(path);
+        match self.0.contains_key(&path) {
+            true => Ok(path),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let content = self.0.get(path).ok_or(io::ErrorKind::NotFound)?;
+        if content.len() as u64 > MAX_FILE {
+            return Err(io::Error::other(format!("has more than {MAX_FILE} bytes")));
+        }
+        Ok(content.clone())
+    }
+}
+
+/// The path without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                normal.pop();
+            }
+            component => normal.push(component),
+        }
+    }
+    normal
+}
