@@ -1,57 +1,47 @@
 //! The client's memory, as the device may access it.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 use tracing::debug;
+use vfio_user::DmaFlags;
 use vfio_user::server::{DmaMap, DmaUnmap};
-use virtio::{GuestMemory, Region};
-use vm_memory::GuestAddress;
+use virtio::memory::{Access, MapError, Mapping, RegionError};
+use virtio::{GuestMemory, Region, Translation};
+use vm_memory::{GuestAddress, GuestMemoryRegion, Permissions};
 
-/// The most ranges that are remembered. Neighbours in both address and file count as one, and the
-/// kernel allows a process 65530 mappings.
-pub const MAX_RANGES: usize = 32 * 1024;
+/// Distance between the places of two files, so that they are no neighbours.
+const GAP: u64 = 0x1000;
 
 /// Which ranges of addresses the client lets the device access, and what memory is there.
 ///
-/// Behind an IOMMU of a virtual machine, ranges come and go by the thousand, page by page. They are
-/// mapped into this process only when the device asks for its memory.
+/// Behind an IOMMU of a virtual machine, ranges come and go by the thousand, page by page, but few
+/// files have them all. So each file is mapped into this process once, and a range is only an entry
+/// in a table that queues in use see change.
 #[derive(Debug, Default)]
 pub struct DmaTable {
-    ranges: BTreeMap<u64, Range>,
+    translation: Arc<Translation>,
     files: Vec<Known>,
+    /// Where the next file is placed.
+    next: u64,
     memory: Option<Arc<GuestMemory>>,
 }
 
-/// A range of addresses, never empty.
-#[derive(Clone, Debug)]
-struct Range {
-    size: u64,
-    /// `None`: the client did not say where its memory is.
-    source: Option<Source>,
-    /// The range as it is mapped, once it is.
-    region: Option<Arc<Region>>,
-}
-
-/// Memory as a part of a file.
-#[derive(Clone, Debug)]
-struct Source {
-    file: Arc<File>,
-    offset: u64,
-}
-
-/// A file, so that a thousand descriptors of it take one here.
+/// A file, or a part of one, that is mapped. Its place is the region's address.
 #[derive(Debug)]
 struct Known {
     device: u64,
     inode: u64,
-    /// One that is open for reading only does not do for another that is not.
-    access: OFlags,
-    file: Weak<File>,
+    /// What is mapped for reading only does not do for writing.
+    access: Access,
+    /// Where in the file the region begins.
+    offset: u64,
+    region: Arc<Region>,
 }
 
 impl DmaTable {
@@ -59,165 +49,185 @@ impl DmaTable {
     ///
     /// # Errors
     ///
-    /// EEXIST when part of it is there already, ENOSPC when there are [`MAX_RANGES`], or what the
-    /// operating system says about the file.
+    /// EEXIST when part of it is there already, ENOSPC when there are too many, EACCES or what else
+    /// the operating system says about the file.
     pub fn map(&mut self, request: DmaMap) -> Result<(), Errno> {
-        let end = request.address + (request.size - 1);
-        let before = self.ranges.range(..=end).next_back();
-        if before.is_some_and(|(start, range)| start + (range.size - 1) >= request.address) {
-            return Err(Errno::EXIST);
-        }
-        let source = match request.fd {
+        let (size, access) = (request.size, permissions(request.flags));
+        let (start, offset) = (request.address, request.offset);
+        let target = match request.fd {
             None => None,
-            Some(fd) => Some(Source {
-                file: self.known(fd.into())?,
-                offset: request.offset,
-            }),
+            Some(fd) => Some(self.place(fd, offset, size, access)?),
         };
-        self.memory = None;
-        let range = Range {
-            size: request.size,
-            source,
-            region: None,
+        let mapping = Mapping {
+            size,
+            target,
+            access,
         };
-        self.insert(request.address, range)
+        let added = self.translation.map(start, mapping);
+        if added.is_err() {
+            self.forget_unused();
+        }
+        added.map_err(|error| match error {
+            MapError::BadRange => Errno::INVAL,
+            MapError::Overlap => Errno::EXIST,
+            MapError::Full => Errno::NOSPC,
+        })
     }
 
     /// Takes ranges, or parts of them, away. Those that were never there are no error.
     pub fn unmap(&mut self, request: DmaUnmap) {
-        self.memory = None;
-        let (start, last) = match request {
-            DmaUnmap::All => (0, u64::MAX),
-            DmaUnmap::Range { size: 0, .. } => return,
-            DmaUnmap::Range { address, size } => (address, address.saturating_add(size - 1)),
-        };
-        while let Some((at, range)) = self.take_overlapping(start, last) {
-            self.put_back(at, range, start, last);
-        }
-        if self.ranges.is_empty() {
-            self.files.clear();
+        if let Some((first, last)) = addresses(request) {
+            self.translation.unmap(first, last);
+            self.forget_unused();
         }
     }
 
-    /// All memory that the device can access; `None` when there is none. Valid until the next
-    /// change, by which time it has to be given up.
+    /// All memory that the device can access; `None` when there is none.
+    ///
+    /// It changes with the ranges. Only when files come or go there is other memory, and what was
+    /// there before has to be given up.
     pub fn memory(&mut self) -> Option<Arc<GuestMemory>> {
         if self.memory.is_none() {
-            let ranges = self.ranges.iter_mut();
-            let regions = ranges.filter_map(|(start, range)| range.region(*start));
+            let regions = self.files.iter().map(|known| known.region.clone());
             let memory = GuestMemory::from_arc_regions(regions.collect()).ok()?;
-            self.memory = Some(Arc::new(memory));
+            self.memory = Some(Arc::new(memory.translated(self.translation.clone())));
         }
         self.memory.clone()
     }
 
-    /// Adds a range, as part of the one before it where they are neighbours in their file, too.
-    fn insert(&mut self, start: u64, range: Range) -> Result<(), Errno> {
-        if let Some((before, neighbour)) = self.ranges.range_mut(..start).next_back()
-            && before + neighbour.size == start
-            && neighbour.continues_in(&range)
-        {
-            neighbour.size += range.size;
-            neighbour.region = None;
-            return Ok(());
-        }
-        if self.ranges.len() >= MAX_RANGES {
-            return Err(Errno::NOSPC);
-        }
-        self.ranges.insert(start, range);
-        Ok(())
+    /// Memory as [`DmaTable::memory`] for one queue, which knows what of it the queue uses.
+    pub fn memory_for_queue(&mut self) -> Option<Arc<GuestMemory>> {
+        let memory = self.memory()?;
+        Some(Arc::new(memory.translated(self.translation.clone())))
     }
 
-    fn take_overlapping(&mut self, start: u64, last: u64) -> Option<(u64, Range)> {
-        let (at, range) = self.ranges.range(..=last).next_back()?;
-        let at = *at;
-        if at + (range.size - 1) < start {
-            return None;
+    /// Where a part of a file is mapped.
+    fn place(
+        &mut self,
+        fd: OwnedFd,
+        offset: u64,
+        size: u64,
+        access: Permissions,
+    ) -> Result<GuestAddress, Errno> {
+        let file = File::from(fd);
+        let access = match access as u8 & Permissions::Write as u8 {
+            0 => Access::Read,
+            _ => Access::ReadWrite,
+        };
+        // One that is open for reading only must not lead to another that is not.
+        let open_for = fcntl_getfl(&file)? & OFlags::RWMODE;
+        if access == Access::ReadWrite && open_for != OFlags::RDWR {
+            return Err(Errno::ACCESS);
         }
-        self.ranges.remove(&at).map(|range| (at, range))
+        let metadata = file.metadata().map_err(|error| errno(&error))?;
+        let key = (metadata.dev(), metadata.ino(), access);
+        let known = self.files.iter();
+        let mut same = known.filter(|known| (known.device, known.inode, known.access) == key);
+        if let Some(known) = same.find(|known| known.covers(offset, size)) {
+            return Ok(known.address(offset));
+        }
+        // The length of what is no regular file is not known.
+        let window = match metadata.is_file() {
+            true => (0, metadata.len()),
+            false => (offset, size),
+        };
+        let known = Known::map(file, &metadata, window, access, self.next)?;
+        if !known.covers(offset, size) {
+            debug!("client's memory is not all in its file");
+            return Err(Errno::INVAL);
+        }
+        let end = self.next.checked_add(window.1);
+        let next = end.and_then(|end| end.checked_next_multiple_of(GAP)?.checked_add(GAP));
+        self.next = next.ok_or(Errno::NOMEM)?;
+        let address = known.address(offset);
+        self.files.push(known);
+        self.memory = None;
+        Ok(address)
     }
 
-    /// Puts the parts of a range outside `start..=last` back.
-    fn put_back(&mut self, at: u64, range: Range, start: u64, last: u64) {
-        let end = at + (range.size - 1);
-        if at < start {
-            self.ranges.insert(at, range.part(0, start - at));
-        }
-        if end > last {
-            let offset = last + 1 - at;
-            let tail = range.part(offset, range.size - offset);
-            self.ranges.insert(last + 1, tail);
-        }
-    }
-
-    /// The file, or one of the same inode that is open already.
-    fn known(&mut self, file: File) -> Result<Arc<File>, Errno> {
-        let metadata = file.metadata();
-        let metadata =
-            metadata.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        let (device, inode) = (metadata.dev(), metadata.ino());
-        let access = fcntl_getfl(&file)? & OFlags::RWMODE;
-        self.files.retain(|known| known.file.strong_count() > 0);
-        let key = (device, inode, access);
-        let same = |known: &&Known| (known.device, known.inode, known.access) == key;
-        let open = self.files.iter().find(same);
-        if let Some(file) = open.and_then(|known| known.file.upgrade()) {
-            return Ok(file);
-        }
-        let file = Arc::new(file);
-        self.files.push(Known {
-            device,
-            inode,
-            access,
-            file: Arc::downgrade(&file),
+    /// Gives files up that no range is in.
+    fn forget_unused(&mut self) {
+        let before = self.files.len();
+        let translation = &self.translation;
+        self.files.retain(|known| {
+            let first = known.region.start_addr().0;
+            let places = first..first + known.region.len();
+            translation.any(|range| range.target.is_some_and(|at| places.contains(&at.0)))
         });
-        Ok(file)
+        if self.files.len() != before {
+            self.memory = None;
+        }
     }
 }
 
-impl Range {
-    /// Whether `next`, whose addresses follow, also follows in the file.
-    fn continues_in(&self, next: &Self) -> bool {
-        match (&self.source, &next.source) {
-            (Some(one), Some(two)) => {
-                Arc::ptr_eq(&one.file, &two.file) && one.offset + self.size == two.offset
-            }
-            (None, None) => true,
-            _ => false,
-        }
+impl Known {
+    /// Maps bytes of a file (from where on, and how many) at `place`.
+    fn map(
+        file: File,
+        metadata: &Metadata,
+        (offset, size): (u64, u64),
+        access: Access,
+        place: u64,
+    ) -> Result<Self, Errno> {
+        let file = Arc::new(file);
+        let region = Region::map_for(access, file, offset, GuestAddress(place), size, true);
+        let region = region.map_err(|error| {
+            debug!("client's memory cannot be accessed: {error}");
+            refusal(&error)
+        })?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            access,
+            offset,
+            region: Arc::new(region),
+        })
     }
 
-    fn part(&self, offset: u64, size: u64) -> Self {
-        let source = self.source.as_ref().map(|source| Source {
-            file: source.file.clone(),
-            offset: source.offset + offset,
-        });
-        Self {
-            size,
-            source,
-            region: None,
-        }
+    fn covers(&self, offset: u64, size: u64) -> bool {
+        let start = offset.checked_sub(self.offset);
+        let end = start.and_then(|start| start.checked_add(size));
+        end.is_some_and(|end| end <= self.region.len())
     }
 
-    /// The range mapped, or nothing when it cannot be accessed.
-    fn region(&mut self, start: u64) -> Option<Arc<Region>> {
-        if self.region.is_none() {
-            let source = self.source.clone()?;
-            match Region::map(
-                source.file,
-                source.offset,
-                GuestAddress(start),
-                self.size,
-                true,
-            ) {
-                Ok(region) => self.region = Some(Arc::new(region)),
-                Err(error) => {
-                    debug!("client's memory at {start:#x} cannot be accessed: {error}");
-                    self.source = None;
-                }
-            }
+    /// Where this offset in the file, which is covered, is mapped.
+    fn address(&self, offset: u64) -> GuestAddress {
+        GuestAddress(self.region.start_addr().0 + (offset - self.offset))
+    }
+}
+
+/// The first and last address of what is to be unmapped; `None` when that is nothing.
+pub fn addresses(request: DmaUnmap) -> Option<(u64, u64)> {
+    match request {
+        DmaUnmap::All => Some((0, u64::MAX)),
+        DmaUnmap::Range { address, size } => {
+            let length = size.checked_sub(1)?;
+            Some((address, address.saturating_add(length)))
         }
-        self.region.clone()
+    }
+}
+
+fn permissions(flags: DmaFlags) -> Permissions {
+    match (
+        flags.contains(DmaFlags::READ),
+        flags.contains(DmaFlags::WRITE),
+    ) {
+        (false, false) => Permissions::No,
+        (true, false) => Permissions::Read,
+        (false, true) => Permissions::Write,
+        (true, true) => Permissions::ReadWrite,
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+fn refusal(error: &RegionError) -> Errno {
+    match error {
+        RegionError::Stat(error) => errno(error),
+        RegionError::Map(_) => Errno::NOMEM,
+        RegionError::BadRange { .. } | RegionError::FileTooShort { .. } => Errno::INVAL,
     }
 }
 

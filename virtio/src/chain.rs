@@ -143,12 +143,7 @@ impl Segments {
         let mut missing = len;
         for segment in self.range(offset, len) {
             missing -= u64::from(segment.len);
-            let slices = vm_memory::GuestMemoryBackend::get_slices(
-                memory,
-                segment.addr,
-                segment.len as usize,
-            );
-            for slice in slices {
+            for slice in memory.locate(segment.addr, segment.len as usize)? {
                 let slice = slice?;
                 out.push(iovec {
                     iov_base: slice.ptr_guard_mut().as_ptr().cast(),

@@ -16,6 +16,6 @@ pub mod vring;
 
 pub use chain::{Chain, Segment, Segments};
 pub use device::{ConfigError, Device, RunningVring, StartError};
-pub use memory::{GuestMemory, Region};
+pub use memory::{GuestMemory, Region, Translation};
 pub use queue::{QueueError, SplitQueue};
 pub use vring::{Notifier, Vring, VringLayout};

@@ -166,6 +166,8 @@ impl SplitQueue {
         );
         chain.clear(head);
         self.walk(chain)?;
+        // From here on, whoever takes memory away sees its use, or this queue sees that it is gone.
+        self.memory.hold(chain);
         self.queue.set_next_avail(next.wrapping_add(1));
         Ok(true)
     }
@@ -176,6 +178,7 @@ impl SplitQueue {
     ///
     /// When the used ring is no longer inside memory.
     pub fn push_used(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
+        self.memory.release(head);
         Ok(self.queue.add_used(self.memory.as_ref(), head, written)?)
     }
 

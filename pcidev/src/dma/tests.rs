@@ -1,8 +1,8 @@
 use super::*;
 use std::os::fd::OwnedFd;
-use vfio_user::DmaFlags;
+use virtio::memory::MAX_MAPPINGS;
 use virtio::test_utils::anonymous_file;
-use vm_memory::{Bytes, GuestMemoryBackend};
+use vm_memory::Bytes;
 
 fn map(file: Option<&File>, offset: u64, address: u64, size: u64) -> DmaMap {
     DmaMap {
@@ -48,15 +48,10 @@ fn neighbours_become_one() {
             .map(map(Some(&file), page << 12, page << 12, 0x1000))
             .unwrap();
     }
-    assert_eq!((table.ranges.len(), table.files.len()), (1, 1));
+    assert_eq!((table.translation.len(), table.files.len()), (1, 1));
     assert_eq!(table.memory().unwrap().num_regions(), 1);
     table.unmap(range(0x3000, 0x1000));
-    let left: Vec<_> = table
-        .ranges
-        .iter()
-        .map(|(at, range)| (*at, range.size))
-        .collect();
-    assert_eq!(left, [(0, 0x3000), (0x4000, 0x100_0000 - 0x4000)]);
+    assert_eq!(table.translation.len(), 2);
     let memory = table.memory().unwrap();
     memory.write_obj(0x55u8, GuestAddress(0x4000)).unwrap();
     drop(memory);
@@ -72,7 +67,7 @@ fn neighbours_become_one() {
 
 #[test]
 fn overlaps_are_refused() {
-    let file = anonymous_file(0x4000);
+    let file = anonymous_file(0x8000);
     let mut table = DmaTable::default();
     table.map(map(Some(&file), 0, 0x2000, 0x2000)).unwrap();
     for (address, size) in [(0x2000, 0x2000), (0x1000, 0x1001), (0x3fff, 1), (0, 0x8000)] {
@@ -88,7 +83,8 @@ fn memory_out_of_reach_is_remembered() {
     let short = anonymous_file(0x1000);
     let mut table = DmaTable::default();
     table.map(map(None, 0, 0, 0x1000)).unwrap();
-    table.map(map(Some(&short), 0, 0x1000, 0x2000)).unwrap();
+    let too_long = map(Some(&short), 0, 0x1000, 0x2000);
+    assert_eq!(table.map(too_long), Err(Errno::INVAL));
     table.map(map(Some(&short), 0, 0x8000, 0x1000)).unwrap();
     let memory = table.memory().unwrap();
     assert!(memory.read_obj::<u8>(GuestAddress(0)).is_err());
@@ -107,17 +103,79 @@ fn odd_unmaps_are_harmless() {
         .unwrap();
     table.unmap(range(u64::MAX, u64::MAX));
     table.unmap(range(0, 0));
-    assert_eq!(table.ranges.len(), 1);
+    assert_eq!(table.translation.len(), 1);
     table.unmap(range(1 << 63, 1 << 63));
-    assert!(table.ranges.is_empty());
+    assert!(table.translation.is_empty());
+    assert!(table.files.is_empty());
 }
 
 #[test]
 fn the_number_of_ranges_is_limited() {
     let mut table = DmaTable::default();
-    for number in 0..MAX_RANGES as u64 {
+    for number in 0..MAX_MAPPINGS as u64 {
         table.map(map(None, 0, number << 13, 0x1000)).unwrap();
     }
     let more = map(None, 0, u64::MAX - 0x1000, 0x1000);
     assert_eq!(table.map(more), Err(Errno::NOSPC));
+}
+
+#[test]
+fn queues_in_use_see_ranges_come_and_go() {
+    let file = anonymous_file(0x4000);
+    let mut table = DmaTable::default();
+    table.map(map(Some(&file), 0, 0, 0x1000)).unwrap();
+    let memory = table.memory_for_queue().unwrap();
+    let byte = |address| memory.read_obj::<u8>(GuestAddress(address));
+    assert!(byte(0).is_ok() && byte(0x8000).is_err());
+    table.map(map(Some(&file), 0x2000, 0x8000, 0x1000)).unwrap();
+    assert!(byte(0x8000).is_ok());
+    table.unmap(range(0, 0x1000));
+    assert!(byte(0).is_err() && byte(0x8000).is_ok());
+    let before = table.memory().unwrap();
+    let other = anonymous_file(0x1000);
+    table.map(map(Some(&other), 0, 0, 0x1000)).unwrap();
+    assert!(!Arc::ptr_eq(&before, &table.memory().unwrap()));
+    table.unmap(range(0, 0x1000));
+    assert_eq!(table.files.len(), 1, "a file without ranges is given up");
+}
+
+#[test]
+fn what_the_client_lets_be_read_cannot_be_written() {
+    let file = anonymous_file(0x4000);
+    let mut table = DmaTable::default();
+    let flags = DmaFlags::READ;
+    let request = DmaMap {
+        flags,
+        ..map(Some(&file), 0, 0, 0x1000)
+    };
+    table.map(request).unwrap();
+    table.map(map(Some(&file), 0x1000, 0x1000, 0x1000)).unwrap();
+    let memory = table.memory().unwrap();
+    assert_eq!(memory.read_obj::<u8>(GuestAddress(0)).unwrap(), 0);
+    assert!(memory.write_obj(1u8, GuestAddress(0)).is_err());
+    assert!(memory.write_obj(1u8, GuestAddress(0x1000)).is_ok());
+}
+
+#[test]
+fn files_open_for_reading_only_are_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("memory");
+    std::fs::write(&path, [7; 0x1000]).unwrap();
+    let writable = File::options().read(true).write(true).open(&path).unwrap();
+    let file = File::open(&path).unwrap();
+    let mut table = DmaTable::default();
+    table.map(map(Some(&writable), 0, 0x1000, 0x1000)).unwrap();
+    assert_eq!(
+        table.map(map(Some(&file), 0, 0, 0x1000)),
+        Err(Errno::ACCESS)
+    );
+    let flags = DmaFlags::READ;
+    table
+        .map(DmaMap {
+            flags,
+            ..map(Some(&file), 0, 0, 0x1000)
+        })
+        .unwrap();
+    let memory = table.memory().unwrap();
+    assert_eq!(memory.read_obj::<u8>(GuestAddress(0)).unwrap(), 7);
 }

@@ -9,7 +9,7 @@ use crate::transport::ResourceError;
 use crate::vhost_user::Flags;
 use virtio::test_utils::anonymous_file;
 use virtio::{ConfigError, Notifier, Region, RunningVring, StartError, Vring};
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{GuestAddress, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 
 mod peer;

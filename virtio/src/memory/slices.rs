@@ -1,0 +1,60 @@
+//! Slices of memory that lies in pieces.
+
+use std::iter::FusedIterator;
+use std::vec;
+
+use vm_memory::bitmap::BS;
+use vm_memory::guest_memory::{GuestMemoryBackendSliceIterator, GuestMemorySliceIterator, Result};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestRegionCollection, VolatileSlice};
+
+use super::Region;
+
+type Regions = GuestRegionCollection<Region>;
+
+/// Bytes that follow each other in the regions' own addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) addr: GuestAddress,
+    pub(super) len: usize,
+}
+
+/// The slices of some pieces; ends at the first error.
+pub(crate) struct Slices<'a> {
+    regions: &'a Regions,
+    /// `None` after an error.
+    piece: Option<GuestMemoryBackendSliceIterator<'a, Regions>>,
+    rest: vec::IntoIter<Piece>,
+}
+
+impl<'a> Slices<'a> {
+    pub(super) fn new(regions: &'a Regions, first: Piece, rest: Vec<Piece>) -> Self {
+        Self {
+            regions,
+            piece: Some(regions.get_slices(first.addr, first.len)),
+            rest: rest.into_iter(),
+        }
+    }
+}
+
+impl<'a> Iterator for Slices<'a> {
+    type Item = Result<VolatileSlice<'a, BS<'a, ()>>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.piece.as_mut()?.next() {
+                Some(Ok(slice)) => return Some(Ok(slice)),
+                Some(Err(error)) => {
+                    self.piece = None;
+                    return Some(Err(error));
+                }
+                None => {}
+            }
+            let next = self.rest.next();
+            self.piece = next.map(|piece| self.regions.get_slices(piece.addr, piece.len));
+        }
+    }
+}
+
+impl FusedIterator for Slices<'_> {}
+
+impl<'a> GuestMemorySliceIterator<'a, BS<'a, ()>> for Slices<'a> {}
