@@ -12,9 +12,11 @@ use crate::transfer::{Operation, Step};
 
 mod abilities;
 mod error;
+mod lock;
 
 pub(crate) use abilities::Abilities;
 pub use error::ImageError;
+use lock::Conflict;
 
 /// How to open an image.
 #[derive(Clone, Copy, Debug)]
@@ -28,16 +30,32 @@ pub struct OpenOptions {
     pub block_size: Option<u32>,
     /// When what is written becomes stable.
     pub cache: Cache,
+    /// Refuse an image that another program uses in a way that does not go together with ours, as
+    /// QEMU does; and have QEMU refuse ours.
+    pub lock: bool,
 }
 
 impl Default for OpenOptions {
-    /// Writable, giving back what is discarded, with the storage's block size.
+    /// Writable, locked, giving back what is discarded, with the storage's block size.
     fn default() -> Self {
         Self {
             read_only: false,
             discard: true,
             block_size: None,
             cache: Cache::default(),
+            lock: true,
+        }
+    }
+}
+
+#[cfg(test)]
+impl OpenOptions {
+    /// Without a lock, for tests that open an image more than once. (Even after it was closed, a
+    /// process that another test is just starting has the file for a moment.)
+    pub(crate) fn unlocked() -> Self {
+        Self {
+            lock: false,
+            ..Self::default()
         }
     }
 }
@@ -83,6 +101,9 @@ impl Image {
         let metadata = fs::metadata(path).map_err(|error| open_error(path, error))?;
         check_kind(path, &metadata)?;
         let mut file = open_file(path, options)?;
+        if options.lock {
+            lock_file(path, &file, options.read_only)?;
+        }
         let failed = |error| open_error(path, error);
         let size = size_of(&mut file).map_err(failed)?;
         check_size(path, size, SECTOR_SIZE as u32)?;
@@ -280,6 +301,22 @@ fn open_file(path: &Path, options: OpenOptions) -> Result<File, ImageError> {
         });
     }
     Err(open_error(path, error))
+}
+
+fn lock_file(path: &Path, file: &File, read_only: bool) -> Result<(), ImageError> {
+    match lock::lock(file, read_only) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Conflict::OtherWriter)) => Err(ImageError::Written(path.into())),
+        Ok(Err(Conflict::OtherUser)) => Err(ImageError::InUse(path.into())),
+        // Some file systems have no locks, which is no reason to refuse their images.
+        Err(error) => {
+            tracing::warn!(
+                "{} cannot be locked against other programs: {error}",
+                path.display()
+            );
+            Ok(())
+        }
+    }
 }
 
 fn open_error(path: &Path, source: io::Error) -> ImageError {

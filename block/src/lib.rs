@@ -11,6 +11,8 @@ mod config;
 mod device;
 mod engine;
 mod image;
+#[cfg(test)]
+mod loop_device;
 mod request;
 mod transfer;
 mod worker;

@@ -14,6 +14,7 @@ use virtio_bindings::virtio_blk::{
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::{Bytes, GuestAddress};
 
+mod block_devices;
 mod driver;
 mod features;
 mod model;
@@ -94,7 +95,7 @@ fn the_rest_of_the_config_space_is_not_writable() {
 fn segments_fit_the_queue() {
     let rig = Rig::new(EngineKind::Auto, 1, false);
     let seg_max = |queue_size| {
-        let image = Image::open(&rig.path, OpenOptions::default()).unwrap();
+        let image = Image::open(&rig.path, OpenOptions::unlocked()).unwrap();
         let options = Options {
             queue_size,
             ..Options::default()
@@ -110,7 +111,7 @@ fn segments_fit_the_queue() {
 fn refuses_options_it_cannot_have() {
     let rig = Rig::new(EngineKind::Auto, 1, false);
     let refusal = |queues, queue_size, serial: &str| {
-        let image = Image::open(&rig.path, OpenOptions::default()).unwrap();
+        let image = Image::open(&rig.path, OpenOptions::unlocked()).unwrap();
         let options = Options {
             queues,
             queue_size,
@@ -371,7 +372,7 @@ fn buffers_may_cross_memory_regions() {
         let len = 9 << 20;
         let rig = Rig::new(engine, 1, false);
         std::fs::write(&rig.path, contents(5, len)).unwrap();
-        let image = Image::open(&rig.path, OpenOptions::default()).unwrap();
+        let image = Image::open(&rig.path, OpenOptions::unlocked()).unwrap();
         let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
         device.engine = engine;
         let mut driver = Driver::in_memory(patchwork(MEMORY_LEN >> 12), 0, FEATURES);

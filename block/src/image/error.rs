@@ -56,6 +56,14 @@ pub enum ImageError {
         /// Its block size in bytes.
         logical: u32,
     },
+    /// Somebody else writes to it.
+    #[error("disk image {} is being written by another program, perhaps a virtual machine; \
+             stop that one, or use --lock=off where both know of each other", .0.display())]
+    Written(PathBuf),
+    /// Somebody else reads it and relies on its not changing.
+    #[error("disk image {} is in use by another program, which relies on its not changing; \
+             stop that one, or use --read-only, or --lock=off", .0.display())]
+    InUse(PathBuf),
     /// A zoned block device, which takes no random writes.
     #[error("disk image {} is a zoned device that takes sequential writes only; \
              serve a device without zones, or this one read-only", .0.display())]

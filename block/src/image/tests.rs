@@ -10,14 +10,14 @@ fn file(dir: &TempDir, size: u64) -> PathBuf {
 }
 
 fn refusal(path: impl AsRef<Path>) -> ImageError {
-    Image::open(path, OpenOptions::default()).unwrap_err()
+    Image::open(path, OpenOptions::unlocked()).unwrap_err()
 }
 
 #[test]
 fn opens_a_file_of_whole_sectors() {
     let dir = TempDir::new().unwrap();
     let path = file(&dir, 4096);
-    let image = Image::open(&path, OpenOptions::default()).unwrap();
+    let image = Image::open(&path, OpenOptions::unlocked()).unwrap();
     assert_eq!(image.sectors(), 8);
     assert!(!image.read_only());
     image.sync().unwrap();
@@ -67,7 +67,7 @@ fn a_running_program_is_readable_but_not_writable() {
         program,
         OpenOptions {
             read_only: true,
-            ..OpenOptions::default()
+            ..OpenOptions::unlocked()
         },
     );
     assert!(!matches!(read_only, Err(ImageError::Open { .. })));
@@ -79,7 +79,7 @@ fn block_sizes_are_512_and_4096() {
     let open = |size, block_size| {
         let options = OpenOptions {
             block_size,
-            ..OpenOptions::default()
+            ..OpenOptions::unlocked()
         };
         Image::open(file(&dir, size), options)
     };

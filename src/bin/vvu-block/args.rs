@@ -47,6 +47,10 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES", value_parser = block_size)]
     pub block_size: Option<u32>,
 
+    /// Whether to lock the image as QEMU does, so that no two programs write to it unknowingly.
+    #[arg(long, value_name = "AUTO|OFF", value_enum, default_value = "auto")]
+    pub lock: Lock,
+
     /// How many virtqueues to offer; a front-end may want one for each of its processors.
     #[arg(long, value_name = "N", default_value = "16")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -70,6 +74,15 @@ pub struct Arguments {
 #[allow(missing_docs)]
 pub enum Switch {
     On,
+    Off,
+}
+
+/// Whether images are locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Lock {
+    /// Where the file system has locks.
+    Auto,
     Off,
 }
 
@@ -100,6 +113,7 @@ impl Arguments {
             discard: self.discard == Switch::On,
             block_size: self.block_size,
             cache: self.cache.into(),
+            lock: self.lock == Lock::Auto,
         }
     }
 }
@@ -180,13 +194,14 @@ mod tests {
             parse(&words).unwrap().open_options()
         };
         let default = options("");
-        assert!(default.discard && !default.read_only);
+        assert!(default.discard && default.lock && !default.read_only);
         assert_eq!(
             (default.cache, default.block_size),
             (Cache::Writeback, None)
         );
-        let other = options(" --discard=off --block-size=4096 --cache=unsafe --read-only");
-        assert!(!other.discard && other.read_only);
+        let other =
+            options(" --discard=off --block-size=4096 --cache=unsafe --read-only --lock=off");
+        assert!(!other.discard && !other.lock && other.read_only);
         assert_eq!((other.cache, other.block_size), (Cache::Unsafe, Some(4096)));
     }
 

@@ -50,7 +50,7 @@ impl Rig {
         std::fs::write(&path, contents(0, SECTORS * SECTOR_SIZE)).unwrap();
         let open = OpenOptions {
             read_only,
-            ..OpenOptions::default()
+            ..OpenOptions::unlocked()
         };
         let image = Image::open(&path, open).unwrap();
         let options = Options {

@@ -8,7 +8,7 @@ use virtio_bindings::virtio_blk::{
 };
 
 /// The list of (sector, sectors, flags).
-fn ranges(ranges: &[(u64, u32, u32)]) -> Vec<u8> {
+pub fn ranges(ranges: &[(u64, u32, u32)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (sector, sectors, flags) in ranges {
         bytes.extend_from_slice(&sector.to_le_bytes());
@@ -79,7 +79,7 @@ fn gives_space_back() {
 fn keeps_space_when_told_to() {
     let options = OpenOptions {
         discard: false,
-        ..OpenOptions::default()
+        ..OpenOptions::unlocked()
     };
     with_options(options, |rig, driver| {
         assert_eq!(rig.device.features() & (1 << VIRTIO_BLK_F_DISCARD), 0);
@@ -197,7 +197,7 @@ fn caches_differ_in_what_they_tell() {
         let options = OpenOptions {
             cache,
             read_only,
-            ..OpenOptions::default()
+            ..OpenOptions::unlocked()
         };
         let image = Image::open(&rig.path, options).unwrap();
         let device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
@@ -230,7 +230,7 @@ fn an_unsafe_cache_flushes_nothing() {
 fn blocks_may_be_larger_than_sectors() {
     let options = OpenOptions {
         block_size: Some(4096),
-        ..OpenOptions::default()
+        ..OpenOptions::unlocked()
     };
     with_options(options, |rig, driver| {
         let mut space = [0; 12];

@@ -1,0 +1,123 @@
+use crate::{Image, ImageError, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::NamedTempFile;
+
+fn image() -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 20).unwrap();
+    file
+}
+
+fn open(path: &Path, read_only: bool, lock: bool) -> Result<Image, ImageError> {
+    let options = OpenOptions {
+        read_only,
+        lock,
+        ..OpenOptions::default()
+    };
+    Image::open(path, options)
+}
+
+/// Opens what was closed before. A process that another test is just starting has all our files
+/// for a moment, so that their locks may last a little longer.
+fn reopen(path: &Path, read_only: bool) -> Image {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match open(path, read_only, true) {
+            Ok(image) => return image,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn one_writer_or_many_readers() {
+    let file = image();
+    let path = file.path();
+    let writer = open(path, false, true).unwrap();
+    for read_only in [false, true] {
+        let error = open(path, read_only, true).unwrap_err();
+        assert!(matches!(error, ImageError::Written(_)), "{error}");
+        assert!(error.to_string().contains("--lock=off"), "{error}");
+    }
+    open(path, false, false).unwrap();
+    drop(writer);
+
+    let readers = [(); 2].map(|()| reopen(path, true));
+    let error = open(path, false, true).unwrap_err();
+    assert!(matches!(error, ImageError::InUse(_)), "{error}");
+    assert!(error.to_string().contains("--read-only"), "{error}");
+    drop(readers);
+    reopen(path, false);
+}
+
+/// False, and said so, when there is no QEMU to test against.
+fn has_qemu_io() -> bool {
+    let found = Command::new("qemu-io").arg("--version").output().is_ok();
+    if !found {
+        println!("SKIPPED, as there is no qemu-io (Debian's package qemu-utils)");
+    }
+    found
+}
+
+fn qemu_io(path: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("qemu-io");
+    command.args(["-f", "raw"]).args(arguments).arg(path);
+    command
+}
+
+#[test]
+fn qemu_does_not_open_what_we_write() {
+    if !has_qemu_io() {
+        return;
+    }
+    let file = image();
+    let run = |arguments: &[&str]| qemu_io(file.path(), arguments).output().unwrap();
+    let writer = open(file.path(), false, true).unwrap();
+    let refused = run(&["-c", "write 0 512"]);
+    assert!(!refused.status.success());
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(error.contains("lock"), "{error}");
+    // It reads, as that is nothing to us, and does not mind that we write.
+    assert!(run(&["-r", "-c", "read 0 512"]).status.success());
+    drop(writer);
+    let _reader = reopen(file.path(), true);
+    assert!(run(&["-r", "-c", "read 0 512"]).status.success());
+    assert!(!run(&["-c", "write 0 512"]).status.success());
+}
+
+#[test]
+fn we_do_not_open_what_qemu_writes() {
+    if !has_qemu_io() {
+        return;
+    }
+    let file = image();
+    for (arguments, allowed) in [(&[][..], false), (&["-r"], true)] {
+        let mut qemu = qemu_io(file.path(), arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = qemu.stdin.take().unwrap();
+        // It answers only once it has opened the image.
+        input.write_all(b"length\n").unwrap();
+        let output = qemu.stdout.as_mut().unwrap();
+        output.read_exact(&mut [0]).unwrap();
+        let mut answer = [0; 1];
+        while answer != *b"\n" {
+            output.read_exact(&mut answer).unwrap();
+        }
+        for read_only in [false, true] {
+            match open(file.path(), read_only, true) {
+                Ok(_) => assert!(allowed),
+                Err(error) => assert!(!allowed && matches!(error, ImageError::Written(_))),
+            }
+        }
+        input.write_all(b"quit\n").unwrap();
+        assert!(qemu.wait().unwrap().success());
+        reopen(file.path(), false);
+    }
+}
