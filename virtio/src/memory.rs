@@ -73,6 +73,11 @@ impl GuestMemory {
         }
     }
 
+    /// True when the kernel can pin all of it, so that O_DIRECT I/O can go straight to it.
+    pub fn direct_io(&self) -> bool {
+        self.regions.iter().all(Region::direct_io)
+    }
+
     /// How many regions there are.
     pub fn num_regions(&self) -> usize {
         self.regions.num_regions()
