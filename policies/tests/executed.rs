@@ -1,0 +1,252 @@
+//! The filters at work: calls are made for real, in a child that has the filter.
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod attempt;
+
+use attempt::{Outcome, attempt, attempt_with};
+use libc::c_long;
+use policies::{Context, Violation};
+
+use Context::{
+    BlockDevice, BlockDeviceVhostUser, BlockDeviceVvu, BlockDeviceVvuVfioUser, VvuProxyDevice,
+};
+
+/// Asserts that the call ends the process in these contexts, and only there.
+fn killed_in(contexts: &[Context], number: c_long, args: [c_long; 6]) {
+    for context in Context::ALL {
+        let outcome = attempt(context, number, args);
+        let killed = outcome == Outcome::Signal(libc::SIGSYS);
+        let name = context.name();
+        assert_eq!(
+            killed,
+            contexts.contains(&context),
+            "{name}: call {number}: {outcome:?}"
+        );
+    }
+}
+
+fn killed_everywhere(number: c_long, args: [c_long; 6]) {
+    killed_in(&Context::ALL, number, args);
+}
+
+/// Asserts that the call fails with this error everywhere.
+fn fails_everywhere(number: c_long, args: [c_long; 6], errno: i32) {
+    for context in Context::ALL {
+        assert_eq!(
+            attempt(context, number, args),
+            Outcome::Error(errno),
+            "{}",
+            context.name()
+        );
+    }
+}
+
+const NO_FD: c_long = -1;
+const PATH: *const libc::c_char = c"/dev/null".as_ptr();
+
+#[test]
+fn none_opens_a_file() {
+    let path = PATH as c_long;
+    fails_everywhere(
+        libc::SYS_openat,
+        [libc::AT_FDCWD.into(), path, 0, 0, 0, 0],
+        libc::ENOENT,
+    );
+    #[cfg(target_arch = "x86_64")]
+    {
+        fails_everywhere(libc::SYS_open, [path, 0, 0, 0, 0, 0], libc::ENOENT);
+        killed_everywhere(libc::SYS_creat, [path, 0, 0, 0, 0, 0]);
+    }
+    killed_everywhere(libc::SYS_openat2, [libc::AT_FDCWD.into(), path, 0, 0, 0, 0]);
+    killed_everywhere(libc::SYS_open_by_handle_at, [0; 6]);
+    killed_everywhere(libc::SYS_memfd_create, [path, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn none_looks_at_files_by_name() {
+    let path = PATH as c_long;
+    let mut buffer = [0u8; 256];
+    let out = &raw mut buffer as c_long;
+    let here = libc::AT_FDCWD.into();
+    fails_everywhere(libc::SYS_statx, [here, path, 0, 0, out, 0], libc::ENOENT);
+    fails_everywhere(
+        libc::SYS_readlinkat,
+        [here, path, out, 9, 0, 0],
+        libc::ENOENT,
+    );
+    killed_everywhere(libc::SYS_getdents64, [0; 6]);
+    killed_everywhere(libc::SYS_unlinkat, [here, path, 0, 0, 0, 0]);
+}
+
+#[test]
+fn none_executes() {
+    killed_everywhere(libc::SYS_execve, [PATH as c_long, 0, 0, 0, 0, 0]);
+    killed_everywhere(libc::SYS_execveat, [0; 6]);
+}
+
+#[test]
+fn none_starts_a_process() {
+    killed_everywhere(libc::SYS_clone, [libc::SIGCHLD.into(), 0, 0, 0, 0, 0]);
+    let new_user: c_long = (libc::CLONE_THREAD | libc::CLONE_NEWUSER).into();
+    killed_everywhere(libc::SYS_clone, [new_user, 0, 0, 0, 0, 0]);
+    fails_everywhere(libc::SYS_clone3, [0; 6], libc::ENOSYS);
+    killed_everywhere(
+        libc::SYS_unshare,
+        [libc::CLONE_NEWUSER.into(), 0, 0, 0, 0, 0],
+    );
+    killed_everywhere(libc::SYS_setns, [0; 6]);
+    #[cfg(target_arch = "x86_64")]
+    killed_everywhere(libc::SYS_vfork, [0; 6]);
+}
+
+#[test]
+fn none_maps_executable_memory() {
+    let (rw, x): (c_long, c_long) = (
+        (libc::PROT_READ | libc::PROT_WRITE).into(),
+        libc::PROT_EXEC.into(),
+    );
+    let anonymous: c_long = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).into();
+    for access in [x, rw | x, libc::PROT_READ as c_long | x] {
+        killed_everywhere(libc::SYS_mmap, [0, 4096, access, anonymous, NO_FD, 0]);
+        let shared: c_long = (libc::MAP_SHARED | libc::MAP_NORESERVE).into();
+        killed_everywhere(libc::SYS_mmap, [0, 4096, access, shared, 0, 0]);
+        killed_everywhere(libc::SYS_mprotect, [0, 4096, access, 0, 0, 0]);
+    }
+    killed_everywhere(libc::SYS_pkey_mprotect, [0, 4096, rw, 0, 0, 0]);
+    killed_everywhere(libc::SYS_shmat, [0; 6]);
+    killed_everywhere(libc::SYS_remap_file_pages, [0; 6]);
+    for context in Context::ALL {
+        let mapped = attempt(context, libc::SYS_mmap, [0, 4096, rw, anonymous, NO_FD, 0]);
+        assert_eq!(mapped, Outcome::Done, "{}", context.name());
+    }
+}
+
+#[test]
+fn none_debugs_or_signals_others() {
+    killed_everywhere(libc::SYS_ptrace, [0; 6]);
+    killed_everywhere(libc::SYS_process_vm_readv, [0; 6]);
+    killed_everywhere(libc::SYS_process_vm_writev, [0; 6]);
+    killed_everywhere(libc::SYS_pidfd_getfd, [0; 6]);
+    killed_everywhere(libc::SYS_kill, [1, 0, 0, 0, 0, 0]);
+    killed_everywhere(libc::SYS_tgkill, [1, 1, libc::SIGKILL.into(), 0, 0, 0]);
+}
+
+#[test]
+fn none_creates_a_socket() {
+    for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_NETLINK] {
+        killed_everywhere(libc::SYS_socket, [family.into(), 1, 0, 0, 0, 0]);
+    }
+    killed_everywhere(libc::SYS_socketpair, [1, 1, 0, 0, 0, 0]);
+    killed_everywhere(libc::SYS_connect, [0; 6]);
+    killed_everywhere(libc::SYS_bind, [0; 6]);
+    killed_everywhere(libc::SYS_listen, [0; 6]);
+}
+
+#[test]
+fn none_gets_privileges_or_loosens_its_filter() {
+    killed_everywhere(libc::SYS_setuid, [0; 6]);
+    killed_everywhere(libc::SYS_mount, [0; 6]);
+    killed_everywhere(libc::SYS_bpf, [0; 6]);
+    killed_everywhere(libc::SYS_seccomp, [0; 6]);
+    killed_everywhere(
+        libc::SYS_prctl,
+        [libc::PR_SET_SECCOMP.into(), 0, 0, 0, 0, 0],
+    );
+    let dumpable = [libc::PR_SET_DUMPABLE.into(), 1, 0, 0, 0, 0];
+    killed_everywhere(libc::SYS_prctl, dumpable);
+    // A handler for SIGSYS could hide what is reported.
+    killed_everywhere(libc::SYS_rt_sigaction, [libc::SIGSYS.into(), 0, 0, 8, 0, 0]);
+}
+
+#[test]
+fn driving_a_function_takes_no_sockets() {
+    let sockets = [BlockDevice, BlockDeviceVhostUser, VvuProxyDevice];
+    let without = [BlockDeviceVvu, BlockDeviceVvuVfioUser];
+    killed_in(&without, libc::SYS_accept4, [NO_FD, 0, 0, 0, 0, 0]);
+    killed_in(&[BlockDeviceVvu], libc::SYS_recvmsg, [NO_FD, 0, 0, 0, 0, 0]);
+    let sends = [BlockDeviceVhostUser, VvuProxyDevice];
+    let not_sending: Vec<_> = Context::ALL
+        .into_iter()
+        .filter(|c| !sends.contains(c))
+        .collect();
+    killed_in(&not_sending, libc::SYS_sendto, [NO_FD, 0, 0, 0, 0, 0]);
+    for context in sockets {
+        let accepted = attempt(context, libc::SYS_accept4, [NO_FD, 0, 0, 0, 0, 0]);
+        assert_eq!(accepted, Outcome::Error(libc::EBADF));
+    }
+}
+
+#[test]
+fn only_the_vfio_context_talks_to_vfio() {
+    let others: Vec<_> = Context::ALL
+        .into_iter()
+        .filter(|c| *c != BlockDeviceVvu)
+        .collect();
+    // VFIO_DEVICE_SET_IRQS, VFIO_DEVICE_RESET, VFIO_IOMMU_UNMAP_DMA.
+    for request in [0x3b6e, 0x3b6f, 0x3b72] {
+        killed_in(&others, libc::SYS_ioctl, [NO_FD, request, 0, 0, 0, 0]);
+    }
+    // VFIO_IOMMU_MAP_DMA, VFIO_GROUP_GET_DEVICE_FD: over when the jail closes.
+    for request in [0x3b71, 0x3b6a] {
+        killed_everywhere(libc::SYS_ioctl, [NO_FD, request, 0, 0, 0, 0]);
+    }
+    killed_in(&others, libc::SYS_pread64, [NO_FD, 0, 0, 0, 0, 0]);
+    killed_in(&others, libc::SYS_pwrite64, [NO_FD, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn requests_to_terminals_and_kvm_are_nobodys() {
+    // TCGETS, TIOCSTI, KVM_CREATE_VM, UFFDIO_API.
+    for request in [0x5401, 0x5412, 0xae01, 0xc018_aa3f] {
+        killed_everywhere(libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
+    }
+}
+
+#[test]
+fn the_image_is_the_block_devices_alone() {
+    for number in [
+        libc::SYS_preadv,
+        libc::SYS_pwritev,
+        libc::SYS_fdatasync,
+        libc::SYS_io_uring_enter,
+    ] {
+        killed_in(&[VvuProxyDevice], number, [NO_FD, 0, 0, 0, 0, 0]);
+    }
+    let punch: c_long = (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE).into();
+    killed_in(
+        &[VvuProxyDevice],
+        libc::SYS_fallocate,
+        [NO_FD, punch, 0, 512, 0, 0],
+    );
+    // Nothing changes an image's size.
+    killed_everywhere(libc::SYS_fallocate, [NO_FD, 0, 0, 512, 0, 0]);
+    let collapse: c_long = libc::FALLOC_FL_COLLAPSE_RANGE.into();
+    killed_everywhere(libc::SYS_fallocate, [NO_FD, collapse | 1, 0, 512, 0, 0]);
+    killed_everywhere(libc::SYS_ftruncate, [NO_FD, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn violations_end_as_was_chosen() {
+    let attempt = |violation| attempt_with(BlockDeviceVvu, violation, libc::SYS_getppid, [0; 6]);
+    assert_eq!(
+        attempt(Violation::KillProcess),
+        Outcome::Signal(libc::SIGSYS)
+    );
+    assert_eq!(attempt(Violation::Trap), Outcome::Signal(libc::SIGSYS));
+    assert_eq!(
+        attempt(Violation::Errno(libc::EPERM as u16)),
+        Outcome::Error(libc::EPERM)
+    );
+    assert_eq!(attempt(Violation::Log), Outcome::Done);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_of_x32_are_refused_whatever_was_chosen() {
+    let read = libc::SYS_read | 0x4000_0000;
+    for violation in [Violation::KillProcess, Violation::Errno(1), Violation::Log] {
+        let outcome = attempt_with(BlockDeviceVvu, violation, read, [NO_FD, 0, 0, 0, 0, 0]);
+        assert_eq!(outcome, Outcome::Signal(libc::SIGSYS));
+    }
+}

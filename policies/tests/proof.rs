@@ -1,0 +1,308 @@
+//! What the programs do, on all architectures and without running them: a classic-BPF interpreter
+//! goes through every rule of every context, and just past its limits.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::{Path, PathBuf};
+
+use policies::compiler::interpreter::{CallData, run};
+use policies::compiler::{
+    Arch, Clause, Instruction, Options, Policy, call_name, compile, decide, load,
+};
+use policies::{Context, program, sources};
+
+const KILL: u32 = 0x8000_0000;
+
+fn policy(arch: Arch, context: Context) -> Policy {
+    let path = PathBuf::from(arch.name()).join(context.file());
+    let loaded = load(&sources(), &path, &Options::default()).unwrap();
+    Policy::merge(&loaded, arch).unwrap()
+}
+
+fn each(mut check: impl FnMut(Arch, Context, &Policy, &[Instruction])) {
+    for arch in Arch::ALL {
+        for context in Context::ALL {
+            check(
+                arch,
+                context,
+                &policy(arch, context),
+                program(arch, context),
+            );
+        }
+    }
+}
+
+fn returned(program: &[Instruction], arch: Arch, number: u32, args: [u64; 6]) -> u32 {
+    run(
+        program,
+        &CallData {
+            number,
+            arch: arch.audit(),
+            args,
+        },
+    )
+    .unwrap()
+}
+
+/// Arguments for which a clause holds, if a little search finds some.
+fn witness(clause: &Clause) -> Option<[u64; 6]> {
+    let mut args = [0; 6];
+    for arg in 0..6u8 {
+        let atoms = clause.atoms().iter().filter(|atom| atom.arg == arg);
+        let atoms: Vec<_> = atoms.collect();
+        let values = atoms.iter().map(|atom| atom.value);
+        let both = |a: u64| atoms.iter().map(move |atom| a & atom.value);
+        let candidates = values.clone().chain(values.flat_map(both)).chain([0, 1]);
+        let near = candidates.flat_map(|v| [v, v.wrapping_add(1), v.wrapping_sub(1)]);
+        let mut good = near.filter(|v| atoms.iter().all(|atom| atom.op.holds(*v, atom.value)));
+        args[usize::from(arg)] = good.next()?;
+    }
+    Some(args)
+}
+
+/// Values next to the limit of a comparison, in it and past it.
+fn around(arch: Arch, value: u64) -> impl Iterator<Item = u64> {
+    let width = if arch.is_64_bit() { 64 } else { 32 };
+    let mask = u64::MAX >> (64 - width);
+    let bits = (0..width).map(move |bit| value ^ (1 << bit));
+    let near = [
+        value,
+        value.wrapping_add(1),
+        value.wrapping_sub(1),
+        0,
+        u64::MAX,
+    ];
+    bits.chain(near).map(move |v| v & mask)
+}
+
+#[test]
+fn what_is_embedded_is_what_the_policies_say() {
+    each(|_, _, policy, program| assert_eq!(compile(policy).unwrap(), program));
+}
+
+#[test]
+fn every_rule_does_what_it_says_and_no_more() {
+    let mut tried = 0;
+    each(|arch, context, policy, program| {
+        for (number, call) in &policy.calls {
+            for rule in call.chains.iter().flat_map(|chain| &chain.rules) {
+                let what = format!("{arch} {} {}: {rule}", context.name(), call.name);
+                let args = witness(&rule.clause).expect(&what);
+                assert_eq!(
+                    returned(program, arch, *number, args),
+                    rule.action.code(),
+                    "{what}"
+                );
+                for atom in rule.clause.atoms() {
+                    for value in around(arch, atom.value) {
+                        let mut args = args;
+                        args[usize::from(atom.arg)] = value;
+                        let expected = decide(policy, *number, &args).action.code();
+                        let got = returned(program, arch, *number, args);
+                        assert_eq!(got, expected, "{what} with {value:#x}");
+                        tried += 1;
+                    }
+                }
+            }
+        }
+    });
+    assert!(tried > 10_000, "{tried}");
+}
+
+#[test]
+fn what_no_rule_names_ends_the_process() {
+    each(|arch, _, policy, program| {
+        for number in (0..1024).chain([0x3fff_ffff, 0x4000_0000, 0x8000_0000, u32::MAX]) {
+            if !policy.calls.contains_key(&number) {
+                assert_eq!(returned(program, arch, number, [0; 6]), KILL, "{number}");
+            }
+        }
+    });
+}
+
+#[test]
+fn other_architectures_end_the_process() {
+    each(|arch, _, policy, program| {
+        let foreign = Arch::ALL.into_iter().filter(|other| *other != arch);
+        // i386 on x86_64, and nonsense.
+        let foreign = foreign.map(Arch::audit).chain([0x4000_0003, 0, u32::MAX]);
+        for foreign in foreign {
+            for number in policy.calls.keys() {
+                let call = CallData {
+                    number: *number,
+                    arch: foreign,
+                    args: [0; 6],
+                };
+                assert_eq!(run(program, &call).unwrap(), KILL);
+            }
+        }
+    });
+}
+
+/// Calls that no context of any architecture makes, whatever the arguments.
+const NEVER: [&str; 40] = [
+    "execve",
+    "execveat",
+    "ptrace",
+    "socket",
+    "socketpair",
+    "connect",
+    "bind",
+    "listen",
+    "fork",
+    "vfork",
+    "unshare",
+    "setns",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "chroot",
+    "openat2",
+    "creat",
+    "open_by_handle_at",
+    "memfd_create",
+    "unlink",
+    "unlinkat",
+    "rename",
+    "renameat2",
+    "ftruncate",
+    "kill",
+    "bpf",
+    "seccomp",
+    "setuid",
+    "setresuid",
+    "capset",
+    "process_vm_readv",
+    "process_vm_writev",
+    "pidfd_getfd",
+    "io_uring_register",
+    "userfaultfd",
+    "pkey_mprotect",
+    "init_module",
+    "kexec_load",
+    "personality",
+];
+
+#[test]
+fn calls_that_are_never_made() {
+    each(|arch, context, policy, _| {
+        for name in NEVER {
+            assert!(
+                policy.call(name).is_none(),
+                "{arch} {} {name}",
+                context.name()
+            );
+        }
+    });
+}
+
+#[test]
+fn no_memory_can_be_executed_and_no_file_opened() {
+    each(|arch, context, policy, program| {
+        for (number, call) in &policy.calls {
+            let args = |access| [0, 4096, access, 0x22, 0, 0];
+            match call.name {
+                "mmap" | "mmap2" | "mprotect" => {
+                    for access in (0..8).filter(|access| access & 4 != 0) {
+                        for flags in [0x1, 0x2, 0x22, 0x20022, 0x4001, 0x8001] {
+                            let mut args = args(access);
+                            args[3] = flags;
+                            assert_eq!(returned(program, arch, *number, args), KILL);
+                        }
+                    }
+                }
+                "open" | "openat" => {
+                    let chains = call.chains.iter().flat_map(|chain| &chain.rules);
+                    assert!(chains.into_iter().all(|rule| !rule.action.permits()));
+                }
+                _ => {}
+            }
+        }
+        assert!(policy.calls.len() > 40, "{arch} {}", context.name());
+    });
+}
+
+/// Requests of ioctl that are allowed, written down apart from the policies.
+fn requests(context: Context) -> &'static [u64] {
+    match context {
+        Context::BlockDevice | Context::BlockDeviceVhostUser => &[0x5421, 0x1277, 0x127d],
+        Context::BlockDeviceVvu => &[0x3b6e, 0x3b6f, 0x3b72, 0x1277, 0x127d],
+        Context::BlockDeviceVvuVfioUser => &[0x1277, 0x127d],
+        Context::VvuProxyDevice => &[0x5421],
+    }
+}
+
+#[test]
+fn ioctls_are_few_and_known() {
+    each(|arch, context, policy, program| {
+        let number = policy
+            .calls
+            .iter()
+            .find(|(_, call)| call.name == "ioctl")
+            .unwrap()
+            .0;
+        let high = (0..0x10000u64).chain([
+            0xc018_aa3f,
+            0x8004_5430,
+            0x1_0000_5421,
+            0xffff_ffff_0000_5421,
+        ]);
+        for request in high.filter(|request| arch.is_64_bit() || *request <= u32::MAX.into()) {
+            let allowed = returned(program, arch, *number, [3, request, 0, 0, 0, 0]) != KILL;
+            let expected = requests(context).contains(&request);
+            assert_eq!(allowed, expected, "{arch} {} {request:#x}", context.name());
+        }
+    });
+}
+
+#[test]
+fn programs_are_short_and_find_their_calls_quickly() {
+    each(|arch, context, _, program| {
+        assert!(
+            program.len() < 500,
+            "{arch} {}: {}",
+            context.name(),
+            program.len()
+        );
+    });
+}
+
+#[test]
+fn every_architecture_allows_as_much() {
+    let names = |arch, context| -> Vec<String> {
+        let calls = policy(arch, context).calls;
+        let names = calls.keys().map(|number| call_name(arch, *number).unwrap());
+        // Names that differ for one and the same thing; calls that only old architectures have.
+        let names = names.map(|name| name.replace("mmap2", "mmap"));
+        let names = names.map(|name| {
+            name.trim_end_matches("64")
+                .trim_end_matches("_time")
+                .to_owned()
+        });
+        let names = names.map(|name| name.replace("newfstatat", "fstatat"));
+        let old = ["open", "readlink", "stat", "lstat", "sigreturn"];
+        let mut names: Vec<_> = names.filter(|name| !old.contains(&name.as_str())).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    for context in Context::ALL {
+        let reference = names(Arch::X86_64, context);
+        for arch in [Arch::Aarch64, Arch::Arm] {
+            assert_eq!(names(arch, context), reference, "{arch} {}", context.name());
+        }
+    }
+}
+
+#[test]
+fn every_policy_of_the_tree_is_sound() {
+    let sources = sources();
+    for path in sources.paths() {
+        let arch = path
+            .parent()
+            .and_then(Path::to_str)
+            .and_then(Arch::from_name)
+            .unwrap();
+        let loaded = load(&sources, path, &Options::default()).unwrap();
+        compile(&Policy::merge(&loaded, arch).unwrap()).unwrap();
+    }
+}
