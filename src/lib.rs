@@ -1,5 +1,6 @@
 //! What the programs have in common: how they log, how they are told to stop, how they end.
 
+pub mod jail;
 mod signals;
 
 use std::error::Error;

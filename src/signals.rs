@@ -37,6 +37,20 @@ impl StopSignal {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self { fd })
     }
+
+    /// Takes a signal that came; false when none did.
+    ///
+    /// # Errors
+    ///
+    /// What reading it failed with.
+    pub fn take(&self) -> io::Result<bool> {
+        let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::read(&self.fd, &mut signal) {
+            Ok(_) => Ok(true),
+            Err(rustix::io::Errno::AGAIN) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
 }
 
 impl AsFd for StopSignal {

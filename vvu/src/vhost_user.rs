@@ -8,5 +8,5 @@ pub use message::{
     DecodeError, Flags, HEADER_SIZE, Header, MAX_PAYLOAD, MAX_REGIONS, Message, PayloadError,
     VringFd, decode_regions, encode_regions,
 };
-pub use sharing::{PrivateMemory, check_shared};
-pub use socket::{Connection, ConnectionError, ListenError, Listener};
+pub use sharing::{Inspector, Outside, PrivateMemory, inspection};
+pub use socket::{Connection, ConnectionError, ListenError, Listener, SocketPath};

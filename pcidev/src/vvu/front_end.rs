@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use vvu::vhost_user::{Connection, ConnectionError, Message, check_shared};
+use vvu::vhost_user::{Connection, ConnectionError, Inspector, Message};
 
 use super::Refusal;
 use super::poller::{Poller, Token};
@@ -32,8 +32,13 @@ impl FrontEnd {
     }
 
     /// Checks that memory which a message announces is shared, as far as that can be known.
-    pub(super) fn check_shared(&self, message: &Message) -> Result<(), Refusal> {
-        check_shared(&self.connection, message).map_err(|error| Refusal::new(error.to_string()))
+    pub(super) fn inspect(
+        &self,
+        message: &Message,
+        inspector: &mut Inspector,
+    ) -> Result<(), Refusal> {
+        let shared = inspector.check(&self.connection, message);
+        shared.map_err(|error| Refusal::new(error.to_string()))
     }
 
     pub(super) fn send(&mut self, message: &Message) -> Result<(), ConnectionError> {

@@ -8,7 +8,7 @@ use vfio_user::IoEventFd;
 use virtio::queue::RING_FEATURES;
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
 use vvu::abi::{self, config, status};
-use vvu::vhost_user::Listener;
+use vvu::vhost_user::{Inspector, Listener};
 
 use super::doorbell::Doorbells;
 use super::front_end::FrontEnd;
@@ -42,6 +42,7 @@ pub struct VvuDevice {
     resources: Resources,
     front_end: Option<FrontEnd>,
     listener: Listener,
+    inspector: Option<Inspector>,
     /// Whether front-ends are let in.
     listening: bool,
     poller: Poller,
@@ -73,9 +74,16 @@ impl VvuDevice {
             options,
             front_end: None,
             listener,
+            inspector: None,
             listening: false,
             poller,
         })
+    }
+
+    /// Has front-ends' memory looked at, whether it is really shared.
+    pub fn inspected_by(mut self, inspector: Inspector) -> Self {
+        self.inspector = Some(inspector);
+        self
     }
 
     fn raise(&mut self, vector: Option<u16>) {

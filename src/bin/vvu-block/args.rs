@@ -6,6 +6,7 @@ use block::{Cache, OpenOptions};
 use clap::{ArgGroup, Args, Parser, ValueEnum};
 use vvu::driver::Dialect;
 use vvu_block::LogLevel;
+use vvu_block::jail::Sandbox;
 
 /// Serve a disk image to a virtual machine as a virtio block device.
 ///
@@ -63,6 +64,11 @@ pub struct Arguments {
     /// The serial number that the virtual machine sees, at most 20 bytes.
     #[arg(long, value_name = "TEXT", default_value = "", value_parser = serial)]
     pub serial: String,
+
+    /// How much of a jail to serve in: a process of its own that sees no file system, network or
+    /// other process and has no privileges.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub sandbox: Sandbox,
 
     /// How much to log on stderr.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use block::{BlockDevice, Image, Options};
 use clap::Parser;
 use std::os::fd::AsFd;
-use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
+use vvu::vhost_user::inspection;
+use vvu_block::{StopSignal, announce_ready, exit_code, jail, start_logging};
 
 use args::Arguments;
 
@@ -23,13 +24,15 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let stop = StopSignal::install()?;
     let image = Arc::new(Image::open(&arguments.image, arguments.open_options())?);
-    let mut opened = transport::open(&arguments.transport, arguments.num_queues)?;
+    let (inspector, outside) = inspection()?;
+    let mut opened = transport::open(&arguments.transport, arguments.num_queues, inspector)?;
     let options = Options {
         queues: arguments.num_queues,
         queue_size: arguments.queue_size,
         serial: arguments.serial,
     };
     let device = Arc::new(BlockDevice::new(image.clone(), options)?);
+    jail::enter(arguments.sandbox, &opened.paths, outside)?;
     // Nobody may be there to read it; the front-end is served all the same.
     let _ = announce_ready(&opened.name);
     let served = vvu::session::serve(opened.transport.as_mut(), device, stop.as_fd());

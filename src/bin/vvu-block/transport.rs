@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketType};
 use vvu::transport::{SocketTransport, Transport, VvuTransport};
-use vvu::vhost_user::Listener;
+use vvu::vhost_user::{Inspector, Listener, SocketPath};
 
 use crate::args::TransportArguments;
 
@@ -14,26 +14,46 @@ pub struct Opened {
     pub transport: Box<dyn Transport>,
     /// What to call it in front of people.
     pub name: String,
+    /// Sockets that are to be gone at the end.
+    pub paths: Vec<SocketPath>,
+}
+
+impl Opened {
+    fn new(transport: impl Transport + 'static, name: String) -> Self {
+        Self {
+            transport: Box::new(transport),
+            name,
+            paths: Vec::new(),
+        }
+    }
 }
 
 /// Opens the transport that was asked for, for a device of so many queues.
-pub fn open(arguments: &TransportArguments, queues: u16) -> Result<Opened, Box<dyn Error>> {
+pub fn open(
+    arguments: &TransportArguments,
+    queues: u16,
+    inspector: Inspector,
+) -> Result<Opened, Box<dyn Error>> {
     if let Some(address) = &arguments.pci {
         let function = vvu::pci::open(address)?;
-        let transport = Box::new(VvuTransport::new(function, queues, arguments.vvu_dialect)?);
-        let name = format!("virtio-vhost-user {address}");
-        return Ok(Opened { transport, name });
+        let transport = VvuTransport::new(function, queues, arguments.vvu_dialect)?;
+        return Ok(Opened::new(
+            transport,
+            format!("virtio-vhost-user {address}"),
+        ));
     }
     if let Some(path) = &arguments.socket_path {
-        let transport = Box::new(SocketTransport::listening(Listener::bind(path)?));
-        let name = format!("vhost-user {}", path.display());
-        return Ok(Opened { transport, name });
+        let listener = Listener::bind(path)?;
+        let paths = vec![listener.path().clone()];
+        let transport = SocketTransport::listening(listener).inspected_by(inspector);
+        let opened = Opened::new(transport, format!("vhost-user {}", path.display()));
+        return Ok(Opened { paths, ..opened });
     }
     let number = arguments.fd.ok_or("no transport was given")?;
-    let stream = inherited_socket(number)?.into();
-    let transport = Box::new(SocketTransport::connected(stream)?);
+    let transport = SocketTransport::connected(inherited_socket(number)?.into())?;
+    let transport = transport.inspected_by(inspector);
     let name = format!("vhost-user file descriptor {number}");
-    Ok(Opened { transport, name })
+    Ok(Opened::new(transport, name))
 }
 
 /// Takes over a connected Unix stream socket that was inherited under this number.

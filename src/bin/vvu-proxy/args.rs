@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use vvu_block::LogLevel;
+use vvu_block::jail::Sandbox;
 
 /// Give a virtual machine a virtio-vhost-user (VVU) PCI device.
 ///
@@ -50,6 +51,11 @@ pub struct Arguments {
     /// Identifies the device to its driver.
     #[arg(long, value_name = "UUID", default_value = NIL_UUID, value_parser = uuid)]
     pub uuid: [u8; 16],
+
+    /// How much of a jail to serve in: a process of its own that sees no file system, network or
+    /// other process and has no privileges.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub sandbox: Sandbox,
 
     /// How much to log on stderr.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pcidev::vvu::{Options, VvuDevice};
-use vvu::vhost_user::Listener;
-use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
+use vvu::vhost_user::{Listener, inspection};
+use vvu_block::{StopSignal, announce_ready, exit_code, jail, start_logging};
 
 use args::Arguments;
 
@@ -24,12 +24,15 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let stop = StopSignal::install()?;
     let front_ends = Listener::bind(&arguments.socket_path)?;
     let clients = Listener::bind(&arguments.vfio_user_path)?;
+    let paths = [front_ends.path().clone(), clients.path().clone()];
     let window = memory::open(&arguments.memory)?;
     let options = Options {
         max_vhost_queues: arguments.max_queues,
         uuid: arguments.uuid,
     };
-    let mut device = VvuDevice::new(options, window, front_ends)?;
+    let (inspector, outside) = inspection()?;
+    let mut device = VvuDevice::new(options, window, front_ends)?.inspected_by(inspector);
+    jail::enter(arguments.sandbox, &paths, outside)?;
     // Nobody may be there to read it; clients are served all the same.
     let _ = announce_ready(&format!(
         "vhost-user {}, vfio-user {}",

@@ -15,7 +15,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{Event, MemoryRegion, Request, Resource, ResourceError, Transport, TransportError};
 use crate::vhost_user::{
-    Connection, ConnectionError, Listener, Message, check_shared, decode_regions,
+    Connection, ConnectionError, Inspector, Listener, Message, decode_regions,
 };
 
 /// How long a front-end may take from the first byte of a message to its last.
@@ -28,6 +28,7 @@ pub struct SocketTransport {
     connection: Option<Connection>,
     message_began: Option<Instant>,
     deadline: Duration,
+    inspector: Option<Inspector>,
 }
 
 impl SocketTransport {
@@ -51,7 +52,14 @@ impl SocketTransport {
             connection,
             message_began: None,
             deadline: MESSAGE_DEADLINE,
+            inspector: None,
         }
+    }
+
+    /// Has front-ends' memory looked at, whether it is really shared.
+    pub fn inspected_by(mut self, inspector: Inspector) -> Self {
+        self.inspector = Some(inspector);
+        self
     }
 
     fn accept(&mut self) -> Result<(), TransportError> {
@@ -67,11 +75,15 @@ impl SocketTransport {
     }
 
     /// A whole message, if there is one.
-    fn receive(connection: &mut Connection) -> Result<Option<Request>, ConnectionError> {
+    fn receive(
+        connection: &mut Connection,
+        inspector: &mut Option<Inspector>,
+    ) -> Result<Option<Request>, ConnectionError> {
         let Some((message, fds)) = connection.recv()? else {
             return Ok(None);
         };
-        let shared = check_shared(connection, &message).map_err(invalid);
+        let inspect = |inspector: &mut Inspector| inspector.check(connection, &message);
+        let shared = inspector.as_mut().map_or(Ok(()), inspect).map_err(invalid);
         let resource = shared.and_then(|()| resource(&message, fds));
         Ok(Some(Request { message, resource }))
     }
@@ -120,7 +132,7 @@ impl Transport for SocketTransport {
                 self.accept()?;
                 continue;
             };
-            match Self::receive(connection) {
+            match Self::receive(connection, &mut self.inspector) {
                 Ok(Some(request)) => {
                     self.message_began = None;
                     return Ok(Event::Request(request));

@@ -5,12 +5,16 @@
 //! waits for its disk for ever, so this is worth a look where one is possible.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
-use vhost::vhost_user::message::FrontendReq;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
+use vhost::vhost_user::message::{FrontendReq, VhostUserMemoryRegion};
 
-use super::{Connection, Message, decode_regions};
+use super::{Connection, ConnectionError, Message, decode_regions};
 
 /// The front-end keeps what it writes to itself.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -23,28 +27,109 @@ pub struct PrivateMemory {
     pub address: u64,
 }
 
-/// Checks that the memory which a SET_MEM_TABLE or ADD_MEM_REG announces is mapped as shared memory
-/// by the front-end that sent it. What cannot be known is taken to be well.
+/// Looks at the mappings of front-ends.
+///
+/// A process in a jail cannot, so it asks one outside, its [`Outside`].
+#[derive(Debug)]
+pub struct Inspector(Connection);
+
+/// The end that answers an [`Inspector`], in a process that sees all processes.
+#[derive(Debug)]
+pub struct Outside(Connection);
+
+/// How long an answer may take. It is worth waiting for, but not for long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// An inspector and who answers it.
 ///
 /// # Errors
 ///
-/// [`PrivateMemory`] for the first region that is not.
-pub fn check_shared(connection: &Connection, message: &Message) -> Result<(), PrivateMemory> {
+/// When the operating system is out of file descriptors.
+pub fn inspection() -> io::Result<(Inspector, Outside)> {
+    let (inside, outside) = UnixStream::pair()?;
+    Ok((
+        Inspector(Connection::new(inside)?),
+        Outside(Connection::new(outside)?),
+    ))
+}
+
+impl Inspector {
+    /// Checks that the memory which a SET_MEM_TABLE or ADD_MEM_REG announces is mapped as shared
+    /// memory by the front-end that sent it. What cannot be known is taken to be well.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateMemory`] for the first region that is not.
+    pub fn check(
+        &mut self,
+        front_end: &Connection,
+        message: &Message,
+    ) -> Result<(), PrivateMemory> {
+        let regions = regions(message);
+        if regions.is_empty() || self.0.send_with_fds(message, &[front_end.as_fd()]).is_err() {
+            return Ok(());
+        }
+        match self.answer().map(|answer| answer.as_u64()) {
+            Some(Ok(address)) => Err(PrivateMemory { address }),
+            _ => Ok(()),
+        }
+    }
+
+    fn answer(&mut self) -> Option<Message> {
+        let deadline = Timespec::try_from(PATIENCE).ok()?;
+        let fd = self.0.as_fd();
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&deadline)).ok()?;
+        self.0.recv().ok().flatten().map(|(answer, _)| answer)
+    }
+}
+
+impl Outside {
+    /// Answers what was asked: with the address of memory that is private, or with nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the inspector is gone or makes no sense; there is nothing more to answer then.
+    pub fn answer(&mut self) -> Result<(), ConnectionError> {
+        while let Some((message, fds)) = self.0.recv()? {
+            let front_end = fds.into_iter().next().map(UnixStream::from);
+            let private = front_end.and_then(|front_end| private_memory(&front_end, &message));
+            let address = private.map(u64::to_le_bytes);
+            self.0
+                .send(&message.reply(address.as_ref().map_or(&[], |bytes| bytes)))?;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Outside {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The regions that a message announces.
+fn regions(message: &Message) -> Vec<VhostUserMemoryRegion> {
     let regions = match message.code() {
         Some(FrontendReq::SET_MEM_TABLE) => decode_regions(&message.payload),
         Some(FrontendReq::ADD_MEM_REG) => message.as_single_region().map(|region| vec![region]),
-        _ => return Ok(()),
+        _ => return Vec::new(),
     };
-    let (Ok(regions), Some(pid)) = (regions, connection.peer_pid()) else {
-        return Ok(());
+    // What is wrong with the message is for others to say.
+    regions.unwrap_or_default()
+}
+
+/// Where the first region is that a front-end does not share, in its own address space.
+fn private_memory(front_end: &UnixStream, message: &Message) -> Option<u64> {
+    let peer = socket_peercred(front_end).ok()?;
+    let maps = format!("/proc/{}/maps", peer.pid.as_raw_nonzero());
+    let is_private = |address: &u64| {
+        let maps = File::open(&maps).map(BufReader::new);
+        maps.is_ok_and(|maps| is_private(maps, *address))
     };
-    let maps = Path::new("/proc").join(pid.to_string()).join("maps");
-    for address in regions.into_iter().map(|region| region.user_addr) {
-        if File::open(&maps).is_ok_and(|maps| is_private(BufReader::new(maps), address)) {
-            return Err(PrivateMemory { address });
-        }
-    }
-    Ok(())
+    regions(message)
+        .into_iter()
+        .map(|region| region.user_addr)
+        .find(is_private)
 }
 
 /// Whether a process with these maps (see proc_pid_maps(5)) has a private mapping at an address.
@@ -67,7 +152,7 @@ fn mapping(line: &str) -> Option<(u64, u64, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
+    use std::thread;
 
     use super::*;
     use virtio::test_utils::anonymous_file;
@@ -103,7 +188,15 @@ mod tests {
         let fields = [0, 0, 0x1000, region.as_ptr() as u64, 0];
         let payload = fields.map(u64::to_le_bytes).concat();
         let message = Message::request(FrontendReq::ADD_MEM_REG, &payload);
-        check_shared(&Connection::new(ours).unwrap(), &message)
+        let (mut inspector, mut outside) = inspection().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let fd = outside.as_fd();
+                poll(&mut [PollFd::new(&fd, PollFlags::IN)], None).unwrap();
+                outside.answer().unwrap();
+            });
+            inspector.check(&Connection::new(ours).unwrap(), &message)
+        })
     }
 
     /// The front-end is this very process.
@@ -120,6 +213,12 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(announce(&map(libc::MAP_SHARED)), Ok(()));
+        let nothing = Message::request(FrontendReq::GET_FEATURES, &[]);
+        let (mut inspector, outside) = inspection().unwrap();
+        let (_peer, ours) = UnixStream::pair().unwrap();
+        let front_end = Connection::new(ours).unwrap();
+        assert_eq!(inspector.check(&front_end, &nothing), Ok(()), "asks nobody");
+        drop(outside);
         let private = map(libc::MAP_PRIVATE | libc::MAP_NORESERVE);
         let address = private.as_ptr() as u64;
         assert_eq!(announce(&private), Err(PrivateMemory { address }));

@@ -127,13 +127,6 @@ impl Connection {
         }
     }
 
-    /// The process that is, or was when it connected, at the other end; `None` when it is in no
-    /// process namespace that is visible from here.
-    pub fn peer_pid(&self) -> Option<i32> {
-        let peer = rustix::net::sockopt::socket_peercred(&self.stream).ok()?;
-        Some(peer.pid.as_raw_nonzero().get())
-    }
-
     /// Lets both ends see the end of the connection after what was sent already.
     pub fn shut_down(&self) {
         // It fails only when the peer did the same already.
@@ -214,8 +207,24 @@ fn closed_or(errno: rustix::io::Errno) -> ConnectionError {
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
+    path: SocketPath,
+}
+
+/// Where a socket is, as something to be removed.
+#[derive(Clone, Debug)]
+pub struct SocketPath {
     path: PathBuf,
     inode: Option<u64>,
+}
+
+impl SocketPath {
+    /// Removes the socket, unless another one has been put in its place.
+    pub fn remove(&self) {
+        if self.inode.is_some() && inode(&self.path) == self.inode {
+            // It fails only when the socket has just gone.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Why a path cannot be listened on.
@@ -264,15 +273,15 @@ impl Listener {
             Err(error) => return Err(failed(error)),
         };
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Self {
-            listener,
+        let path = SocketPath {
             path: path.to_owned(),
             inode: inode(path),
-        })
+        };
+        Ok(Self { listener, path })
     }
 
-    /// The path.
-    pub fn path(&self) -> &Path {
+    /// Where the socket is.
+    pub fn path(&self) -> &SocketPath {
         &self.path
     }
 
@@ -298,10 +307,7 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Somebody may have put another socket in our place.
-        if self.inode.is_some() && inode(&self.path) == self.inode {
-            let _ = fs::remove_file(&self.path);
-        }
+        self.path.remove();
     }
 }
 

@@ -88,7 +88,8 @@ impl VvuDevice {
             return false;
         }
         debug!("front-end sends {}", message.name());
-        let shared = front_end.check_shared(&message);
+        let inspect = |inspector| front_end.inspect(&message, inspector);
+        let shared = self.inspector.as_mut().map_or(Ok(()), inspect);
         let taken = shared.and_then(|()| self.resources.take(&mut message, fds, &self.poller));
         match taken {
             Ok(()) => front_end.waiting = Some(message),

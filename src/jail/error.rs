@@ -1,0 +1,35 @@
+//! Why there is no jail.
+
+use std::io;
+
+/// A part of the jail that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum JailError {
+    /// The operating system refuses.
+    #[error("cannot {what}: {source}; run with --sandbox=auto to do without, or see {see}")]
+    Refused {
+        /// What was tried.
+        what: &'static str,
+        /// Where to read about what it takes.
+        see: &'static str,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The kernel has no Landlock.
+    #[error("this kernel has no Landlock; run with --sandbox=auto to do without")]
+    NoLandlock,
+}
+
+impl JailError {
+    /// Adds what was tried to an answer of the operating system.
+    pub(super) fn refused<E: Into<io::Error>>(
+        what: &'static str,
+        see: &'static str,
+    ) -> impl Fn(E) -> Self {
+        move |error| Self::Refused {
+            what,
+            see,
+            source: error.into(),
+        }
+    }
+}
