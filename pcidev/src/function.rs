@@ -5,13 +5,13 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 use tracing::debug;
-use vfio_user::server::{Connection, RegionWrite, Request, ServerError};
+use vfio_user::server::{Connection, DmaUnmap, RegionWrite, Request, ServerError};
 use vfio_user::{
     DeviceFlags, DeviceInfo, IoEventFd, IrqFlags, IrqInfo, RegionFlags, RegionInfo, index,
 };
 
 use crate::config_space::{self, ConfigSpace};
-use crate::dma::DmaTable;
+use crate::dma::{self, DmaTable};
 use crate::msix::Msix;
 
 /// The parts of a function that need no knowledge of the device.
@@ -43,8 +43,10 @@ pub trait Device {
     /// The eventfds that stand for writes to a BAR.
     fn io_event_fds(&self, bar: usize) -> Vec<IoEventFd>;
 
-    /// Gives up all of the client's memory, until it is needed again.
-    fn release_memory(&mut self);
+    /// Deals with a change of the client's memory, before the client is told that it is done:
+    /// gives up what is no longer there. `gone` are the first and the last address of what was
+    /// taken away; `None`: something was added.
+    fn memory_changed(&mut self, gone: Option<(u64, u64)>);
 
     /// Resets the device, but not what is in [`Device::function`].
     fn reset(&mut self);
@@ -81,10 +83,15 @@ pub fn reset(device: &mut impl Device) {
 /// Brings device and function back to their start and forgets all that came from the client.
 pub fn disconnect(device: &mut impl Device) {
     reset(device);
-    device.release_memory();
-    let function = device.function();
-    function.msix.disconnect();
-    function.dma.unmap(vfio_user::server::DmaUnmap::All);
+    device.function().msix.disconnect();
+    unmap(device, DmaUnmap::All);
+}
+
+fn unmap(device: &mut impl Device, request: DmaUnmap) {
+    device.function().dma.unmap(request);
+    if let Some(gone) = dma::addresses(request) {
+        device.memory_changed(Some(gone));
+    }
 }
 
 /// Does what a client asks for and answers it.
@@ -135,12 +142,12 @@ fn obey(device: &mut impl Device, request: Request) -> Result<(), Errno> {
             accesses.iter().try_for_each(|access| write(device, access))
         }
         Request::DmaMap(map) => {
-            device.release_memory();
-            device.function().dma.map(map)
+            device.function().dma.map(map)?;
+            device.memory_changed(None);
+            Ok(())
         }
-        Request::DmaUnmap(unmap) => {
-            device.release_memory();
-            device.function().dma.unmap(unmap);
+        Request::DmaUnmap(request) => {
+            unmap(device, request);
             Ok(())
         }
         Request::SetIrqs(set) if set.index == index::MSIX => device.function().msix.set(set),

@@ -4,6 +4,7 @@
 //! but means nothing: a vector is masked by DEVICE_SET_IRQS.
 
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 use tracing::debug;
@@ -20,8 +21,23 @@ const ENTRY: [u8; ENTRY_SIZE] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]
 /// The interrupts of a function.
 #[derive(Debug)]
 pub struct Msix {
-    vectors: Vec<Vector>,
+    vectors: Vec<Line>,
     table: Vec<u8>,
+}
+
+/// One interrupt, to be raised by any thread.
+#[derive(Clone, Debug, Default)]
+pub struct Line(Arc<Mutex<Vector>>);
+
+impl Line {
+    /// Raises the interrupt. Without an eventfd, or masked, it comes when that changes.
+    pub fn trigger(&self) {
+        self.lock().trigger();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vector> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +87,7 @@ impl Msix {
     /// This many vectors, none of which anybody listens to.
     pub fn new(vectors: u16) -> Self {
         Self {
-            vectors: (0..vectors).map(|_| Vector::default()).collect(),
+            vectors: (0..vectors).map(|_| Line::default()).collect(),
             table: ENTRY.repeat(usize::from(vectors)),
         }
     }
@@ -83,10 +99,15 @@ impl Msix {
 
     /// Raises an interrupt. One without an eventfd, or masked, comes when that changes; one that
     /// there is not is ignored.
-    pub fn trigger(&mut self, vector: u16) {
-        if let Some(vector) = self.vectors.get_mut(usize::from(vector)) {
-            vector.trigger();
+    pub fn trigger(&self, vector: u16) {
+        if let Some(line) = self.line(vector) {
+            line.trigger();
         }
+    }
+
+    /// One interrupt, if there is that one.
+    pub fn line(&self, vector: u16) -> Option<&Line> {
+        self.vectors.get(usize::from(vector))
     }
 
     /// Does what a client asks for.
@@ -95,7 +116,7 @@ impl Msix {
     ///
     /// EINVAL when there are not that many vectors or a file is no eventfd, EOPNOTSUPP for eventfds
     /// that are to tell of masking.
-    pub fn set(&mut self, request: SetIrqs) -> Result<(), Errno> {
+    pub fn set(&self, request: SetIrqs) -> Result<(), Errno> {
         let SetIrqs {
             start,
             count,
@@ -108,19 +129,20 @@ impl Msix {
             return Ok(());
         }
         let range = start as usize..start as usize + count as usize;
-        let vectors = self.vectors.get_mut(range).ok_or(Errno::INVAL)?;
+        let lines = self.vectors.get(range).ok_or(Errno::INVAL)?;
         match data {
-            IrqData::None => vectors.iter_mut().for_each(|vector| vector.act(action)),
+            IrqData::None => lines.iter().for_each(|line| line.lock().act(action)),
             IrqData::Bool(chosen) => {
-                let chosen = vectors.iter_mut().zip(chosen).filter(|(_, chosen)| *chosen);
-                chosen.for_each(|(vector, _)| vector.act(action));
+                let chosen = lines.iter().zip(chosen).filter(|(_, chosen)| *chosen);
+                chosen.for_each(|(line, _)| line.lock().act(action));
             }
             IrqData::EventFds(fds) if action == IrqAction::Trigger => {
                 let signals = fds.into_iter().map(|fd| fd.map(Signal::new).transpose());
                 let signals: Vec<_> = signals
                     .collect::<io::Result<_>>()
                     .map_err(|_| Errno::INVAL)?;
-                for (vector, signal) in vectors.iter_mut().zip(signals) {
+                for (line, signal) in lines.iter().zip(signals) {
+                    let mut vector = line.lock();
                     vector.signal = signal;
                     vector.deliver();
                 }
@@ -131,13 +153,15 @@ impl Msix {
     }
 
     /// Forgets the client's eventfds and what it was not told.
-    pub fn disconnect(&mut self) {
-        self.vectors.fill_with(Vector::default);
+    pub fn disconnect(&self) {
+        let lines = self.vectors.iter();
+        lines.for_each(|line| *line.lock() = Vector::default());
     }
 
     /// Forgets what was not delivered, but not to whom.
     pub fn reset(&mut self) {
-        for vector in &mut self.vectors {
+        for line in &self.vectors {
+            let mut vector = line.lock();
             (vector.masked, vector.pending) = (false, false);
         }
         self.table = ENTRY.repeat(self.vectors.len());
@@ -159,8 +183,8 @@ impl Msix {
     /// Reads the pending bits.
     pub fn read_pending(&self, offset: usize, data: &mut [u8]) {
         let mut bits = vec![0; self.vectors.len().div_ceil(64) * 8];
-        for (number, vector) in self.vectors.iter().enumerate() {
-            bits[number / 8] |= u8::from(vector.pending) << (number % 8);
+        for (number, line) in self.vectors.iter().enumerate() {
+            bits[number / 8] |= u8::from(line.lock().pending) << (number % 8);
         }
         copy_from(&bits, offset, data);
     }
@@ -198,7 +222,7 @@ mod tests {
 
     #[test]
     fn vectors_signal_their_eventfds() {
-        let mut msix = Msix::new(3);
+        let msix = Msix::new(3);
         let (seen, fd) = listener();
         let fds = IrqData::EventFds(vec![Some(fd), None]);
         msix.set(request(1, 2, IrqAction::Trigger, fds)).unwrap();
@@ -218,7 +242,7 @@ mod tests {
 
     #[test]
     fn masked_vectors_pend() {
-        let mut msix = Msix::new(70);
+        let msix = Msix::new(70);
         let (seen, fd) = listener();
         let fds = IrqData::EventFds(vec![Some(fd)]);
         msix.set(request(65, 1, IrqAction::Trigger, fds)).unwrap();
@@ -238,7 +262,7 @@ mod tests {
 
     #[test]
     fn an_interrupt_waits_for_its_eventfd() {
-        let mut msix = Msix::new(1);
+        let msix = Msix::new(1);
         msix.trigger(0);
         let (seen, fd) = listener();
         let fds = IrqData::EventFds(vec![Some(fd)]);
@@ -248,7 +272,7 @@ mod tests {
 
     #[test]
     fn impossible_requests_are_refused() {
-        let mut msix = Msix::new(4);
+        let msix = Msix::new(4);
         let beyond = request(3, 2, IrqAction::Mask, IrqData::None);
         assert_eq!(msix.set(beyond), Err(Errno::INVAL));
         let fds = IrqData::EventFds(vec![None]);

@@ -15,7 +15,7 @@ use crate::function::{self, Device};
 const BATCH: usize = 256;
 
 /// Serves a device to the vfio-user clients that connect to `clients`, one after the other, until
-/// `stop` is readable. A client that leaves leaves the device as new.
+/// `stop` is readable. A client that leaves leaves the device as new; so does the end.
 ///
 /// # Errors
 ///
@@ -35,6 +35,7 @@ pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>)
             }
         }
     }
+    function::disconnect(device);
     Ok(())
 }
 

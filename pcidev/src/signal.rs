@@ -1,10 +1,11 @@
-//! Eventfds that came from another process.
+//! Eventfds that are shared with another process.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
+use vmm_sys_util::eventfd::EventFd;
 
 /// An eventfd of another process, which can do nothing with it that would block this one.
 #[derive(Debug)]
@@ -54,4 +55,15 @@ impl AsFd for Signal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Another descriptor of an eventfd, to be given away.
+///
+/// # Errors
+///
+/// When the process has no descriptors left.
+pub fn duplicate(eventfd: &EventFd) -> io::Result<OwnedFd> {
+    // SAFETY: it is open as long as `eventfd` is, which is borrowed for longer.
+    let fd = unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) };
+    fd.try_clone_to_owned()
 }

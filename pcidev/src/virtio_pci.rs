@@ -3,7 +3,9 @@
 mod layout;
 mod queue;
 mod registers;
+mod structures;
 
 pub use layout::{Layout, NOTIFY_MULTIPLIER, Place};
 pub use queue::{BrokenQueue, RingQueue};
 pub use registers::{Change, Registers};
+pub use structures::{Event, Structures};

@@ -42,6 +42,23 @@ pub struct VringLayout {
     pub used: GuestAddress,
 }
 
+impl VringLayout {
+    /// Whether any of its parts has bytes among the addresses `first..=last`.
+    pub fn overlaps(&self, first: u64, last: u64) -> bool {
+        let size = u64::from(self.size);
+        // The two rings end with a field of 16 bits for EVENT_IDX, negotiated or not.
+        let parts = [
+            (self.desc, 16 * size),
+            (self.avail, 6 + 2 * size),
+            (self.used, 6 + 8 * size),
+        ];
+        parts.iter().any(|(start, length)| {
+            let end = start.0.saturating_add(length - 1);
+            start.0 <= last && first <= end
+        })
+    }
+}
+
 /// Everything a device needs to run one virtqueue.
 #[derive(Clone, Debug)]
 pub struct Vring {
@@ -61,4 +78,31 @@ pub struct Vring {
     pub call: Option<Arc<dyn Notifier>>,
     /// Tells the carrier that the ring is broken and was stopped.
     pub error: Option<Arc<dyn Notifier>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_knows_its_bytes() {
+        let layout = VringLayout {
+            size: 16,
+            desc: GuestAddress(0x1000),
+            avail: GuestAddress(0x2000),
+            used: GuestAddress(0x3000),
+        };
+        for (first, last, overlaps) in [
+            (0, 0xfff, false),
+            (0, 0x1000, true),
+            (0x10ff, 0x1fff, true),
+            (0x1100, 0x1fff, false),
+            (0x2025, 0x2fff, true),
+            (0x2026, 0x2fff, false),
+            (0x3085, u64::MAX, true),
+            (0x3086, u64::MAX, false),
+        ] {
+            assert_eq!(layout.overlaps(first, last), overlaps, "{first:#x}");
+        }
+    }
 }

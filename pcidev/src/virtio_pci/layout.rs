@@ -99,6 +99,12 @@ impl Layout {
         }
     }
 
+    /// Where in BAR 0 the notification register of a queue is, and its length in bytes.
+    pub fn notification(queue: u16) -> (u64, u64) {
+        let offset = NOTIFY + u32::from(queue) * NOTIFY_MULTIPLIER;
+        (offset.into(), 2)
+    }
+
     fn pending(&self) -> u32 {
         let table = u32::from(self.vectors) * ENTRY_SIZE as u32;
         TABLE + table.next_multiple_of(PAGE)

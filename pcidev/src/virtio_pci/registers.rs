@@ -1,5 +1,8 @@
 //! Common configuration and interrupt status (virtio 1.2, sections 2.1, 4.1.4.3 and 4.1.4.5).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use tracing::debug;
 use virtio::VringLayout;
 use virtio::pci::{NO_VECTOR, common, isr, status};
@@ -26,6 +29,8 @@ pub struct Registers {
     vectors: u16,
     max_queue_size: u16,
     state: State,
+    /// Interrupt status, which queues' threads set, too.
+    isr: Arc<AtomicU8>,
     /// Survives a reset, so that a driver notices one.
     generation: u8,
 }
@@ -39,6 +44,7 @@ impl Registers {
             vectors,
             max_queue_size,
             state: State::new(queues, max_queue_size),
+            isr: Arc::default(),
             generation: 0,
         }
     }
@@ -46,6 +52,7 @@ impl Registers {
     /// Brings everything back to what it was at the start.
     pub fn reset(&mut self) {
         self.state = State::new(self.state.queues.len() as u16, self.max_queue_size);
+        self.isr.store(0, Ordering::Relaxed);
     }
 
     /// The feature bits that the driver accepted.
@@ -74,20 +81,30 @@ impl Registers {
     /// the vector to raise, [`NO_VECTOR`] if none.
     pub fn config_changed(&mut self) -> u16 {
         self.generation = self.generation.wrapping_add(1);
-        self.state.isr |= isr::CONFIG;
+        self.isr.fetch_or(isr::CONFIG, Ordering::SeqCst);
         self.state.config_vector
     }
 
     /// Records used buffers of a queue and gives the vector to raise, [`NO_VECTOR`] if none.
     pub fn queue_used(&mut self, queue: u16) -> u16 {
-        self.state.isr |= isr::QUEUE;
+        self.isr.fetch_or(isr::QUEUE, Ordering::SeqCst);
+        self.queue_vector(queue)
+    }
+
+    /// The vector to raise for used buffers of a queue, [`NO_VECTOR`] if none.
+    pub fn queue_vector(&self, queue: u16) -> u16 {
         let queue = self.state.queues.get(usize::from(queue));
         queue.map_or(NO_VECTOR, |queue| queue.vector)
     }
 
+    /// The interrupt status, for threads that serve a queue: they set [`isr::QUEUE`] in it.
+    pub fn isr(&self) -> &Arc<AtomicU8> {
+        &self.isr
+    }
+
     /// Reads and clears the interrupt status.
     pub fn take_isr(&mut self) -> u8 {
-        std::mem::take(&mut self.state.isr)
+        self.isr.swap(0, Ordering::SeqCst)
     }
 
     /// Where a queue's rings are; `None` as long as it is not to be used.

@@ -18,7 +18,7 @@ use super::poller::{Poller, Token};
 use super::relay::Resources;
 use super::window::Window;
 use crate::function::{Device, Function};
-use crate::virtio_pci::{Change, Layout, Place, Registers, RingQueue};
+use crate::virtio_pci::{Event, Layout, Registers, RingQueue, Structures};
 
 mod transfer;
 
@@ -33,8 +33,7 @@ const FEATURES: u64 = 1 << VIRTIO_F_ACCESS_PLATFORM | RING_FEATURES;
 pub struct VvuDevice {
     options: Options,
     function: Function,
-    layout: Layout,
-    registers: Registers,
+    structures: Structures,
     rx: RingQueue,
     tx: RingQueue,
     /// The status field of the device configuration.
@@ -61,8 +60,10 @@ impl VvuDevice {
         let poller = Poller::new()?;
         Ok(Self {
             function: identity::function(&options, &layout, &window),
-            registers: Registers::new(FEATURES, queues, QUEUE_SIZE, vectors),
-            layout,
+            structures: Structures {
+                registers: Registers::new(FEATURES, queues, QUEUE_SIZE, vectors),
+                layout,
+            },
             rx: RingQueue::new(abi::queue::RX),
             tx: RingQueue::new(abi::queue::TX),
             status: 0,
@@ -110,7 +111,7 @@ impl VvuDevice {
     /// Lets a front-end in exactly when the driver is ready for one and none is connected. Before,
     /// it waits in the socket's backlog.
     fn update_listening(&mut self) {
-        let ready = self.registers.is_running() && self.status & status::BACKEND_UP != 0;
+        let ready = self.structures.registers.is_running() && self.status & status::BACKEND_UP != 0;
         let wanted = ready && self.front_end.is_none();
         if wanted == self.listening {
             return;
@@ -124,8 +125,7 @@ impl VvuDevice {
     }
 
     fn config_changed(&mut self) {
-        let vector = self.registers.config_changed();
-        self.function.msix.trigger(vector);
+        self.structures.config_changed(&self.function.msix);
     }
 
     /// Closes the front-end's socket and forgets all that came from it.
@@ -148,7 +148,7 @@ impl VvuDevice {
     /// The driver made a mistake, after which there is no going on without a reset.
     fn fail(&mut self, why: &str) {
         warn!("driver needs to reset the device: {why}");
-        self.registers.set_needs_reset();
+        self.structures.registers.set_needs_reset();
         self.close_front_end();
         self.config_changed();
     }
@@ -191,33 +191,21 @@ impl VvuDevice {
     }
 
     fn write_structure(&mut self, offset: u64, data: &[u8]) {
-        match self.layout.locate(offset) {
-            Place::Common(offset) => match self.registers.write(offset, data) {
-                Some(Change::Reset) => self.reset(),
-                Some(Change::DriverOk) => self.update_listening(),
-                None => {}
-            },
-            Place::Device(offset) => self.write_config(offset, data),
-            Place::Notify(abi::queue::RX) => self.deliver_waiting(),
-            Place::Notify(_) => self.transmit(),
-            Place::Table(offset) => self.function.msix.write_table(offset, data),
-            Place::Isr | Place::Pending(_) | Place::Nowhere => {}
+        let event = self.structures.write(&mut self.function.msix, offset, data);
+        match event {
+            Some(Event::Reset) => self.reset(),
+            Some(Event::DriverOk) => self.update_listening(),
+            Some(Event::Config(offset)) => self.write_config(offset, data),
+            Some(Event::Notify(abi::queue::RX)) => self.deliver_waiting(),
+            Some(Event::Notify(_)) => self.transmit(),
+            None => {}
         }
     }
 
     fn read_structure(&mut self, offset: u64, data: &mut [u8]) {
-        match self.layout.locate(offset) {
-            Place::Common(offset) => self.registers.read(offset, data),
-            Place::Device(offset) => self.read_config(offset, data),
-            Place::Table(offset) => self.function.msix.read_table(offset, data),
-            Place::Pending(offset) => self.function.msix.read_pending(offset, data),
-            Place::Isr => {
-                data.fill(0);
-                if let Some(first) = data.first_mut() {
-                    *first = self.registers.take_isr();
-                }
-            }
-            Place::Notify(_) | Place::Nowhere => data.fill(0),
+        let event = self.structures.read(&self.function.msix, offset, data);
+        if let Some(Event::Config(offset)) = event {
+            self.read_config(offset, data);
         }
     }
 }
@@ -261,13 +249,13 @@ impl Device for VvuDevice {
         }
     }
 
-    fn release_memory(&mut self) {
+    fn memory_changed(&mut self, _gone: Option<(u64, u64)>) {
         self.rx.release_memory();
         self.tx.release_memory();
     }
 
     fn reset(&mut self) {
-        self.registers.reset();
+        self.structures.registers.reset();
         self.rx.reset();
         self.tx.reset();
         self.close_front_end();

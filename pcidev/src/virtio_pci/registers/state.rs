@@ -10,7 +10,6 @@ pub(super) struct State {
     pub(super) driver_features: u64,
     pub(super) config_vector: u16,
     pub(super) status: u8,
-    pub(super) isr: u8,
     pub(super) queue_select: u16,
     pub(super) queues: Vec<Queue>,
 }
@@ -41,7 +40,6 @@ impl State {
             driver_features: 0,
             config_vector: NO_VECTOR,
             status: 0,
-            isr: 0,
             queue_select: 0,
             queues: vec![queue; usize::from(queues)],
         }

@@ -137,7 +137,10 @@ impl VvuDevice {
 
     /// Puts a message into one chain of rxq; false when there is none.
     fn put(&mut self, message: &Message) -> Result<bool, Fault> {
-        let Some(ring) = self.rx.ring(&self.registers, &mut self.function.dma)? else {
+        let Some(ring) = self
+            .rx
+            .ring(&self.structures.registers, &mut self.function.dma)?
+        else {
             return Ok(false);
         };
         let mut chain = Chain::default();
@@ -152,7 +155,7 @@ impl VvuDevice {
         chain.writable.write(ring.memory(), 0, &bytes)?;
         ring.push_used(chain.head, need as u32)?;
         if ring.needs_call()? {
-            let vector = self.registers.queue_used(abi::queue::RX);
+            let vector = self.structures.registers.queue_used(abi::queue::RX);
             self.function.msix.trigger(vector);
         }
         Ok(true)
@@ -171,7 +174,10 @@ impl VvuDevice {
 
     /// Takes a message out of one chain of txq.
     fn take(&mut self) -> Result<Option<Message>, Fault> {
-        let Some(ring) = self.tx.ring(&self.registers, &mut self.function.dma)? else {
+        let Some(ring) = self
+            .tx
+            .ring(&self.structures.registers, &mut self.function.dma)?
+        else {
             return Ok(None);
         };
         let mut chain = Chain::default();
@@ -187,7 +193,7 @@ impl VvuDevice {
         let message = Message::decode(&bytes)?;
         ring.push_used(chain.head, 0)?;
         if ring.needs_call()? {
-            let vector = self.registers.queue_used(abi::queue::TX);
+            let vector = self.structures.registers.queue_used(abi::queue::TX);
             self.function.msix.trigger(vector);
         }
         Ok(Some(message))

@@ -1,0 +1,180 @@
+//! One queue: when it runs, and what it is connected to.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use vfio_user::IoEventFd;
+use virtio::pci::isr;
+use virtio::{GuestMemory, Notifier, RunningVring, StartError, Vring, VringLayout};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::dma::DmaTable;
+use crate::msix::{Line, Msix};
+use crate::signal::{self, Signal};
+use crate::virtio_pci::{Layout, Registers};
+
+/// A queue of the device.
+pub(super) struct Queue {
+    index: u16,
+    next_avail: u16,
+    kick: Arc<EventFd>,
+    /// The kick once more, for clients.
+    doorbell: Arc<OwnedFd>,
+    /// Tells the event loop that a queue has broken.
+    broken: Arc<Signal>,
+    run: Option<Run>,
+}
+
+/// A queue that is being served.
+struct Run {
+    vring: Box<dyn RunningVring>,
+    layout: VringLayout,
+    memory: Arc<GuestMemory>,
+    breakage: Arc<Breakage>,
+}
+
+/// Why a queue that the driver enabled cannot run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartFailure {
+    /// The client shares no memory.
+    #[error("the client shares no memory")]
+    NoMemory,
+    /// The device says so.
+    #[error(transparent)]
+    Device(#[from] StartError),
+}
+
+impl Queue {
+    pub(super) fn new(index: u16, broken: Arc<Signal>) -> io::Result<Self> {
+        let kick = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
+        Ok(Self {
+            index,
+            next_avail: 0,
+            doorbell: Arc::new(signal::duplicate(&kick)?),
+            kick: Arc::new(kick),
+            broken,
+            run: None,
+        })
+    }
+
+    /// Starts to serve the queue where it was left, if the driver enabled it.
+    pub(super) fn start(
+        &mut self,
+        device: &dyn virtio::Device,
+        registers: &Registers,
+        msix: &Msix,
+        dma: &mut DmaTable,
+    ) -> Result<(), StartFailure> {
+        let Some(layout) = registers.queue(self.index) else {
+            return Ok(());
+        };
+        let memory = dma.memory_for_queue().ok_or(StartFailure::NoMemory)?;
+        let breakage = Arc::new(Breakage {
+            happened: AtomicBool::new(false),
+            wake: self.broken.clone(),
+        });
+        let interrupt = Interrupt {
+            status: registers.isr().clone(),
+            line: msix.line(registers.queue_vector(self.index)).cloned(),
+        };
+        let vring = device.start(Vring {
+            index: self.index,
+            features: registers.features(),
+            layout,
+            next_avail: self.next_avail,
+            memory: memory.clone(),
+            kick: Some(self.kick.clone()),
+            call: Some(Arc::new(interrupt)),
+            error: Some(breakage.clone()),
+        })?;
+        self.run = Some(Run {
+            vring,
+            layout,
+            memory,
+            breakage,
+        });
+        Ok(())
+    }
+
+    /// Ends what is in flight; the memory is not touched afterwards.
+    pub(super) fn stop(&mut self) {
+        if let Some(run) = self.run.take() {
+            self.next_avail = run.vring.stop();
+        }
+    }
+
+    /// Forgets where the queue, which does not run, was left.
+    pub(super) fn reset(&mut self) {
+        self.next_avail = 0;
+    }
+
+    pub(super) fn kick(&self) {
+        // It cannot fail but for a kick that is pending already.
+        let _ = self.kick.notify();
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// Whether the queue stopped by itself.
+    pub(super) fn is_broken(&self) -> bool {
+        let run = self.run.as_ref();
+        run.is_some_and(|run| run.breakage.happened.load(Ordering::SeqCst))
+    }
+
+    /// Whether its rings, or buffers in flight, are among these addresses.
+    pub(super) fn uses(&self, addresses: Option<(u64, u64)>) -> bool {
+        match (&self.run, addresses) {
+            (Some(run), Some((first, last))) => {
+                run.layout.overlaps(first, last) || run.memory.is_in_use(first, last)
+            }
+            _ => false,
+        }
+    }
+
+    /// The eventfd that stands for a notification.
+    pub(super) fn io_event_fd(&self) -> IoEventFd {
+        let (offset, size) = Layout::notification(self.index);
+        IoEventFd {
+            offset,
+            size,
+            fd: self.doorbell.clone(),
+            datamatch: None,
+        }
+    }
+}
+
+/// Raises the interrupt of a queue.
+#[derive(Debug)]
+struct Interrupt {
+    status: Arc<AtomicU8>,
+    line: Option<Line>,
+}
+
+impl Notifier for Interrupt {
+    fn notify(&self) -> io::Result<()> {
+        // Read by drivers that do without interrupts.
+        self.status.fetch_or(isr::QUEUE, Ordering::SeqCst);
+        if let Some(line) = &self.line {
+            line.trigger();
+        }
+        Ok(())
+    }
+}
+
+/// Tells the event loop that a queue stopped by itself.
+#[derive(Debug)]
+struct Breakage {
+    happened: AtomicBool,
+    wake: Arc<Signal>,
+}
+
+impl Notifier for Breakage {
+    fn notify(&self) -> io::Result<()> {
+        self.happened.store(true, Ordering::SeqCst);
+        self.wake.signal()
+    }
+}
