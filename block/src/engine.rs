@@ -19,10 +19,12 @@ use crate::request::Range;
 use crate::transfer::{Operation, Progress, Step, Transfer};
 
 mod blocking;
+mod direct;
 mod ranges;
 mod uring;
 
 use blocking::Blocking;
+use direct::{Bounce, Buffers, Way, is_aligned};
 pub(crate) use ranges::can_secure_erase;
 use uring::Uring;
 
@@ -55,17 +57,22 @@ pub(crate) struct Engine {
     in_flight: usize,
     image: Arc<Image>,
     memory: Arc<GuestMemory>,
+    /// For direct I/O with memory that is not fit for it; `None`: the page cache is used instead.
+    buffers: Option<Buffers>,
 }
 
 #[derive(Default)]
 struct Slot {
     transfer: Transfer,
+    /// The transfer goes through the slot's buffer.
+    bounce: Option<Bounce>,
     busy: bool,
 }
 
 impl Slot {
     /// The transfer, to be set up for another operation.
     fn idle(&mut self) -> Result<&mut Transfer, BeginError> {
+        self.bounce.take_if(|_| !self.busy);
         match self.busy {
             false => Ok(&mut self.transfer),
             true => Err(BeginError::Engine(io::ErrorKind::ResourceBusy.into())),
@@ -101,6 +108,7 @@ impl Engine {
             backend: Backend::new(kind, slots, wakers),
             slots: (0..slots).map(|_| Slot::default()).collect(),
             in_flight: 0,
+            buffers: image.direct().and_then(|_| Buffers::new(slots).ok()),
             image,
             memory,
         }
@@ -125,7 +133,22 @@ impl Engine {
         buffers
             .iovecs(&self.memory, skip, range.len, iovecs)
             .map_err(|_| BeginError::OutsideMemory)?;
+        if let Some(direct) = self.image.direct() {
+            let pinnable = self.memory.direct_io();
+            let way = Way::of(direct.alignment, pinnable, range, iovecs);
+            self.take_way(slot, way, buffers, skip);
+        }
         self.begin(slot)
+    }
+
+    fn take_way(&mut self, slot: u16, way: Way, buffers: &Segments, skip: u64) {
+        let Slot {
+            transfer, bounce, ..
+        } = &mut self.slots[usize::from(slot)];
+        if way == Way::Bounced && self.buffers.is_some() {
+            *bounce = Some(Bounce::new(buffers, skip));
+        }
+        transfer.direct = way == Way::Direct || bounce.is_some();
     }
 
     /// Begins to make all that was written before stable.
@@ -163,6 +186,7 @@ impl Engine {
     pub fn next_ended(&mut self) -> Option<(u16, io::Result<()>)> {
         loop {
             let (slot, result) = self.backend.next_result()?;
+            let result = self.bounced(slot, result);
             match self.slots[usize::from(slot)].transfer.advance(result) {
                 Progress::Again => match self.call(slot) {
                     Ok(()) => continue,
@@ -187,16 +211,46 @@ impl Engine {
         result
     }
 
+    /// Takes note of the result of a transfer that goes through a buffer.
+    fn bounced(&mut self, slot: u16, result: i32) -> i32 {
+        let Slot {
+            transfer, bounce, ..
+        } = &mut self.slots[usize::from(slot)];
+        let (Some(bounce), Some(buffers)) = (bounce, &mut self.buffers) else {
+            return result;
+        };
+        bounce.end(buffers, slot, &self.memory, transfer.operation, result)
+    }
+
+    /// Prepares the next system call of a transfer where direct I/O takes more than that.
+    fn prepare(&mut self, slot: u16) -> io::Result<()> {
+        let Slot {
+            transfer, bounce, ..
+        } = &mut self.slots[usize::from(slot)];
+        if let (true, Some(direct)) = (transfer.direct, self.image.direct()) {
+            // A system call that did less than asked for may leave a rest that is not aligned.
+            transfer.direct = is_aligned(direct.alignment, transfer.rest());
+        }
+        match (bounce, &mut self.buffers) {
+            (Some(bounce), Some(buffers)) => bounce.begin(buffers, slot, &self.memory, transfer),
+            _ => Ok(()),
+        }
+    }
+
     fn call(&mut self, slot: u16) -> io::Result<()> {
+        self.prepare(slot)?;
         let transfer = &self.slots[usize::from(slot)].transfer;
-        let file = self.image.as_fd();
+        let file = match self.image.direct() {
+            Some(direct) if transfer.direct => direct.file.as_fd(),
+            _ => self.image.as_fd(),
+        };
         match &mut self.backend {
-            // SAFETY: `image` and `memory`, which the buffers lie in, live as long as `self`; the
-            // transfer stays where it is and unchanged while its slot is busy; and `drop` ends all
+            // SAFETY: `image`, `memory` and `buffers`, which the data lies in, live as long as `self`;
+            // the transfer stays where it is and unchanged while its slot is busy; and `drop` ends all
             // operations or leaks what they use.
             Backend::Uring(uring) => unsafe { uring.push(slot, file, transfer) },
             Backend::Blocking(blocking) => {
-                // SAFETY: the buffers lie in `memory`, which outlives the call.
+                // SAFETY: the data lies in `memory` or `buffers`, which outlive the call.
                 unsafe { blocking.call(slot, file, transfer) };
                 Ok(())
             }
@@ -221,6 +275,7 @@ impl Drop for Engine {
             // The kernel may still write to this memory, so it must stay what it is.
             std::mem::forget(self.memory.clone());
             std::mem::forget(std::mem::take(&mut self.slots));
+            std::mem::forget(self.buffers.take());
         }
     }
 }

@@ -11,10 +11,12 @@ use crate::request::{Change, ChangedRange, Limits, SECTOR_SIZE};
 use crate::transfer::{Operation, Step};
 
 mod abilities;
+mod direct;
 mod error;
 mod lock;
 
 pub(crate) use abilities::Abilities;
+pub(crate) use direct::{Alignment, Direct};
 pub use error::ImageError;
 use lock::Conflict;
 
@@ -73,6 +75,8 @@ pub struct Image {
     /// What requests have to stay within, which follows from the above.
     limits: Limits,
     cache: Cache,
+    /// Past the page cache; `None`: everything goes through it.
+    direct: Option<Direct>,
     /// Drivers are told that writes are stable after a flush only.
     writeback: AtomicBool,
 }
@@ -83,6 +87,8 @@ pub enum Cache {
     /// When the driver flushes, unless it turns its cache off.
     #[default]
     Writeback,
+    /// The same, and the host keeps no copy of what is read and written.
+    None,
     /// At once, unless the driver turns its cache on.
     Writethrough,
     /// At any time: flushes do nothing. For disks that nobody will miss.
@@ -113,7 +119,15 @@ impl Image {
         }
         let block_size = block_size(path, options, &abilities)?;
         check_size(path, size, block_size)?;
-        Ok(Self::new(file, size, block_size, options, abilities))
+        let mut image = Self::new(file, size, block_size, options, abilities);
+        if options.cache == Cache::None {
+            let direct = Direct::open(path, options.read_only, &abilities);
+            image.direct = Some(direct.map_err(|source| ImageError::NoDirectIo {
+                path: path.into(),
+                source,
+            })?);
+        }
+        Ok(image)
     }
 
     fn new(
@@ -139,6 +153,7 @@ impl Image {
                 secure_erase: writable && abilities.secure_erase,
             },
             cache: options.cache,
+            direct: None,
             writeback: AtomicBool::new(options.cache != Cache::Writethrough),
         }
     }
@@ -168,6 +183,11 @@ impl Image {
             true => self.file.sync_data(),
             false => Ok(()),
         }
+    }
+
+    /// The way past the page cache, if that is the one to take.
+    pub(crate) fn direct(&self) -> Option<&Direct> {
+        self.direct.as_ref()
     }
 
     /// False when nobody cares whether what is written becomes stable.

@@ -71,6 +71,8 @@ impl Step {
 #[derive(Debug, Default)]
 pub(crate) struct Transfer {
     pub operation: Operation,
+    /// The data goes past the page cache.
+    pub direct: bool,
     /// The buffers, the first of which may be partly done.
     iovecs: Vec<iovec>,
     /// Index of the first buffer that is not done.
@@ -100,6 +102,7 @@ impl Transfer {
         self.steps.clear();
         self.begin(Step { operation, range });
         self.first = 0;
+        self.direct = false;
         self.iovecs.clear();
         &mut self.iovecs
     }
@@ -147,6 +150,13 @@ impl Transfer {
             offset: self.offset,
             len: self.remaining,
         }
+    }
+
+    /// Makes the next system call use this buffer alone.
+    pub fn set_buffer(&mut self, buffer: iovec) {
+        self.first = 0;
+        self.iovecs.clear();
+        self.iovecs.push(buffer);
     }
 
     /// Where in the image the next system call begins.

@@ -15,6 +15,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use vm_memory::{Bytes, GuestAddress};
 
 mod block_devices;
+mod direct;
 mod driver;
 mod features;
 mod model;

@@ -64,6 +64,14 @@ pub enum ImageError {
     #[error("disk image {} is in use by another program, which relies on its not changing; \
              stop that one, or use --read-only, or --lock=off", .0.display())]
     InUse(PathBuf),
+    /// The file system has no direct I/O.
+    #[error("disk image {} cannot be used past the page cache: {source}; use another --cache", path.display())]
+    NoDirectIo {
+        /// The image.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
     /// A zoned block device, which takes no random writes.
     #[error("disk image {} is a zoned device that takes sequential writes only; \
              serve a device without zones, or this one read-only", .0.display())]

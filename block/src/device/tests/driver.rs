@@ -16,7 +16,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::device::{BlockDevice, Options};
 use crate::engine::EngineKind;
 use crate::request::SECTOR_SIZE;
-use crate::{Image, OpenOptions};
+use crate::{Cache, Image, ImageError, OpenOptions};
 
 pub const RING_SIZE: u16 = 64;
 pub const SECTORS: u64 = 256;
@@ -65,6 +65,35 @@ impl Rig {
             path,
             _dir: dir,
         }
+    }
+
+    /// A device whose image is cached in this way; `None`, and said so, where there is no direct
+    /// I/O to temporary files.
+    pub fn cached(engine: EngineKind, cache: Cache) -> Option<Self> {
+        Self::new(engine, 1, false).reopened(engine, cache)
+    }
+
+    /// The same image with another cache.
+    pub fn reopened(mut self, engine: EngineKind, cache: Cache) -> Option<Self> {
+        let options = OpenOptions {
+            cache,
+            ..OpenOptions::unlocked()
+        };
+        let image = match Image::open(&self.path, options) {
+            Err(error @ ImageError::NoDirectIo { .. }) => {
+                println!("SKIPPED: {error}");
+                return None;
+            }
+            image => image.unwrap(),
+        };
+        let options = Options {
+            queue_size: RING_SIZE,
+            serial: "serial-0123".into(),
+            ..Options::default()
+        };
+        self.device = BlockDevice::new(Arc::new(image), options).unwrap();
+        self.device.engine = engine;
+        Some(self)
     }
 
     pub fn image(&self) -> Vec<u8> {

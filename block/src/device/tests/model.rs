@@ -1,6 +1,8 @@
 //! Any requests, framed in any way, against a model of a disk.
 
+use super::direct::whole;
 use super::*;
+use crate::Cache;
 use proptest::prelude::*;
 
 /// A request as its driver means it.
@@ -71,9 +73,13 @@ fn expected(disk: &mut [u8], case: &Case) -> (Option<u8>, Vec<u8>) {
     }
 }
 
-fn answers_as_the_model_does(engine: EngineKind, event_idx: bool, cases: &[Case]) {
-    let rig = Rig::new(engine, 1, false);
-    let mut driver = Driver::new(FEATURES | u64::from(event_idx) << VIRTIO_RING_F_EVENT_IDX);
+fn answers_as_the_model_does(way: (EngineKind, Cache, bool), event_idx: bool, cases: &[Case]) {
+    let (engine, cache, pinnable) = way;
+    let Some(rig) = Rig::cached(engine, cache) else {
+        return;
+    };
+    let features = FEATURES | u64::from(event_idx) << VIRTIO_RING_F_EVENT_IDX;
+    let mut driver = Driver::in_memory(whole(MEMORY_LEN, pinnable), 0, features);
     driver.start(&rig.device);
     let mut disk = rig.image();
     for case in cases {
@@ -93,9 +99,13 @@ proptest! {
     #[test]
     fn answers_like_a_disk(
         engine in prop_oneof![Just(EngineKind::Auto), Just(EngineKind::Blocking)],
+        cache in prop_oneof![
+            2 => Just(Cache::Writeback), 2 => Just(Cache::None), 1 => Just(Cache::Writethrough),
+        ],
+        pinnable: bool,
         event_idx: bool,
         cases in prop::collection::vec(case(), 1..40),
     ) {
-        answers_as_the_model_does(engine, event_idx, &cases);
+        answers_as_the_model_does((engine, cache, pinnable), event_idx, &cases);
     }
 }

@@ -1,0 +1,116 @@
+//! Direct I/O, with memory that is fit for it and memory that is not.
+
+use super::*;
+use crate::Cache;
+
+/// Driver memory of one region, which the kernel can pin or not.
+pub fn whole(len: u64, pinnable: bool) -> Arc<GuestMemory> {
+    let region = Region::map(anonymous_file(len), 0, GuestAddress(0), len, pinnable);
+    Arc::new(GuestMemory::from_regions(vec![region.unwrap()]).unwrap())
+}
+
+/// Runs a test with each engine, and with memory of both kinds.
+fn with_each_memory(test: impl Fn(&Rig, &mut Driver)) {
+    for (engine, pinnable) in ENGINES.into_iter().flat_map(|e| [(e, true), (e, false)]) {
+        let Some(rig) = Rig::cached(engine, Cache::None) else {
+            return;
+        };
+        let mut driver = Driver::in_memory(whole(MEMORY_LEN, pinnable), 0, FEATURES);
+        driver.start(&rig.device);
+        test(&rig, &mut driver);
+        driver.stop();
+    }
+}
+
+/// Where a test's aligned data is: behind what its driver uses otherwise.
+const DATA: u64 = 8 << 20;
+
+#[test]
+fn data_arrives_from_wherever_it_is() {
+    with_each_memory(|rig, driver| {
+        // Aligned to pages, to sectors, to words, not at all.
+        for address in [DATA, DATA + 512, DATA + 4, DATA + 0x123] {
+            let data = contents(address, 32 << 10);
+            driver
+                .memory
+                .write_slice(&data, GuestAddress(address))
+                .unwrap();
+            transfer(driver, WRITE, (address, 32 << 10, false));
+            // Whoever reads through the page cache sees it, too.
+            assert!(rig.image()[..32 << 10] == data, "{address:#x}");
+            let other = DATA + (2 << 20) + (address & 0xfff);
+            let read = transfer(driver, READ, (other, 32 << 10, true));
+            assert!(read.data == data, "{address:#x}");
+        }
+    });
+}
+
+#[test]
+fn single_sectors_and_flushes_work() {
+    with_each_memory(|rig, driver| {
+        for sector in [0, 3, 8, SECTORS - 1] {
+            let data = [sector as u8; 512];
+            let write = driver.run(&request(WRITE, sector, &data), 1, &[]);
+            assert_eq!((write.status, write.written), (OK, 1));
+            let read = driver.run(&request(READ, sector, &[]), 513, &[]);
+            assert_eq!((read.status, read.written), (OK, 513));
+            assert_eq!(read.data, data);
+        }
+        assert_eq!(driver.run(&request(FLUSH, 0, &[]), 1, &[]).status, OK);
+        assert_eq!(rig.image().len() as u64, SECTORS * SECTOR_SIZE);
+    });
+}
+
+#[test]
+fn transfers_may_be_larger_than_their_buffer() {
+    let len = 3 << 20;
+    for (engine, pinnable) in ENGINES.into_iter().flat_map(|e| [(e, true), (e, false)]) {
+        let rig = Rig::new(engine, 1, false);
+        std::fs::write(&rig.path, contents(1, len)).unwrap();
+        let Some(rig) = rig.reopened(engine, Cache::None) else {
+            return;
+        };
+        let mut driver = Driver::in_memory(whole(MEMORY_LEN, pinnable), 0, FEATURES);
+        driver.start(&rig.device);
+        let read = transfer(&mut driver, READ, (DATA + 8, len as u32, true));
+        assert!(read.data == contents(1, len));
+        let data = contents(2, len);
+        let address = GuestAddress(DATA + 3);
+        driver.memory.write_slice(&data, address).unwrap();
+        transfer(&mut driver, WRITE, (DATA + 3, len as u32, false));
+        assert!(rig.image() == data);
+        driver.stop();
+    }
+}
+
+#[test]
+fn a_buffer_outside_memory_fails_its_request_alone() {
+    with_each_memory(|rig, driver| {
+        let before = rig.image();
+        for (kind, writable) in [(READ, true), (WRITE, false)] {
+            let (header, status) = (driver.buffer(16), driver.buffer(1));
+            let bytes = request(kind, 0, &[]);
+            driver
+                .memory
+                .write_slice(&bytes, GuestAddress(header))
+                .unwrap();
+            let data = (MEMORY_LEN - 4096, 8192, writable);
+            driver.add_buffers(&[(header, 16, false), data, (status, 1, true)], (status, 1));
+            driver.kick();
+            assert_eq!(driver.answer().status, IOERR);
+        }
+        assert!(rig.image() == before);
+    });
+}
+
+#[test]
+fn an_image_made_shorter_fails_reads_past_its_end() {
+    with_each_memory(|rig, driver| {
+        let file = File::options().write(true).open(&rig.path).unwrap();
+        file.set_len(16 * 512).unwrap();
+        let read = driver.run(&request(READ, 8, &[]), 16 * 512 + 1, &[]);
+        assert_eq!((read.status, read.written), (IOERR, 1));
+        let read = driver.run(&request(READ, 8, &[]), 8 * 512 + 1, &[]);
+        assert_eq!((read.status, read.data), (OK, contents(8 * 512, 4096)));
+    });
+}
