@@ -35,7 +35,11 @@ struct Layer {
 }
 
 /// From outermost to innermost; each takes away what those after it do not need.
-const LAYERS: [Layer; 3] = [
+const LAYERS: [Layer; 4] = [
+    Layer {
+        name: "network and IPC namespaces",
+        enter: namespaces::leave_system,
+    },
     Layer {
         name: "empty root file system",
         enter: files::leave_root,
@@ -64,15 +68,10 @@ pub fn enter(sandbox: Sandbox, paths: &[SocketPath], outside: Outside) -> Result
     if sandbox == Sandbox::None {
         return Ok(());
     }
-    let isolated = namespaces::leave();
-    let has_namespaces = isolated.is_ok();
-    accept(sandbox, "namespaces", isolated)?;
+    accept(sandbox, "process namespace", namespaces::leave_processes())?;
     supervisor::fork(paths, outside)?;
     for layer in LAYERS {
-        // Without a mount namespace of its own, the root would be everybody's.
-        if has_namespaces || layer.name != LAYERS[0].name {
-            accept(sandbox, layer.name, (layer.enter)())?;
-        }
+        accept(sandbox, layer.name, (layer.enter)())?;
     }
     Ok(())
 }

@@ -15,11 +15,11 @@ use rustix::mount::{
 };
 use rustix::process::{chroot, fchdir, pivot_root};
 
-use super::JailError;
+use super::{JailError, namespaces};
 
-/// Replaces the root by an empty file system that cannot be written. To be done in a mount
-/// namespace of one's own.
+/// Replaces the root, for this process alone, by an empty file system that cannot be written.
 pub fn leave_root() -> Result<(), JailError> {
+    namespaces::leave_mounts()?;
     replace_root().map_err(JailError::refused(
         "replace the root file system",
         "pivot_root(2)",

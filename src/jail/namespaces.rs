@@ -7,23 +7,16 @@ use rustix::thread::UnshareFlags;
 
 use super::JailError;
 
-const ALL: UnshareFlags = UnshareFlags::NEWNS
-    .union(UnshareFlags::NEWPID)
-    .union(UnshareFlags::NEWNET)
-    .union(UnshareFlags::NEWIPC)
-    .union(UnshareFlags::NEWUTS);
-
-/// Leaves the namespaces of the system; that of processes is left by the next child.
-pub fn leave() -> Result<(), JailError> {
-    let refused = JailError::refused("leave the system's namespaces", "unshare(2)");
+/// Leaves the system's namespace of processes, with the next child, and gets the right to leave the
+/// others.
+pub fn leave_processes() -> Result<(), JailError> {
     let (user, group) = (geteuid(), getegid());
     let flags = match user.is_root() {
-        true => ALL,
+        true => UnshareFlags::NEWPID,
         // Whoever is not root first has to be it somewhere.
-        false => ALL | UnshareFlags::NEWUSER,
+        false => UnshareFlags::NEWPID | UnshareFlags::NEWUSER,
     };
-    // SAFETY: no flag concerns what threads share within a process, such as its file descriptors.
-    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(refused)?;
+    unshare(flags)?;
     if user.is_root() {
         return Ok(());
     }
@@ -33,4 +26,21 @@ pub fn leave() -> Result<(), JailError> {
         .and_then(|()| fs::write("/proc/self/uid_map", format!("{user} {user} 1")))
         .and_then(|()| fs::write("/proc/self/gid_map", format!("{group} {group} 1")))
         .map_err(refused)
+}
+
+/// Leaves the system's network, IPC objects and host name.
+pub fn leave_system() -> Result<(), JailError> {
+    unshare(UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)
+}
+
+/// Leaves the system's mounts.
+pub fn leave_mounts() -> Result<(), JailError> {
+    unshare(UnshareFlags::NEWNS)
+}
+
+fn unshare(flags: UnshareFlags) -> Result<(), JailError> {
+    let refused = JailError::refused("leave the system's namespaces", "unshare(2)");
+    // SAFETY: no flag used here concerns what threads share within a process, such as its file
+    // descriptors.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(refused)
 }
