@@ -26,7 +26,7 @@ linux/vfio.h linux/vhost.h linux/wait.h
 fcntl.h poll.h sched.h signal.h sys/epoll.h sys/eventfd.h sys/ioctl.h sys/mman.h sys/resource.h
 sys/socket.h sys/stat.h sys/timerfd.h sys/uio.h sys/wait.h time.h unistd.h
 """.split()
-PREAMBLE = "#define _GNU_SOURCE 1\n"
+PREAMBLE = "#define _GNU_SOURCE 1\n#include <linux/types.h>\n#include <linux/ioctl.h>\n"
 NAME = re.compile(r"#define ([A-Z][A-Za-z0-9_]*) (\S.*)")
 SKIP = re.compile(r"(_H|_H_|_SOURCE|_MAX_ALIGN.*)$|^(_|__|INT|UINT|LONG|ULONG|SIZE_|WCHAR|FLT|DBL)")
 

@@ -1,0 +1,90 @@
+//! `compile`: a program for the kernel, from any policy.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use policies::compiler::{Arch, Instruction, Options, Policy, compile, load};
+
+use crate::args::{Format, TreeArguments};
+use crate::tree::{failed, folder, name};
+use crate::{Failure, Outcome};
+
+/// What to compile, and to what.
+pub struct Job<'a> {
+    pub file: &'a Path,
+    pub format: Format,
+    pub output: Option<&'a Path>,
+    pub denylist: bool,
+}
+
+pub fn run(tree: &TreeArguments, job: &Job<'_>, arch: Arch, out: &mut dyn Write) -> Outcome {
+    // Without a tree, a policy may include what is in its own folder and below.
+    let parent = job
+        .file
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let root = tree.tree.as_deref().or(parent).unwrap_or(Path::new("."));
+    let source = folder(root, tree)?;
+    let options = Options {
+        denylist: job.denylist,
+        ..Options::default()
+    };
+    if let Err(error) = fs::metadata(job.file) {
+        return Err(failed(job.file, &error));
+    }
+    let loaded = load(&source, job.file, &options)?;
+    let program = compile(&Policy::merge(&loaded, arch)?)?;
+    let bytes = match job.format {
+        Format::Raw => raw(&program),
+        Format::C => c(&program, arch, job.file)?.into_bytes(),
+    };
+    match job.output {
+        Some(path) => fs::write(path, bytes).map_err(|error| failed(path, &error))?,
+        None => out.write_all(&bytes)?,
+    }
+    Ok(true)
+}
+
+fn raw(program: &[Instruction]) -> Vec<u8> {
+    let bytes = |i: &Instruction| {
+        let [a, b] = i.code.to_le_bytes();
+        let [c, d, e, f] = i.k.to_le_bytes();
+        [a, b, i.jt, i.jf, c, d, e, f]
+    };
+    program.iter().flat_map(bytes).collect()
+}
+
+fn c(program: &[Instruction], arch: Arch, file: &Path) -> Result<String, Failure> {
+    let write = || -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        let name = identifier(&name(file));
+        writeln!(
+            text,
+            "/* Compiled by vvu-policy for {arch}; do not edit. */"
+        )?;
+        writeln!(text, "#include <linux/filter.h>\n")?;
+        writeln!(
+            text,
+            "static const struct sock_filter {name}_filter[{}] = {{",
+            program.len()
+        )?;
+        for Instruction { code, jt, jf, k } in program {
+            writeln!(text, "\t{{ {code:#06x}, {jt}, {jf}, {k:#010x} }},")?;
+        }
+        writeln!(text, "}};")?;
+        Ok(text)
+    };
+    write().map_err(|error| Failure::Other(error.to_string()))
+}
+
+/// The name with only letters that an identifier may have.
+fn identifier(name: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let name: String = name.chars().map(letter).collect();
+    match name.starts_with(|c: char| c.is_ascii_digit()) {
+        true => format!("_{name}"),
+        false => name,
+    }
+}

@@ -1,0 +1,142 @@
+//! Rules with the names that people know numbers by.
+
+use policies::compiler::{Action, Arch, Atom, Chain, Op, Rule, constants_with_value};
+
+/// Where names for the arguments of calls are looked for, by the names' begin. Those of flags are
+/// put together from bits.
+const NAMES: [(&str, u8, &[&str], bool); 22] = [
+    ("mmap", 2, &["PROT_"], true),
+    ("mmap", 3, &["MAP_"], true),
+    ("mmap2", 2, &["PROT_"], true),
+    ("mmap2", 3, &["MAP_"], true),
+    ("mprotect", 2, &["PROT_"], true),
+    ("madvise", 2, &["MADV_"], false),
+    ("clone", 0, &["CLONE_"], true),
+    ("fcntl", 1, &["F_"], false),
+    ("fcntl64", 1, &["F_"], false),
+    (
+        "ioctl",
+        1,
+        &[
+            "VFIO_", "BLK", "FIO", "TC", "TIOC", "TUN", "KVM_", "SIOC", "UFFDIO_", "VHOST_",
+        ],
+        false,
+    ),
+    ("prctl", 0, &["PR_SET_", "PR_GET_", "PR_"], false),
+    ("socket", 0, &["AF_"], false),
+    ("getsockopt", 1, &["SOL_"], false),
+    ("getsockopt", 2, &["SO_"], false),
+    ("setsockopt", 1, &["SOL_"], false),
+    ("setsockopt", 2, &["SO_"], false),
+    ("rt_sigaction", 0, &["SIG"], false),
+    ("tgkill", 2, &["SIG"], false),
+    ("tkill", 1, &["SIG"], false),
+    ("fallocate", 1, &["FALLOC_FL_"], true),
+    ("statx", 2, &["AT_E"], true),
+    ("newfstatat", 3, &["AT_E"], true),
+];
+
+/// The arguments of a call that are worth a condition, and have names.
+pub fn named_arguments(call: &str) -> impl Iterator<Item = u8> {
+    let of_call = NAMES.iter().filter(move |entry| entry.0 == call);
+    of_call.map(|entry| entry.1)
+}
+
+/// A chain as it stands in a policy, after the colon.
+pub fn chain(arch: Arch, call: &str, chain: &Chain) -> String {
+    let rules: Vec<_> = chain
+        .rules
+        .iter()
+        .map(|one| rule(arch, call, one))
+        .collect();
+    match rules.as_slice() {
+        [rule] => rule.clone(),
+        rules => format!("{{{}}}", rules.join(", ")),
+    }
+}
+
+fn rule(arch: Arch, call: &str, rule: &Rule) -> String {
+    let atoms: Vec<_> = rule
+        .clause
+        .atoms()
+        .iter()
+        .map(|one| atom(arch, call, one))
+        .collect();
+    let condition = atoms.join(" && ");
+    match (rule.clause.is_always(), rule.action) {
+        (true, Action::Allow) => "1".to_owned(),
+        (true, other) => action(arch, other),
+        (false, Action::Allow) => condition,
+        (false, other) => format!("{condition}; {}", action(arch, other)),
+    }
+}
+
+/// An action as it stands in a policy.
+pub fn action(arch: Arch, action: Action) -> String {
+    let Action::Errno(number) = action else {
+        return action.to_string();
+    };
+    let named = constants_with_value(arch, number.into(), "E");
+    let named = named
+        .into_iter()
+        .filter(|name| !name.contains('_') && !name.starts_with("EPOLL"));
+    match named.min() {
+        Some(name) => format!("return {name}"),
+        None => action.to_string(),
+    }
+}
+
+fn atom(arch: Arch, call: &str, atom: &Atom) -> String {
+    let value = value(arch, call, atom);
+    format!("arg{} {} {value}", atom.arg, atom.op)
+}
+
+/// A value by name where it has one.
+pub fn value(arch: Arch, call: &str, atom: &Atom) -> String {
+    let entry = NAMES
+        .iter()
+        .find(|entry| (entry.0, entry.1) == (call, atom.arg));
+    let by_name = match entry {
+        Some((_, _, prefixes, true)) => flags(arch, prefixes[0], atom),
+        Some((_, _, prefixes, false)) if atom.op == Op::Equal => {
+            let mut found = prefixes
+                .iter()
+                .map(|prefix| constants_with_value(arch, atom.value, prefix));
+            found.find_map(first).map(str::to_owned)
+        }
+        _ => None,
+    };
+    by_name.unwrap_or_else(|| match atom.value {
+        small @ 0..=255 => small.to_string(),
+        large => format!("{large:#x}"),
+    })
+}
+
+/// Bits by name, when all of them have one; or those that are missing, where these are fewer.
+fn flags(arch: Arch, prefix: &str, atom: &Atom) -> Option<String> {
+    let all = u64::MAX >> (64 - if arch.is_64_bit() { 64 } else { 32 });
+    let missing = all & !atom.value;
+    if missing.count_ones() >= atom.value.count_ones() {
+        return bits(arch, prefix, atom.value);
+    }
+    let names = bits(arch, prefix, missing)?;
+    Some(match missing.count_ones() {
+        1 => format!("~{names}"),
+        _ => format!("~({names})"),
+    })
+}
+
+fn bits(arch: Arch, prefix: &str, value: u64) -> Option<String> {
+    let mut names = Vec::new();
+    for bit in (0..64).map(|bit| 1u64 << bit) {
+        if value & bit != 0 {
+            names.push(first(constants_with_value(arch, bit, prefix))?);
+        }
+    }
+    (!names.is_empty()).then(|| names.join("|"))
+}
+
+/// One of several names of a number, always the same: SIGABRT, which is SIGIOT too.
+fn first(names: Vec<&'static str>) -> Option<&'static str> {
+    names.into_iter().min()
+}

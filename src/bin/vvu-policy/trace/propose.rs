@@ -1,0 +1,131 @@
+//! Lines that a context lacks, and the files that they belong into.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use policies::compiler::{Arch, Atom, Loaded, Op, call_name};
+
+use super::Missing;
+use crate::names;
+use crate::tree::name;
+
+/// Calls that any device may need.
+const COMMON: [&str; 33] = [
+    "brk",
+    "clock_gettime",
+    "clock_nanosleep",
+    "clone",
+    "clone3",
+    "close",
+    "dup",
+    "exit",
+    "exit_group",
+    "futex",
+    "getpid",
+    "getrandom",
+    "gettid",
+    "madvise",
+    "membarrier",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "nanosleep",
+    "poll",
+    "ppoll",
+    "prctl",
+    "read",
+    "restart_syscall",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_getaffinity",
+    "sched_yield",
+    "set_robust_list",
+    "sigaltstack",
+    "write",
+];
+/// Calls on the files and devices behind a device.
+const DEVICE: [&str; 20] = [
+    "copy_file_range",
+    "eventfd2",
+    "fallocate",
+    "fdatasync",
+    "fsync",
+    "ftruncate",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
+    "lseek",
+    "preadv",
+    "preadv2",
+    "pwritev",
+    "pwritev2",
+    "readv",
+    "sync_file_range",
+    "timerfd_create",
+    "timerfd_gettime",
+    "timerfd_settime",
+    "writev",
+];
+
+/// Lines by file, each with how often the call was made.
+pub fn lines(missing: &Missing, loaded: &Loaded, arch: Arch) -> BTreeMap<String, Vec<String>> {
+    let mut lines = BTreeMap::<String, Vec<String>>::new();
+    for ((number, args), count) in missing {
+        let call = call_name(arch, *number);
+        let line = match call {
+            Some(call) => format!("{:<44} # {count} times", statement(arch, call, args)),
+            None => format!("# the unknown call {number}, {count} times"),
+        };
+        let file = file(call.unwrap_or_default(), loaded);
+        lines.entry(file).or_default().push(line);
+    }
+    lines
+}
+
+fn statement(arch: Arch, call: &str, args: &[(u8, u64)]) -> String {
+    let condition = |&(arg, value): &(u8, u64)| {
+        let value = names::value(
+            arch,
+            call,
+            &Atom {
+                arg,
+                op: Op::Equal,
+                value,
+            },
+        );
+        format!("arg{arg} == {value}")
+    };
+    match args {
+        [] => format!("{call}: 1"),
+        args => {
+            let conditions: Vec<_> = args.iter().map(condition).collect();
+            format!("{call}: {}", conditions.join(" && "))
+        }
+    }
+}
+
+/// The included file whose business the call is, or else the context's own.
+fn file(call: &str, loaded: &Loaded) -> String {
+    let files = loaded.files();
+    let own = files.first().map_or(Path::new(""), |path| path.as_path());
+    // block_device_vvu is about the device block.
+    let own_name = name(own);
+    let (device, _) = own_name.split_once("_device").unwrap_or((&own_name, ""));
+    let named = |wanted: &str| files[1..].iter().find(|path| name(path) == wanted);
+    let found = if COMMON.contains(&call) {
+        named("common_device")
+    } else if DEVICE.contains(&call) {
+        named(device)
+    } else {
+        let others = ["common_device", device];
+        files[1..]
+            .iter()
+            .find(|path| !others.contains(&name(path).as_str()))
+    };
+    found
+        .map_or(own, |path| path.as_path())
+        .display()
+        .to_string()
+}
