@@ -193,7 +193,12 @@ impl Engine {
                     Err(error) => return Some((slot, self.ended(slot, Err(error)))),
                 },
                 Progress::Done => return Some((slot, self.ended(slot, Ok(())))),
-                Progress::Failed(error) => return Some((slot, self.ended(slot, Err(error)))),
+                Progress::Failed(error) => {
+                    if self.slots[usize::from(slot)].transfer.operation == Operation::Flush {
+                        self.image.flush_failed();
+                    }
+                    return Some((slot, self.ended(slot, Err(error))));
+                }
             }
         }
     }

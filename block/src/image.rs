@@ -77,6 +77,8 @@ pub struct Image {
     cache: Cache,
     /// Past the page cache; `None`: everything goes through it.
     direct: Option<Direct>,
+    /// A flush has failed, after which the kernel does not know any more what was lost.
+    lost: AtomicBool,
     /// Drivers are told that writes are stable after a flush only.
     writeback: AtomicBool,
 }
@@ -154,6 +156,7 @@ impl Image {
             },
             cache: options.cache,
             direct: None,
+            lost: AtomicBool::new(false),
             writeback: AtomicBool::new(options.cache != Cache::Writethrough),
         }
     }
@@ -180,8 +183,25 @@ impl Image {
     /// Whatever the storage says; data may be lost then.
     pub fn sync(&self) -> io::Result<()> {
         match self.flushes() {
-            true => self.file.sync_data(),
+            true if self.has_lost_writes() => Err(io::Error::from_raw_os_error(libc::EIO)),
+            true => self.file.sync_data().inspect_err(|_| self.flush_failed()),
             false => Ok(()),
+        }
+    }
+
+    /// True when an earlier flush has failed, so that no later one can promise anything.
+    pub(crate) fn has_lost_writes(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a failed flush. The kernel reports each failure once and may drop the data
+    /// then, so that the next flush, perhaps another queue's, would succeed without it. Where data
+    /// goes past the page cache, writes themselves have failed, and a flush can be tried again.
+    pub(crate) fn flush_failed(&self) {
+        if self.direct.is_none() && !self.lost.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "the image has lost writes as a flush failed; all flushes fail until a restart"
+            );
         }
     }
 

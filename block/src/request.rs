@@ -108,6 +108,8 @@ pub(crate) enum Refusal {
     Misaligned(u32),
     #[error("flags {0:#x} are not known for this request")]
     Flags(u32),
+    #[error("an earlier flush has failed, so writes may be lost")]
+    LostWrites,
     #[error("the I/O engine cannot take it: {0}")]
     Engine(std::io::ErrorKind),
 }

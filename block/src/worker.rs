@@ -218,6 +218,7 @@ impl Worker {
                 engine.transfer(slot, write, range, &chain.readable, HEADER_LEN)?;
             }
             Request::Flush if !self.image.flushes() => return Ok(Begun::Done(0)),
+            Request::Flush if self.image.has_lost_writes() => return Err(Refusal::LostWrites),
             Request::Change(_, ranges) if ranges.is_empty() => return Ok(Begun::Done(0)),
             Request::Change(change, ranges) => {
                 engine.steps(slot, &self.image.steps(change, &ranges, stable))?;

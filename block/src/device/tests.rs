@@ -17,6 +17,7 @@ use vm_memory::{Bytes, GuestAddress};
 mod block_devices;
 mod direct;
 mod driver;
+mod failures;
 mod features;
 mod model;
 mod ring;
@@ -351,6 +352,7 @@ fn storage_that_fails_fails_single_requests() {
             let read = driver.run(&request(READ, 0, &[]), 513, &[]);
             assert_eq!((read.status, read.data), (OK, vec![0; 512]));
         }
+        assert!(device.image.sync().is_err());
         driver.stop();
     }
 }

@@ -1,0 +1,150 @@
+//! Storage that is full or fails.
+
+use super::features::ranges;
+use super::*;
+use crate::loop_device::LoopDevice;
+use crate::{Cache, ImageError};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+use virtio_bindings::virtio_blk::VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES;
+
+/// Size of the images, of which the file system takes only 1 MiB.
+const SIZE: u64 = 16 << 20;
+
+/// A file system that is full soon, with a sparse file that does not fit. Unmounted when dropped.
+struct SmallFileSystem {
+    folder: TempDir,
+}
+
+impl SmallFileSystem {
+    /// `None`, and said so, where nothing can be mounted.
+    fn new() -> Option<Self> {
+        let folder = TempDir::new().unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1M", "tmpfs"])
+            .arg(folder.path())
+            .output();
+        if !mount.is_ok_and(|output| output.status.success()) {
+            println!("SKIPPED, as a tmpfs cannot be mounted: not root?");
+            return None;
+        }
+        let this = Self { folder };
+        File::create(this.image()).unwrap().set_len(SIZE).unwrap();
+        Some(this)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("disk.img")
+    }
+}
+
+impl Drop for SmallFileSystem {
+    fn drop(&mut self) {
+        // Lazily, as a process that another test is just starting may have files of ours.
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.folder.path())
+            .status();
+    }
+}
+
+/// Runs a test with each engine; without it where the image cannot be opened in this way.
+fn serve(path: &Path, cache: Cache, test: impl Fn(&BlockDevice, &mut Driver)) {
+    for engine in ENGINES {
+        let options = OpenOptions {
+            cache,
+            ..OpenOptions::unlocked()
+        };
+        let image = match Image::open(path, options) {
+            Err(error @ ImageError::NoDirectIo { .. }) => return println!("SKIPPED: {error}"),
+            image => image.unwrap(),
+        };
+        let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
+        device.engine = engine;
+        let mut driver = Driver::new(FEATURES);
+        driver.start(&device);
+        test(&device, &mut driver);
+        driver.stop();
+    }
+}
+
+/// Writes 64 KiB at each MiB and returns how many of the writes failed.
+fn fill(driver: &mut Driver) -> usize {
+    let mut failed = 0;
+    for mebibyte in 0..SIZE >> 20 {
+        for piece in 0..4 {
+            let sector = mebibyte * 2048 + piece * 128;
+            let write = driver.run(&request(WRITE, sector, &[0x66; 64 << 10]), 1, &[]);
+            assert!(write.status == OK || write.status == IOERR);
+            failed += usize::from(write.status == IOERR);
+            driver.rewind_buffers();
+        }
+    }
+    failed
+}
+
+#[test]
+fn a_full_file_system_fails_single_writes() {
+    for cache in [Cache::Writeback, Cache::Writethrough, Cache::None] {
+        let Some(small) = SmallFileSystem::new() else {
+            return;
+        };
+        serve(&small.image(), cache, |_, driver| {
+            let failed = fill(driver);
+            assert!((40..64).contains(&failed), "{failed} writes failed");
+            // What was written is there, what was not is as it was.
+            let read = driver.run(&request(READ, 0, &[]), 513, &[]);
+            assert_eq!((read.status, read.data), (OK, vec![0x66; 512]));
+            let read = driver.run(&request(READ, SIZE / 512 - 1, &[]), 513, &[]);
+            assert_eq!((read.status, read.data), (OK, vec![0; 512]));
+            assert_eq!(driver.run(&request(FLUSH, 0, &[]), 1, &[]).status, OK);
+            // Zeroes with space of their own do not fit either; those without always do.
+            let list = ranges(&[(8192, 8192, 0)]);
+            let zeroes = driver.run(&request(WRITE_ZEROES, 0, &list), 1, &[]);
+            assert_eq!(zeroes.status, IOERR);
+            let list = ranges(&[(0, (SIZE / 512) as u32, 1)]);
+            let zeroes = driver.run(&request(WRITE_ZEROES, 0, &list), 1, &[]);
+            // tmpfs has holes, but does not zero without them.
+            assert_eq!(zeroes.status, OK);
+            assert_eq!(std::fs::metadata(small.image()).unwrap().len(), SIZE);
+        });
+    }
+}
+
+#[test]
+fn what_a_failing_device_loses_fails_every_flush() {
+    let Some(small) = SmallFileSystem::new() else {
+        return;
+    };
+    let Some(device) = LoopDevice::new(&small.image(), 512) else {
+        return;
+    };
+    serve(&device.path, Cache::Writeback, |device, driver| {
+        // The page cache takes it all.
+        assert_eq!(fill(driver), 0);
+        for _ in 0..2 {
+            // The kernel reports the loss once.
+            let flush = driver.run(&request(FLUSH, 0, &[]), 1, &[]);
+            assert_eq!(flush.status, IOERR);
+        }
+        assert!(device.image.sync().is_err());
+    });
+}
+
+#[test]
+fn a_failing_device_fails_the_writes_that_are_stable_when_done() {
+    let Some(small) = SmallFileSystem::new() else {
+        return;
+    };
+    let Some(device) = LoopDevice::new(&small.image(), 512) else {
+        return;
+    };
+    for cache in [Cache::Writethrough, Cache::None] {
+        serve(&device.path, cache, |_, driver| {
+            assert!(fill(driver) >= 32);
+            let read = driver.run(&request(READ, 0, &[]), 513, &[]);
+            assert_eq!((read.status, read.data), (OK, vec![0x66; 512]));
+        });
+    }
+}
