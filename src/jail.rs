@@ -10,11 +10,27 @@ mod files;
 mod namespaces;
 mod privileges;
 mod supervisor;
+mod violation;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
+use policies::{Context, Violation};
 use vvu::vhost_user::{Outside, SocketPath};
 
 pub use error::JailError;
+pub use violation::EXIT_CODE as VIOLATION_EXIT_CODE;
+
+/// What kind of jail there is to be.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Options {
+    /// How much of a jail to serve in: a process of its own that sees no file system, network or
+    /// other process, has no privileges, and makes only the system calls of its policy.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub sandbox: Sandbox,
+
+    /// What a system call that the policy does not allow leads to.
+    #[arg(long, value_name = "ACTION", value_enum, default_value_t)]
+    pub seccomp_action: SeccompAction,
+}
 
 /// How much of a jail there has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -24,8 +40,35 @@ pub enum Sandbox {
     Auto,
     /// All of it, or the program does not start.
     Full,
+    /// Only the filter of system calls, or the program does not start.
+    Seccomp,
     /// No jail.
     None,
+}
+
+/// What a system call that the policy does not allow leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SeccompAction {
+    /// The program says which call it was, and exits with status 3.
+    #[default]
+    Trap,
+    /// The kernel kills the program with SIGSYS.
+    Kill,
+    /// The kernel logs the call and makes it: to find out what a policy lacks.
+    Log,
+    /// The call fails with EPERM.
+    Errno,
+}
+
+impl From<SeccompAction> for Violation {
+    fn from(action: SeccompAction) -> Self {
+        match action {
+            SeccompAction::Trap => Self::Trap,
+            SeccompAction::Kill => Self::KillProcess,
+            SeccompAction::Log => Self::Log,
+            SeccompAction::Errno => Self::Errno(libc::EPERM as u16),
+        }
+    }
 }
 
 /// A part of the jail that can be had or not.
@@ -64,16 +107,40 @@ const LAYERS: [Layer; 4] = [
 /// # Errors
 ///
 /// [`JailError`] for the part that cannot be had, when all of it is asked for.
-pub fn enter(sandbox: Sandbox, paths: &[SocketPath], outside: Outside) -> Result<(), JailError> {
+pub fn enter(
+    options: Options,
+    context: Context,
+    paths: &[SocketPath],
+    outside: Outside,
+) -> Result<(), JailError> {
+    let sandbox = options.sandbox;
     if sandbox == Sandbox::None {
         return Ok(());
     }
-    accept(sandbox, "process namespace", namespaces::leave_processes())?;
+    let layers = if sandbox == Sandbox::Seccomp {
+        &[]
+    } else {
+        &LAYERS[..]
+    };
+    if !layers.is_empty() {
+        accept(sandbox, "process namespace", namespaces::leave_processes())?;
+    }
     supervisor::fork(paths, outside)?;
-    for layer in LAYERS {
+    for layer in layers {
         accept(sandbox, layer.name, (layer.enter)())?;
     }
-    Ok(())
+    accept(
+        sandbox,
+        "filter of system calls",
+        filter(options.seccomp_action, context),
+    )
+}
+
+fn filter(action: SeccompAction, context: Context) -> Result<(), JailError> {
+    if action == SeccompAction::Trap {
+        violation::report_in(context)?;
+    }
+    Ok(policies::install(context, action.into())?)
 }
 
 fn accept(sandbox: Sandbox, name: &str, result: Result<(), JailError>) -> Result<(), JailError> {

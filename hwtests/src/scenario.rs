@@ -28,6 +28,9 @@ const QUEUES: u16 = 2;
 /// Size of a test's disk.
 pub const DISK_SIZE: u64 = 128 << 20;
 
+/// All programs serve in a jail, complete or not at all.
+const JAIL: [&str; 1] = ["--sandbox=full"];
+
 /// How long a program may take to serve.
 const READY: Duration = Duration::from_secs(30);
 
@@ -50,7 +53,7 @@ pub fn sibling(lab: &Lab, name: &str, qemu: &Qemu, socket: &Path, memory: &Path)
 /// `vvu-block` on the host: `transport` is its options that say how it is reached.
 pub fn block(lab: &Lab, transport: &[&str], image: &Path) -> Result<Process> {
     let mut command = Command::new(binaries::build("vvu-block", "vvu-block")?);
-    command.args(transport).arg(image);
+    command.args(JAIL).args(transport).arg(image);
     let block = Process::spawn("vvu-block", &mut command, lab.run.path())?;
     block.wait_line("ready:", READY)?;
     Ok(block)
@@ -88,6 +91,7 @@ impl Proxy {
         let memory = lab.run.memory("sibling");
         let mut command = Command::new(binaries::build("vvu-block", "vvu-proxy")?);
         command
+            .args(JAIL)
             .arg("--socket-path")
             .arg(&vhost_user)
             .arg("--vfio-user-path")
@@ -156,7 +160,10 @@ impl DeviceVm {
     fn serve(lab: &Lab, vm: Vm) -> Result<Self> {
         bind(&vm)?;
         let log = lab.run.file("device.vvu-block.log");
-        let block = vm.spawn_logged(&format!("exec vvu-block --pci {BDF} {DISK}"), &log)?;
+        let block = vm.spawn_logged(
+            &format!("exec vvu-block {} --pci {BDF} {DISK}", JAIL.join(" ")),
+            &log,
+        )?;
         block.wait_line("ready:", READY)?;
         Ok(Self { vm, block })
     }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use policies::InstallError;
+
 /// A part of the jail that cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum JailError {
@@ -15,6 +17,9 @@ pub enum JailError {
         /// The operating system's answer.
         source: io::Error,
     },
+    /// There is no filter of system calls.
+    #[error("{0}; run with --sandbox=auto to do without")]
+    Filter(#[from] InstallError),
     /// The kernel has no Landlock.
     #[error("this kernel has no Landlock; run with --sandbox=auto to do without")]
     NoLandlock,

@@ -157,6 +157,11 @@ pub fn open(address: &str) -> Result<Arc<dyn PciFunction>, PciError> {
     }
 }
 
+/// Whether an address as for [`open`] is that of a vfio-user server.
+pub fn is_vfio_user(address: &str) -> bool {
+    address.starts_with(VFIO_USER_PREFIX)
+}
+
 /// Maps a part of a BAR, which need not begin on a page; `None` when it cannot be mapped.
 ///
 /// # Errors

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use block::{Cache, OpenOptions};
 use clap::{ArgGroup, Args, Parser, ValueEnum};
 use vvu::driver::Dialect;
-use vvu_block::LogLevel;
-use vvu_block::jail::Sandbox;
+use vvu_block::{LogLevel, jail};
 
 /// Serve a disk image to a virtual machine as a virtio block device.
 ///
@@ -20,7 +19,7 @@ use vvu_block::jail::Sandbox;
 #[command(version, max_term_width = 100)]
 #[command(
     after_help = "Exit status: 0 when asked to stop or, with --fd, when the front-end left; \
-    1 on failure; 2 on wrong usage."
+    1 on failure; 2 on wrong usage; 3 after a system call that the policy does not allow."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -65,10 +64,8 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT", default_value = "", value_parser = serial)]
     pub serial: String,
 
-    /// How much of a jail to serve in: a process of its own that sees no file system, network or
-    /// other process and has no privileges.
-    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
-    pub sandbox: Sandbox,
+    #[command(flatten)]
+    pub jail: jail::Options,
 
     /// How much to log on stderr.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]

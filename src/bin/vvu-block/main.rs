@@ -32,7 +32,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         serial: arguments.serial,
     };
     let device = Arc::new(BlockDevice::new(image.clone(), options)?);
-    jail::enter(arguments.sandbox, &opened.paths, outside)?;
+    jail::enter(arguments.jail, opened.context, &opened.paths, outside)?;
     // Nobody may be there to read it; the front-end is served all the same.
     let _ = announce_ready(&opened.name);
     let served = vvu::session::serve(opened.transport.as_mut(), device, stop.as_fd());

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
+use policies::Context;
 use rustix::net::{AddressFamily, SocketType};
 use vvu::transport::{SocketTransport, Transport, VvuTransport};
 use vvu::vhost_user::{Inspector, Listener, SocketPath};
@@ -14,15 +15,18 @@ pub struct Opened {
     pub transport: Box<dyn Transport>,
     /// What to call it in front of people.
     pub name: String,
+    /// What the jail is for.
+    pub context: Context,
     /// Sockets that are to be gone at the end.
     pub paths: Vec<SocketPath>,
 }
 
 impl Opened {
-    fn new(transport: impl Transport + 'static, name: String) -> Self {
+    fn new(transport: impl Transport + 'static, name: String, context: Context) -> Self {
         Self {
             transport: Box::new(transport),
             name,
+            context,
             paths: Vec::new(),
         }
     }
@@ -37,23 +41,29 @@ pub fn open(
     if let Some(address) = &arguments.pci {
         let function = vvu::pci::open(address)?;
         let transport = VvuTransport::new(function, queues, arguments.vvu_dialect)?;
-        return Ok(Opened::new(
-            transport,
-            format!("virtio-vhost-user {address}"),
-        ));
+        let name = format!("virtio-vhost-user {address}");
+        let context = match vvu::pci::is_vfio_user(address) {
+            true => Context::BlockDeviceVvuVfioUser,
+            false => Context::BlockDeviceVvu,
+        };
+        return Ok(Opened::new(transport, name, context));
     }
     if let Some(path) = &arguments.socket_path {
         let listener = Listener::bind(path)?;
         let paths = vec![listener.path().clone()];
         let transport = SocketTransport::listening(listener).inspected_by(inspector);
-        let opened = Opened::new(transport, format!("vhost-user {}", path.display()));
+        let opened = Opened::new(
+            transport,
+            format!("vhost-user {}", path.display()),
+            Context::BlockDeviceVhostUser,
+        );
         return Ok(Opened { paths, ..opened });
     }
     let number = arguments.fd.ok_or("no transport was given")?;
     let transport = SocketTransport::connected(inherited_socket(number)?.into())?;
     let transport = transport.inspected_by(inspector);
     let name = format!("vhost-user file descriptor {number}");
-    Ok(Opened::new(transport, name))
+    Ok(Opened::new(transport, name, Context::BlockDeviceVhostUser))
 }
 
 /// Takes over a connected Unix stream socket that was inherited under this number.

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use vvu_block::LogLevel;
-use vvu_block::jail::Sandbox;
+use vvu_block::{LogLevel, jail};
 
 /// Give a virtual machine a virtio-vhost-user (VVU) PCI device.
 ///
@@ -26,7 +25,8 @@ Sibling VM (QEMU), with FILE and SIZE of --memory:
   -object memory-backend-file,id=mem,mem-path=FILE,size=SIZE,share=on -machine memory-backend=mem
   -chardev socket,id=vu,path=SOCKET_PATH -device vhost-user-blk-pci,chardev=vu
 
-Exit status: 0 when asked to stop; 1 on failure; 2 on wrong usage.")]
+Exit status: 0 when asked to stop; 1 on failure; 2 on wrong usage; 3 after a system call that the
+policy does not allow.")]
 pub struct Arguments {
     /// Where the sibling's vhost-user front-end connects.
     #[arg(long, value_name = "PATH")]
@@ -52,10 +52,8 @@ pub struct Arguments {
     #[arg(long, value_name = "UUID", default_value = NIL_UUID, value_parser = uuid)]
     pub uuid: [u8; 16],
 
-    /// How much of a jail to serve in: a process of its own that sees no file system, network or
-    /// other process and has no privileges.
-    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
-    pub sandbox: Sandbox,
+    #[command(flatten)]
+    pub jail: jail::Options,
 
     /// How much to log on stderr.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]

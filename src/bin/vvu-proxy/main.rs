@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pcidev::vvu::{Options, VvuDevice};
+use policies::Context;
 use vvu::vhost_user::{Listener, inspection};
 use vvu_block::{StopSignal, announce_ready, exit_code, jail, start_logging};
 
@@ -32,7 +33,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     };
     let (inspector, outside) = inspection()?;
     let mut device = VvuDevice::new(options, window, front_ends)?.inspected_by(inspector);
-    jail::enter(arguments.sandbox, &paths, outside)?;
+    jail::enter(arguments.jail, Context::VvuProxyDevice, &paths, outside)?;
     // Nobody may be there to read it; clients are served all the same.
     let _ = announce_ready(&format!(
         "vhost-user {}, vfio-user {}",
