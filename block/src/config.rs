@@ -10,7 +10,6 @@ use crate::request::{MAX_RANGE_SECTORS, MAX_RANGES, SECTOR_SIZE};
 const LEN: usize = 72;
 
 const CAPACITY: usize = 0;
-const SIZE_MAX: usize = 8;
 const SEG_MAX: usize = 12;
 const BLK_SIZE: usize = 20;
 const TOPOLOGY: usize = 24;
@@ -27,8 +26,6 @@ const SECURE_ERASE: usize = 60;
 pub(crate) struct Config {
     /// Size of the disk in sectors of 512 bytes, whatever the block size.
     pub capacity: u64,
-    /// The most bytes in a data segment (VIRTIO_BLK_F_SIZE_MAX).
-    pub size_max: u32,
     /// The most data segments in a request (VIRTIO_BLK_F_SEG_MAX).
     pub seg_max: u32,
     /// Size of a block in bytes (VIRTIO_BLK_F_BLK_SIZE).
@@ -103,7 +100,6 @@ impl Config {
         let mut bytes = [0; LEN];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(CAPACITY, &self.capacity.to_le_bytes());
-        put(SIZE_MAX, &self.size_max.to_le_bytes());
         put(SEG_MAX, &self.seg_max.to_le_bytes());
         put(BLK_SIZE, &self.blk_size.to_le_bytes());
         put(TOPOLOGY, &[self.topology.physical_block_exp]);
@@ -162,7 +158,6 @@ mod tests {
 
     const CONFIG: Config = Config {
         capacity: 0x0102_0304_0506_0708,
-        size_max: 0x2122_2324,
         seg_max: 0x1112_1314,
         blk_size: 512,
         topology: Topology {
@@ -195,7 +190,6 @@ mod tests {
     fn fields_are_where_the_header_has_them() {
         for (ours, header) in [
             (CAPACITY, offset_of!(virtio_blk_config, capacity)),
-            (SIZE_MAX, offset_of!(virtio_blk_config, size_max)),
             (SEG_MAX, offset_of!(virtio_blk_config, seg_max)),
             (BLK_SIZE, offset_of!(virtio_blk_config, blk_size)),
             (TOPOLOGY, offset_of!(virtio_blk_config, physical_block_exp)),
@@ -250,7 +244,7 @@ mod tests {
     fn reads_little_endian_at_any_offset() {
         let mut data = [0xff; 10];
         CONFIG.read(1, &mut data);
-        assert_eq!(data, [7, 6, 5, 4, 3, 2, 1, 0x24, 0x23, 0x22]);
+        assert_eq!(data, [7, 6, 5, 4, 3, 2, 1, 0, 0, 0]);
         let mut blk_size = [0xff; 4];
         CONFIG.read(20, &mut blk_size);
         assert_eq!(blk_size, [0, 2, 0, 0]);

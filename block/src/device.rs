@@ -13,7 +13,7 @@ use virtio::{ConfigError, Device, Notifier, RunningVring, SplitQueue, StartError
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
     VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SECURE_ERASE, VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES,
 };
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 
@@ -31,10 +31,6 @@ pub const MAX_QUEUE_SIZE: u16 = 32768;
 
 /// The most data segments that are offered, whatever the queue's size; what drivers commonly use.
 const MAX_SEGMENTS: u16 = 254;
-
-/// The most bytes in a segment, so that as many segments as that stay below 4 GiB together, which
-/// is what the specification has as a chain's limit.
-const MAX_SEGMENT_SIZE: u32 = 16 << 20;
 
 /// What is up to whoever sets the device up.
 #[derive(Clone, Debug)]
@@ -109,7 +105,6 @@ impl BlockDevice {
         // A chain has a header and a status besides its data.
         let segments = self.queue_size.saturating_sub(2).clamp(1, MAX_SEGMENTS);
         Config {
-            size_max: MAX_SEGMENT_SIZE,
             seg_max: segments.into(),
             num_queues: self.queues,
             ..Config::of_image(&self.image)
@@ -140,9 +135,10 @@ impl BlockDevice {
 
 impl Device for BlockDevice {
     fn features(&self) -> u64 {
+        // Not VIRTIO_BLK_F_SIZE_MAX: a segment may have any size, and SeaBIOS (1.16) hangs in a loop
+        // of empty reads when size_max times seg_max is more than 65535 sectors.
         let mut features = RING_FEATURES
             | 1 << VIRTIO_F_VERSION_1
-            | 1 << VIRTIO_BLK_F_SIZE_MAX
             | 1 << VIRTIO_BLK_F_SEG_MAX
             | 1 << VIRTIO_BLK_F_BLK_SIZE
             | 1 << VIRTIO_BLK_F_TOPOLOGY
