@@ -32,6 +32,8 @@ mod bpf;
 mod diagnostic;
 mod evaluate;
 #[cfg(any(test, feature = "test-utils"))]
+pub mod fuzzing;
+#[cfg(any(test, feature = "test-utils"))]
 pub mod interpreter;
 mod lexer;
 mod load;
