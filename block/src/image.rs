@@ -235,7 +235,7 @@ impl Image {
     }
 
     /// Any file as an image, for tests of storage that fails.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn from_file(file: File, size: u64, abilities: Abilities) -> Self {
         let block_size = abilities.logical_block;
         Self::new(file, size, block_size, OpenOptions::default(), abilities)

@@ -10,6 +10,8 @@
 mod config;
 mod device;
 mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod image;
 #[cfg(test)]
 mod loop_device;

@@ -168,8 +168,14 @@ impl Worker {
         Ok(())
     }
 
+    /// True when nothing that was taken is in flight.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.engine.in_flight() == 0
+    }
+
     /// Takes what is in the ring, one queue length at most; false when there was nothing.
-    fn take_batch(&mut self) -> Result<bool, QueueError> {
+    pub(crate) fn take_batch(&mut self) -> Result<bool, QueueError> {
         for taken in 0..self.queue.size() {
             let Some(&slot) = self.free.last() else {
                 return Ok(taken > 0);
@@ -234,7 +240,7 @@ impl Worker {
     }
 
     /// Gives back what the engine has ended; false when that was nothing.
-    fn reap(&mut self) -> Result<bool, QueueError> {
+    pub(crate) fn reap(&mut self) -> Result<bool, QueueError> {
         let mut any = false;
         while let Some((slot, result)) = self.engine.next_ended() {
             any = true;
@@ -268,7 +274,7 @@ impl Worker {
     }
 
     /// Tells the driver of the buffers given back, if it wants to know.
-    fn call(&mut self) -> Result<(), QueueError> {
+    pub(crate) fn call(&mut self) -> Result<(), QueueError> {
         let used = std::mem::take(&mut self.used);
         let Some(call) = &self.call else {
             return Ok(());

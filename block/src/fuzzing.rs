@@ -1,0 +1,168 @@
+//! A queue whose driver is any bytes: for `fuzz/` and for tests that replay its corpus.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16};
+
+use virtio::queue::RING_FEATURES;
+use virtio::test_utils::{anonymous_file, memory};
+use virtio::{GuestMemory, SplitQueue, VringLayout};
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::Image;
+use crate::engine::EngineKind;
+use crate::image::Abilities;
+use crate::request::{ID_LEN, SECTOR_SIZE};
+use crate::worker::{Setup, Shared, Worker};
+
+/// Descriptors of the queue, which begin at address 0; the rings follow.
+const QUEUE_SIZE: u16 = 16;
+const AVAIL: u64 = 0x100;
+const USED: u64 = 0x140;
+
+const MEMORY: u64 = 0x1_0000;
+const DISK: u64 = 64 * SECTOR_SIZE;
+
+/// How often the worker looks at a ring that never ends.
+const ROUNDS: u32 = 4;
+
+/// What is slow to make and stays the same.
+struct Bench {
+    memory: Arc<GuestMemory>,
+    disk: Arc<std::fs::File>,
+    image: Arc<Image>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let disk = anonymous_file(DISK);
+        let abilities = Abilities {
+            discard: Some(4096),
+            zero: true,
+            secure_erase: true,
+            ..Abilities::default()
+        };
+        let file = disk.try_clone().expect("another descriptor");
+        Self {
+            memory: memory(MEMORY),
+            disk,
+            image: Arc::new(Image::from_file(file, DISK, abilities)),
+        }
+    }
+}
+
+/// Serves a queue in memory that begins with `input`, but for its first byte: bit 0 of that says
+/// whether the ring's features are negotiated, bit 1 whether writes go through.
+///
+/// # Panics
+///
+/// When anything is wrong with the device.
+pub fn check(input: &[u8]) {
+    thread_local!(static BENCH: RefCell<Option<Bench>> = const { RefCell::new(None) });
+    BENCH.with_borrow_mut(|bench| serve(bench.get_or_insert_with(Bench::new), input));
+}
+
+fn serve(bench: &Bench, input: &[u8]) {
+    let Some((&options, bytes)) = input.split_first() else {
+        return;
+    };
+    let mut start = vec![0; MEMORY as usize];
+    let len = bytes.len().min(start.len());
+    start[..len].copy_from_slice(&bytes[..len]);
+    let written = bench.memory.write_slice(&start, GuestAddress(0));
+    written.expect("all of memory");
+
+    let mut worker = Worker::new(setup(bench, options));
+    for _ in 0..ROUNDS {
+        let taken = worker.take_batch();
+        let reaped = worker.reap();
+        let called = worker.call();
+        let (Ok(taken), Ok(reaped), Ok(())) = (taken, reaped, called) else {
+            break;
+        };
+        if !taken && !reaped {
+            break;
+        }
+    }
+    // A ring that is broken stays so.
+    let _ = worker.finish();
+    assert!(worker.is_idle(), "a request was not given back");
+    let size = bench.disk.metadata().expect("an open file").len();
+    assert_eq!(size, DISK, "the image has another size");
+}
+
+fn setup(bench: &Bench, options: u8) -> Setup {
+    let layout = VringLayout {
+        size: QUEUE_SIZE,
+        desc: GuestAddress(0),
+        avail: GuestAddress(AVAIL),
+        used: GuestAddress(USED),
+    };
+    let features = RING_FEATURES * u64::from(options & 1);
+    let queue = SplitQueue::new(bench.memory.clone(), layout, features, 0);
+    let wake = EventFd::new(EFD_NONBLOCK).expect("an eventfd");
+    Setup {
+        index: 0,
+        engine: EngineKind::Blocking,
+        image: bench.image.clone(),
+        id: [b'i'; ID_LEN],
+        write_through: options & 2 != 0,
+        queue: queue.expect("a layout within memory"),
+        kick: None,
+        call: None,
+        shared: Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            wake: Arc::new(wake),
+            next_avail: AtomicU16::new(0),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_corpus_is_served() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/queue");
+        let mut inputs = 0;
+        for entry in std::fs::read_dir(corpus).unwrap() {
+            check(&std::fs::read(entry.unwrap().path()).unwrap());
+            inputs += 1;
+        }
+        assert!(inputs > 0, "no corpus");
+    }
+
+    proptest! {
+        #[test]
+        fn any_ring_is_served(
+            options in 0..4u8,
+            descriptors in prop::collection::vec(
+                (0..MEMORY + 0x100, 0..0x600u32, 0..8u16, 0..18u16), 16
+            ),
+            heads in prop::collection::vec(0..17u16, 16),
+            index in prop_oneof![9 => 0..17u16, 1 => any::<u16>()],
+            kind in 0..16u32,
+        ) {
+            let mut input = vec![options];
+            for (addr, len, flags, next) in descriptors {
+                input.extend_from_slice(&addr.to_le_bytes());
+                input.extend_from_slice(&len.to_le_bytes());
+                input.extend_from_slice(&flags.to_le_bytes());
+                input.extend_from_slice(&next.to_le_bytes());
+            }
+            input.extend_from_slice(&[0, 0]);
+            input.extend_from_slice(&index.to_le_bytes());
+            heads.iter().for_each(|head| input.extend_from_slice(&head.to_le_bytes()));
+            // Wherever headers are, they begin with this type.
+            input.resize(0x400, 0);
+            while input.len() < 0x4000 {
+                input.extend_from_slice(&kind.to_le_bytes());
+                input.extend_from_slice(&[0; 12]);
+            }
+            check(&input);
+        }
+    }
+}
