@@ -7,16 +7,28 @@ use crate::Arch;
 /// Names and values, sorted by name.
 type Table = Vec<(&'static str, u64)>;
 
+/// The text of the tables, by architecture.
+const CALL_TEXTS: [&str; 3] = [
+    include_str!("../tables/x86_64.syscalls"),
+    include_str!("../tables/aarch64.syscalls"),
+    include_str!("../tables/arm.syscalls"),
+];
+const CONSTANT_TEXTS: [&str; 3] = [
+    include_str!("../tables/x86_64.constants"),
+    include_str!("../tables/aarch64.constants"),
+    include_str!("../tables/arm.constants"),
+];
+
 static CALLS: [LazyLock<Table>; 3] = [
-    LazyLock::new(|| parse(include_str!("../tables/x86_64.syscalls"))),
-    LazyLock::new(|| parse(include_str!("../tables/aarch64.syscalls"))),
-    LazyLock::new(|| parse(include_str!("../tables/arm.syscalls"))),
+    LazyLock::new(|| parse(CALL_TEXTS[0])),
+    LazyLock::new(|| parse(CALL_TEXTS[1])),
+    LazyLock::new(|| parse(CALL_TEXTS[2])),
 ];
 
 static CONSTANTS: [LazyLock<Table>; 3] = [
-    LazyLock::new(|| parse(include_str!("../tables/x86_64.constants"))),
-    LazyLock::new(|| parse(include_str!("../tables/aarch64.constants"))),
-    LazyLock::new(|| parse(include_str!("../tables/arm.constants"))),
+    LazyLock::new(|| parse(CONSTANT_TEXTS[0])),
+    LazyLock::new(|| parse(CONSTANT_TEXTS[1])),
+    LazyLock::new(|| parse(CONSTANT_TEXTS[2])),
 ];
 
 fn parse(text: &'static str) -> Table {
@@ -50,9 +62,11 @@ pub fn call_number(arch: Arch, name: &str) -> Option<u32> {
     find(&CALLS[arch as usize], name)?.try_into().ok()
 }
 
-/// The name of the system call with this number.
+/// The name of the system call with this number. Takes no memory and no lock, so that a signal
+/// handler may ask.
 pub fn call_name(arch: Arch, number: u32) -> Option<&'static str> {
-    let found = calls(arch).iter().find(|call| call.1 == u64::from(number));
+    let mut calls = CALL_TEXTS[arch as usize].lines().filter_map(parse_line);
+    let found = calls.find(|call| call.1 == u64::from(number));
     found.map(|call| call.0)
 }
 
@@ -98,17 +112,6 @@ mod tests {
             );
         }
     }
-
-    const CALL_TEXTS: [&str; 3] = [
-        include_str!("../tables/x86_64.syscalls"),
-        include_str!("../tables/aarch64.syscalls"),
-        include_str!("../tables/arm.syscalls"),
-    ];
-    const CONSTANT_TEXTS: [&str; 3] = [
-        include_str!("../tables/x86_64.constants"),
-        include_str!("../tables/aarch64.constants"),
-        include_str!("../tables/arm.constants"),
-    ];
 
     #[test]
     fn known_numbers_of_each_architecture() {
