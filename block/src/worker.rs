@@ -80,6 +80,8 @@ struct Pending {
     chain: Chain,
     /// Bytes that a success will have put into the data buffers.
     data_in: u64,
+    /// It is a change that is not stable by itself.
+    volatile: bool,
 }
 
 /// How far a new request got.
@@ -208,6 +210,7 @@ impl Worker {
         let engine = &mut self.engine;
         let stable = self.image.flushes() && (self.write_through || !self.image.writeback());
         pending.data_in = 0;
+        pending.volatile = false;
         match request {
             Request::Read(Range { len: 0, .. }) | Request::Write(Range { len: 0, .. }) => {
                 return Ok(Begun::Done(0));
@@ -217,6 +220,7 @@ impl Worker {
                 engine.transfer(slot, Operation::Read, range, &chain.writable, 0)?;
             }
             Request::Write(range) => {
+                pending.volatile = !stable;
                 let write = match stable {
                     true => Operation::WriteStable,
                     false => Operation::Write,
@@ -227,6 +231,7 @@ impl Worker {
             Request::Flush if self.image.has_lost_writes() => return Err(Refusal::LostWrites),
             Request::Change(_, ranges) if ranges.is_empty() => return Ok(Begun::Done(0)),
             Request::Change(change, ranges) => {
+                pending.volatile = !stable;
                 engine.steps(slot, &self.image.steps(change, &ranges, stable))?;
             }
             Request::Flush => engine.flush(slot)?,
@@ -245,6 +250,11 @@ impl Worker {
         while let Some((slot, result)) = self.engine.next_ended() {
             any = true;
             match result {
+                Ok(()) if self.is_to_be_flushed(slot) => {
+                    if self.engine.flush(slot).is_err() {
+                        self.end(slot, Status::IoErr, 0)?;
+                    }
+                }
                 Ok(()) => self.end(slot, Status::Ok, self.pending[usize::from(slot)].data_in)?,
                 Err(error) => {
                     self.complain(&format_args!("I/O error: {error}"));
@@ -253,6 +263,13 @@ impl Worker {
             }
         }
         Ok(any)
+    }
+
+    /// True, once, for a change that was begun before the driver turned its cache off, as it must be
+    /// stable by now.
+    fn is_to_be_flushed(&mut self, slot: u16) -> bool {
+        let volatile = std::mem::take(&mut self.pending[usize::from(slot)].volatile);
+        volatile && !self.image.writeback()
     }
 
     /// Writes the status and gives the buffers back.

@@ -2,13 +2,15 @@
 
 use super::*;
 use crate::OpenOptions;
+use crate::image::Abilities;
+use std::fs::File;
 use std::sync::mpsc::channel;
 use std::thread::spawn;
 use std::time::Duration;
 use tempfile::NamedTempFile;
 use virtio::queue::RING_FEATURES;
 use virtio::test_utils::{DriverRing, memory};
-use virtio_bindings::virtio_blk::VIRTIO_BLK_T_GET_ID;
+use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_OUT};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
@@ -35,6 +37,10 @@ impl Rig {
         let file = NamedTempFile::new().unwrap();
         file.as_file().set_len(4096).unwrap();
         let image = Image::open(file.path(), OpenOptions::default()).unwrap();
+        Self::with_image(engine, features, image, file)
+    }
+
+    fn with_image(engine: EngineKind, features: u64, image: Image, file: NamedTempFile) -> Self {
         let memory = memory(0x10000);
         let ring = DriverRing::new(memory.clone(), 0x1000, 16);
         let (kick, call) = (eventfd(), eventfd());
@@ -146,6 +152,30 @@ fn takes_no_more_than_it_has_slots_for() {
         rig.worker.finish().unwrap();
         assert_eq!(rig.worker.queue.next_avail(), slots as u16 + 1);
     });
+}
+
+#[test]
+fn a_write_is_stable_even_if_the_cache_was_turned_off_meanwhile() {
+    for kind in KINDS {
+        // It takes writes, but no flushes.
+        let zero = File::options().read(true).write(true).open("/dev/zero");
+        let image = Image::from_file(zero.unwrap(), 4096, Abilities::default());
+        let mut rig = Rig::with_image(kind, 0, image, NamedTempFile::new().unwrap());
+        let write = VIRTIO_BLK_T_OUT.to_le_bytes();
+        let memory = rig.worker.memory.clone();
+        memory.write_slice(&write, GuestAddress(HEADER)).unwrap();
+        let data = (0xa000, 512, false);
+        for (writeback, status) in [(true, Status::Ok), (false, Status::IoErr)] {
+            rig.ring
+                .add(&[(HEADER, 16, false), data, (STATUS, 1, true)]);
+            assert!(rig.worker.take_batch().unwrap());
+            rig.worker.image.set_writeback(writeback);
+            rig.worker.finish().unwrap();
+            assert_eq!(rig.used(), 1);
+            let byte: u8 = memory.read_obj(GuestAddress(STATUS)).unwrap();
+            assert_eq!(byte, status as u8, "{kind:?}");
+        }
+    }
 }
 
 #[test]
