@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
@@ -27,17 +27,26 @@ pub(crate) struct Alignment {
 }
 
 impl Direct {
-    /// Opens the image at `path`.
+    /// Opens the image at `path` once more, which was opened as `cached` before.
     ///
     /// # Errors
     ///
-    /// When the file system has no direct I/O.
-    pub fn open(path: &Path, read_only: bool, abilities: &Abilities) -> io::Result<Self> {
+    /// When the file system has no direct I/O, or the path names another file by now.
+    pub fn open(
+        path: &Path,
+        cached: &File,
+        read_only: bool,
+        abilities: &Abilities,
+    ) -> io::Result<Self> {
         let file = File::options()
             .read(true)
             .write(!read_only)
             .custom_flags(libc::O_DIRECT)
             .open(path)?;
+        let (one, other) = (cached.metadata()?, file.metadata()?);
+        if (one.dev(), one.ino()) != (other.dev(), other.ino()) {
+            return Err(io::Error::other("it was replaced in this moment"));
+        }
         let alignment = alignment(&file, abilities)?;
         Ok(Self { file, alignment })
     }
@@ -60,5 +69,24 @@ fn alignment(file: &File, abilities: &Abilities) -> io::Result<Alignment> {
         true => Ok(Alignment { memory, image }),
         // Both are 0 where there is no direct I/O although the flag is taken.
         false => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::NamedTempFile;
+
+    #[test]
+    fn another_file_is_not_taken_for_the_image() {
+        let (image, other) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
+        let abilities = Abilities::default();
+        let direct = Direct::open(other.path(), image.as_file(), false, &abilities);
+        assert!(direct.is_err());
+        // What has no direct I/O says so, and nothing else goes wrong.
+        match Direct::open(image.path(), image.as_file(), false, &abilities) {
+            Ok(direct) => assert!(direct.alignment.image.is_power_of_two()),
+            Err(error) => println!("no direct I/O: {error}"),
+        }
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
+use std::fs;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 fn file(dir: &TempDir, size: u64) -> PathBuf {
@@ -105,4 +106,17 @@ fn each_refusal_is_one_line() {
     ] {
         assert!(!error.to_string().contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn what_looks_like_another_format_is_raw_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    let path = file(&dir, 4096);
+    fs::write(
+        &path,
+        [b"QFI\xfb\0\0\0\x03".as_slice(), &[0; 4088]].concat(),
+    )
+    .unwrap();
+    let image = Image::open(&path, OpenOptions::unlocked()).unwrap();
+    assert_eq!(image.sectors(), 8);
 }
