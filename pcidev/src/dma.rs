@@ -74,12 +74,10 @@ impl DmaTable {
         })
     }
 
-    /// Takes ranges, or parts of them, away. Those that were never there are no error.
-    pub fn unmap(&mut self, request: DmaUnmap) {
-        if let Some((first, last)) = addresses(request) {
-            self.translation.unmap(first, last);
-            self.forget_unused();
-        }
+    /// Takes what there is of the addresses `first..=last` away.
+    pub fn unmap(&mut self, first: u64, last: u64) {
+        self.translation.unmap(first, last);
+        self.forget_unused();
     }
 
     /// All memory that the device can access; `None` when there is none.

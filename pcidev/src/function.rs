@@ -43,10 +43,12 @@ pub trait Device {
     /// The eventfds that stand for writes to a BAR.
     fn io_event_fds(&self, bar: usize) -> Vec<IoEventFd>;
 
-    /// Deals with a change of the client's memory, before the client is told that it is done:
-    /// gives up what is no longer there. `gone` are the first and the last address of what was
-    /// taken away; `None`: something was added.
-    fn memory_changed(&mut self, gone: Option<(u64, u64)>);
+    /// Ends what uses the client's memory at the addresses `first..=last`. Called before they are
+    /// taken away, so that it can end well, and again afterwards for what began meanwhile.
+    fn give_memory_up(&mut self, first: u64, last: u64);
+
+    /// Deals with a change of the client's memory, before the client is told that it is done.
+    fn memory_changed(&mut self);
 
     /// Resets the device, but not what is in [`Device::function`].
     fn reset(&mut self);
@@ -88,10 +90,13 @@ pub fn disconnect(device: &mut impl Device) {
 }
 
 fn unmap(device: &mut impl Device, request: DmaUnmap) {
-    device.function().dma.unmap(request);
-    if let Some(gone) = dma::addresses(request) {
-        device.memory_changed(Some(gone));
-    }
+    let Some((first, last)) = dma::addresses(request) else {
+        return;
+    };
+    device.give_memory_up(first, last);
+    device.function().dma.unmap(first, last);
+    device.give_memory_up(first, last);
+    device.memory_changed();
 }
 
 /// Does what a client asks for and answers it.
@@ -143,7 +148,7 @@ fn obey(device: &mut impl Device, request: Request) -> Result<(), Errno> {
         }
         Request::DmaMap(map) => {
             device.function().dma.map(map)?;
-            device.memory_changed(None);
+            device.memory_changed();
             Ok(())
         }
         Request::DmaUnmap(request) => {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use rustix::event::EventfdFlags;
 use tracing::{debug, info, warn};
 use vfio_user::IoEventFd;
-use virtio::GuestMemory;
 use virtio::pci::{MODERN_ID_BASE, VENDOR_ID};
+use virtio::{GuestMemory, VringLayout};
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
 
 use crate::config_space::{ConfigSpace, Identity};
@@ -77,27 +77,37 @@ impl VirtioFunction {
         })
     }
 
-    /// Starts all queues that the driver enabled.
+    /// Starts the queues that do not run but should. Those whose rings are not in memory are left
+    /// for later: a client may take memory away for a moment, when it changes what is next to it.
     fn start(&mut self) {
-        info!("driver is ready");
+        self.memory = self.function.dma.memory();
+        let Some(memory) = &self.memory else {
+            return;
+        };
+        let memory = memory.clone();
         for index in 0..self.queues.len() {
-            self.start_queue(index);
+            let layout = self.waiting(index);
+            if layout.is_some_and(|layout| layout.is_in(&memory)) {
+                self.start_queue(index);
+            }
         }
     }
 
-    /// Starts a queue, if the driver enabled it and the device is not broken.
+    /// Where the rings of a queue are that the driver uses but that does not run.
+    fn waiting(&self, index: usize) -> Option<VringLayout> {
+        let layout = self.structures.registers.queue(index as u16)?;
+        (!self.queues.get(index)?.is_running()).then_some(layout)
+    }
+
     fn start_queue(&mut self, index: usize) {
-        let dma = &mut self.function.dma;
-        self.memory = dma.memory();
-        let queue = &mut self.queues[index];
-        let started = queue.start(
+        let started = self.queues[index].start(
             self.device.as_ref(),
             &self.structures.registers,
             &self.function.msix,
-            dma,
+            &mut self.function.dma,
         );
-        if let Err(failure) = started {
-            self.fail(&format!("queue {index}: {failure}"));
+        if let Err(error) = started {
+            self.fail(&format!("queue {index}: {error}"));
         }
     }
 
@@ -114,6 +124,14 @@ impl VirtioFunction {
         self.structures.config_changed(&self.function.msix);
     }
 
+    fn notify(&mut self, index: usize) {
+        if self.waiting(index).is_some() {
+            self.fail(&format!("the rings of queue {index} are not in memory"));
+        } else if let Some(queue) = self.queues.get(index) {
+            queue.kick();
+        }
+    }
+
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         let written = usize::try_from(offset).map(|offset| self.device.write_config(offset, data));
         if let Ok(Err(error)) = written {
@@ -125,13 +143,12 @@ impl VirtioFunction {
         let event = self.structures.write(&mut self.function.msix, offset, data);
         match event {
             Some(Event::Reset) => Device::reset(self),
-            Some(Event::DriverOk) => self.start(),
-            Some(Event::Config(offset)) => self.write_config(offset, data),
-            Some(Event::Notify(index)) => {
-                if let Some(queue) = self.queues.get(usize::from(index)) {
-                    queue.kick();
-                }
+            Some(Event::DriverOk) => {
+                info!("driver is ready");
+                self.start();
             }
+            Some(Event::Config(offset)) => self.write_config(offset, data),
+            Some(Event::Notify(index)) => self.notify(index.into()),
             None => {}
         }
     }
@@ -170,21 +187,22 @@ impl Device for VirtioFunction {
         }
     }
 
-    /// Queues see the change by themselves. Only those that use what is gone are stopped, which
-    /// ends what is in flight, and go on if their rings are still there.
-    fn memory_changed(&mut self, gone: Option<(u64, u64)>) {
-        let memory = self.function.dma.memory();
-        let same = match (&memory, &self.memory) {
-            (Some(new), Some(old)) => Arc::ptr_eq(new, old),
+    fn give_memory_up(&mut self, first: u64, last: u64) {
+        let queues = self.queues.iter_mut();
+        let users = queues.filter(|queue| queue.uses(first, last));
+        users.for_each(Queue::stop);
+    }
+
+    /// Queues that run see most changes by themselves.
+    fn memory_changed(&mut self) {
+        let same = match (self.function.dma.memory(), &self.memory) {
+            (Some(new), Some(old)) => Arc::ptr_eq(&new, old),
             _ => false,
         };
-        for index in 0..self.queues.len() {
-            let queue = &mut self.queues[index];
-            if queue.is_running() && (!same || queue.uses(gone)) {
-                queue.stop();
-                self.start_queue(index);
-            }
+        if !same {
+            self.stop();
         }
+        self.start();
     }
 
     fn reset(&mut self) {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
-use vm_memory::GuestAddress;
+use vm_memory::{GuestAddress, GuestMemory as _, Permissions};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::GuestMemory;
@@ -45,17 +45,27 @@ pub struct VringLayout {
 impl VringLayout {
     /// Whether any of its parts has bytes among the addresses `first..=last`.
     pub fn overlaps(&self, first: u64, last: u64) -> bool {
-        let size = u64::from(self.size);
-        // The two rings end with a field of 16 bits for EVENT_IDX, negotiated or not.
-        let parts = [
-            (self.desc, 16 * size),
-            (self.avail, 6 + 2 * size),
-            (self.used, 6 + 8 * size),
-        ];
-        parts.iter().any(|(start, length)| {
-            let end = start.0.saturating_add(length - 1);
+        self.parts().iter().any(|(start, length, _)| {
+            let end = start.0.saturating_add(*length as u64 - 1);
             start.0 <= last && first <= end
         })
+    }
+
+    /// Whether all of its parts can be accessed as a device has to.
+    pub fn is_in(&self, memory: &GuestMemory) -> bool {
+        let mut parts = self.parts().into_iter();
+        parts.all(|(start, length, access)| memory.check_range(start, length, access))
+    }
+
+    /// Where each part begins, its length in bytes, and what a device does there.
+    fn parts(&self) -> [(GuestAddress, usize, Permissions); 3] {
+        let size = usize::from(self.size);
+        // The two rings end with a field of 16 bits for EVENT_IDX, negotiated or not.
+        [
+            (self.desc, 16 * size, Permissions::Read),
+            (self.avail, 6 + 2 * size, Permissions::Read),
+            (self.used, 6 + 8 * size, Permissions::ReadWrite),
+        ]
     }
 }
 
@@ -104,5 +114,7 @@ mod tests {
         ] {
             assert_eq!(layout.overlaps(first, last), overlaps, "{first:#x}");
         }
+        assert!(layout.is_in(&crate::test_utils::memory(0x4000)));
+        assert!(!layout.is_in(&crate::test_utils::memory(0x3000)));
     }
 }

@@ -35,17 +35,6 @@ struct Run {
     breakage: Arc<Breakage>,
 }
 
-/// Why a queue that the driver enabled cannot run.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum StartFailure {
-    /// The client shares no memory.
-    #[error("the client shares no memory")]
-    NoMemory,
-    /// The device says so.
-    #[error(transparent)]
-    Device(#[from] StartError),
-}
-
 impl Queue {
     pub(super) fn new(index: u16, broken: Arc<Signal>) -> io::Result<Self> {
         let kick = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
@@ -59,18 +48,18 @@ impl Queue {
         })
     }
 
-    /// Starts to serve the queue where it was left, if the driver enabled it.
+    /// Starts to serve the queue where it was left, if the driver uses it and there is memory.
     pub(super) fn start(
         &mut self,
         device: &dyn virtio::Device,
         registers: &Registers,
         msix: &Msix,
         dma: &mut DmaTable,
-    ) -> Result<(), StartFailure> {
-        let Some(layout) = registers.queue(self.index) else {
+    ) -> Result<(), StartError> {
+        let layout = registers.queue(self.index);
+        let (Some(layout), Some(memory)) = (layout, dma.memory_for_queue()) else {
             return Ok(());
         };
-        let memory = dma.memory_for_queue().ok_or(StartFailure::NoMemory)?;
         let breakage = Arc::new(Breakage {
             happened: AtomicBool::new(false),
             wake: self.broken.clone(),
@@ -126,13 +115,10 @@ impl Queue {
     }
 
     /// Whether its rings, or buffers in flight, are among these addresses.
-    pub(super) fn uses(&self, addresses: Option<(u64, u64)>) -> bool {
-        match (&self.run, addresses) {
-            (Some(run), Some((first, last))) => {
-                run.layout.overlaps(first, last) || run.memory.is_in_use(first, last)
-            }
-            _ => false,
-        }
+    pub(super) fn uses(&self, first: u64, last: u64) -> bool {
+        self.run.as_ref().is_some_and(|run| {
+            run.layout.overlaps(first, last) || run.memory.is_in_use(first, last)
+        })
     }
 
     /// The eventfd that stands for a notification.

@@ -185,6 +185,8 @@ fn a_ring_that_is_gone_breaks_the_device_until_it_is_reset() {
     let mut driver = host.driver();
     driver.start();
     driver.client.dma_unmap(RINGS, 0x1000).unwrap();
+    assert_eq!(host.watch.running(), 1);
+    driver.notify(0);
     driver.take_irq(driver::CONFIG);
     assert_eq!(driver.status() & status::NEEDS_RESET, status::NEEDS_RESET);
     assert_eq!(driver.isr(), 2);
@@ -210,11 +212,39 @@ fn a_broken_ring_is_reported() {
 }
 
 #[test]
-fn rings_outside_memory_are_no_driver_ok() {
+fn rings_may_be_gone_for_a_moment() {
+    let host = Host::start();
+    let mut driver = host.driver();
+    driver.start();
+    driver.request(0, BUFFERS);
+    driver.finish(0, BUFFERS);
+    host.watch.hold();
+    driver.request(1, BUFFERS);
+    host.watch.wait_held();
+    let watch = host.watch.clone();
+    let helper = thread::spawn(move || {
+        watch.wait_stopping();
+        watch.go_on();
+    });
+    driver.client.dma_unmap(0, SIZE).unwrap();
+    helper.join().unwrap();
+    assert_eq!(host.watch.running(), 0);
+    driver.map(0, 0, SIZE);
+    driver.finish(1, BUFFERS);
+    for queue in 0..2 {
+        driver.request(queue, BUFFERS);
+        driver.finish(queue, BUFFERS);
+    }
+}
+
+#[test]
+fn rings_outside_memory_break_the_device_when_they_are_used() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.client.dma_unmap(0, SIZE).unwrap();
     driver.start();
+    assert_eq!(host.watch.running(), 0);
+    driver.notify(1);
     assert_eq!(driver.status() & status::NEEDS_RESET, status::NEEDS_RESET);
     driver.take_irq(driver::CONFIG);
 }

@@ -249,7 +249,10 @@ impl Device for VvuDevice {
         }
     }
 
-    fn memory_changed(&mut self, _gone: Option<(u64, u64)>) {
+    /// Nothing is in use between two requests.
+    fn give_memory_up(&mut self, _first: u64, _last: u64) {}
+
+    fn memory_changed(&mut self) {
         self.rx.release_memory();
         self.tx.release_memory();
     }
