@@ -56,6 +56,26 @@ fn unusable_images_are_named() {
 }
 
 #[test]
+fn it_can_be_a_pci_function() {
+    let folder = Folder::new();
+    let running = Running::start(folder.command(PROGRAM, "--virtio-pci-socket blk0.sock disk.img"));
+    assert_eq!(running.line(), "ready: virtio-pci blk0.sock");
+    let timeout = std::time::Duration::from_secs(20);
+    let path = folder.path("blk0.sock");
+    let mut client = vfio_user::Client::connect(&path, timeout).unwrap();
+    let (mut id, mut capacity) = ([0; 4], [0; 8]);
+    let config = vfio_user::index::CONFIG;
+    client.region_read(config, 0, &mut id).unwrap();
+    assert_eq!(id, [0xf4, 0x1a, 0x42, 0x10]);
+    client.region_read(0, 0x2000, &mut capacity).unwrap();
+    let length = fs::metadata(folder.path("disk.img")).unwrap().len();
+    assert_eq!(u64::from_le_bytes(capacity) * 512, length);
+    running.signal(libc::SIGTERM);
+    assert!(running.output().status.success());
+    assert!(!path.exists());
+}
+
+#[test]
 fn unusable_sockets_are_named_and_left_alone() {
     let folder = Folder::new();
     folder.fails(

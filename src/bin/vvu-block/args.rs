@@ -9,18 +9,22 @@ use vvu_block::{LogLevel, jail};
 
 /// Serve a disk image to a virtual machine as a virtio block device.
 ///
-/// The virtual machine is reached in one of three ways: through a virtio-vhost-user (VVU) PCI
+/// The virtual machine is reached in one of four ways: through a virtio-vhost-user (VVU) PCI
 /// function, when this program runs in a VM beside it; through a vfio-user socket where such a
-/// function is served; or through a vhost-user Unix socket, when this program runs on its host.
+/// function is served; through a vhost-user Unix socket, when this program runs on its host; or as
+/// an ordinary virtio PCI function of its own, for a VMM with a vfio-user client.
 ///
-/// When a front-end can connect, one line that begins with "ready: " is printed on stdout. SIGTERM
+/// When a front-end or VMM can connect, one line that begins with "ready: " is printed on stdout. SIGTERM
 /// and SIGINT end the program after requests in flight are finished and the image is flushed.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
-#[command(
-    after_help = "Exit status: 0 when asked to stop or, with --fd, when the front-end left; \
-    1 on failure; 2 on wrong usage; 3 after a system call that the policy does not allow."
-)]
+#[command(after_help = "\
+An ordinary virtio disk for QEMU 10.1 or newer, with `-machine memory-backend=ram` and \
+`-object memory-backend-memfd,id=ram,size=SIZE,share=on`:
+  -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"PATH\"}}'
+
+Exit status: 0 when asked to stop or, with --fd, when the front-end left; 1 on failure; 2 on wrong \
+usage; 3 after a system call that the policy does not allow.")]
 pub struct Arguments {
     #[command(flatten)]
     pub transport: TransportArguments,
@@ -135,12 +139,16 @@ pub struct TransportArguments {
 
     /// How the VVU device does what differs between devices: ours, spec, qemu or crosvm [default:
     /// what its PCI identity says].
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["socket_path", "fd"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["socket_path", "fd", "virtio_pci_socket"])]
     pub vvu_dialect: Option<Dialect>,
 
     /// Listen for front-ends on a vhost-user socket at this path.
     #[arg(long, group = "transport", value_name = "PATH")]
     pub socket_path: Option<PathBuf>,
+
+    /// Be a virtio PCI function for the vfio-user clients that connect to a socket at this path.
+    #[arg(long, group = "transport", value_name = "PATH")]
+    pub virtio_pci_socket: Option<PathBuf>,
 
     /// Serve the one front-end at the other end of this inherited, connected vhost-user socket.
     #[arg(long, group = "transport", value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(3..))]
@@ -182,6 +190,9 @@ mod tests {
         assert!(parse("vvu-block disk.img").is_err());
         assert!(parse("vvu-block --fd 3 --socket-path s disk.img").is_err());
         assert!(parse("vvu-block --socket-path s disk.img").is_ok());
+        assert!(parse("vvu-block --virtio-pci-socket s disk.img").is_ok());
+        assert!(parse("vvu-block --virtio-pci-socket s --fd 3 disk.img").is_err());
+        assert!(parse("vvu-block --virtio-pci-socket s --vvu-dialect qemu disk.img").is_err());
         assert!(parse("vvu-block --socket-path s --vvu-dialect qemu disk.img").is_err());
         assert!(parse("vvu-block --vvu-dialect qemu disk.img").is_err());
         assert!(parse("vvu-block --pci 00:10.0 --vvu-dialect qemu disk.img").is_ok());

@@ -25,7 +25,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let stop = StopSignal::install()?;
     let image = Arc::new(Image::open(&arguments.image, arguments.open_options())?);
     let (inspector, outside) = inspection()?;
-    let mut opened = transport::open(&arguments.transport, arguments.num_queues, inspector)?;
+    let opened = transport::open(&arguments.transport, arguments.num_queues, inspector)?;
     let options = Options {
         queues: arguments.num_queues,
         queue_size: arguments.queue_size,
@@ -35,10 +35,10 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     jail::enter(arguments.jail, opened.context, &opened.paths, outside)?;
     // Nobody may be there to read it; the front-end is served all the same.
     let _ = announce_ready(&opened.name);
-    let served = vvu::session::serve(opened.transport.as_mut(), device, stop.as_fd());
+    let served = opened.serve(device, stop.as_fd());
     // What was acknowledged goes to stable storage even when serving ended with an error.
     image
         .sync()
         .map_err(|error| format!("{}: flush: {error}", arguments.image.display()))?;
-    Ok(served?)
+    served
 }

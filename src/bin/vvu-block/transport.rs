@@ -1,8 +1,10 @@
-//! From the command line to a transport.
+//! From the command line to a way on which the device is served.
 
 use std::error::Error;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
+use pcidev::{Kind, VirtioFunction};
 use policies::Context;
 use rustix::net::{AddressFamily, SocketType};
 use vvu::transport::{SocketTransport, Transport, VvuTransport};
@@ -10,9 +12,23 @@ use vvu::vhost_user::{Inspector, Listener, SocketPath};
 
 use crate::args::TransportArguments;
 
-/// A transport through which a front-end can come.
+/// What PCI and virtio call a block device.
+const BLOCK: Kind = Kind {
+    device: 2,
+    class: 0x01_0000,
+};
+
+/// How a device is carried to its driver.
+enum Carrier {
+    /// By the messages of a vhost-user front-end.
+    VhostUser(Box<dyn Transport>),
+    /// By a PCI function, for the clients that connect here.
+    VirtioPci(Listener),
+}
+
+/// A carrier whose driver can come.
 pub struct Opened {
-    pub transport: Box<dyn Transport>,
+    carrier: Carrier,
     /// What to call it in front of people.
     pub name: String,
     /// What the jail is for.
@@ -24,15 +40,33 @@ pub struct Opened {
 impl Opened {
     fn new(transport: impl Transport + 'static, name: String, context: Context) -> Self {
         Self {
-            transport: Box::new(transport),
+            carrier: Carrier::VhostUser(Box::new(transport)),
             name,
             context,
             paths: Vec::new(),
         }
     }
+
+    /// Serves the device until `stop` is readable, or nobody can come any more.
+    pub fn serve(
+        self,
+        device: Arc<dyn virtio::Device>,
+        stop: BorrowedFd<'_>,
+    ) -> Result<(), Box<dyn Error>> {
+        match self.carrier {
+            Carrier::VhostUser(mut transport) => {
+                vvu::session::serve(transport.as_mut(), device, stop)?;
+            }
+            Carrier::VirtioPci(clients) => {
+                let mut function = VirtioFunction::new(BLOCK, device)?;
+                pcidev::serve(&mut function, &clients, stop)?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Opens the transport that was asked for, for a device of so many queues.
+/// Opens the way that was asked for, for a device of so many queues.
 pub fn open(
     arguments: &TransportArguments,
     queues: u16,
@@ -58,6 +92,15 @@ pub fn open(
             Context::BlockDeviceVhostUser,
         );
         return Ok(Opened { paths, ..opened });
+    }
+    if let Some(path) = &arguments.virtio_pci_socket {
+        let clients = Listener::bind(path)?;
+        return Ok(Opened {
+            name: format!("virtio-pci {}", path.display()),
+            context: Context::BlockDevice,
+            paths: vec![clients.path().clone()],
+            carrier: Carrier::VirtioPci(clients),
+        });
     }
     let number = arguments.fd.ok_or("no transport was given")?;
     let transport = SocketTransport::connected(inherited_socket(number)?.into())?;
