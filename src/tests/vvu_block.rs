@@ -76,6 +76,45 @@ fn it_can_be_a_pci_function() {
 }
 
 #[test]
+fn two_programs_do_not_write_one_image() {
+    let folder = Folder::new();
+    let first = Running::start(folder.command(PROGRAM, "--socket-path a.sock disk.img"));
+    assert!(first.line().starts_with("ready: "));
+    for options in ["", "--read-only"] {
+        folder.fails(
+            PROGRAM,
+            &format!("--socket-path b.sock {options} disk.img"),
+            1,
+            &["disk.img", "another program", "--lock=off"],
+        );
+    }
+    let second = folder.command(PROGRAM, "--socket-path b.sock --lock=off disk.img");
+    assert!(Running::start(second).line().starts_with("ready: "));
+}
+
+#[test]
+fn images_that_do_not_fit_their_options_are_named() {
+    let folder = Folder::new();
+    fs::write(folder.path("odd.img"), [0; 4096 + 512]).unwrap();
+    for (arguments, code, words) in [
+        (
+            "--block-size=4096 odd.img",
+            1,
+            &["odd.img", "4608", "%4096"][..],
+        ),
+        ("--block-size=1024 odd.img", 2, &["512 or 4096"]),
+        ("--cache=fast odd.img", 2, &["writeback", "none", "unsafe"]),
+    ] {
+        folder.fails(
+            PROGRAM,
+            &format!("--socket-path vu.sock {arguments}"),
+            code,
+            words,
+        );
+    }
+}
+
+#[test]
 fn unusable_sockets_are_named_and_left_alone() {
     let folder = Folder::new();
     folder.fails(
