@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use policies::compiler::Arch;
+use policies::compiler::{Action, Arch};
 
 /// Check, explain and compile seccomp policies in Minijail's syntax.
 ///
@@ -24,7 +24,7 @@ Examples:
   vvu-policy diff block_device_vvu block_device_vhost_user
   vvu-policy --tree seccomp --map /usr/share/policy/crosvm=seccomp/x86_64 check --arch x86_64
   vvu-policy compile --arch aarch64 --format c daemon.policy -o daemon_filter.h
-  vvu-policy trace block_device_vhost_user --from-output 'ready: ' -- vvu-block --socket-path s d.img
+  vvu-policy trace block_device_vvu --from-output 'ready: ' -- vvu-block --pci 0000:00:10.0 disk
 
 Exit status: 0 when all is well; 1 when a policy is wrong, or lint, diff or trace have found \
 something; 2 on wrong usage or when a file cannot be read or written.")]
@@ -126,6 +126,10 @@ pub enum Command {
         /// Write to this file [default: stdout].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// What happens to calls that the policy does not name, instead of what its @default says or
+        /// kill-process.
+        #[arg(long, value_enum, value_name = "ACTION", conflicts_with = "denylist")]
+        default_action: Option<DefaultAction>,
         /// Accept @denylist, which allows whatever it does not name.
         #[arg(long)]
         denylist: bool,
@@ -162,6 +166,27 @@ pub struct ArchArguments {
     /// Only this architecture; may be given several times.
     #[arg(long, value_name = "ARCH", value_parser = arch)]
     pub arch: Vec<Arch>,
+}
+
+/// What happens to calls that are not named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DefaultAction {
+    /// The process ends.
+    KillProcess,
+    /// The thread ends.
+    KillThread,
+    /// The thread gets SIGSYS.
+    Trap,
+}
+
+impl From<DefaultAction> for Action {
+    fn from(action: DefaultAction) -> Self {
+        match action {
+            DefaultAction::KillProcess => Self::KillProcess,
+            DefaultAction::KillThread => Self::KillThread,
+            DefaultAction::Trap => Self::Trap,
+        }
+    }
 }
 
 /// How a program is written.

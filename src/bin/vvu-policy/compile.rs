@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use policies::compiler::{Arch, Instruction, Options, Policy, compile, load};
+use policies::compiler::{Action, Arch, Instruction, Options, Policy, compile, load};
 
 use crate::args::{Format, TreeArguments};
 use crate::tree::{failed, folder, name};
@@ -16,6 +16,7 @@ pub struct Job<'a> {
     pub file: &'a Path,
     pub format: Format,
     pub output: Option<&'a Path>,
+    pub default_action: Option<Action>,
     pub denylist: bool,
 }
 
@@ -35,7 +36,9 @@ pub fn run(tree: &TreeArguments, job: &Job<'_>, arch: Arch, out: &mut dyn Write)
         return Err(failed(job.file, &error));
     }
     let loaded = load(&source, job.file, &options)?;
-    let program = compile(&Policy::merge(&loaded, arch)?)?;
+    let mut policy = Policy::merge(&loaded, arch)?;
+    policy.default = job.default_action.unwrap_or(policy.default);
+    let program = compile(&policy)?;
     let bytes = match job.format {
         Format::Raw => raw(&program),
         Format::C => c(&program, arch, job.file)?.into_bytes(),

@@ -18,6 +18,7 @@ const EXECUTES: [&str; 2] = ["execve", "execveat"];
 /// Calls that make memory executable: the access is argument 2.
 const MAPS: [&str; 4] = ["mmap", "mmap2", "mprotect", "pkey_mprotect"];
 const PROT_EXEC: u64 = 4;
+const CLONE_THREAD: u64 = 0x10000;
 
 /// What was found, in the order of places.
 type Findings = BTreeSet<(Place, String)>;
@@ -65,19 +66,15 @@ fn permissive(policy: &Policy, findings: &mut Findings) {
 
 /// What is too much about a rule that allows something.
 fn complaint(call: &str, rule: &Rule) -> Option<&'static str> {
-    let equal = |arg, op: &[Op]| {
-        rule.clause
-            .atoms()
-            .iter()
-            .any(|a| a.arg == arg && op.contains(&a.op))
-    };
+    let atoms = rule.clause.atoms();
+    let has_request = atoms.iter().any(|a| (a.arg, a.op) == (1, Op::Equal));
     match call {
-        "ioctl" if !equal(1, &[Op::Equal]) => {
-            Some("allowed without a list of requests (arg1 == ...)")
+        "ioctl" if !has_request => Some("allowed without a list of requests (arg1 == ...)"),
+        "clone" if may_hold(rule, 0, Op::OnlyBits, !CLONE_THREAD) => {
+            Some("may start a process (arg0 & CLONE_THREAD)")
         }
-        "clone" if !equal(0, &[Op::Equal, Op::AnyBit]) => Some("may start a process"),
         "clone3" | "fork" | "vfork" => Some("may start a process"),
-        call if MAPS.contains(&call) && may_be_executed(&rule.clause) => {
+        call if MAPS.contains(&call) && may_hold(rule, 2, Op::AnyBit, PROT_EXEC) => {
             Some("memory may become executable (arg2 in ~PROT_EXEC)")
         }
         call if OPENS.contains(&call) => Some("may open files"),
@@ -87,13 +84,9 @@ fn complaint(call: &str, rule: &Rule) -> Option<&'static str> {
     }
 }
 
-fn may_be_executed(clause: &Clause) -> bool {
-    let executable = Atom {
-        arg: 2,
-        op: Op::AnyBit,
-        value: PROT_EXEC,
-    };
-    may_overlap(clause, &Clause::new(vec![executable]))
+/// Whether a rule that allows something may do so where this holds, too.
+fn may_hold(rule: &Rule, arg: u8, op: Op, value: u64) -> bool {
+    may_overlap(&rule.clause, &Clause::new(vec![Atom { arg, op, value }]))
 }
 
 /// Notes for each include whether the program would be another without it.

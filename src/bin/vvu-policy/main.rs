@@ -82,6 +82,7 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Outcome {
         arch,
         format,
         output,
+        default_action,
         denylist,
     } = &arguments.command
     {
@@ -89,6 +90,7 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Outcome {
             file,
             format: *format,
             output: output.as_deref(),
+            default_action: default_action.map(Into::into),
             denylist: *denylist,
         };
         return compile::run(&arguments.tree, &job, arch.get()?, out);

@@ -135,6 +135,10 @@ fn compile_to_c() {
         "compile-c",
         "compile loose/x86_64/base.policy --arch aarch64 --format c",
     );
+    golden(
+        "compile-trap",
+        "compile loose/x86_64/again.policy --arch arm --format c --default-action trap",
+    );
     golden("compile-wrong", "compile wrong/arm/mmap.policy --arch arm");
     golden("compile-missing", "compile nothing.policy --arch arm");
 }
