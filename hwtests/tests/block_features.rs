@@ -1,0 +1,216 @@
+//! What a Linux guest makes of the disk's features: discard, zeroes, block size, write cache.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use hwtests::process::Process;
+use hwtests::scenario::{DISK_SIZE, MEMORY, block, end};
+use hwtests::vm::{Memory, Vm, VmBuilder};
+use hwtests::workload::{DISK, check_files, check_image, fio_verify, write_files};
+use hwtests::{Lab, Result, ensure, test};
+
+const MIB: u64 = 1 << 20;
+
+/// What the host's file system may take to remember where the holes are.
+const SLACK: u64 = 64 << 10;
+
+/// A sibling, its disk's back-end, and the image.
+struct Disk {
+    image: PathBuf,
+    back_end: Process,
+    sibling: Vm,
+}
+
+impl Disk {
+    /// Serves a disk that is full of 0xa5, so that no part of its image is a hole.
+    fn start(lab: &Lab, options: &[&str]) -> Result<Self> {
+        let image = lab.run.image("disk.img", DISK_SIZE)?;
+        fs::write(&image, vec![0xa5; DISK_SIZE as usize])?;
+        File::open(&image)?.sync_all()?;
+        let socket = lab.run.file("vu.sock");
+        let text = socket.to_string_lossy().into_owned();
+        let options = [&["--socket-path", &text], options].concat();
+        let back_end = block(lab, &options, &image)?;
+        let memory = Memory::File(lab.run.memory("sibling"));
+        let mut sibling = VmBuilder::new(lab, "sibling")
+            .cpus(2)
+            .memory(memory, MEMORY)
+            .vhost_user_blk(&socket, 2)
+            .module("loop");
+        for tool in ["mke2fs", "fio"] {
+            sibling = sibling.program(lab.machine.program(tool)?);
+        }
+        let sibling = sibling.start()?;
+        Ok(Self {
+            image,
+            back_end,
+            sibling,
+        })
+    }
+
+    /// Asks the guest's kernel about the disk.
+    fn sysfs(&self, name: &str) -> Result<String> {
+        let command = format!("cat /sys/block/vda/{name}");
+        Ok(self.sibling.check(&command)?.trim().to_owned())
+    }
+
+    fn expect(&self, values: &[(&str, &str)]) -> Result<()> {
+        for (name, expected) in values {
+            let value = self.sysfs(name)?;
+            ensure!(value == *expected, "{name} is {value}, not {expected}");
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<PathBuf> {
+        self.sibling.shutdown()?;
+        end(&self.back_end)?;
+        Ok(self.image)
+    }
+}
+
+/// How much of its file system an image takes, in bytes.
+fn space(image: &Path) -> Result<u64> {
+    Ok(fs::metadata(image)?.blocks() * 512)
+}
+
+/// Whether all bytes of a range of the image are the same.
+fn is_all(image: &Path, byte: u8, offset: u64, len: u64) -> Result<bool> {
+    let mut bytes = vec![!byte; len as usize];
+    File::open(image)?.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes.iter().all(|&b| b == byte))
+}
+
+#[test]
+fn the_kernel_sees_the_features_and_uses_them() {
+    test("features", |lab| {
+        let disk = Disk::start(lab, &["--serial", "vvu-features"])?;
+        disk.expect(&[
+            ("serial", "vvu-features"),
+            ("queue/logical_block_size", "512"),
+            ("queue/physical_block_size", "4096"),
+            ("queue/minimum_io_size", "4096"),
+            ("queue/discard_granularity", "4096"),
+            ("queue/discard_max_bytes", "2147483648"),
+            ("queue/write_zeroes_max_bytes", "2147483648"),
+            ("cache_type", "write back"),
+        ])?;
+        let before = space(&disk.image)?;
+        disk.sibling
+            .check(&format!("blkdiscard -o {MIB} -l {} {DISK}", 8 * MIB))?;
+        ensure!(
+            space(&disk.image)? <= before - 8 * MIB + SLACK,
+            "discard gives no space back"
+        );
+        ensure!(is_all(&disk.image, 0, MIB, 8 * MIB)?, "no hole");
+        ensure!(is_all(&disk.image, 0xa5, 0, MIB)?, "too much is gone");
+        ensure!(is_all(&disk.image, 0xa5, 9 * MIB, MIB)?, "too much is gone");
+
+        // A loop device in the guest makes zeroes of discards.
+        let script = format!(
+            "set -e
+            losetup -o {} /dev/loop0 {DISK}
+            blkdiscard -o 0 -l {} /dev/loop0
+            losetup -d /dev/loop0
+            cmp -n {} -s /dev/zero {DISK} 2>/dev/null && exit 1
+            dd if={DISK} bs=1M skip=16 count=4 2>/dev/null | cmp -n {} - /dev/zero",
+            16 * MIB,
+            4 * MIB,
+            MIB,
+            4 * MIB
+        );
+        disk.sibling.check(&script)?;
+        ensure!(is_all(&disk.image, 0, 16 * MIB, 4 * MIB)?, "not zeroed");
+        ensure!(
+            is_all(&disk.image, 0xa5, 20 * MIB, MIB)?,
+            "too much is gone"
+        );
+        ensure!(
+            space(&disk.image)? <= before - 12 * MIB + SLACK,
+            "zeroes take space although they need not"
+        );
+
+        for mode in ["write through", "write back", "write through"] {
+            disk.sibling
+                .check(&format!("echo '{mode}' > /sys/block/vda/cache_type"))?;
+            disk.expect(&[("cache_type", mode)])?;
+        }
+        fio_verify(&disk.sibling)?;
+        let image = disk.end()?;
+        ensure!(fs::metadata(image)?.len() == DISK_SIZE, "another size");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_file_system_gives_space_back() {
+    test("fstrim", |lab| {
+        let disk = Disk::start(lab, &[])?;
+        let script = format!(
+            "set -e
+            /usr/bin/mke2fs -q -F -t ext4 -E nodiscard {DISK}
+            mkdir -p /mnt && mount -t ext4 {DISK} /mnt
+            fallocate -l {} /mnt/space
+            head -c {} /dev/urandom > /mnt/file
+            sync",
+            8 * MIB,
+            32 * MIB
+        );
+        disk.sibling.check(&script)?;
+        let before = space(&disk.image)?;
+        let script = "set -e
+            rm /mnt/file /mnt/space
+            sync
+            fstrim /mnt
+            umount /mnt";
+        disk.sibling.check(script)?;
+        let after = space(&disk.image)?;
+        ensure!(
+            after + 64 * MIB < before,
+            "{before} bytes, {after} after fstrim"
+        );
+        let written = write_files(&disk.sibling)?;
+        let image = disk.end()?;
+        check_image(lab, &image, &written)
+    });
+}
+
+#[test]
+fn nothing_is_given_back_when_discard_is_off() {
+    test("no-discard", |lab| {
+        let disk = Disk::start(lab, &["--discard=off"])?;
+        disk.expect(&[("queue/discard_max_bytes", "0")])?;
+        let refused = disk.sibling.run(&format!("blkdiscard {DISK}"))?;
+        ensure!(refused.status != 0, "the disk discards");
+        let image = disk.end()?;
+        ensure!(is_all(&image, 0xa5, 0, DISK_SIZE)?, "the image has changed");
+        Ok(())
+    });
+}
+
+#[test]
+fn sectors_of_4096_bytes_past_the_page_cache() {
+    test("sectors-4096", |lab| {
+        let disk = Disk::start(lab, &["--block-size=4096", "--cache=none"])?;
+        disk.expect(&[
+            ("queue/logical_block_size", "4096"),
+            ("queue/physical_block_size", "4096"),
+            ("size", &(DISK_SIZE / 512).to_string()),
+        ])?;
+        let written = write_files(&disk.sibling)?;
+        disk.sibling.reboot()?;
+        check_files(&disk.sibling, &written.sums)?;
+        let image = disk.end()?;
+        check_image(lab, &image, &written)
+    });
+}
+
+#[test]
+fn a_disk_past_the_page_cache_keeps_what_fio_writes() {
+    test("cache-none", |lab| {
+        let disk = Disk::start(lab, &["--cache=none"])?;
+        fio_verify(&disk.sibling)?;
+        disk.end().map(drop)
+    });
+}
