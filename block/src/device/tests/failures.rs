@@ -148,3 +148,28 @@ fn a_failing_device_fails_the_writes_that_are_stable_when_done() {
         });
     }
 }
+
+#[test]
+fn a_device_that_cannot_be_read_fails_single_reads() {
+    for engine in ENGINES {
+        // Nothing is mapped at the start of our memory, which the kernel reports as EIO.
+        let memory = File::options()
+            .read(true)
+            .write(true)
+            .open("/proc/self/mem");
+        let image = Image::from_file(memory.unwrap(), 4096, Abilities::default());
+        let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
+        device.engine = engine;
+        let mut driver = Driver::new(FEATURES);
+        driver.start(&device);
+        for _ in 0..3 {
+            let read = driver.run(&request(READ, 0, &[]), 1025, &[]);
+            assert_eq!((read.status, read.written), (IOERR, 1));
+            let write = driver.run(&request(WRITE, 0, &[1; 512]), 1, &[]);
+            assert_eq!(write.status, IOERR);
+            let id = driver.run(&request(GET_ID, 0, &[]), 21, &[]);
+            assert_eq!(id.status, OK);
+        }
+        driver.stop();
+    }
+}
