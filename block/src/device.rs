@@ -111,6 +111,15 @@ impl BlockDevice {
         }
     }
 
+    /// Whether each write has to be stable for a driver with these features, whatever the mode
+    /// that a driver, perhaps an earlier one, has chosen.
+    fn is_write_through(&self, features: u64) -> bool {
+        let has = |feature: u32| features & (1 << feature) != 0;
+        // Virtio 1.2, section 5.2.6.2: stable once completed, if there are no flushes.
+        !has(VIRTIO_BLK_F_FLUSH)
+            || !has(VIRTIO_BLK_F_CONFIG_WCE) && self.image.starts_write_through()
+    }
+
     fn setup(&self, vring: &Vring, shared: Arc<Shared>) -> Result<Setup, StartError> {
         let queue = SplitQueue::new(
             vring.memory.clone(),
@@ -123,8 +132,7 @@ impl BlockDevice {
             engine: self.engine,
             image: self.image.clone(),
             id: self.id,
-            // Virtio 1.2, section 5.2.6.2: stable once completed, if there are no flushes.
-            write_through: vring.features & (1 << VIRTIO_BLK_F_FLUSH) == 0,
+            write_through: self.is_write_through(vring.features),
             queue,
             kick: vring.kick.clone(),
             call: vring.call.clone(),

@@ -124,6 +124,11 @@ impl Image {
         self.cache != Cache::Unsafe
     }
 
+    /// True when writes are stable at once until a driver chooses otherwise.
+    pub(crate) fn starts_write_through(&self) -> bool {
+        self.cache == Cache::Writethrough
+    }
+
     /// True while writes are stable after a flush only.
     pub(crate) fn writeback(&self) -> bool {
         self.writeback.load(Ordering::Relaxed)

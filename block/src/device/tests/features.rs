@@ -210,6 +210,22 @@ fn caches_differ_in_what_they_tell() {
 }
 
 #[test]
+fn only_a_driver_that_knows_of_the_switch_turns_write_through_off() {
+    let rig = Rig::new(EngineKind::Auto, 1, false);
+    let options = OpenOptions {
+        cache: Cache::Writethrough,
+        ..OpenOptions::unlocked()
+    };
+    let image = Image::open(&rig.path, options).unwrap();
+    let device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
+    device.write_config(32, &[1]).unwrap();
+    let wce = 1 << VIRTIO_BLK_F_CONFIG_WCE;
+    assert!(!device.is_write_through(FEATURES | wce));
+    assert!(device.is_write_through(FEATURES));
+    assert!(device.is_write_through(wce));
+}
+
+#[test]
 fn an_unsafe_cache_flushes_nothing() {
     for (cache, status) in [(Cache::Unsafe, OK), (Cache::Writeback, IOERR)] {
         // What cannot be flushed, such as a pipe.
