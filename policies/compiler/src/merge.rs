@@ -87,6 +87,10 @@ impl Policy {
             let name = tables::call_name(arch, number).unwrap_or_default();
             policy.calls.insert(number, Call { name, chains });
         }
+        // A statement of several conditions may be covered in each of them.
+        policy
+            .notes
+            .dedup_by(|a, b| a.at == b.at && a.covered_by == b.covered_by);
         if loaded.options.denylist {
             policy.check_denylist(loaded)?;
         }

@@ -17,11 +17,12 @@ from pathlib import Path
 
 # The kernel's headers come first: where the C library disagrees, a filter sees the kernel's values.
 HEADERS = """
-asm/ioctls.h asm/mman.h asm/signal.h linux/capability.h linux/close_range.h linux/errno.h
-linux/eventpoll.h linux/fcntl.h linux/fs.h linux/futex.h linux/if_tun.h
-linux/io_uring.h linux/kvm.h linux/loop.h linux/mman.h linux/membarrier.h linux/memfd.h
-linux/openat2.h linux/prctl.h linux/random.h linux/resource.h linux/sched.h linux/seccomp.h
-linux/signalfd.h linux/sockios.h linux/stat.h linux/time.h linux/timerfd.h linux/userfaultfd.h
+asm/ioctls.h asm/mman.h asm/signal.h linux/capability.h linux/close_range.h linux/dma-buf.h
+linux/errno.h linux/eventpoll.h linux/fcntl.h linux/fs.h linux/fscrypt.h linux/fsverity.h
+linux/futex.h linux/if_tun.h linux/inotify.h linux/io_uring.h linux/kvm.h linux/loop.h
+linux/membarrier.h linux/memfd.h linux/mman.h linux/netlink.h linux/openat2.h linux/prctl.h
+linux/random.h linux/resource.h linux/sched.h linux/seccomp.h linux/signalfd.h linux/sockios.h
+linux/stat.h linux/time.h linux/timerfd.h linux/udmabuf.h linux/usbdevice_fs.h linux/userfaultfd.h
 linux/vfio.h linux/vhost.h linux/wait.h
 fcntl.h poll.h sched.h signal.h sys/epoll.h sys/eventfd.h sys/ioctl.h sys/mman.h sys/resource.h
 sys/socket.h sys/stat.h sys/timerfd.h sys/uio.h sys/wait.h time.h unistd.h
