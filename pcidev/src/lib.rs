@@ -8,6 +8,8 @@
 pub mod config_space;
 pub mod dma;
 pub mod function;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod msix;
 mod serve;
 pub mod signal;

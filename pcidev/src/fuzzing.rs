@@ -1,0 +1,142 @@
+//! A vfio-user client that is any bytes: for `fuzz/` and for tests that replay its corpus.
+
+use std::io::{IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use vfio_user::server::Connection;
+use virtio::queue::RING_FEATURES;
+use virtio::{ConfigError, RunningVring, SplitQueue, StartError, Vring};
+
+use crate::{Kind, VirtioFunction, function};
+
+/// Length of the memory that the client shares.
+const MEMORY: u64 = 0x1_0000;
+
+/// The client's first message: VERSION 0.1 without capabilities.
+const VERSION: [u8; 23] = [
+    0, 0, 1, 0, 23, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, b'{', b'}', 0,
+];
+
+/// A device whose queues do nothing, and need no threads for that.
+struct Idle;
+
+impl virtio::Device for Idle {
+    fn features(&self) -> u64 {
+        RING_FEATURES
+    }
+
+    fn queue_count(&self) -> u16 {
+        2
+    }
+
+    fn max_queue_size(&self) -> u16 {
+        256
+    }
+
+    fn read_config(&self, _offset: usize, _data: &mut [u8]) {}
+
+    fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
+        let end = offset.saturating_add(data.len());
+        Err(ConfigError { offset, end })
+    }
+
+    fn start(&self, vring: Vring) -> Result<Box<dyn RunningVring>, StartError> {
+        let next = vring.next_avail;
+        SplitQueue::new(vring.memory, vring.layout, vring.features, next)?;
+        Ok(Box::new(Stopped(next)))
+    }
+}
+
+struct Stopped(u16);
+
+impl RunningVring for Stopped {
+    fn stop(self: Box<Self>) -> u16 {
+        self.0
+    }
+}
+
+/// Serves a function to a client that sends `input`, which is cut into parts: each begins with a
+/// byte that says what file comes along (1: memory, 2: an eventfd), and one with its length.
+///
+/// # Panics
+///
+/// When anything is wrong with the function, or the system is out of descriptors.
+pub fn check(input: &[u8]) {
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    theirs.set_nonblocking(true).expect("a socket");
+    let mut connection = Connection::new(ours).expect("a socket");
+    let kind = Kind {
+        device: 2,
+        class: 0x01_0000,
+    };
+    let mut device = VirtioFunction::new(kind, Arc::new(Idle)).expect("descriptors");
+    send(&theirs, &VERSION, &[]);
+    let mut rest = input;
+    while serve(&mut device, &mut connection, &theirs) {
+        let [file, len, tail @ ..] = rest else {
+            break;
+        };
+        let (part, tail) = tail.split_at(tail.len().min(usize::from(*len)));
+        rest = tail;
+        send_with(&theirs, part, *file);
+    }
+    function::disconnect(&mut device);
+}
+
+/// Answers what there is and throws the answers away; false when the client is to be dropped.
+fn serve(device: &mut VirtioFunction, connection: &mut Connection, client: &UnixStream) -> bool {
+    let mut answers = [0; 4096];
+    loop {
+        let mut client = client;
+        while client.read(&mut answers).is_ok_and(|count| count > 0) {}
+        match connection.next() {
+            Ok(None) if connection.wants_write() => {}
+            Ok(None) => return true,
+            Ok(Some(request)) => {
+                if function::answer(device, connection, request).is_err() {
+                    return false;
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
+fn send_with(client: &UnixStream, bytes: &[u8], file: u8) {
+    match file {
+        1 => {
+            let memory = memfd_create("memory", MemfdFlags::CLOEXEC).expect("a descriptor");
+            ftruncate(&memory, MEMORY).expect("memory");
+            send(client, bytes, &[memory.as_fd()]);
+        }
+        2 => {
+            let event = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor");
+            send(client, bytes, &[event.as_fd()]);
+        }
+        _ => send(client, bytes, &[]),
+    }
+}
+
+fn send(client: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    // What the socket does not take was never sent.
+    let _ = sendmsg(
+        client,
+        &[IoSlice::new(bytes)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    );
+}
+
+#[cfg(test)]
+mod tests;
