@@ -16,6 +16,7 @@
 //!
 //! [`provision`]: mod@provision
 
+pub mod bench;
 pub mod binaries;
 pub mod cache;
 pub mod cpio;

@@ -21,6 +21,7 @@ const REAP: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Process {
     name: String,
+    id: u32,
     pidfd: OwnedFd,
     live: Arc<Live>,
     log: PathBuf,
@@ -44,9 +45,11 @@ impl Process {
         })?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
             .with_context(|| format!("cannot watch {name}"))?;
+        let id = child.id();
         watch(child, &live).with_context(|| format!("cannot watch {name}"))?;
         Ok(Self {
             name: name.to_owned(),
+            id,
             pidfd,
             live,
             log,
@@ -87,6 +90,11 @@ impl Process {
     /// What it goes by in messages and in its log's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its process number, which may be another's once it has ended.
+    pub fn id(&self) -> u32 {
+        self.id
     }
 
     /// The file with its output.

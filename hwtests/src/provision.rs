@@ -37,6 +37,34 @@ const NEW: Packages = Packages {
     names: &["qemu-system-x86"],
 };
 
+/// Programs that the benchmark compares with. Counted up when it changes.
+const BENCHMARK_TREE: &str = "benchmark-1";
+const BENCHMARK: Packages = Packages {
+    suites: &["trixie", "trixie-backports"],
+    prefer: "trixie-backports",
+    names: &["fio", "qemu-utils"],
+};
+
+/// What [`benchmark_tools`] got.
+#[derive(Debug)]
+pub struct BenchmarkTools {
+    /// Does I/O on a file.
+    pub fio: Program,
+    /// QEMU's vhost-user-blk back-end.
+    pub storage_daemon: Program,
+}
+
+/// Fetches what the benchmark compares with, if it is not in the cache yet.
+pub fn benchmark_tools() -> Result<BenchmarkTools> {
+    let what = "fio and qemu-storage-daemon";
+    let cache = Cache::open()?;
+    let tree = tree(&cache, BENCHMARK_TREE, &BENCHMARK, what, |_| Ok(()))?;
+    Ok(BenchmarkTools {
+        fio: tree.program("fio")?,
+        storage_daemon: tree.program("qemu-storage-daemon")?,
+    })
+}
+
 /// What [`provision`] got.
 #[derive(Debug)]
 pub struct Provisioned {

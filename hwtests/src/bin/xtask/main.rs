@@ -1,10 +1,12 @@
-//! The developers' commands: `cargo xtask demo|test|lint|setup`.
+//! The developers' commands: `cargo xtask demo|test|lint|bench|setup`.
 
 mod demo;
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
+use hwtests::bench::plan::Options;
 use hwtests::{Context, Result, ensure, progress};
 
 #[derive(Parser)]
@@ -22,8 +24,26 @@ enum Task {
     Test,
     /// Check formatting, lints and documentation
     Lint,
+    /// Compare the back-end with qemu-storage-daemon and the kernel's own limit
+    Bench(BenchArguments),
     /// Fetch what the demo and the tests need
     Setup,
+}
+
+#[derive(clap::Args)]
+struct BenchArguments {
+    /// Fewer and shorter turns: a look, not a result
+    #[arg(long)]
+    quick: bool,
+    /// Only what has this in "MEDIUM WORKLOAD", such as "tmpfs read-4k"; may be repeated
+    #[arg(long, value_name = "WORDS")]
+    filter: Vec<String>,
+    /// Only the peers that have this in their names; may be repeated
+    #[arg(long, value_name = "WORD")]
+    peer: Vec<String>,
+    /// The folder for bench.json and bench.svg
+    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    out: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -31,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test => test(),
         Task::Lint => lint(),
+        Task::Bench(arguments) => bench(arguments),
         Task::Setup => hwtests::provision::provision().map(drop),
     };
     match outcome {
@@ -40,6 +61,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn bench(arguments: BenchArguments) -> Result<()> {
+    let options = Options::new(arguments.quick, arguments.filter, arguments.peer);
+    hwtests::bench::run(&options, &arguments.out)
 }
 
 fn test() -> Result<()> {

@@ -1,0 +1,82 @@
+//! What a benchmark found, as a picture: bars of IOPS relative to qemu-storage-daemon.
+
+use std::fmt::Write;
+
+use super::Cell;
+use super::plan::Peer;
+use super::report::ratio;
+
+const BAR: usize = 12;
+const GAP: usize = 14;
+const LABEL: usize = 170;
+const WIDTH: usize = 760;
+/// Room right of the longest bar for its number.
+const NUMBER: usize = 50;
+
+fn colour(peer: Peer) -> &'static str {
+    match peer {
+        Peer::Ours => "#1b7837",
+        Peer::Qemu => "#969696",
+        Peer::QemuThreads => "#cccccc",
+        Peer::Local => "#4393c3",
+    }
+}
+
+/// Draws all cells, one group of bars each.
+pub fn svg(cells: &[Cell]) -> String {
+    let longest = cells
+        .iter()
+        .flat_map(|cell| bars(cell).map(|(_, ratio)| ratio))
+        .fold(1.0, f64::max);
+    let scale = (WIDTH - LABEL - NUMBER) as f64 / longest;
+    let mut body = legend();
+    let mut y = 2 * GAP + BAR;
+    for cell in cells {
+        y = group(&mut body, cell, scale, y) + GAP;
+    }
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{y}\" \
+         font-family=\"sans-serif\" font-size=\"11\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n"
+    )
+}
+
+fn bars(cell: &Cell) -> impl Iterator<Item = (Peer, f64)> + '_ {
+    let peers = cell.peers.iter();
+    peers.filter_map(|(peer, _)| Some((*peer, ratio(cell, *peer)?)))
+}
+
+fn legend() -> String {
+    let mut text = String::new();
+    for (position, peer) in Peer::ALL.into_iter().enumerate() {
+        let x = LABEL + position * 135;
+        rectangle(&mut text, (x, GAP), BAR as f64, peer);
+        write_at(&mut text, (x + BAR + 4, GAP + BAR - 2), peer.name());
+    }
+    text
+}
+
+/// Draws a group from `y` on and returns where it ends.
+fn group(text: &mut String, cell: &Cell, scale: f64, mut y: usize) -> usize {
+    let name = format!("{} {}", cell.medium.name(), cell.workload.name);
+    write_at(text, (8, y + 2 * BAR), &name);
+    for (peer, ratio) in bars(cell) {
+        rectangle(text, (LABEL, y), ratio * scale, peer);
+        let x = LABEL + (ratio * scale) as usize + 4;
+        write_at(text, (x, y + BAR - 2), &format!("{ratio:.2}"));
+        y += BAR;
+    }
+    y
+}
+
+fn rectangle(text: &mut String, (x, y): (usize, usize), width: f64, peer: Peer) {
+    let (height, colour) = (BAR - 1, colour(peer));
+    let _ = writeln!(
+        text,
+        "<rect x=\"{x}\" y=\"{y}\" width=\"{width:.0}\" height=\"{height}\" fill=\"{colour}\"/>"
+    );
+}
+
+fn write_at(text: &mut String, (x, y): (usize, usize), words: &str) {
+    let _ = writeln!(text, "<text x=\"{x}\" y=\"{y}\">{words}</text>");
+}

@@ -1,0 +1,148 @@
+//! Keeps a number of requests in flight and measures how they fare.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use virtio_driver::EventFd;
+
+use super::front_end::FrontEnd;
+use super::plan::Workload;
+
+/// How often a sleeping front-end looks at the clock, and how much longer than planned it waits.
+const TICK: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a stretch of load achieved.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// How long it took.
+    pub elapsed: Duration,
+    /// From submission to completion of each request, in nanoseconds.
+    pub latencies: Vec<u32>,
+}
+
+/// Generates one workload.
+pub struct Load {
+    front_end: FrontEnd,
+    workload: Workload,
+    started: Vec<Instant>,
+    random: u64,
+    _ticker: Ticker,
+}
+
+impl Load {
+    /// Load for a front-end that has a buffer for each request in flight.
+    pub fn new(front_end: FrontEnd, workload: Workload) -> Self {
+        let ticker = Ticker::start(front_end.alarm());
+        Self {
+            started: vec![Instant::now(); workload.depth],
+            front_end,
+            workload,
+            // Any odd number; the same for all, so that all do the same.
+            random: 0x9e37_79b9_7f4a_7c15,
+            _ticker: ticker,
+        }
+    }
+
+    /// Runs for that long, then waits for what is in flight.
+    pub fn run(&mut self, time: Duration) -> Result<Outcome> {
+        let begin = Instant::now();
+        let mut latencies = Vec::with_capacity(1 << 20);
+        let mut ended: Vec<usize> = (0..self.workload.depth).collect();
+        let mut in_flight = 0;
+        loop {
+            let now = Instant::now();
+            let running = now - begin < time;
+            if running {
+                in_flight += ended.len();
+                self.submit(&ended, now)?;
+            } else if in_flight == 0 {
+                break;
+            }
+            ensure!(now - begin < time + PATIENCE, "requests do not end");
+            ended.clear();
+            self.await_some(&mut ended)?;
+            let now = Instant::now();
+            in_flight -= ended.len();
+            latencies.extend(
+                ended
+                    .iter()
+                    .map(|&slot| nanoseconds(now - self.started[slot])),
+            );
+        }
+        Ok(Outcome {
+            elapsed: begin.elapsed(),
+            latencies,
+        })
+    }
+
+    fn submit(&mut self, slots: &[usize], now: Instant) -> Result<()> {
+        for &slot in slots {
+            self.started[slot] = now;
+            let block = self.next_block();
+            self.front_end.submit(self.workload.write, block, slot)?;
+        }
+        match slots {
+            [] => Ok(()),
+            _ => self.front_end.kick(),
+        }
+    }
+
+    /// Waits for requests to end, or for the next tick.
+    fn await_some(&mut self, ended: &mut Vec<usize>) -> Result<()> {
+        self.front_end.ended(ended)?;
+        if ended.is_empty() {
+            self.front_end.wait()?;
+            self.front_end.ended(ended)?;
+        }
+        Ok(())
+    }
+
+    /// An xorshift generator: cheap, and good enough to defeat read-ahead.
+    fn next_block(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % self.front_end.blocks()
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_nanos()).unwrap_or(u32::MAX)
+}
+
+/// Wakes a front-end now and then, in case its back-end never does.
+struct Ticker {
+    end: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(alarm: Arc<EventFd>) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let told = end.clone();
+        let thread = thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                thread::park_timeout(TICK);
+                let _ = alarm.write(1);
+            }
+        });
+        Self {
+            end,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}

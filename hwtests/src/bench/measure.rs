@@ -1,0 +1,120 @@
+//! One turn of one peer.
+
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::front_end::FrontEnd;
+use super::load::{Load, Outcome};
+use super::local;
+use super::peer::Served;
+use super::plan::{Options, Workload};
+use super::usage::{Usage, busy_ticks, children_ticks, tick};
+
+/// What a turn achieved.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Requests a second.
+    pub iops: f64,
+    /// Median latency in microseconds.
+    pub p50: f64,
+    /// The latency that one request in a hundred exceeds.
+    pub p99: f64,
+    /// The latency that one request in a thousand exceeds.
+    pub p999: f64,
+    /// Microseconds of CPU time that the back-end used for a request.
+    pub cpu: f64,
+    /// Context switches of the back-end for a request.
+    pub switches: f64,
+    /// Which part of the processors' time went to those who do not belong here.
+    pub foreign: f64,
+}
+
+/// Lets a peer carry out a workload.
+pub fn measure(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {
+    let before = Machine::now(served)?;
+    let mut sample = match &served.socket {
+        Some(_) => vhost_user(served, workload, options)?,
+        None => local::run(served, workload, options)?,
+    };
+    sample.foreign = Machine::now(served)?.foreign(&before);
+    Ok(sample)
+}
+
+fn vhost_user(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {
+    let socket = served.socket.as_ref().context("no socket")?;
+    let front_end = FrontEnd::connect(socket, workload.block, workload.depth)?;
+    let mut load = Load::new(front_end, *workload);
+    load.run(options.warm_up)?;
+    let before = Usage::of(&served.pids())?;
+    let outcome = load.run(options.time)?;
+    let used = Usage::of(&served.pids())?.since(before);
+    Ok(sample(outcome, used))
+}
+
+fn sample(mut outcome: Outcome, used: Usage) -> Sample {
+    outcome.latencies.sort_unstable();
+    let count = outcome.latencies.len().max(1) as f64;
+    let percentile = |part: f64| {
+        let at = (count * part) as usize;
+        let value = outcome.latencies.get(at).or(outcome.latencies.last());
+        f64::from(value.copied().unwrap_or_default()) / 1e3
+    };
+    Sample {
+        iops: count / outcome.elapsed.as_secs_f64(),
+        p50: percentile(0.5),
+        p99: percentile(0.99),
+        p999: percentile(0.999),
+        cpu: used.ticks as f64 * tick() * 1e6 / count,
+        switches: used.switches as f64 / count,
+        foreign: 0.0,
+    }
+}
+
+/// A moment of the machine, to tell who used it since.
+struct Machine {
+    time: Instant,
+    busy: u64,
+    ours: u64,
+}
+
+impl Machine {
+    fn now(served: &Served) -> Result<Self> {
+        let mut pids = served.pids();
+        pids.push(std::process::id());
+        Ok(Self {
+            time: Instant::now(),
+            busy: busy_ticks()?,
+            ours: Usage::of(&pids)?.ticks + children_ticks()?,
+        })
+    }
+
+    fn foreign(&self, before: &Self) -> f64 {
+        let processors = available_parallelism().map_or(1, usize::from) as f64;
+        let all = (self.time - before.time).as_secs_f64() / tick() * processors;
+        let foreign = (self.busy - before.busy).saturating_sub(self.ours - before.ours);
+        foreign as f64 / all.max(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn percentiles_come_from_sorted_latencies() {
+        let outcome = Outcome {
+            elapsed: Duration::from_secs(2),
+            latencies: (0..1000).rev().map(|n| n * 1000).collect(),
+        };
+        let used = Usage {
+            ticks: 0,
+            switches: 500,
+        };
+        let sample = sample(outcome, used);
+        assert_eq!((sample.iops, sample.switches), (500.0, 0.5));
+        assert_eq!((sample.p50, sample.p99, sample.p999), (500.0, 990.0, 999.0));
+    }
+}
