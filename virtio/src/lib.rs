@@ -10,6 +10,7 @@ pub mod device;
 pub mod memory;
 pub mod pci;
 pub mod queue;
+mod ring;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 pub mod vring;

@@ -112,6 +112,15 @@ impl GuestMemory {
         self.slices(addr, count, Permissions::No)
     }
 
+    /// Where bytes are in this process, if that is one place for as long as the memory is there.
+    pub(crate) fn place(&self, addr: GuestAddress, count: usize) -> Option<*mut u8> {
+        if self.translated.is_some() {
+            return None;
+        }
+        let slice = self.regions.get_slice(addr, count).ok()?;
+        Some(slice.ptr_guard_mut().as_ptr())
+    }
+
     fn slices(
         &self,
         addr: GuestAddress,

@@ -75,6 +75,13 @@ impl DriverRing {
         }
     }
 
+    /// Lets both indices begin at `index`, before anything is added.
+    pub fn start_at(&mut self, index: u16) {
+        self.set_avail_index(index);
+        self.used = index;
+        self.put(index.to_le(), self.layout.used.0 + 2);
+    }
+
     /// Where the ring is.
     pub fn layout(&self) -> VringLayout {
         self.layout

@@ -1,6 +1,9 @@
 use super::*;
 use crate::test_utils::{DriverRing, INDIRECT, NEXT, WRITE, memory};
 use proptest::prelude::*;
+use vm_memory::{Bytes, GuestAddress};
+
+mod reference;
 
 const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 
@@ -28,6 +31,7 @@ fn hands_out_chains_in_order_and_gives_them_back() {
         (0, 16, 513)
     );
     queue.push_used(chain.head, 513).unwrap();
+    queue.publish().unwrap();
     assert!(queue.pop(&mut chain).unwrap());
     assert_eq!((chain.head, chain.writable.len()), (second, 0));
     assert_eq!(ring.pop_used(), Some((0, 513)));
@@ -180,12 +184,14 @@ fn takes_over_where_another_stopped() {
         ring.add(&[(0x4000, 1, false)]);
         assert!(queue.pop(&mut chain).unwrap());
         queue.push_used(chain.head, 0).unwrap();
+        queue.publish().unwrap();
     }
     let base = queue.next_avail();
     let mut queue = SplitQueue::new(queue.memory().clone(), ring.layout(), 0, base).unwrap();
     let head = ring.add(&[(0x4000, 1, false)]);
     assert!(queue.pop(&mut chain).unwrap());
     queue.push_used(chain.head, 7).unwrap();
+    queue.publish().unwrap();
     let last = std::iter::from_fn(|| ring.pop_used()).last();
     assert_eq!(last, Some((u32::from(head), 7)));
 }
@@ -193,9 +199,12 @@ fn takes_over_where_another_stopped() {
 #[test]
 fn flags_suppress_calls_and_kicks_without_event_idx() {
     let (mut ring, mut queue) = pair(4, 0);
-    assert!(queue.needs_call().unwrap());
-    ring.set_avail_flags(1);
-    assert!(!queue.needs_call().unwrap());
+    assert!(!queue.needs_call().unwrap(), "there is no news");
+    for (flags, expected) in [(0, true), (1, false)] {
+        ring.set_avail_flags(flags);
+        queue.push_used(0, 0).unwrap();
+        assert_eq!(queue.needs_call().unwrap(), expected);
+    }
     queue.disable_kick().unwrap();
     assert_eq!(ring.used_flags(), 1);
     ring.add(&[(0x4000, 1, false)]);

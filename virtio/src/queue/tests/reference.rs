@@ -1,0 +1,203 @@
+//! The same driver in front of our queue and virtio-queue's: both have to see and say the same.
+
+use super::*;
+use virtio_queue::{Queue, QueueT};
+
+const SIZE: u16 = 32;
+/// So many chains of the longest kind fit the table at a time.
+const CHAINS: usize = 8;
+
+/// What a driver or the device does next.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A chain of buffers: so many to read, so many to write, in an indirect table or not.
+    Add(u8, u8, bool),
+    CallAt(u16),
+    Pop,
+    /// Gives the oldest chain back.
+    Push(u32),
+    DecideCall,
+    EnableKick,
+    DisableKick,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (0..3u8, 1..3u8, any::<bool>()).prop_map(|(out, into, table)| Event::Add(out, into, table)),
+        1 => (0..40u16).prop_map(Event::CallAt),
+        4 => Just(Event::Pop),
+        4 => any::<u32>().prop_map(Event::Push),
+        2 => Just(Event::DecideCall),
+        1 => Just(Event::EnableKick),
+        1 => Just(Event::DisableKick),
+    ]
+}
+
+struct Side {
+    ring: DriverRing,
+    memory: Arc<GuestMemory>,
+}
+
+impl Side {
+    fn new(near_wrap: bool) -> Self {
+        let memory = memory(0x10000);
+        let mut ring = DriverRing::new(memory.clone(), 0x1000, SIZE);
+        if near_wrap {
+            ring.start_at(u16::MAX - 5);
+        }
+        Self { ring, memory }
+    }
+
+    fn add(&mut self, out: u8, into: u8, table: bool) {
+        let buffer = |n: u8| (0x4000 + 0x100 * u64::from(n), u32::from(n) + 1, n >= out);
+        let buffers: Vec<_> = (0..out + into).map(buffer).collect();
+        match table {
+            false => drop(self.ring.add(&buffers)),
+            true => self.add_table(&buffers),
+        }
+    }
+
+    fn add_table(&mut self, buffers: &[(u64, u32, bool)]) {
+        // Another table for each chain that may be there, found by the descriptor that leads to it.
+        let head = self.ring.add(&[(0, 1, false)]);
+        let table = GuestAddress(0x8000 + 0x100 * u64::from(head));
+        for (index, &(addr, len, write)) in (0u16..).zip(buffers) {
+            let more = usize::from(index) + 1 < buffers.len();
+            let flags = if write { WRITE } else { 0 } | if more { NEXT } else { 0 };
+            self.ring
+                .write_descriptor(table, index, (addr, len, flags, index + 1));
+        }
+        let entry = (table.0, 16 * buffers.len() as u32, INDIRECT, 0);
+        self.ring
+            .write_descriptor(self.ring.layout().desc, head, entry);
+    }
+}
+
+/// A chain as it is compared: its head, and address, length and direction of each buffer.
+type Popped = (u16, Vec<(u64, u32, bool)>);
+
+struct Ours(Side, SplitQueue);
+struct Theirs(Side, Queue);
+
+impl Ours {
+    fn pop(&mut self) -> Option<Popped> {
+        let mut chain = Chain::default();
+        if !self.1.pop(&mut chain).unwrap() {
+            return None;
+        }
+        let all = |buffers: &crate::Segments, write| {
+            let segments = buffers.range(0, buffers.len());
+            segments
+                .map(move |s| (s.addr.0, s.len, write))
+                .collect::<Vec<_>>()
+        };
+        let mut buffers = all(&chain.readable, false);
+        buffers.extend(all(&chain.writable, true));
+        Some((chain.head, buffers))
+    }
+}
+
+impl Theirs {
+    fn new(side: Side, features: u64, start: u16) -> Self {
+        let layout = side.ring.layout();
+        let mut queue = Queue::new(SIZE).unwrap();
+        queue.try_set_desc_table_address(layout.desc).unwrap();
+        queue.try_set_avail_ring_address(layout.avail).unwrap();
+        queue.try_set_used_ring_address(layout.used).unwrap();
+        queue.set_event_idx(features & EVENT_IDX != 0);
+        queue.set_next_avail(start);
+        queue.set_next_used(start);
+        queue.set_ready(true);
+        Self(side, queue)
+    }
+
+    fn pop(&mut self) -> Option<Popped> {
+        let chain = self.1.pop_descriptor_chain(self.0.memory.clone())?;
+        let head = chain.head_index();
+        let buffer =
+            |d: virtio_queue::desc::split::Descriptor| (d.addr().0, d.len(), d.is_write_only());
+        Some((head, chain.map(buffer).collect()))
+    }
+}
+
+/// Addresses that stay what they are, but have to be looked up each time.
+fn identity() -> Arc<crate::Translation> {
+    let translation = crate::Translation::default();
+    let all = crate::memory::Mapping {
+        size: 0x10000,
+        target: Some(GuestAddress(0)),
+        access: vm_memory::Permissions::ReadWrite,
+    };
+    translation.map(0, all).unwrap();
+    Arc::new(translation)
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_virtio_queue(
+        events in proptest::collection::vec(event(), 1..200),
+        event_idx in any::<bool>(),
+        near_wrap in any::<bool>(),
+        behind_iommu in any::<bool>(),
+    ) {
+        let features = RING_FEATURES & !if event_idx { 0 } else { EVENT_IDX };
+        let start = if near_wrap { u16::MAX - 5 } else { 0 };
+        let side = Side::new(near_wrap);
+        let memory = match behind_iommu {
+            true => Arc::new(side.memory.translated(identity())),
+            false => side.memory.clone(),
+        };
+        let queue = SplitQueue::new(memory, side.ring.layout(), features, start);
+        let mut ours = Ours(side, queue.unwrap());
+        let mut theirs = Theirs::new(Side::new(near_wrap), features, start);
+        let memory = theirs.0.memory.clone();
+        let (mut waiting, mut taken) = (0, std::collections::VecDeque::new());
+        for event in events {
+            match event {
+                // A driver that kept to the rules would not have more of them.
+                Event::Add(..) if waiting + taken.len() == CHAINS => {}
+                Event::Add(out, into, table) => {
+                    ours.0.add(out, into, table);
+                    theirs.0.add(out, into, table);
+                    waiting += 1;
+                }
+                Event::CallAt(index) => {
+                    let index = start.wrapping_add(index);
+                    ours.0.ring.set_used_event(index);
+                    theirs.0.ring.set_used_event(index);
+                }
+                Event::Pop => {
+                    let popped = ours.pop();
+                    prop_assert_eq!(&popped, &theirs.pop());
+                    prop_assert_eq!(popped.is_some(), waiting > 0);
+                    waiting -= usize::from(popped.is_some());
+                    taken.extend(popped.map(|(head, _)| head));
+                }
+                Event::Push(written) => {
+                    let Some(head) = taken.pop_front() else { continue };
+                    ours.1.push_used(head, written).unwrap();
+                    theirs.1.add_used(memory.as_ref(), head, written).unwrap();
+                }
+                Event::DecideCall => {
+                    let decided = ours.1.needs_call().unwrap();
+                    let reference = theirs.1.needs_notification(memory.as_ref()).unwrap();
+                    // It says yes whenever it is asked, otherwise.
+                    prop_assert!(!event_idx || decided == reference);
+                }
+                Event::EnableKick => {
+                    let more = ours.1.enable_kick().unwrap();
+                    prop_assert_eq!(more, theirs.1.enable_notification(memory.as_ref()).unwrap());
+                    prop_assert_eq!(ours.0.ring.avail_event(), theirs.0.ring.avail_event());
+                }
+                Event::DisableKick => {
+                    ours.1.disable_kick().unwrap();
+                    theirs.1.disable_notification(memory.as_ref()).unwrap();
+                }
+            }
+            ours.1.publish().unwrap();
+            prop_assert_eq!(ours.0.ring.pop_used(), theirs.0.ring.pop_used());
+            prop_assert_eq!(ours.0.ring.used_flags(), theirs.0.ring.used_flags());
+            prop_assert_eq!(ours.1.next_avail(), theirs.1.next_avail());
+        }
+    }
+}
