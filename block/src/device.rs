@@ -101,6 +101,13 @@ impl BlockDevice {
         })
     }
 
+    /// The same device, with its system calls made in another way than the default.
+    #[must_use]
+    pub fn with_engine(mut self, engine: EngineKind) -> Self {
+        self.engine = engine;
+        self
+    }
+
     fn config(&self) -> Config {
         // A chain has a header and a status besides its data.
         let segments = self.queue_size.saturating_sub(2).clamp(1, MAX_SEGMENTS);

@@ -18,11 +18,14 @@ use crate::Image;
 use crate::request::Range;
 use crate::transfer::{Operation, Progress, Step, Transfer};
 
+mod at_once;
 mod blocking;
 mod direct;
 mod ranges;
 mod uring;
 
+use at_once::AtOnce;
+pub(crate) use at_once::is_in_memory;
 use blocking::Blocking;
 use direct::{Bounce, Buffers, Way, is_aligned};
 pub(crate) use ranges::can_secure_erase;
@@ -31,13 +34,16 @@ use uring::Uring;
 /// How often a ring without a kick eventfd is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Which engine to use.
+/// How system calls are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum EngineKind {
-    /// io_uring, or blocking calls where the kernel refuses it.
+pub enum EngineKind {
+    /// At once where nothing has to be waited for, else through io_uring; or blocking, where the
+    /// kernel refuses io_uring.
     #[default]
     Auto,
-    /// Blocking calls, one at a time.
+    /// The same, but through io_uring always.
+    Uring,
+    /// Blocking, one at a time.
     Blocking,
 }
 
@@ -53,6 +59,7 @@ pub(crate) struct Wakers {
 /// An I/O engine with a fixed number of slots, each of which holds one operation.
 pub(crate) struct Engine {
     backend: Backend,
+    at_once: AtOnce,
     slots: Box<[Slot]>,
     in_flight: usize,
     image: Arc<Image>,
@@ -80,10 +87,19 @@ impl Slot {
     }
 }
 
-/// How system calls are made.
+/// Who makes system calls that may have to wait.
 enum Backend {
     Uring(Box<Uring>),
     Blocking(Blocking),
+}
+
+/// How far an operation got when it was begun.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// [`Engine::next_ended`] will tell.
+    InFlight,
+    /// It has ended, and this is how.
+    Ended(io::Result<()>),
 }
 
 /// Why an operation could not be begun.
@@ -104,8 +120,14 @@ impl Engine {
         slots: u16,
         wakers: Wakers,
     ) -> Self {
+        let backend = Backend::new(kind, slots, wakers);
+        let at_once = match (kind, &backend) {
+            (EngineKind::Auto, Backend::Uring(_)) => AtOnce::new(image.in_memory()),
+            _ => AtOnce::NEVER,
+        };
         Self {
-            backend: Backend::new(kind, slots, wakers),
+            backend,
+            at_once,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             in_flight: 0,
             buffers: image.direct().and_then(|_| Buffers::new(slots).ok()),
@@ -127,7 +149,7 @@ impl Engine {
         range: Range,
         buffers: &Segments,
         skip: u64,
-    ) -> Result<(), BeginError> {
+    ) -> Result<Begun, BeginError> {
         let transfer = self.slots[usize::from(slot)].idle()?;
         let iovecs = transfer.reset(operation, range);
         buffers
@@ -137,8 +159,11 @@ impl Engine {
             let pinnable = self.memory.direct_io();
             let way = Way::of(direct.alignment, pinnable, range, iovecs);
             self.take_way(slot, way, buffers, skip);
+        } else if let Some(result) = self.do_at_once(slot) {
+            return Ok(Begun::Ended(result));
         }
-        self.begin(slot)
+        self.begin(slot)?;
+        Ok(Begun::InFlight)
     }
 
     fn take_way(&mut self, slot: u16, way: Way, buffers: &Segments, skip: u64) {
@@ -166,7 +191,7 @@ impl Engine {
         self.begin(slot)
     }
 
-    /// Hands what was begun to the kernel, without waiting.
+    /// Hands what was begun to the kernel, and lets it say what has ended, without waiting.
     pub fn submit(&mut self) -> io::Result<()> {
         match &mut self.backend {
             Backend::Uring(uring) => uring.submit(),
@@ -199,6 +224,20 @@ impl Engine {
                     }
                     return Some((slot, self.ended(slot, Err(error))));
                 }
+            }
+        }
+    }
+
+    /// Does as much of a transfer as possible without waiting; `None` when that is not all of it.
+    fn do_at_once(&mut self, slot: u16) -> Option<io::Result<()>> {
+        let transfer = &mut self.slots[usize::from(slot)].transfer;
+        loop {
+            // SAFETY: the buffers lie in `memory`, which outlives the call.
+            let result = unsafe { self.at_once.call(self.image.as_fd(), transfer) }?;
+            match transfer.advance(result) {
+                Progress::Again => {}
+                Progress::Done => return Some(Ok(())),
+                Progress::Failed(error) => return Some(Err(error)),
             }
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::engine::is_in_memory;
 use crate::request::{Change, ChangedRange, Limits, SECTOR_SIZE};
 use crate::transfer::{Operation, Step};
 
@@ -32,6 +33,8 @@ pub struct Image {
     /// What requests have to stay within, which follows from the above.
     limits: Limits,
     cache: Cache,
+    /// Calls never wait for a device.
+    in_memory: bool,
     /// Past the page cache; `None`: everything goes through it.
     direct: Option<Direct>,
     /// A flush has failed, after which the kernel does not know any more what was lost.
@@ -50,6 +53,7 @@ impl Image {
     ) -> Self {
         let writable = !options.read_only;
         Self {
+            in_memory: is_in_memory(&file),
             file,
             size,
             read_only: options.read_only,
@@ -112,6 +116,11 @@ impl Image {
                 "the image has lost writes as a flush failed; all flushes fail until a restart"
             );
         }
+    }
+
+    /// True when calls never wait for a device.
+    pub(crate) fn in_memory(&self) -> bool {
+        self.in_memory
     }
 
     /// The way past the page cache, if that is the one to take.

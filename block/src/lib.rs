@@ -20,5 +20,6 @@ mod transfer;
 mod worker;
 
 pub use device::{BlockDevice, DeviceError, MAX_QUEUE_SIZE, MAX_QUEUES, Options};
+pub use engine::EngineKind;
 pub use image::{Cache, Image, ImageError, OpenOptions};
 pub use request::{ID_LEN, SECTOR_SIZE};

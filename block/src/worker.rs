@@ -3,15 +3,23 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::time::Instant;
 
 use vmm_sys_util::eventfd::EventFd;
 
 use virtio::{Chain, GuestMemory, Notifier, QueueError, SplitQueue};
 
 use crate::Image;
-use crate::engine::{BeginError, Engine, EngineKind, Wakers};
+use crate::engine::{BeginError, Begun, Engine, EngineKind, Wakers};
 use crate::request::{HEADER_LEN, ID_LEN, Range, Refusal, Request, STATUS_LEN, Status};
 use crate::transfer::Operation;
+
+mod spin;
+
+use spin::Spin;
+
+/// After so many requests the driver sees them, and can go on while the rest is worked on.
+const BATCH: u32 = 8;
 
 /// The most requests of one vring that are in flight; more wait in the ring.
 const MAX_IN_FLIGHT: u16 = 1024;
@@ -65,12 +73,13 @@ pub(crate) struct Worker {
     call: Option<Arc<dyn Notifier>>,
     shared: Arc<Shared>,
     engine: Engine,
+    spin: Spin,
     /// The requests in flight, by slot.
     pending: Box<[Pending]>,
     /// Slots without a request.
     free: Vec<u16>,
-    /// Buffers were given back since the last call.
-    used: bool,
+    /// How many buffers were given back since the driver was told.
+    used: u32,
     /// A request was refused or failed before, which need not be said so loud again.
     complained: bool,
 }
@@ -84,12 +93,9 @@ struct Pending {
     volatile: bool,
 }
 
-/// How far a new request got.
-enum Begun {
-    /// The engine has it.
-    InFlight,
-    /// Done, with this many bytes put into the data buffers.
-    Done(u64),
+impl Begun {
+    /// There was nothing to do for the engine.
+    const DONE: Self = Self::Ended(Ok(()));
 }
 
 impl From<BeginError> for Refusal {
@@ -126,9 +132,10 @@ impl Worker {
             call: setup.call,
             shared: setup.shared,
             engine,
+            spin: Spin::default(),
             pending: (0..slots).map(|_| Pending::default()).collect(),
             free: (0..slots).rev().collect(),
-            used: false,
+            used: 0,
             complained: false,
         }
     }
@@ -144,14 +151,33 @@ impl Worker {
             self.shared
                 .next_avail
                 .store(self.queue.next_avail(), Ordering::Relaxed);
-            self.engine.submit()?;
             let reaped = self.reap()?;
             self.call()?;
-            if !taken? && !reaped {
+            let busy = taken? || reaped;
+            if self.can_take()? {
+                self.engine.submit()?;
+            } else if !self.await_request(busy)? {
                 self.sleep()?;
             }
         }
         Ok(())
+    }
+
+    /// Whether there is a request, and a slot for it.
+    fn can_take(&self) -> Result<bool, QueueError> {
+        Ok(!self.free.is_empty() && self.queue.has_requests()?)
+    }
+
+    /// Looks for the next request for a while without sleeping, as it often follows soon; true when
+    /// there is one, or it is time to stop. Transfers take longer than that, so nobody waits for
+    /// them this way.
+    fn await_request(&mut self, busy: bool) -> Result<bool, QueueError> {
+        if !busy || self.engine.in_flight() > 0 {
+            return Ok(false);
+        }
+        let (queue, stop) = (&self.queue, &self.shared.stop);
+        self.spin
+            .until(|| Ok(stop.load(Ordering::Relaxed) || queue.has_requests()?))
     }
 
     /// Ends what is in flight and leaves the ring to whoever comes next.
@@ -195,7 +221,7 @@ impl Worker {
     fn begin(&mut self, slot: u16) -> Result<(), QueueError> {
         match self.try_begin(slot) {
             Ok(Begun::InFlight) => Ok(()),
-            Ok(Begun::Done(data_in)) => self.end(slot, Status::Ok, data_in),
+            Ok(Begun::Ended(result)) => self.ended(slot, result),
             Err(refusal) => {
                 self.complain(&format_args!("request refused: {refusal}"));
                 self.end(slot, refusal.status(), 0)
@@ -213,11 +239,11 @@ impl Worker {
         pending.volatile = false;
         match request {
             Request::Read(Range { len: 0, .. }) | Request::Write(Range { len: 0, .. }) => {
-                return Ok(Begun::Done(0));
+                return Ok(Begun::DONE);
             }
             Request::Read(range) => {
                 pending.data_in = range.len;
-                engine.transfer(slot, Operation::Read, range, &chain.writable, 0)?;
+                return Ok(engine.transfer(slot, Operation::Read, range, &chain.writable, 0)?);
             }
             Request::Write(range) => {
                 pending.volatile = !stable;
@@ -225,11 +251,11 @@ impl Worker {
                     true => Operation::WriteStable,
                     false => Operation::Write,
                 };
-                engine.transfer(slot, write, range, &chain.readable, HEADER_LEN)?;
+                return Ok(engine.transfer(slot, write, range, &chain.readable, HEADER_LEN)?);
             }
-            Request::Flush if !self.image.flushes() => return Ok(Begun::Done(0)),
+            Request::Flush if !self.image.flushes() => return Ok(Begun::DONE),
             Request::Flush if self.image.has_lost_writes() => return Err(Refusal::LostWrites),
-            Request::Change(_, ranges) if ranges.is_empty() => return Ok(Begun::Done(0)),
+            Request::Change(_, ranges) if ranges.is_empty() => return Ok(Begun::DONE),
             Request::Change(change, ranges) => {
                 pending.volatile = !stable;
                 engine.steps(slot, &self.image.steps(change, &ranges, stable))?;
@@ -238,7 +264,8 @@ impl Worker {
             Request::GetId { len } => {
                 let written = chain.writable.write(&self.memory, 0, &self.id[..len]);
                 written.map_err(|_| Refusal::OutsideMemory)?;
-                return Ok(Begun::Done(len as u64));
+                pending.data_in = len as u64;
+                return Ok(Begun::DONE);
             }
         }
         Ok(Begun::InFlight)
@@ -249,18 +276,7 @@ impl Worker {
         let mut any = false;
         while let Some((slot, result)) = self.engine.next_ended() {
             any = true;
-            match result {
-                Ok(()) if self.is_to_be_flushed(slot) => {
-                    if self.engine.flush(slot).is_err() {
-                        self.end(slot, Status::IoErr, 0)?;
-                    }
-                }
-                Ok(()) => self.end(slot, Status::Ok, self.pending[usize::from(slot)].data_in)?,
-                Err(error) => {
-                    self.complain(&format_args!("I/O error: {error}"));
-                    self.end(slot, Status::of_error(&error), 0)?;
-                }
-            }
+            self.ended(slot, result)?;
         }
         Ok(any)
     }
@@ -270,6 +286,25 @@ impl Worker {
     fn is_to_be_flushed(&mut self, slot: u16) -> bool {
         let volatile = std::mem::take(&mut self.pending[usize::from(slot)].volatile);
         volatile && !self.image.writeback()
+    }
+
+    /// Answers a request that the engine has ended.
+    fn ended(&mut self, slot: u16, result: io::Result<()>) -> Result<(), QueueError> {
+        let Err(error) = result else {
+            return self.succeeded(slot);
+        };
+        self.complain(&format_args!("I/O error: {error}"));
+        self.end(slot, Status::of_error(&error), 0)
+    }
+
+    fn succeeded(&mut self, slot: u16) -> Result<(), QueueError> {
+        if !self.is_to_be_flushed(slot) {
+            return self.end(slot, Status::Ok, self.pending[usize::from(slot)].data_in);
+        }
+        match self.engine.flush(slot) {
+            Ok(()) => Ok(()),
+            Err(_) => self.end(slot, Status::IoErr, 0),
+        }
     }
 
     /// Writes the status and gives the buffers back.
@@ -285,21 +320,21 @@ impl Worker {
             Ok(()) if !chain.writable.is_empty() => data_in + STATUS_LEN,
             _ => 0,
         };
-        self.used = true;
         let written = u32::try_from(written).unwrap_or(u32::MAX);
-        self.queue.push_used(chain.head, written)
+        self.queue.push_used(chain.head, written)?;
+        self.used += 1;
+        match self.used {
+            BATCH.. => self.call(),
+            _ => Ok(()),
+        }
     }
 
-    /// Tells the driver of the buffers given back, if it wants to know.
+    /// Shows the driver the buffers given back, and calls it if it wants that.
     pub(crate) fn call(&mut self) -> Result<(), QueueError> {
-        let used = std::mem::take(&mut self.used);
-        let Some(call) = &self.call else {
+        if std::mem::take(&mut self.used) == 0 || !self.queue.needs_call()? {
             return Ok(());
-        };
-        if used
-            && self.queue.needs_call()?
-            && let Err(error) = call.notify()
-        {
+        }
+        if let Some(Err(error)) = self.call.as_ref().map(|call| call.notify()) {
             self.complain(&format_args!("cannot call the driver: {error}"));
         }
         Ok(())
@@ -311,7 +346,11 @@ impl Worker {
         if !self.free.is_empty() && self.queue.enable_kick()? {
             return Ok(self.queue.disable_kick()?);
         }
+        let (begin, idle) = (Instant::now(), self.engine.in_flight() == 0);
         self.engine.wait()?;
+        if idle {
+            self.spin.slept(begin.elapsed());
+        }
         Ok(self.queue.disable_kick()?)
     }
 

@@ -85,9 +85,7 @@ fn memory_that_is_not_the_proxys_is_explained() {
             proxy.memory.display()
         );
         let private = bare_sibling(lab, &proxy, &file)?;
-        proxy
-            .process
-            .wait_line("is not shared", PATIENCE)?;
+        proxy.process.wait_line("is not shared", PATIENCE)?;
         private.kill()?;
         end(&back_end)?;
         end(&proxy.process)

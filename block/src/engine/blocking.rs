@@ -67,10 +67,12 @@ impl Blocking {
     }
 }
 
+/// Makes the next system call of a transfer; -1 with `errno` set for a failure.
+///
 /// # Safety
 ///
 /// The transfer's buffers must be valid memory, shared with whoever may write to it.
-unsafe fn system_call(file: BorrowedFd<'_>, transfer: &Transfer) -> isize {
+pub(super) unsafe fn system_call(file: BorrowedFd<'_>, transfer: &Transfer) -> isize {
     if let Some(result) = ranges::system_call(file, transfer) {
         return result;
     }

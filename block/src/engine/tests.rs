@@ -8,7 +8,8 @@ use virtio::{Chain, SplitQueue};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-const KINDS: [EngineKind; 2] = [EngineKind::Auto, EngineKind::Blocking];
+/// None that carries transfers out at once.
+const KINDS: [EngineKind; 2] = [EngineKind::Uring, EngineKind::Blocking];
 const BUFFER: u64 = 0x4000;
 
 struct Rig {
@@ -61,9 +62,8 @@ impl Rig {
             offset: 512,
             len: 1024,
         };
-        engine
-            .transfer(slot, operation, range, &self.buffers, 0)
-            .unwrap();
+        let begun = engine.transfer(slot, operation, range, &self.buffers, 0);
+        assert!(matches!(begun, Ok(Begun::InFlight)));
     }
 
     fn memory(&self) -> Vec<u8> {
@@ -319,4 +319,75 @@ fn borrow(eventfd: &EventFd) -> BorrowedFd<'_> {
     use std::os::fd::AsRawFd;
     // SAFETY: the reference keeps it open.
     unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) }
+}
+
+#[test]
+fn cached_data_is_there_at_once() {
+    let rig = Rig::new();
+    let mut engine = rig.engine(EngineKind::Auto, false, true);
+    if matches!(engine.backend, Backend::Blocking(_)) {
+        return;
+    }
+    let range = Range {
+        offset: 512,
+        len: 1024,
+    };
+    // It was written just now; but a kernel may be short of memory.
+    let begun = engine.transfer(0, Operation::Read, range, &rig.buffers, 0);
+    if let Begun::Ended(result) = begun.unwrap() {
+        result.unwrap();
+        assert_eq!(engine.in_flight(), 0);
+    } else {
+        ended(&mut engine).1.unwrap();
+    }
+    assert_eq!(rig.memory(), [0x5a; 1024]);
+}
+
+impl Rig {
+    /// A rig whose image is in memory.
+    fn in_memory() -> Self {
+        let file = NamedTempFile::new_in("/dev/shm").unwrap();
+        std::fs::write(file.path(), [0x5a; 8192]).unwrap();
+        Self {
+            file,
+            ..Self::new()
+        }
+    }
+}
+
+#[test]
+fn memory_is_written_and_read_at_once() {
+    let rig = Rig::in_memory();
+    let mut engine = rig.engine(EngineKind::Auto, false, true);
+    let at_once = matches!(engine.backend, Backend::Uring(_));
+    let mut transfer = |operation, offset| {
+        let range = Range { offset, len: 1024 };
+        let begun = engine.transfer(0, operation, range, &rig.buffers, 0);
+        match begun.unwrap() {
+            Begun::Ended(result) => result,
+            Begun::InFlight => {
+                assert!(!at_once);
+                ended(&mut engine).1
+            }
+        }
+    };
+    let zeroes = [0; 1024];
+    rig.memory
+        .write_slice(&zeroes, GuestAddress(BUFFER))
+        .unwrap();
+    transfer(Operation::Write, 7000).unwrap();
+    assert_eq!(std::fs::read(rig.file.path()).unwrap()[7000..8024], zeroes);
+    transfer(Operation::Read, 0).unwrap();
+    assert_eq!(rig.memory(), [0x5a; 1024]);
+    rig.file.as_file().set_len(512).unwrap();
+    transfer(Operation::Read, 0).unwrap_err();
+}
+
+#[test]
+fn what_has_to_be_stable_is_left_to_the_ring() {
+    for rig in [Rig::new(), Rig::in_memory()] {
+        let mut engine = rig.engine(EngineKind::Auto, false, true);
+        rig.begin(&mut engine, 0, Operation::WriteStable);
+        ended(&mut engine).1.unwrap();
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
+use libc::iovec;
 
 use super::{POLL_INTERVAL, Wakers, negated_errno, ranges};
 use crate::transfer::{Operation, Transfer};
@@ -84,17 +85,19 @@ impl Uring {
             self.made.push_back((slot, result));
             return Ok(());
         }
-        let entry = entry(file, transfer).user_data(u64::from(slot));
+        let entry = entry(Fd(file.as_raw_fd()), transfer).user_data(u64::from(slot));
         // SAFETY: as the caller promises.
         unsafe { push(&mut self.ring, &[entry]) }
     }
 
-    /// Hands queued entries to the kernel; no system call when there are none.
+    /// Hands queued entries to the kernel and lets it do what completions need to be done on this
+    /// thread; no system call when there are neither.
     pub fn submit(&mut self) -> io::Result<()> {
-        if self.ring.submission().is_empty() {
+        let submission = self.ring.submission();
+        if submission.is_empty() && !submission.taskrun() {
             return Ok(());
         }
-        // A completion or a task that runs meanwhile is picked up by the next wait at the latest.
+        drop(submission);
         transient_is_ok(self.ring.submit())
     }
 
@@ -184,10 +187,7 @@ fn build(entries: u32) -> io::Result<IoUring> {
     }
 }
 
-fn entry(file: BorrowedFd<'_>, transfer: &Transfer) -> squeue::Entry {
-    let file = Fd(file.as_raw_fd());
-    let iovecs = transfer.iovecs().as_ptr();
-    let count = transfer.iovecs().len() as u32;
+fn entry(file: Fd, transfer: &Transfer) -> squeue::Entry {
     let offset = transfer.offset();
     if let Some(mode) = ranges::fallocate_mode(transfer.operation) {
         return opcode::Fallocate::new(file, transfer.rest().len)
@@ -195,14 +195,42 @@ fn entry(file: BorrowedFd<'_>, transfer: &Transfer) -> squeue::Entry {
             .mode(mode)
             .build();
     }
-    let write = opcode::Writev::new(file, iovecs, count).offset(offset);
-    match transfer.operation {
-        Operation::Read => opcode::Readv::new(file, iovecs, count)
+    let flags = match transfer.operation {
+        Operation::Read => return read_entry(file, transfer.iovecs(), offset),
+        Operation::Write => 0,
+        Operation::WriteStable => libc::RWF_DSYNC,
+        _ => return opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build(),
+    };
+    write_entry(file, transfer.iovecs(), offset, flags)
+}
+
+/// One buffer is passed as such, which saves the kernel reading a list.
+fn read_entry(file: Fd, buffers: &[iovec], offset: u64) -> squeue::Entry {
+    match buffers {
+        [iovec { iov_base, iov_len }] if let Ok(len) = u32::try_from(*iov_len) => {
+            opcode::Read::new(file, iov_base.cast(), len)
+                .offset(offset)
+                .build()
+        }
+        _ => opcode::Readv::new(file, buffers.as_ptr(), buffers.len() as u32)
             .offset(offset)
             .build(),
-        Operation::Write => write.build(),
-        Operation::WriteStable => write.rw_flags(libc::RWF_DSYNC).build(),
-        _ => opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build(),
+    }
+}
+
+/// As [`read_entry`].
+fn write_entry(file: Fd, buffers: &[iovec], offset: u64, flags: i32) -> squeue::Entry {
+    match buffers {
+        [iovec { iov_base, iov_len }] if let Ok(len) = u32::try_from(*iov_len) => {
+            opcode::Write::new(file, iov_base.cast::<u8>().cast_const(), len)
+                .offset(offset)
+                .rw_flags(flags)
+                .build()
+        }
+        _ => opcode::Writev::new(file, buffers.as_ptr(), buffers.len() as u32)
+            .offset(offset)
+            .rw_flags(flags)
+            .build(),
     }
 }
 

@@ -14,7 +14,8 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_OUT};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
-const KINDS: [EngineKind; 2] = [EngineKind::Auto, EngineKind::Blocking];
+/// None that carries transfers out at once.
+const KINDS: [EngineKind; 2] = [EngineKind::Uring, EngineKind::Blocking];
 const FEATURES: [u64; 2] = [0, RING_FEATURES];
 const HEADER: u64 = 0x8000;
 const STATUS: u64 = 0x9000;

@@ -33,12 +33,12 @@ pub struct Sample {
 
 /// Lets a peer carry out a workload.
 pub fn measure(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {
-    let before = Machine::now(served)?;
+    let before = Machine::now()?;
     let mut sample = match &served.socket {
         Some(_) => vhost_user(served, workload, options)?,
         None => local::run(served, workload, options)?,
     };
-    sample.foreign = Machine::now(served)?.foreign(&before);
+    sample.foreign = Machine::now()?.foreign(&before);
     Ok(sample)
 }
 
@@ -80,13 +80,11 @@ struct Machine {
 }
 
 impl Machine {
-    fn now(served: &Served) -> Result<Self> {
-        let mut pids = served.pids();
-        pids.push(std::process::id());
+    fn now() -> Result<Self> {
         Ok(Self {
             time: Instant::now(),
             busy: busy_ticks()?,
-            ours: Usage::of(&pids)?.ticks + children_ticks()?,
+            ours: Usage::of(&[std::process::id()])?.ticks + children_ticks()?,
         })
     }
 

@@ -14,12 +14,14 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What these processes have used so far.
+    /// What these processes and their descendants have used so far.
     pub fn of(pids: &[u32]) -> Result<Self> {
         let mut sum = Self::default();
-        for pid in pids {
-            sum.ticks += ticks(*pid)?;
-            sum.switches += switches(*pid)?;
+        let mut pids = pids.to_vec();
+        while let Some(pid) = pids.pop() {
+            sum.ticks += ticks(pid)?;
+            sum.switches += switches(pid)?;
+            pids.extend(children(pid)?);
         }
         Ok(sum)
     }
@@ -75,6 +77,22 @@ fn parse_ticks(stat: &str, skip: usize) -> Option<u64> {
     Some(user + system)
 }
 
+/// The processes whose parent this is. Not every kernel lists them at their parent.
+fn children(parent: u32) -> Result<Vec<u32>> {
+    let entries = fs::read_dir("/proc").context("cannot read /proc")?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        parse_parent(&stat) == Some(parent)
+    };
+    Ok(names.filter(is_child).collect())
+}
+
+fn parse_parent(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(1)?.parse().ok()
+}
+
 fn switches(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -104,6 +122,7 @@ mod tests {
     fn fields_are_where_proc_has_them() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194304 90 0 0 0 12 30 0 0 20 0 1 0 5 0 0";
         assert_eq!(parse_ticks(stat, 11), Some(42));
+        assert_eq!(parse_parent(stat), Some(1));
         let status = "Name:\tx\nvoluntary_ctxt_switches:\t5\nnonvoluntary_ctxt_switches:\t7\n";
         assert_eq!(parse_switches(status), 12);
     }
