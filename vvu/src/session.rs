@@ -75,7 +75,7 @@ fn answer(
     request: Request,
 ) -> Result<Result<(), RequestError>, TransportError> {
     let message = request.message;
-    tracing::debug!("{} {:?}", message.name(), request.resource);
+    tracing::debug!("{}", message.name());
     let result = request.resource.map_err(RequestError::Resource);
     let result = result.and_then(|resource| session.handle(&message, resource));
     let reply = match result {
