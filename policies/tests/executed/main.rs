@@ -2,6 +2,7 @@
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod allowed;
 mod attempt;
 
 use attempt::{Outcome, attempt, attempt_with};
