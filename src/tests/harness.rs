@@ -96,6 +96,11 @@ impl Running {
         self.lines.recv_timeout(PATIENCE).expect("a line on stdout")
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, by number.
     pub fn signal(&self, signal: i32) {
         // SAFETY: the child was not waited for, so the process id is still its own.

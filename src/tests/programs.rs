@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod harness;
+mod jail;
 mod vvu_block;
 mod vvu_proxy;

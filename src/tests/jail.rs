@@ -1,0 +1,178 @@
+//! The jail of the programs, as it is seen from outside.
+
+use std::fs;
+
+use super::harness::{Folder, Running};
+
+const BLOCK: &str = env!("CARGO_BIN_EXE_vvu-block");
+const PROXY: &str = env!("CARGO_BIN_EXE_vvu-proxy");
+
+/// A program in its whole jail, once it is ready.
+fn jailed(folder: &Folder, program: &str, arguments: &str) -> Running {
+    let running = Running::start(folder.command(program, &format!("{arguments} --sandbox=full")));
+    running.line();
+    running
+}
+
+/// Both programs, with their contexts.
+fn programs() -> [(&'static str, &'static str, &'static str); 2] {
+    let proxy = "--socket-path vu.sock --vfio-user-path vvu.sock --memory ram,size=1M";
+    [
+        (
+            BLOCK,
+            "--socket-path vu.sock disk.img",
+            "block_device_vhost_user",
+        ),
+        (PROXY, proxy, "vvu_proxy_device"),
+    ]
+}
+
+/// The process inside, which is the only child of that outside.
+fn inside(running: &Running) -> i32 {
+    let pid = running.id();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.trim().parse().unwrap()
+}
+
+fn status(pid: i32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().last().unwrap().to_owned()
+}
+
+fn namespace(pid: &str, name: &str) -> std::path::PathBuf {
+    fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap()
+}
+
+#[test]
+fn nothing_is_to_be_seen_from_inside() {
+    for (program, arguments, _) in programs() {
+        let folder = Folder::new();
+        let running = jailed(&folder, program, arguments);
+        let pid = inside(&running);
+        for name in ["pid", "mnt", "net", "ipc", "uts"] {
+            assert_ne!(
+                namespace(&pid.to_string(), name),
+                namespace("self", name),
+                "{name}"
+            );
+        }
+        assert_eq!(
+            fs::read_dir(format!("/proc/{pid}/root")).unwrap().count(),
+            0
+        );
+        for field in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
+            assert_eq!(status(pid, field), "0000000000000000", "{field}");
+        }
+        assert_eq!(status(pid, "NoNewPrivs"), "1");
+        assert_eq!(status(pid, "Seccomp:"), "2", "a filter");
+        running.signal(libc::SIGTERM);
+        assert_eq!(running.output().status.code(), Some(0));
+    }
+}
+
+#[test]
+fn the_inside_does_not_outlive_the_outside() {
+    let folder = Folder::new();
+    let running = jailed(&folder, BLOCK, "--socket-path vu.sock disk.img");
+    let inside = rustix::process::Pid::from_raw(inside(&running)).unwrap();
+    let process =
+        rustix::process::pidfd_open(inside, rustix::process::PidfdFlags::empty()).unwrap();
+    running.signal(libc::SIGKILL);
+    let mut fds = [rustix::event::PollFd::new(
+        &process,
+        rustix::event::PollFlags::IN,
+    )];
+    let patience = rustix::event::Timespec {
+        tv_sec: 20,
+        tv_nsec: 0,
+    };
+    assert_eq!(rustix::event::poll(&mut fds, Some(&patience)).unwrap(), 1);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_forbidden_call_is_named_and_ends_the_program() {
+    for (program, arguments, context) in programs() {
+        let folder = Folder::new();
+        let running = jailed(&folder, program, arguments);
+        inject::call(inside(&running), libc::SYS_socket, [1, 2, 0]);
+        let output = running.output();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let expected = format!("policy {context} does not allow socket(0x1, 0x2, 0x0, ");
+        assert!(stderr.contains(&expected), "{stderr}");
+        assert_eq!(output.status.code(), Some(3));
+        assert!(
+            !folder.names().iter().any(|name| name.ends_with(".sock")),
+            "sockets are removed"
+        );
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_forbidden_call_can_kill_at_once() {
+    let folder = Folder::new();
+    let arguments = "--seccomp-action=kill --socket-path vu.sock disk.img";
+    let running = jailed(&folder, BLOCK, arguments);
+    inject::call(inside(&running), libc::SYS_execve, [0; 3]);
+    assert_eq!(running.output().status.code(), Some(128 + libc::SIGSYS));
+}
+
+/// Makes a process make a system call, as one would that took it over.
+#[cfg(target_arch = "x86_64")]
+mod inject {
+    use std::mem::MaybeUninit;
+    use std::ptr::null_mut;
+
+    /// Puts the call in the place of the one that the process waits in.
+    pub fn call(pid: i32, number: i64, arguments: [u64; 3]) {
+        // SAFETY: these requests take numbers only, but for those about registers, whose memory is
+        // valid for the structure that the kernel reads or writes.
+        unsafe {
+            ptrace(
+                libc::PTRACE_SEIZE,
+                pid,
+                0,
+                libc::PTRACE_O_TRACESYSGOOD as u64,
+            );
+            ptrace(libc::PTRACE_INTERRUPT, pid, 0, 0);
+            assert!(libc::WIFSTOPPED(wait(pid)));
+            // The call that was interrupted begins anew.
+            ptrace(libc::PTRACE_SYSCALL, pid, 0, 0);
+            assert_eq!(libc::WSTOPSIG(wait(pid)), libc::SIGTRAP | 0x80);
+            let mut registers = MaybeUninit::<libc::user_regs_struct>::zeroed().assume_init();
+            ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut registers as u64);
+            registers.orig_rax = number as u64;
+            [registers.rdi, registers.rsi, registers.rdx] = arguments;
+            ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut registers as u64);
+            ptrace(libc::PTRACE_CONT, pid, 0, 0);
+            let status = wait(pid);
+            if libc::WIFSTOPPED(status) {
+                assert_eq!(libc::WSTOPSIG(status), libc::SIGSYS);
+                ptrace(libc::PTRACE_DETACH, pid, 0, libc::SIGSYS as u64);
+            }
+        }
+    }
+
+    unsafe fn ptrace(request: u32, pid: i32, address: u64, data: u64) {
+        // SAFETY: as the caller promises.
+        let result = unsafe { libc::ptrace(request, pid, address, data) };
+        assert_eq!(
+            result,
+            0,
+            "ptrace {request}: {}",
+            std::io::Error::last_os_error()
+        );
+    }
+
+    fn wait(pid: i32) -> i32 {
+        let mut status = 0;
+        // SAFETY: the status is valid memory; no usage is asked for.
+        assert_eq!(
+            unsafe { libc::wait4(pid, &mut status, libc::__WALL, null_mut()) },
+            pid
+        );
+        status
+    }
+}
