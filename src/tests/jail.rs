@@ -169,10 +169,8 @@ mod inject {
     fn wait(pid: i32) -> i32 {
         let mut status = 0;
         // SAFETY: the status is valid memory; no usage is asked for.
-        assert_eq!(
-            unsafe { libc::wait4(pid, &mut status, libc::__WALL, null_mut()) },
-            pid
-        );
+        let waited = unsafe { libc::wait4(pid, &mut status, libc::__WALL, null_mut()) };
+        assert_eq!(waited, pid);
         status
     }
 }
