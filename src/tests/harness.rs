@@ -34,6 +34,14 @@ impl Folder {
         names
     }
 
+    /// Makes a user and its group own the folder and all in it.
+    pub fn give_to(&self, user: u32) {
+        let paths = self.names().into_iter().map(|name| self.path(&name));
+        for path in paths.chain([self.0.path().to_owned()]) {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+        }
+    }
+
     /// A command that runs in this folder.
     pub fn command(&self, program: &str, arguments: &str) -> Command {
         let mut command = Command::new(program);

@@ -1,11 +1,17 @@
 //! The jail of the programs, as it is seen from outside.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 
 use super::harness::{Folder, Running};
+use super::vvu_block::Disk;
 
 const BLOCK: &str = env!("CARGO_BIN_EXE_vvu-block");
 const PROXY: &str = env!("CARGO_BIN_EXE_vvu-proxy");
+
+/// The user that stands for ordinary ones.
+const NOBODY: u32 = 65534;
 
 /// A program in its whole jail, once it is ready.
 fn jailed(folder: &Folder, program: &str, arguments: &str) -> Running {
@@ -69,6 +75,32 @@ fn nothing_is_to_be_seen_from_inside() {
         running.signal(libc::SIGTERM);
         assert_eq!(running.output().status.code(), Some(0));
     }
+}
+
+/// Where user namespaces are for everybody, an ordinary user has the whole jail, too.
+#[test]
+fn an_ordinary_user_serves_from_the_whole_jail() {
+    let folder = Folder::new();
+    // Wherever this is built, an ordinary user may not get there.
+    fs::copy(BLOCK, folder.path("vvu-block")).unwrap();
+    let arguments = "--sandbox=full --socket-path vu.sock disk.img";
+    let mut command = folder.command("./vvu-block", arguments);
+    if rustix::process::geteuid().is_root() {
+        folder.give_to(NOBODY);
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let running = Running::start(command);
+    assert_eq!(running.line(), "ready: vhost-user vu.sock");
+    assert_ne!(
+        namespace(&inside(&running).to_string(), "user"),
+        namespace("self", "user")
+    );
+    let mut disk = Disk::new(UnixStream::connect(folder.path("vu.sock")).unwrap());
+    assert_eq!(disk.write(1, 0x77), 0);
+    drop(disk);
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.output().status.code(), Some(0));
+    assert_eq!(fs::read(folder.path("disk.img")).unwrap()[512], 0x77);
 }
 
 #[test]

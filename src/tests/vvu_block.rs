@@ -196,7 +196,7 @@ fn both_signals_end_it_and_the_socket_is_gone() {
 }
 
 /// A disk of this program, with a front-end that we did not write.
-struct Disk {
+pub struct Disk {
     front: Frontend,
     memory: Arc<GuestMemory>,
     ring: DriverRing,
@@ -210,7 +210,7 @@ impl Disk {
     const DATA: u64 = 0x5000;
     const STATUS: u64 = 0x6000;
 
-    fn new(stream: UnixStream) -> Self {
+    pub fn new(stream: UnixStream) -> Self {
         let mut front = Frontend::from_stream(stream, 16);
         front.set_owner().unwrap();
         // Without EVENT_IDX there is a call for each request.
@@ -282,7 +282,7 @@ impl Disk {
         self.memory.read_obj(GuestAddress(Self::STATUS)).unwrap()
     }
 
-    fn write(&mut self, sector: u64, byte: u8) -> u8 {
+    pub fn write(&mut self, sector: u64, byte: u8) -> u8 {
         self.memory
             .write_slice(&[byte; 512], GuestAddress(Self::DATA))
             .unwrap();
