@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use hwtests::process::Process;
 use hwtests::scenario::{DISK_SIZE, MEMORY, block, end};
@@ -23,11 +24,12 @@ struct Disk {
 }
 
 impl Disk {
-    /// Serves a disk that is full of 0xa5, so that no part of its image is a hole.
+    /// Serves a [`full_image`].
     fn start(lab: &Lab, options: &[&str]) -> Result<Self> {
-        let image = lab.run.image("disk.img", DISK_SIZE)?;
-        fs::write(&image, vec![0xa5; DISK_SIZE as usize])?;
-        File::open(&image)?.sync_all()?;
+        Self::serve(lab, full_image(lab)?, options)
+    }
+
+    fn serve(lab: &Lab, image: PathBuf, options: &[&str]) -> Result<Self> {
         let socket = lab.run.file("vu.sock");
         let text = socket.to_string_lossy().into_owned();
         let options = [&["--socket-path", &text], options].concat();
@@ -67,6 +69,40 @@ impl Disk {
         self.sibling.shutdown()?;
         end(&self.back_end)?;
         Ok(self.image)
+    }
+}
+
+/// An image that is full of 0xa5, so that no part of it is a hole.
+fn full_image(lab: &Lab) -> Result<PathBuf> {
+    let image = lab.run.image("disk.img", DISK_SIZE)?;
+    fs::write(&image, vec![0xa5; DISK_SIZE as usize])?;
+    File::open(&image)?.sync_all()?;
+    Ok(image)
+}
+
+/// A block device of the host, with sectors of 4096 bytes; detached when dropped.
+struct LoopDevice(PathBuf);
+
+impl LoopDevice {
+    /// `None`, and said so, where there are no loop devices.
+    fn new(file: &Path) -> Result<Option<Self>> {
+        let output = Command::new("losetup")
+            .args(["--find", "--show", "--sector-size", "4096"])
+            .arg(file)
+            .output()?;
+        if !output.status.success() {
+            let reason = String::from_utf8_lossy(&output.stderr);
+            println!("SKIPPED, as there is no loop device: {}", reason.trim());
+            return Ok(None);
+        }
+        let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok(Some(Self(device.into())))
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("-d").arg(&self.0).status();
     }
 }
 
@@ -212,5 +248,46 @@ fn a_disk_past_the_page_cache_keeps_what_fio_writes() {
         let disk = Disk::start(lab, &["--cache=none"])?;
         fio_verify(&disk.sibling)?;
         disk.end().map(drop)
+    });
+}
+
+#[test]
+fn a_block_device_of_the_host_is_a_disk() {
+    test("block-device", |lab| {
+        let file = full_image(lab)?;
+        let Some(device) = LoopDevice::new(&file)? else {
+            return Ok(());
+        };
+        let disk = Disk::serve(lab, device.0.clone(), &[])?;
+        disk.expect(&[
+            ("queue/logical_block_size", "4096"),
+            ("queue/discard_granularity", "4096"),
+            ("queue/write_zeroes_max_bytes", "2147483648"),
+        ])?;
+        let before = space(&file)?;
+        let script = format!(
+            "set -e
+            blkdiscard -o {} -l {} {DISK}
+            losetup -o {} /dev/loop0 {DISK}
+            blkdiscard -o 0 -l {} /dev/loop0
+            losetup -d /dev/loop0",
+            64 * MIB,
+            8 * MIB,
+            80 * MIB,
+            4 * MIB
+        );
+        disk.sibling.check(&script)?;
+        let written = write_files(&disk.sibling)?;
+        disk.end()?;
+        ensure!(
+            space(&file)? <= before - 12 * MIB + SLACK,
+            "neither discards nor zeroes give space back"
+        );
+        ensure!(is_all(&file, 0, 64 * MIB, 8 * MIB)?, "not discarded");
+        ensure!(is_all(&file, 0, 80 * MIB, 4 * MIB)?, "not zeroed");
+        ensure!(is_all(&file, 0xa5, 72 * MIB, 8 * MIB)?, "too much is gone");
+        ensure!(is_all(&file, 0xa5, 84 * MIB, MIB)?, "too much is gone");
+        drop(device);
+        check_image(lab, &file, &written)
     });
 }
