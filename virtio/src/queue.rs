@@ -1,6 +1,6 @@
 //! The device side of a split virtqueue (virtio 1.2, section 2.7).
 //!
-//! Tests check it against virtio-queue, which takes ten times as long for a request.
+//! Tests check it against virtio-queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use block::{Cache, OpenOptions};
+use block::{Cache, EngineKind, OpenOptions};
 use clap::{ArgGroup, Args, Parser, ValueEnum};
 use vvu::driver::Dialect;
 use vvu_block::{LogLevel, jail};
@@ -42,6 +42,12 @@ pub struct Arguments {
     #[arg(long, value_name = "MODE", value_enum, default_value = "writeback")]
     pub cache: CacheMode,
 
+    /// How the image is read and written: `auto` at once where nothing has to be waited for, such as
+    /// from the page cache, and else with io_uring; `io_uring` with that alone; `threads` by each
+    /// queue's own thread, one request at a time. Where the kernel refuses io_uring it is the last.
+    #[arg(long, value_name = "ENGINE", value_enum, default_value = "auto")]
+    pub aio: Aio,
+
     /// Give the space of what the virtual machine discards back to the file system or device.
     #[arg(long, value_name = "ON|OFF", value_enum, default_value = "on")]
     pub discard: Switch,
@@ -74,6 +80,26 @@ pub struct Arguments {
     /// How much to log on stderr.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
     pub log_level: LogLevel,
+}
+
+/// Who reads and writes the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Aio {
+    Auto,
+    #[value(name = "io_uring")]
+    IoUring,
+    Threads,
+}
+
+impl From<Aio> for EngineKind {
+    fn from(aio: Aio) -> Self {
+        match aio {
+            Aio::Auto => Self::Auto,
+            Aio::IoUring => Self::Uring,
+            Aio::Threads => Self::Blocking,
+        }
+    }
 }
 
 /// Something that is done or not.
@@ -229,6 +255,7 @@ mod tests {
             "--num-queues 0",
             "--num-queues 257",
             "--block-size 1024",
+            "--aio native",
             "--cache fast",
             "--discard maybe",
         ] {

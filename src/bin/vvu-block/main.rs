@@ -31,7 +31,8 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         queue_size: arguments.queue_size,
         serial: arguments.serial,
     };
-    let device = Arc::new(BlockDevice::new(image.clone(), options)?);
+    let device = BlockDevice::new(image.clone(), options)?.with_engine(arguments.aio.into());
+    let device = Arc::new(device);
     jail::enter(arguments.jail, opened.context, &opened.paths, outside)?;
     // Nobody may be there to read it; the front-end is served all the same.
     let _ = announce_ready(&opened.name);
