@@ -126,7 +126,10 @@ impl VirtioFunction {
 
     fn notify(&mut self, index: usize) {
         if self.waiting(index).is_some() {
-            self.fail(&format!("the rings of queue {index} are not in memory"));
+            self.fail(&format!(
+                "the rings of queue {index} are not in memory that the client shares (for QEMU: a \
+                 memory backend with share=on)"
+            ));
         } else if let Some(queue) = self.queues.get(index) {
             queue.kick();
         }
