@@ -44,6 +44,21 @@ pub struct Initramfs {
 impl Initramfs {
     /// The agent and busybox.
     pub fn new(machine: &Provisioned, agent: &Path) -> Result<Self> {
+        let mut new = Self::base(machine)?;
+        new.program(&Program::host(agent)?)?;
+        let agent = agent.file_name().unwrap_or_default().to_string_lossy();
+        new.add("init", Entry::Link(format!("usr/bin/{agent}")));
+        Ok(new)
+    }
+
+    /// Busybox, and a script for it as the first process.
+    pub fn script(machine: &Provisioned, init: &str) -> Result<Self> {
+        let mut new = Self::base(machine)?;
+        new.add("init", Entry::Content(init.to_owned()));
+        Ok(new)
+    }
+
+    fn base(machine: &Provisioned) -> Result<Self> {
         let mut new = Self {
             entries: BTreeMap::new(),
             dependencies: dependencies(&machine.kernel)?,
@@ -56,9 +71,6 @@ impl Initramfs {
         LINKS
             .iter()
             .for_each(|(path, target)| new.add(path, Entry::Link((*target).to_owned())));
-        new.program(&Program::host(agent)?)?;
-        let agent = agent.file_name().unwrap_or_default().to_string_lossy();
-        new.add("init", Entry::Link(format!("usr/bin/{agent}")));
         new.busybox(&machine.program("busybox")?)?;
         Ok(new)
     }

@@ -20,6 +20,7 @@ pub mod bench;
 pub mod binaries;
 pub mod cache;
 pub mod cpio;
+pub mod debian;
 pub mod guest;
 pub mod initramfs;
 pub mod lab;

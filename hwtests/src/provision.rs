@@ -65,6 +65,51 @@ pub fn benchmark_tools() -> Result<BenchmarkTools> {
     })
 }
 
+/// A root file system. Counted up when it changes.
+const ROOT_TREE: &str = "bookworm-root-1";
+const ROOT: Packages = Packages {
+    suites: &["bookworm"],
+    prefer: "bookworm",
+    names: &[
+        "base-files",
+        "bash",
+        "coreutils",
+        "dash",
+        "dpkg",
+        "findutils",
+        "grep",
+        "gzip",
+        "mount",
+        "sed",
+        "tar",
+        "util-linux",
+    ],
+};
+
+/// GRUB for a BIOS. Counted up when it changes.
+const GRUB_TREE: &str = "bookworm-grub-1";
+const GRUB: Packages = Packages {
+    suites: &["bookworm"],
+    prefer: "bookworm",
+    names: &["grub-common", "grub-pc-bin"],
+};
+
+/// Fetches what a small Debian 12 is made of, if that is not in the cache yet.
+pub fn debian_root() -> Result<Tree> {
+    tree(
+        &Cache::open()?,
+        ROOT_TREE,
+        &ROOT,
+        "a root file system",
+        |_| Ok(()),
+    )
+}
+
+/// Fetches GRUB, if it is not in the cache yet.
+pub fn grub() -> Result<Tree> {
+    tree(&Cache::open()?, GRUB_TREE, &GRUB, "GRUB", |_| Ok(()))
+}
+
 /// What [`provision`] got.
 #[derive(Debug)]
 pub struct Provisioned {

@@ -105,6 +105,13 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
+    /// Passes an argument to its kernel.
+    pub fn kernel_argument(mut self, argument: &str) -> Self {
+        self.kernel_arguments += " ";
+        self.kernel_arguments += argument;
+        self
+    }
+
     /// Gives it a disk that a vhost-user back-end serves.
     pub fn vhost_user_blk(self, socket: &Path, queues: u16) -> Self {
         let id = format!("vhost{}", self.devices.len());

@@ -1,0 +1,248 @@
+//! `vvu-block --virtio-pci-socket`: an ordinary virtio disk for a guest under QEMU.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use hwtests::process::Process;
+use hwtests::scenario::{DISK_SIZE, MEMORY, block, end};
+use hwtests::vm::{COMMAND, Iommu, Memory, Vm, VmBuilder};
+use hwtests::workload::{DISK, check_files, check_image, fio_verify, write_files};
+use hwtests::{Lab, Result, debian, ensure, test};
+
+/// Where the function is in a guest.
+const SLOT: u8 = 0x10;
+const BDF: &str = "0000:00:10.0";
+
+/// How long a Debian may take to boot as often as it does.
+const DEBIAN: Duration = Duration::from_secs(180);
+
+#[test]
+fn a_guest_uses_the_disk_and_reboots() {
+    test("pci", |lab| {
+        let disk = Disk::start(lab, &["--serial", "pci-disk"])?;
+        use_disk(lab, &disk, disk.guest(lab, "guest")?)
+    });
+}
+
+#[test]
+fn behind_an_iommu_too() {
+    test("pci-iommu", |lab| {
+        let disk = Disk::start(lab, &["--serial", "pci-disk"])?;
+        let guest = behind_iommu(disk.guest(lab, "guest")?);
+        use_disk(lab, &disk, guest.kernel_argument("iommu.passthrough=0"))
+    });
+}
+
+#[test]
+fn a_read_only_disk_is_not_written() {
+    test("pci-read-only", |lab| {
+        let writable = Disk::start(lab, &[])?;
+        let guest = writable.guest(lab, "writer")?.start()?;
+        let written = write_files(&guest)?;
+        guest.shutdown()?;
+        end(&writable.process)?;
+        let disk = Disk::serve(lab, writable.image.clone(), &["--read-only"])?;
+        let guest = disk.guest(lab, "reader")?.start()?;
+        ensure!(guest.check("cat /sys/block/vda/ro")?.trim() == "1");
+        let write = guest.run(&format!(
+            "dd if=/dev/zero of={DISK} bs=512 count=1 oflag=direct"
+        ))?;
+        ensure!(write.status != 0, "it was written");
+        guest.check(&format!(
+            "mkdir /mnt; mount -t ext4 -o ro,noload {DISK} /mnt; umount /mnt"
+        ))?;
+        guest.shutdown()?;
+        end(&disk.process)?;
+        check_image(lab, &disk.image, &written)
+    });
+}
+
+#[test]
+fn the_driver_comes_and_goes_under_load() {
+    test("pci-rebind", |lab| {
+        let disk = Disk::start(lab, &[])?;
+        let guest = behind_iommu(disk.guest(lab, "guest")?).start()?;
+        let written = write_files(&guest)?;
+        for round in ["unbind", "remove", "unbind", "remove"] {
+            let load = load(&guest)?;
+            guest.check(&again(round))?;
+            load.wait(COMMAND)?;
+        }
+        check_files(&guest, &written.sums)?;
+        fio_verify(&guest)?;
+        guest.shutdown()?;
+        end(&disk.process)?;
+        check_image(lab, &disk.image, &written)
+    });
+}
+
+#[test]
+fn guests_are_killed_and_new_ones_come() {
+    test("pci-killed", |lab| {
+        let disk = Disk::start(lab, &[])?;
+        let killed = disk.guest(lab, "killed")?.start()?;
+        let written = write_files(&killed)?;
+        load(&killed)?;
+        killed.kill()?;
+        let next = behind_iommu(disk.guest(lab, "next")?).start()?;
+        check_files(&next, &written.sums)?;
+        load(&next)?;
+        next.kill()?;
+        let last = disk.guest(lab, "last")?.start()?;
+        check_files(&last, &written.sums)?;
+        last.shutdown()?;
+        end(&disk.process)?;
+        check_image(lab, &disk.image, &written)
+    });
+}
+
+/// Puts an IOMMU in front of all devices. On a busy machine the kernel finds timers late, and gives
+/// up when it sees none through an IOMMU, so it is told not to look.
+fn behind_iommu(guest: VmBuilder<'_>) -> VmBuilder<'_> {
+    let guest = guest.iommu(Iommu::Remapping);
+    guest.kernel_argument("no_timer_check")
+}
+
+/// Writes behind the file system until that fails; returns once it has begun.
+fn load(guest: &Vm) -> Result<hwtests::guest::GuestProcess> {
+    let load = guest.spawn(&format!(
+        "echo writing
+        while dd if=/dev/zero of={DISK} bs=64k seek=1024 count=64 oflag=direct; do :; done 2>&1"
+    ))?;
+    load.wait_line("records out", COMMAND)?;
+    Ok(load)
+}
+
+/// Takes the driver from the function, or the function from the kernel, and brings it back.
+fn again(how: &str) -> String {
+    let back = format!("until [ -b {DISK} ]; do :; done");
+    match how {
+        "unbind" => format!(
+            "set -e
+            cd /sys/bus/pci/drivers/virtio-pci
+            echo {BDF} > unbind
+            echo {BDF} > bind
+            {back}"
+        ),
+        _ => format!(
+            "set -e
+            echo 1 > /sys/bus/pci/devices/{BDF}/remove
+            [ ! -e /sys/bus/pci/devices/{BDF} ]
+            echo 1 > /sys/bus/pci/rescan
+            {back}"
+        ),
+    }
+}
+
+fn use_disk(lab: &Lab, disk: &Disk, guest: VmBuilder<'_>) -> Result<()> {
+    let guest = guest.start()?;
+    let seen = guest.check("cd /sys/block/vda; cat serial; echo; ls mq | wc -l; cat ro")?;
+    let seen: Vec<_> = seen.split_whitespace().collect();
+    ensure!(seen == ["pci-disk", "2", "0"], "the guest sees {seen:?}");
+    let interrupts = guest.check("grep -c virtio.-req /proc/interrupts")?;
+    ensure!(
+        interrupts.trim() == "2",
+        "{interrupts} queues have interrupts"
+    );
+    let written = write_files(&guest)?;
+    fio_verify(&guest)?;
+    guest.reboot()?;
+    check_files(&guest, &written.sums)?;
+    guest.shutdown()?;
+    end(&disk.process)?;
+    check_image(lab, &disk.image, &written)
+}
+
+/// A disk that is being served.
+struct Disk {
+    process: Process,
+    socket: PathBuf,
+    image: PathBuf,
+}
+
+impl Disk {
+    fn start(lab: &Lab, options: &[&str]) -> Result<Self> {
+        let image = lab.run.image("disk.img", DISK_SIZE)?;
+        Self::serve(lab, image, options)
+    }
+
+    fn serve(lab: &Lab, image: PathBuf, options: &[&str]) -> Result<Self> {
+        let socket = lab.run.file("blk0.sock");
+        let path = socket.to_string_lossy();
+        let mut all = vec!["--virtio-pci-socket", &path];
+        all.extend(options);
+        Ok(Self {
+            process: block(lab, &all, &image)?,
+            socket: Path::new(&*path).to_owned(),
+            image,
+        })
+    }
+
+    /// A guest with this disk only.
+    fn guest<'a>(&self, lab: &'a Lab, name: &str) -> Result<VmBuilder<'a>> {
+        let mut guest = VmBuilder::new(lab, name)
+            .qemu(&lab.machine.new_qemu)
+            .cpus(2)
+            .memory(Memory::Memfd, MEMORY)
+            .vfio_user(&self.socket, SLOT);
+        for tool in ["mke2fs", "fio"] {
+            guest = guest.program(lab.machine.program(tool)?);
+        }
+        Ok(guest)
+    }
+}
+
+#[test]
+fn a_debian_boots_from_the_disk() {
+    test("pci-debian", |lab| {
+        let image = debian::root_image(lab)?;
+        let initramfs = debian::initramfs(lab)?;
+        let disk = Disk::serve(lab, image, &[])?;
+        let mut qemu = machine(lab, &disk);
+        qemu.arg("-kernel").arg(&lab.machine.kernel.image);
+        qemu.arg("-initrd").arg(&initramfs);
+        qemu.args(["-append", debian::KERNEL_ARGUMENTS]);
+        run_to_the_end(lab, &mut qemu)?;
+        end(&disk.process)?;
+        debian::check(lab, &disk.image, false)
+    });
+}
+
+#[test]
+fn a_debian_boots_through_a_bios() {
+    test("pci-bios", |lab| {
+        let disk = Disk::serve(lab, debian::bootable_image(lab)?, &[])?;
+        run_to_the_end(lab, &mut machine(lab, &disk))?;
+        end(&disk.process)?;
+        debian::check(lab, &disk.image, true)
+    });
+}
+
+/// A machine that has nothing but the disk.
+fn machine(lab: &Lab, disk: &Disk) -> Command {
+    let mut qemu = lab.machine.new_qemu.command();
+    let device = serde_json::json!({
+        "driver": "vfio-user-pci",
+        "socket": { "type": "unix", "path": disk.socket.to_string_lossy() },
+    });
+    qemu.args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .args(["-cpu", "max", "-smp", "2", "-m", "512M"])
+        .args(["-machine", "q35,accel=tcg,memory-backend=ram"])
+        .args(["-object", "memory-backend-memfd,id=ram,size=512M,share=on"])
+        .args(["-serial", "stdio"])
+        .args(["-device", &device.to_string()]);
+    qemu
+}
+
+fn run_to_the_end(lab: &Lab, qemu: &mut Command) -> Result<()> {
+    let guest = Process::spawn("debian.qemu", qemu, lab.run.path())?;
+    guest.wait_line("TEST PASSED", DEBIAN)?;
+    let status = guest.wait(COMMAND)?.status;
+    ensure!(
+        status == 0,
+        "QEMU ended with status {status}{}",
+        guest.tail()
+    );
+    Ok(())
+}
