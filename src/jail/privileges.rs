@@ -12,6 +12,10 @@ use super::JailError;
 /// its memory regions.
 const MAX_FILES: u64 = 2048;
 
+/// How much memory may be locked, in bytes: what the kernel shares with 256 queues' rings for I/O
+/// counts as that, once there is no capability for more.
+const MAX_LOCKED: u64 = 64 << 20;
+
 /// Gives up all capabilities, the way to new ones, and resources that are not needed.
 pub fn drop_all() -> Result<(), JailError> {
     let refused = JailError::refused("limit resources", "setrlimit(2)");
@@ -24,8 +28,28 @@ pub fn drop_all() -> Result<(), JailError> {
         };
         setrlimit(resource, limits).map_err(&refused)?;
     }
+    allow_locking();
     set_no_new_privs(true).map_err(JailError::refused("forbid new privileges", "prctl(2)"))?;
     drop_capabilities().map_err(JailError::refused("drop capabilities", "capabilities(7)"))
+}
+
+/// Raises the limit on locked memory as far as the user may. Where that is not far, queues do
+/// without rings, which they say.
+fn allow_locking() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Memlock);
+    // Without a limit there is nothing to raise.
+    let (Some(current), Some(maximum)) = (current, maximum) else {
+        return;
+    };
+    for maximum in [maximum.max(MAX_LOCKED), maximum] {
+        let limits = Rlimit {
+            current: Some(current.max(MAX_LOCKED.min(maximum))),
+            maximum: Some(maximum),
+        };
+        if setrlimit(Resource::Memlock, limits).is_ok() {
+            return;
+        }
+    }
 }
 
 fn drop_capabilities() -> io::Result<()> {
