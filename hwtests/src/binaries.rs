@@ -13,7 +13,10 @@ use crate::progress;
 /// Programs that this process has built already.
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
-/// Builds the program `name` of `package` for release, if need be, and returns its file.
+/// The environment variable that names the profile of the programs under test, `release` if unset.
+pub const PROFILE: &str = "VVU_PROFILE";
+
+/// Builds the program `name` of `package`, if need be, and returns its file.
 pub fn build(package: &str, name: &str) -> Result<PathBuf> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(file) = built.get(name) {
@@ -27,11 +30,13 @@ pub fn build(package: &str, name: &str) -> Result<PathBuf> {
 
 fn cargo_build(package: &str, name: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let profile = std::env::var(PROFILE).unwrap_or_else(|_| "release".to_owned());
     let output = Command::new(cargo)
         .args([
             "build",
             "--quiet",
-            "--release",
+            "--profile",
+            &profile,
             "--package",
             package,
             "--bin",

@@ -10,6 +10,7 @@
 //! | variable | meaning |
 //! | --- | --- |
 //! | `VVU_CACHE` | folder for fetched things; else `vvu-block` in the user's cache folder |
+//! | `VVU_PROFILE` | cargo's profile for the programs under test; else `release` |
 //! | `VVU_QEMU` | a QEMU with vfio-user-pci (10.1 or newer), instead of the machine's or a fetched one |
 //! | `VVU_DEBIAN_MIRROR` | where to fetch Debian packages; else where the machine's apt does |
 //! | `TMPDIR` | where run folders go |

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 use hwtests::bench::plan::Options;
+use hwtests::binaries::PROFILE;
 use hwtests::{Context, Result, ensure, progress};
 
 #[derive(Parser)]
@@ -73,7 +74,17 @@ fn test() -> Result<()> {
     cargo("build --release --workspace --bins")?;
     cargo("test --workspace --exclude hwtests")?;
     // One at a time: two nested VMs are as many as two processors carry.
-    cargo("test --package hwtests -- --test-threads=1")
+    cargo("test --package hwtests -- --test-threads=1")?;
+    test_debug_builds()
+}
+
+/// A guest for each way of serving, with programs that were not optimised: they make other system
+/// calls, which their jail has to allow as well.
+fn test_debug_builds() -> Result<()> {
+    let tests = "--test socket --test virtio_pci --test vfio_user --test vvu";
+    let names = "an_old_qemu a_guest_uses a_sibling_uses an_old_sibling";
+    let arguments = format!("test --package hwtests {tests} -- --test-threads=1 {names}");
+    run_cargo(&arguments, "dev")
 }
 
 fn lint() -> Result<()> {
@@ -83,10 +94,16 @@ fn lint() -> Result<()> {
 }
 
 fn cargo(arguments: &str) -> Result<()> {
+    run_cargo(arguments, "release")
+}
+
+/// Runs cargo, for tests whose programs are built with this profile.
+fn run_cargo(arguments: &str, profile: &str) -> Result<()> {
     progress(format!("cargo {arguments}"));
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(arguments.split(' '))
         .env("RUSTDOCFLAGS", "-D warnings")
+        .env(PROFILE, profile)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()
         .context("cannot run cargo")?;
