@@ -104,12 +104,14 @@ fn behind_iommu(guest: VmBuilder<'_>) -> VmBuilder<'_> {
     guest.kernel_argument("no_timer_check")
 }
 
-/// Writes behind the file system until that fails; returns once it has begun.
+/// Writes behind the file system until that fails; returns once it has begun. It has a node of its
+/// own: where that in /dev is gone, dd would make a file, and the kernel no node any more.
 fn load(guest: &Vm) -> Result<hwtests::guest::GuestProcess> {
-    let load = guest.spawn(&format!(
-        "echo writing
-        while dd if=/dev/zero of={DISK} bs=64k seek=1024 count=64 oflag=direct; do :; done 2>&1"
-    ))?;
+    let load = guest.spawn(
+        "rm -f /load
+        mknod /load b $(tr : ' ' < /sys/block/vda/dev)
+        while dd if=/dev/zero of=/load bs=64k seek=1024 count=64 oflag=direct; do :; done 2>&1",
+    )?;
     load.wait_line("records out", COMMAND)?;
     Ok(load)
 }
