@@ -3,6 +3,8 @@
 //! Source: the virtio-vhost-user device type proposed for the virtio specification in 2017, with
 //! what the QEMU (2019) and crosvm (2022) implementations made of it.
 
+use vhost::vhost_user::message::VhostUserProtocolFeatures as Protocol;
+
 /// PCI device ids under which VVU devices were seen: QEMU (2019) modern and transitional, QEMU
 /// (2022) modern and transitional, crosvm and ours.
 pub const PCI_DEVICE_IDS: [u16; 5] = [0x1058, 0x1017, 0x106b, 0x1016, PCI_DEVICE_ID];
@@ -12,6 +14,17 @@ pub const PCI_DEVICE_ID: u16 = 0x107d;
 
 /// PCI subsystem id that tells our device model from crosvm's, which repeats its device id there.
 pub const PCI_SUBSYSTEM_ID: u16 = 0x5655;
+
+/// The vhost-user protocol features (a bit mask) that work without file descriptors, which cannot
+/// cross a VVU device.
+pub const PROTOCOL_FEATURES: u64 = Protocol::MQ.bits()
+    | Protocol::RARP.bits()
+    | Protocol::REPLY_ACK.bits()
+    | Protocol::MTU.bits()
+    | Protocol::CROSS_ENDIAN.bits()
+    | Protocol::CONFIG.bits()
+    | Protocol::RESET_DEVICE.bits()
+    | Protocol::STATUS.bits();
 
 /// The virtio capabilities that only a VVU device has; values of `cfg_type`.
 pub mod cfg_type {

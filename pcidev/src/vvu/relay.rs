@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures as Protocol};
-use vvu::abi::Doorbell;
+use vhost::vhost_user::message::FrontendReq;
+use vvu::abi::{Doorbell, PROTOCOL_FEATURES};
 use vvu::vhost_user::{Message, VringFd};
 
 use super::Refusal;
@@ -11,16 +11,6 @@ use super::doorbell::Doorbells;
 use super::notification::Notifications;
 use super::poller::Poller;
 use super::window::Window;
-
-/// The protocol features that work without passing file descriptors, both ways.
-const PROTOCOL_FEATURES: u64 = Protocol::MQ.bits()
-    | Protocol::RARP.bits()
-    | Protocol::REPLY_ACK.bits()
-    | Protocol::MTU.bits()
-    | Protocol::CROSS_ENDIAN.bits()
-    | Protocol::CONFIG.bits()
-    | Protocol::RESET_DEVICE.bits()
-    | Protocol::STATUS.bits();
 
 /// `VHOST_F_LOG_ALL`: dirty pages are logged, for which there is no shared memory.
 const LOG_ALL: u64 = 1 << 26;

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use vhost::vhost_user::message::VhostUserProtocolFeatures as Features;
-
 use crate::abi;
 use crate::pci::Identity;
 
@@ -45,17 +43,6 @@ pub enum PeerLoss {
     EmptyMessage,
 }
 
-/// Protocol features that need no file descriptor to cross, but those that take the place of one.
-const PROTOCOL_FEATURES: u64 = Features::MQ.bits()
-    | Features::RARP.bits()
-    | Features::REPLY_ACK.bits()
-    | Features::MTU.bits()
-    | Features::CROSS_ENDIAN.bits()
-    | Features::CONFIG.bits()
-    | Features::RESET_DEVICE.bits()
-    | Features::INBAND_NOTIFICATIONS.bits()
-    | Features::STATUS.bits();
-
 impl Dialect {
     /// Our own device model.
     pub const OURS: Self = Self {
@@ -63,7 +50,7 @@ impl Dialect {
         layout: LayoutRule::WithOffsets,
         peer_loss: PeerLoss::Status,
         error_doorbells: true,
-        protocol_features: PROTOCOL_FEATURES,
+        protocol_features: abi::PROTOCOL_FEATURES,
     };
     /// The device type as it was proposed for the virtio specification in 2017.
     pub const SPEC: Self = Self {
@@ -83,7 +70,7 @@ impl Dialect {
         layout: LayoutRule::Growing,
         peer_loss: PeerLoss::EmptyMessage,
         error_doorbells: false,
-        protocol_features: PROTOCOL_FEATURES,
+        protocol_features: abi::PROTOCOL_FEATURES,
     };
     /// All of them.
     pub const ALL: [Self; 4] = [Self::OURS, Self::SPEC, Self::QEMU, Self::CROSVM];
