@@ -6,33 +6,31 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Once};
-use std::time::Duration;
-
-use vmm_sys_util::eventfd::EventFd;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use virtio::{GuestMemory, Segments};
 
 use crate::Image;
 use crate::request::Range;
-use crate::transfer::{Operation, Progress, Step, Transfer};
+use crate::transfer::{Operation, Progress, Step};
 
 mod at_once;
+mod backend;
 mod blocking;
 mod direct;
 mod ranges;
+mod slot;
 mod uring;
+mod wakers;
 
 use at_once::AtOnce;
 pub(crate) use at_once::is_in_memory;
-use blocking::Blocking;
+use backend::Backend;
 use direct::{Bounce, Buffers, Way, is_aligned};
 pub(crate) use ranges::can_secure_erase;
-use uring::Uring;
-
-/// How often a ring without a kick eventfd is looked at.
-const POLL_INTERVAL: Duration = Duration::from_millis(1);
+use slot::Slot;
+pub(crate) use wakers::Wakers;
 
 /// How system calls are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,15 +45,6 @@ pub enum EngineKind {
     Blocking,
 }
 
-/// What wakes a sleeping engine, apart from its own completions.
-#[derive(Debug)]
-pub(crate) struct Wakers {
-    /// The driver added requests; `None`: sleep is short.
-    pub kick: Option<Arc<EventFd>>,
-    /// The worker has to look at its stop flag.
-    pub stop: Arc<EventFd>,
-}
-
 /// An I/O engine with a fixed number of slots, each of which holds one operation.
 pub(crate) struct Engine {
     backend: Backend,
@@ -66,31 +55,6 @@ pub(crate) struct Engine {
     memory: Arc<GuestMemory>,
     /// For direct I/O with memory that is not fit for it; `None`: the page cache is used instead.
     buffers: Option<Buffers>,
-}
-
-#[derive(Default)]
-struct Slot {
-    transfer: Transfer,
-    /// The transfer goes through the slot's buffer.
-    bounce: Option<Bounce>,
-    busy: bool,
-}
-
-impl Slot {
-    /// The transfer, to be set up for another operation.
-    fn idle(&mut self) -> Result<&mut Transfer, BeginError> {
-        self.bounce.take_if(|_| !self.busy);
-        match self.busy {
-            false => Ok(&mut self.transfer),
-            true => Err(BeginError::Engine(io::ErrorKind::ResourceBusy.into())),
-        }
-    }
-}
-
-/// Who makes system calls that may have to wait.
-enum Backend {
-    Uring(Box<Uring>),
-    Blocking(Blocking),
 }
 
 /// How far an operation got when it was begun.
@@ -193,18 +157,12 @@ impl Engine {
 
     /// Hands what was begun to the kernel, and lets it say what has ended, without waiting.
     pub fn submit(&mut self) -> io::Result<()> {
-        match &mut self.backend {
-            Backend::Uring(uring) => uring.submit(),
-            Backend::Blocking(_) => Ok(()),
-        }
+        self.backend.submit()
     }
 
     /// Sleeps until an operation ends, the driver kicks, or the stop eventfd is written.
     pub fn wait(&mut self) -> io::Result<()> {
-        match &mut self.backend {
-            Backend::Uring(uring) => uring.wait(),
-            Backend::Blocking(blocking) => blocking.wait(),
-        }
+        self.backend.wait()
     }
 
     /// The next operation that ended: its slot and how.
@@ -288,17 +246,10 @@ impl Engine {
             Some(direct) if transfer.direct => direct.file.as_fd(),
             _ => self.image.as_fd(),
         };
-        match &mut self.backend {
-            // SAFETY: `image`, `memory` and `buffers`, which the data lies in, live as long as `self`;
-            // the transfer stays where it is and unchanged while its slot is busy; and `drop` ends all
-            // operations or leaks what they use.
-            Backend::Uring(uring) => unsafe { uring.push(slot, file, transfer) },
-            Backend::Blocking(blocking) => {
-                // SAFETY: the data lies in `memory` or `buffers`, which outlive the call.
-                unsafe { blocking.call(slot, file, transfer) };
-                Ok(())
-            }
-        }
+        // SAFETY: `image`, `memory` and `buffers`, which the data lies in, live as long as `self`; the
+        // transfer stays where it is and unchanged while its slot is busy; and `drop` ends all
+        // operations or leaks what they use.
+        unsafe { self.backend.call(slot, file, transfer) }
     }
 
     /// Waits for what is in flight; false when that is not possible.
@@ -321,52 +272,6 @@ impl Drop for Engine {
             std::mem::forget(std::mem::take(&mut self.slots));
             std::mem::forget(self.buffers.take());
         }
-    }
-}
-
-impl Backend {
-    fn new(kind: EngineKind, slots: u16, wakers: Wakers) -> Self {
-        if kind == EngineKind::Blocking {
-            return Self::Blocking(Blocking::new(wakers));
-        }
-        match Uring::new(slots, wakers) {
-            Ok(uring) => Self::Uring(Box::new(uring)),
-            Err((error, wakers)) => {
-                // The same for every queue, so once is enough.
-                static SAID: Once = Once::new();
-                SAID.call_once(|| {
-                    tracing::warn!("no io_uring, so requests are served one at a time: {error}");
-                });
-                Self::Blocking(Blocking::new(wakers))
-            }
-        }
-    }
-
-    fn next_result(&mut self) -> Option<(u16, i32)> {
-        match self {
-            Self::Uring(uring) => uring.next_result(),
-            Self::Blocking(blocking) => blocking.next_result(),
-        }
-    }
-}
-
-/// The calling thread's last error as the kernel's own calls return it.
-fn negated_errno() -> i32 {
-    -io::Error::last_os_error()
-        .raw_os_error()
-        .unwrap_or(libc::EIO)
-}
-
-/// The whole range of an eventfd's counter is of no interest, only that it is reset.
-fn reset(eventfd: BorrowedFd<'_>) -> io::Result<()> {
-    use rustix::io::{IoSliceMut, ReadWriteFlags, preadv2};
-    let mut counter = [0; 8];
-    // An eventfd of the other side may block, and the other side may have read it in between.
-    let counter = &mut [IoSliceMut::new(&mut counter)];
-    match preadv2(eventfd, counter, u64::MAX, ReadWriteFlags::NOWAIT) {
-        Ok(8) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(()),
-        Ok(_) => Err(io::ErrorKind::InvalidData.into()),
-        Err(error) => Err(error.into()),
     }
 }
 

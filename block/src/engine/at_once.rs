@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::fs::fstatfs;
 
+use super::backend::negated_errno;
 use super::blocking::system_call;
-use super::negated_errno;
 use crate::transfer::{Operation, Transfer};
 
 /// File systems in memory: tmpfs, ramfs, hugetlbfs (`linux/magic.h`).

@@ -9,7 +9,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{POLL_INTERVAL, Wakers, negated_errno, ranges, reset};
+use super::backend::negated_errno;
+use super::ranges;
+use super::wakers::{POLL_INTERVAL, Wakers, reset};
 use crate::transfer::{Operation, Transfer};
 
 /// Makes each system call at once and keeps its result until it is asked for.

@@ -1,7 +1,9 @@
+use super::wakers::{POLL_INTERVAL, reset};
 use super::*;
 use crate::OpenOptions;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 use virtio::test_utils::{DriverRing, memory};
 use virtio::{Chain, SplitQueue};

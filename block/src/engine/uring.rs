@@ -9,7 +9,9 @@ use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
 use libc::iovec;
 
-use super::{POLL_INTERVAL, Wakers, negated_errno, ranges};
+use super::backend::negated_errno;
+use super::ranges;
+use super::wakers::{POLL_INTERVAL, Wakers};
 use crate::transfer::{Operation, Transfer};
 
 /// Entries besides those of the slots: stop, and the two of the kick.
