@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use virtio::queue::RING_FEATURES;
-use virtio::{ConfigError, Device, Notifier, RunningVring, SplitQueue, StartError, Vring};
+use virtio::{ConfigError, Device, Notifier, Queue, RunningVring, StartError, Vring};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
     VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SECURE_ERASE, VIRTIO_BLK_F_SEG_MAX,
@@ -128,7 +128,7 @@ impl BlockDevice {
     }
 
     fn setup(&self, vring: &Vring, shared: Arc<Shared>) -> Result<Setup, StartError> {
-        let queue = SplitQueue::new(
+        let queue = Queue::new(
             vring.memory.clone(),
             vring.layout,
             vring.features,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16};
 
 use virtio::queue::RING_FEATURES;
 use virtio::test_utils::{anonymous_file, memory};
-use virtio::{GuestMemory, SplitQueue, VringLayout};
+use virtio::{GuestMemory, Queue, VringLayout};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -100,7 +100,7 @@ fn setup(bench: &Bench, options: u8) -> Setup {
         used: GuestAddress(USED),
     };
     let features = RING_FEATURES * u64::from(options & 1);
-    let queue = SplitQueue::new(bench.memory.clone(), layout, features, 0);
+    let queue = Queue::new(bench.memory.clone(), layout, features, 0);
     let wake = EventFd::new(EFD_NONBLOCK).expect("an eventfd");
     Setup {
         index: 0,

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use virtio::{Chain, GuestMemory, Notifier, QueueError, SplitQueue};
+use virtio::{Chain, GuestMemory, Notifier, Queue, QueueError};
 
 use crate::Image;
 use crate::engine::{BeginError, Begun, Engine, EngineKind, Wakers};
@@ -36,7 +36,7 @@ pub(crate) struct Setup {
     pub id: [u8; ID_LEN],
     /// The driver does not flush, so each write has to be stable when it is acknowledged.
     pub write_through: bool,
-    pub queue: SplitQueue,
+    pub queue: Queue,
     pub kick: Option<Arc<EventFd>>,
     pub call: Option<Arc<dyn Notifier>>,
     pub shared: Arc<Shared>,
@@ -71,7 +71,7 @@ pub(crate) struct Worker {
     id: [u8; ID_LEN],
     /// Each write has to be stable when it is acknowledged, whatever the image's mode.
     write_through: bool,
-    queue: SplitQueue,
+    queue: Queue,
     memory: Arc<GuestMemory>,
     call: Option<Arc<dyn Notifier>>,
     shared: Arc<Shared>,

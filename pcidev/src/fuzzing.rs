@@ -11,7 +11,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use vfio_user::server::Connection;
 use virtio::queue::RING_FEATURES;
-use virtio::{ConfigError, RunningVring, SplitQueue, StartError, Vring};
+use virtio::{ConfigError, Queue, RunningVring, StartError, Vring};
 
 use crate::{Kind, VirtioFunction, function};
 
@@ -48,7 +48,7 @@ impl virtio::Device for Idle {
 
     fn start(&self, vring: Vring) -> Result<Box<dyn RunningVring>, StartError> {
         let next = vring.next_avail;
-        SplitQueue::new(vring.memory, vring.layout, vring.features, next)?;
+        Queue::new(vring.memory, vring.layout, vring.features, next)?;
         Ok(Box::new(Stopped(next)))
     }
 }

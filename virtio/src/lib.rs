@@ -18,5 +18,5 @@ pub mod vring;
 pub use chain::{Chain, Segment, Segments};
 pub use device::{ConfigError, Device, RunningVring, StartError};
 pub use memory::{GuestMemory, Region, Translation};
-pub use queue::{QueueError, SplitQueue};
+pub use queue::{Queue, QueueError};
 pub use vring::{Notifier, Vring, VringLayout};

@@ -1,24 +1,18 @@
-//! The device side of a split virtqueue (virtio 1.2, section 2.7).
-//!
-//! Tests check it against virtio-queue.
+//! The device side of a virtqueue (virtio 1.2, section 2.6).
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
-use virtio_bindings::virtio_ring::{
-    VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_AVAIL_F_NO_INTERRUPT,
-    VRING_USED_F_NO_NOTIFY,
-};
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::GuestMemoryError;
 
-use crate::ring::Ring;
 use crate::{Chain, GuestMemory, VringLayout};
 
+mod split;
 mod walk;
 
-use walk::Source;
+use split::SplitQueue;
 
-/// The features of a split ring that [`SplitQueue`] serves.
+/// The features of a ring that [`Queue`] serves.
 pub const RING_FEATURES: u64 = (1 << VIRTIO_RING_F_EVENT_IDX) | (1 << VIRTIO_RING_F_INDIRECT_DESC);
 
 /// Longest chain taken from an indirect table: drivers size these by the device's segment limit
@@ -67,28 +61,16 @@ pub enum QueueError {
     Memory(#[from] GuestMemoryError),
 }
 
-/// A split virtqueue that hands out checked chains.
+/// A virtqueue that hands out checked chains, whatever its rings look like.
 #[derive(Debug)]
-pub struct SplitQueue {
-    ring: Ring,
+pub struct Queue {
+    ring: SplitQueue,
     memory: Arc<GuestMemory>,
     size: u16,
-    indirect: bool,
-    event_idx: bool,
-    /// The first request not taken yet.
-    next_avail: u16,
-    /// The available index as last read: requests before it can be taken without another look.
-    avail_index: u16,
-    /// Where the next used buffer goes.
-    next_used: u16,
-    /// The used index that the driver sees.
-    published: u16,
-    /// The used index when it was last asked whether the driver wants to be called.
-    decided: u16,
 }
 
-impl SplitQueue {
-    /// Takes a queue over at `next_avail`, with everything before it already used.
+impl Queue {
+    /// Takes a queue over at the position `next_avail`, with everything before it already used.
     ///
     /// # Errors
     ///
@@ -99,19 +81,10 @@ impl SplitQueue {
         features: u64,
         next_avail: u16,
     ) -> Result<Self, QueueError> {
-        let ring = Ring::new(&memory, layout)?;
-        let next_used = ring.used_index()?;
         Ok(Self {
-            ring,
+            ring: SplitQueue::new(&memory, layout, features, next_avail)?,
             memory,
             size: layout.size,
-            indirect: features & (1 << VIRTIO_RING_F_INDIRECT_DESC) != 0,
-            event_idx: features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0,
-            next_avail,
-            avail_index: next_avail,
-            next_used,
-            published: next_used,
-            decided: next_used,
         })
     }
 
@@ -125,9 +98,9 @@ impl SplitQueue {
         self.size
     }
 
-    /// Index in the available ring of the first request not taken yet.
+    /// The position of the first request not taken yet.
     pub fn next_avail(&self) -> u16 {
-        self.next_avail
+        self.ring.next_avail()
     }
 
     /// Takes the next request into `chain`; false when there is none.
@@ -136,14 +109,12 @@ impl SplitQueue {
     ///
     /// A broken ring, in which case the request stays untaken and the queue should be given up.
     pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
-        if self.avail_index == self.next_avail && !self.look()? {
+        if !self.ring.peek(&self.memory, chain)? {
             return Ok(false);
         }
-        chain.clear(self.ring.avail_entry(self.next_avail)?);
-        self.source().walk(chain)?;
         // From here on, whoever takes memory away sees its use, or this queue sees that it is gone.
         self.memory.hold(chain);
-        self.next_avail = self.next_avail.wrapping_add(1);
+        self.ring.advance();
         Ok(true)
     }
 
@@ -151,35 +122,29 @@ impl SplitQueue {
     ///
     /// # Errors
     ///
-    /// When the available ring is no longer inside memory.
+    /// When the rings are no longer inside memory.
     pub fn has_requests(&self) -> Result<bool, QueueError> {
-        Ok(self.avail_index != self.next_avail || self.ring.avail_index()? != self.next_avail)
+        self.ring.has_requests()
     }
 
     /// Gives the chain with this head back after `written` bytes were written to it. The driver
-    /// does not see it before [`SplitQueue::publish`].
+    /// need not see it before [`Queue::publish`].
     ///
     /// # Errors
     ///
-    /// When the used ring is no longer inside memory.
+    /// When the rings are no longer inside memory.
     pub fn push_used(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
         self.memory.release(head);
-        self.ring.set_used_entry(self.next_used, head, written)?;
-        self.next_used = self.next_used.wrapping_add(1);
-        Ok(())
+        self.ring.push_used(head, written)
     }
 
     /// Shows the driver what was pushed.
     ///
     /// # Errors
     ///
-    /// When the used ring is no longer inside memory.
+    /// When the rings are no longer inside memory.
     pub fn publish(&mut self) -> Result<(), QueueError> {
-        if self.published != self.next_used {
-            self.ring.set_used_index(self.next_used)?;
-            self.published = self.next_used;
-        }
-        Ok(())
+        self.ring.publish()
     }
 
     /// Shows the driver what was pushed, and says whether it wants to be told of what it was shown
@@ -189,33 +154,16 @@ impl SplitQueue {
     ///
     /// When the rings are no longer inside memory.
     pub fn needs_call(&mut self) -> Result<bool, QueueError> {
-        self.publish()?;
-        let before = std::mem::replace(&mut self.decided, self.published);
-        if before == self.published {
-            return Ok(false);
-        }
-        // The driver writes what it wants and then reads the index, we the other way round.
-        fence(Ordering::SeqCst);
-        if !self.event_idx {
-            return Ok(self.ring.avail_flags()? & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0);
-        }
-        // Virtio 1.2, section 2.7.7.2: when the entry at used_event is among the new ones.
-        let new = self.published.wrapping_sub(before);
-        let age = self.published.wrapping_sub(self.ring.used_event()?);
-        Ok(age.wrapping_sub(1) < new)
+        self.ring.needs_call()
     }
 
     /// Asks the driver not to kick while the queue is being worked on.
     ///
     /// # Errors
     ///
-    /// When the used ring is no longer inside memory.
+    /// When the rings are no longer inside memory.
     pub fn disable_kick(&mut self) -> Result<(), QueueError> {
-        match self.event_idx {
-            // The index of the last kick is behind, which no driver crosses soon.
-            true => Ok(()),
-            false => self.ring.set_used_flags(VRING_USED_F_NO_NOTIFY as u16),
-        }
+        self.ring.disable_kick()
     }
 
     /// Asks the driver to kick again; true when there are requests already, for which it may not.
@@ -224,32 +172,7 @@ impl SplitQueue {
     ///
     /// When the rings are no longer inside memory.
     pub fn enable_kick(&mut self) -> Result<bool, QueueError> {
-        match self.event_idx {
-            true => self.ring.set_avail_event(self.next_avail)?,
-            false => self.ring.set_used_flags(0)?,
-        }
-        // The driver writes its index and then reads what we want, we the other way round.
-        fence(Ordering::SeqCst);
-        self.has_requests()
-    }
-
-    /// Reads the available index; false when there is nothing new.
-    fn look(&mut self) -> Result<bool, QueueError> {
-        let (next, index, size) = (self.next_avail, self.ring.avail_index()?, self.size);
-        if index.wrapping_sub(next) > size {
-            return Err(QueueError::AvailIndex { next, index, size });
-        }
-        self.avail_index = index;
-        Ok(index != next)
-    }
-
-    fn source(&self) -> Source<'_> {
-        Source {
-            ring: &self.ring,
-            memory: &self.memory,
-            size: self.size,
-            indirect: self.indirect,
-        }
+        self.ring.enable_kick()
     }
 }
 

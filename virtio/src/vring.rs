@@ -78,7 +78,7 @@ pub struct Vring {
     pub features: u64,
     /// Where the rings are.
     pub layout: VringLayout,
-    /// Index in the available ring of the first request not served yet.
+    /// The position in the rings of the first request not served yet.
     pub next_avail: u16,
     /// The driver's memory.
     pub memory: Arc<GuestMemory>,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 use virtio::test_utils::{DriverRing, memory};
-use virtio::{Chain, SplitQueue};
+use virtio::{Chain, Queue};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -33,7 +33,7 @@ impl Rig {
         std::fs::write(file.path(), [0x5a; 8192]).unwrap();
         let memory = memory(0x10000);
         let mut ring = DriverRing::new(memory.clone(), 0x1000, 4);
-        let mut queue = SplitQueue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
+        let mut queue = Queue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
         ring.add(&[(BUFFER, 4096, true)]);
         let mut chain = Chain::default();
         assert!(queue.pop(&mut chain).unwrap());

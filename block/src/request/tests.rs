@@ -1,6 +1,6 @@
 use super::*;
 use std::sync::Arc;
-use virtio::SplitQueue;
+use virtio::Queue;
 use virtio::test_utils::{DriverRing, memory};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -31,7 +31,7 @@ fn parse_buffers(
     let memory: Arc<GuestMemory> = memory(0x10_0000);
     memory.write_slice(&header, GuestAddress(HEADER)).unwrap();
     let mut ring = DriverRing::new(memory.clone(), 0x1000, 32);
-    let mut queue = SplitQueue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
+    let mut queue = Queue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
     ring.add(buffers);
     let mut chain = Chain::default();
     assert!(queue.pop(&mut chain).unwrap());

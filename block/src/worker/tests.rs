@@ -51,7 +51,7 @@ impl Rig {
             image: Arc::new(image),
             id: [0; ID_LEN],
             write_through: false,
-            queue: SplitQueue::new(memory, ring.layout(), features, 0).unwrap(),
+            queue: Queue::new(memory, ring.layout(), features, 0).unwrap(),
             kick: Some(kick.clone()),
             call: Some(call.clone()),
             shared: Arc::new(Shared {

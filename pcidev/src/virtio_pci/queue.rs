@@ -1,6 +1,6 @@
 //! A queue that gives its memory up whenever the client changes the memory it shares.
 
-use virtio::{QueueError, SplitQueue};
+use virtio::{Queue, QueueError};
 
 use super::Registers;
 use crate::dma::DmaTable;
@@ -10,7 +10,7 @@ use crate::dma::DmaTable;
 pub struct RingQueue {
     index: u16,
     next_avail: u16,
-    ring: Option<SplitQueue>,
+    ring: Option<Queue>,
 }
 
 /// Why a queue cannot be used.
@@ -60,14 +60,14 @@ impl RingQueue {
         &mut self,
         registers: &Registers,
         dma: &mut DmaTable,
-    ) -> Result<Option<&mut SplitQueue>, BrokenQueue> {
+    ) -> Result<Option<&mut Queue>, BrokenQueue> {
         let Some(layout) = registers.queue(self.index) else {
             return Ok(None);
         };
         if self.ring.is_none() {
             let memory = dma.memory().ok_or(BrokenQueue::NoMemory)?;
             let features = registers.features();
-            self.ring = Some(SplitQueue::new(memory, layout, features, self.next_avail)?);
+            self.ring = Some(Queue::new(memory, layout, features, self.next_avail)?);
         }
         Ok(self.ring.as_mut())
     }

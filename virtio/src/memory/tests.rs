@@ -1,6 +1,6 @@
 use super::*;
 use crate::test_utils::{DriverRing, anonymous_file, memory};
-use crate::{Chain, SplitQueue};
+use crate::{Chain, Queue};
 use vm_memory::Bytes;
 
 #[test]
@@ -115,7 +115,7 @@ fn buffers_are_in_use_until_they_are_given_back() {
     let plain = memory(0x4000);
     let mut ring = DriverRing::new(plain.clone(), 0, 16);
     let memory = Arc::new(plain.translated(translation));
-    let mut queue = SplitQueue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
+    let mut queue = Queue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
     ring.add(&[(0x1000, 16, false), (0x2000, 0x800, true)]);
     assert!(!memory.is_in_use(0, u64::MAX));
     let mut chain = Chain::default();

@@ -7,14 +7,14 @@ mod reference;
 
 const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 
-fn pair(size: u16, features: u64) -> (DriverRing, SplitQueue) {
+fn pair(size: u16, features: u64) -> (DriverRing, Queue) {
     let memory = memory(0x10000);
     let ring = DriverRing::new(memory.clone(), 0x1000, size);
-    let queue = SplitQueue::new(memory, ring.layout(), features, 0).unwrap();
+    let queue = Queue::new(memory, ring.layout(), features, 0).unwrap();
     (ring, queue)
 }
 
-fn pop_error(queue: &mut SplitQueue) -> QueueError {
+fn pop_error(queue: &mut Queue) -> QueueError {
     queue.pop(&mut Chain::default()).unwrap_err()
 }
 
@@ -168,7 +168,7 @@ fn refuses_layouts_that_do_not_fit() {
         },
     ];
     for layout in bad {
-        let result = SplitQueue::new(memory.clone(), layout, 0, 0);
+        let result = Queue::new(memory.clone(), layout, 0, 0);
         assert!(
             matches!(result, Err(QueueError::BadLayout(_))),
             "{layout:?}"
@@ -187,7 +187,7 @@ fn takes_over_where_another_stopped() {
         queue.publish().unwrap();
     }
     let base = queue.next_avail();
-    let mut queue = SplitQueue::new(queue.memory().clone(), ring.layout(), 0, base).unwrap();
+    let mut queue = Queue::new(queue.memory().clone(), ring.layout(), 0, base).unwrap();
     let head = ring.add(&[(0x4000, 1, false)]);
     assert!(queue.pop(&mut chain).unwrap());
     queue.push_used(chain.head, 7).unwrap();

@@ -4,7 +4,7 @@ use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRI
 use vm_memory::GuestAddress;
 
 use super::{MAX_INDIRECT, QueueError};
-use crate::ring::{DESCRIPTOR_SIZE, Descriptor, Ring};
+use crate::ring::{DESCRIPTOR_SIZE, Descriptor, SplitRing};
 use crate::{Chain, GuestMemory, Segment};
 
 const NEXT: u16 = VRING_DESC_F_NEXT as u16;
@@ -14,7 +14,7 @@ const INDIRECT: u16 = VRING_DESC_F_INDIRECT as u16;
 /// Where descriptors come from, and whether they may be elsewhere.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
-    pub ring: &'a Ring,
+    pub ring: &'a SplitRing,
     pub memory: &'a GuestMemory,
     /// The queue's size.
     pub size: u16,

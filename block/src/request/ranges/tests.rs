@@ -1,6 +1,6 @@
 use super::*;
 use crate::request::{Request, Status};
-use virtio::SplitQueue;
+use virtio::Queue;
 use virtio::test_utils::{DriverRing, memory};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -40,7 +40,7 @@ fn parse_cut(
     }
     memory.write_slice(&bytes, GuestAddress(0x4000)).unwrap();
     let mut ring = DriverRing::new(memory.clone(), 0x1000, 32);
-    let mut queue = SplitQueue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
+    let mut queue = Queue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
     let len = bytes.len() as u32 - cut;
     ring.add(&[(0x4000, len, false), (0x8_0000, input + 1, true)]);
     let mut chain = Chain::default();

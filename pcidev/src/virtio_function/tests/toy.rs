@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use virtio::queue::RING_FEATURES;
-use virtio::{Chain, ConfigError, QueueError, RunningVring, SplitQueue, StartError, Vring};
+use virtio::{Chain, ConfigError, Queue, QueueError, RunningVring, StartError, Vring};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 
 use super::*;
@@ -107,7 +107,7 @@ impl virtio::Device for Toy {
 
     fn start(&self, vring: Vring) -> Result<Box<dyn RunningVring>, StartError> {
         let memory = vring.memory.clone();
-        let queue = SplitQueue::new(memory, vring.layout, vring.features, vring.next_avail)?;
+        let queue = Queue::new(memory, vring.layout, vring.features, vring.next_avail)?;
         self.0.change(|state| {
             state.starts += 1;
             state.running += 1;
@@ -145,7 +145,7 @@ impl RunningVring for Running {
     }
 }
 
-fn run(mut queue: SplitQueue, vring: &Vring, stop: &AtomicBool, watch: &Watch) -> u16 {
+fn run(mut queue: Queue, vring: &Vring, stop: &AtomicBool, watch: &Watch) -> u16 {
     let kick = crate::signal::duplicate(vring.kick.as_ref().unwrap()).unwrap();
     while !stop.load(Ordering::SeqCst) {
         if serve_all(&mut queue, vring, watch).is_err() {
@@ -160,7 +160,7 @@ fn run(mut queue: SplitQueue, vring: &Vring, stop: &AtomicBool, watch: &Watch) -
     queue.next_avail()
 }
 
-fn serve_all(queue: &mut SplitQueue, vring: &Vring, watch: &Watch) -> Result<(), QueueError> {
+fn serve_all(queue: &mut Queue, vring: &Vring, watch: &Watch) -> Result<(), QueueError> {
     let mut chain = Chain::default();
     loop {
         if !queue.pop(&mut chain)? {

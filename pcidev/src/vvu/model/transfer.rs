@@ -1,7 +1,7 @@
 //! Messages between the front-end's socket and the two virtqueues.
 
 use tracing::{debug, warn};
-use virtio::{Chain, QueueError, SplitQueue};
+use virtio::{Chain, Queue, QueueError};
 use vm_memory::GuestMemoryError;
 use vvu::abi;
 use vvu::vhost_user::{DecodeError, HEADER_SIZE, MAX_PAYLOAD, Message};
@@ -225,7 +225,7 @@ impl VvuDevice {
 }
 
 /// Takes the next chain; when there is none, the driver kicks at the next one.
-fn pop(ring: &mut SplitQueue, chain: &mut Chain) -> Result<bool, QueueError> {
+fn pop(ring: &mut Queue, chain: &mut Chain) -> Result<bool, QueueError> {
     while !ring.pop(chain)? {
         if !ring.enable_kick()? {
             return Ok(false);

@@ -1,7 +1,7 @@
 //! The same driver in front of our queue and virtio-queue's: both have to see and say the same.
 
 use super::*;
-use virtio_queue::{Queue, QueueT};
+use virtio_queue::{Queue as TheirQueue, QueueT};
 
 const SIZE: u16 = 32;
 /// So many chains of the longest kind fit the table at a time.
@@ -76,8 +76,8 @@ impl Side {
 /// A chain as it is compared: its head, and address, length and direction of each buffer.
 type Popped = (u16, Vec<(u64, u32, bool)>);
 
-struct Ours(Side, SplitQueue);
-struct Theirs(Side, Queue);
+struct Ours(Side, Queue);
+struct Theirs(Side, TheirQueue);
 
 impl Ours {
     fn pop(&mut self) -> Option<Popped> {
@@ -100,7 +100,7 @@ impl Ours {
 impl Theirs {
     fn new(side: Side, features: u64, start: u16) -> Self {
         let layout = side.ring.layout();
-        let mut queue = Queue::new(SIZE).unwrap();
+        let mut queue = TheirQueue::new(SIZE).unwrap();
         queue.try_set_desc_table_address(layout.desc).unwrap();
         queue.try_set_avail_ring_address(layout.avail).unwrap();
         queue.try_set_used_ring_address(layout.used).unwrap();
@@ -147,7 +147,7 @@ proptest! {
             true => Arc::new(side.memory.translated(identity())),
             false => side.memory.clone(),
         };
-        let queue = SplitQueue::new(memory, side.ring.layout(), features, start);
+        let queue = Queue::new(memory, side.ring.layout(), features, start);
         let mut ours = Ours(side, queue.unwrap());
         let mut theirs = Theirs::new(Side::new(near_wrap), features, start);
         let memory = theirs.0.memory.clone();
