@@ -38,11 +38,11 @@ const NEW: Packages = Packages {
 };
 
 /// Programs that the benchmark compares with. Counted up when it changes.
-const BENCHMARK_TREE: &str = "benchmark-1";
+const BENCHMARK_TREE: &str = "benchmark-2";
 const BENCHMARK: Packages = Packages {
     suites: &["trixie", "trixie-backports"],
     prefer: "trixie-backports",
-    names: &["fio", "qemu-utils"],
+    names: &["fio", "qemu-utils", "strace"],
 };
 
 /// What [`benchmark_tools`] got.
@@ -52,16 +52,19 @@ pub struct BenchmarkTools {
     pub fio: Program,
     /// QEMU's vhost-user-blk back-end.
     pub storage_daemon: Program,
+    /// Counts system calls.
+    pub strace: Program,
 }
 
 /// Fetches what the benchmark compares with, if it is not in the cache yet.
 pub fn benchmark_tools() -> Result<BenchmarkTools> {
-    let what = "fio and qemu-storage-daemon";
+    let what = "fio, qemu-storage-daemon and strace";
     let cache = Cache::open()?;
     let tree = tree(&cache, BENCHMARK_TREE, &BENCHMARK, what, |_| Ok(()))?;
     Ok(BenchmarkTools {
         fio: tree.program("fio")?,
         storage_daemon: tree.program("qemu-storage-daemon")?,
+        strace: tree.program("strace")?,
     })
 }
 

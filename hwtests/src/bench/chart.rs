@@ -19,6 +19,7 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Qemu => "#969696",
         Peer::QemuThreads => "#cccccc",
         Peer::Local => "#4393c3",
+        Peer::Socket | Peer::Pci => "#5aae61",
     }
 }
 
@@ -41,14 +42,23 @@ pub fn svg(cells: &[Cell]) -> String {
     )
 }
 
+/// Those that are compared with something else would need a scale of their own.
+fn is_shown(peer: Peer) -> bool {
+    peer.reference() == Peer::Qemu
+}
+
 fn bars(cell: &Cell) -> impl Iterator<Item = (Peer, f64)> + '_ {
-    let peers = cell.peers.iter();
+    let peers = cell.peers.iter().filter(|(peer, _)| is_shown(*peer));
     peers.filter_map(|(peer, _)| Some((*peer, ratio(cell, *peer)?)))
 }
 
 fn legend() -> String {
     let mut text = String::new();
-    for (position, peer) in Peer::ALL.into_iter().enumerate() {
+    for (position, peer) in Peer::ALL
+        .into_iter()
+        .filter(|peer| is_shown(*peer))
+        .enumerate()
+    {
         let x = LABEL + position * 135;
         rectangle(&mut text, (x, GAP), BAR as f64, peer);
         write_at(&mut text, (x + BAR + 4, GAP + BAR - 2), peer.name());

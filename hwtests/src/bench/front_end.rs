@@ -1,116 +1,54 @@
-//! A vhost-user front-end that we did not write, with buffers to do I/O on.
+//! Who asks for I/O: drivers of a disk with one queue, which sleep until they are called as a guest
+//! sleeps until its interrupt.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::path::Path;
-use std::sync::Arc;
+mod one_file;
+mod virtio_driver;
 
-use anyhow::{Context, Result, ensure};
-use memmap2::MmapMut;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{MemfdFlags, memfd_create};
-use virtio_driver::{
-    EventFd, QueueNotifier, VhostUser, VirtioBlkQueue, VirtioBlkTransport, VirtioFeatureFlags,
-};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
-/// Descriptors in the queue: enough for any depth with three to a request.
-const QUEUE_SIZE: u16 = 512;
+use anyhow::Result;
 
-/// A connected disk with one queue.
-pub struct FrontEnd {
-    queue: VirtioBlkQueue<'static, usize>,
-    kick: Box<dyn QueueNotifier>,
-    call: Arc<EventFd>,
-    block: usize,
-    /// Where all buffers are. Goes before the transport, whose peer maps it by file.
-    buffers: MmapMut,
-    /// Bytes on the disk.
-    capacity: u64,
-    _transport: Box<VirtioBlkTransport>,
-}
-
-impl FrontEnd {
-    /// Connects to the back-end at `socket`, with `count` buffers of `block` bytes.
-    pub fn connect(socket: &Path, block: usize, count: usize) -> Result<Self> {
-        let features = VirtioFeatureFlags::VERSION_1 | VirtioFeatureFlags::RING_EVENT_IDX;
-        let path = socket.to_str().context("the socket's path is not UTF-8")?;
-        // Without FLUSH a back-end would have to make each write stable.
-        let flush = virtio_driver::VirtioBlkFeatureFlags::FLUSH.bits();
-        let transport = VhostUser::new(path, features.bits() | flush)
-            .with_context(|| format!("cannot connect to {path}"))?;
-        let mut transport: Box<VirtioBlkTransport> = Box::new(transport);
-        let capacity = u64::from(transport.get_config()?.capacity) * 512;
-        let mut queues = VirtioBlkQueue::setup_queues(transport.as_mut(), 1, QUEUE_SIZE)?;
-        let buffers = shared_buffers(transport.as_mut(), block * count)?;
-        Ok(Self {
-            queue: queues.pop().context("the disk has no queue")?,
-            kick: transport.get_submission_notifier(0),
-            call: transport.get_completion_fd(0),
-            block,
-            buffers,
-            capacity,
-            _transport: transport,
-        })
-    }
-
+/// A connected disk, with a buffer for each request that may be in flight (a slot).
+pub trait FrontEnd {
     /// How many whole blocks the disk has.
-    pub fn blocks(&self) -> u64 {
-        self.capacity / self.block as u64
-    }
+    fn blocks(&self) -> u64;
 
     /// Puts a request for a whole block into the ring, from or to the buffer number `slot`.
-    pub fn submit(&mut self, write: bool, block: u64, slot: usize) -> Result<()> {
-        let offset = block * self.block as u64;
-        let buffer = &mut self.buffers[slot * self.block..][..self.block];
-        match write {
-            true => self.queue.write(offset, buffer, slot)?,
-            false => self.queue.read(offset, buffer, slot)?,
-        }
-        Ok(())
-    }
+    fn submit(&mut self, write: bool, block: u64, slot: usize) -> Result<()>;
 
     /// Kicks the back-end if it wants to be told of new requests.
-    pub fn kick(&mut self) -> Result<()> {
-        if self.queue.avail_notif_needed() {
-            self.kick.notify()?;
-        }
-        Ok(())
-    }
+    fn kick(&mut self) -> Result<()>;
 
-    /// The slots of requests that have ended, all well.
-    pub fn ended(&mut self, slots: &mut Vec<usize>) -> Result<()> {
-        for completion in self.queue.completions() {
-            ensure!(completion.ret == 0, "a request failed: {}", completion.ret);
-            slots.push(completion.context);
-        }
-        Ok(())
-    }
+    /// Adds the slots of requests that have ended, all well.
+    fn ended(&mut self, slots: &mut Vec<usize>) -> Result<()>;
 
     /// Asks for a call and sleeps until there is one, unless something has ended meanwhile.
-    pub fn wait(&mut self) -> Result<()> {
-        self.queue.set_used_notif_enabled(true);
-        if !self.queue.completions().has_next() {
-            // A back-end may have made the eventfd one that does not block.
-            poll(&mut [PollFd::new(&self.call, PollFlags::IN)], None)?;
-            self.call.read()?;
-        }
-        self.queue.set_used_notif_enabled(false);
-        Ok(())
-    }
+    fn wait(&mut self) -> Result<()>;
 
-    /// What ends a [`FrontEnd::wait`] when written to.
-    pub fn alarm(&self) -> Arc<EventFd> {
-        self.call.clone()
-    }
+    /// An eventfd that ends a [`FrontEnd::wait`] when written to.
+    fn alarm(&self) -> Result<OwnedFd>;
 }
 
-/// Memory that the back-end maps, too.
-fn shared_buffers(transport: &mut VirtioBlkTransport, len: usize) -> Result<MmapMut> {
-    let file = File::from(memfd_create("buffers", MemfdFlags::CLOEXEC)?);
-    file.set_len(len as u64)?;
-    // SAFETY: the file is ours and not made shorter. The back-end writes to buffers only while they
-    // belong to a request, and nobody looks at them then.
-    let buffers = unsafe { MmapMut::map_mut(&file) }?;
-    transport.map_mem_region(buffers.as_ptr() as usize, len, file.as_raw_fd(), 0)?;
-    Ok(buffers)
+/// Which front-end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// That of the virtio-driver crate, which is libblkio's.
+    VirtioDriver,
+    /// One whose memory is all in this file, for a back-end that knows no other memory.
+    OneFile(PathBuf),
+}
+
+impl Kind {
+    /// Connects to the back-end at `socket`, with `count` buffers of `block` bytes.
+    pub fn connect(&self, socket: &Path, block: usize, count: usize) -> Result<Box<dyn FrontEnd>> {
+        Ok(match self {
+            Self::VirtioDriver => {
+                Box::new(virtio_driver::VirtioDriver::connect(socket, block, count)?)
+            }
+            Self::OneFile(file) => {
+                Box::new(one_file::OneFile::connect(socket, file, block, count)?)
+            }
+        })
+    }
 }

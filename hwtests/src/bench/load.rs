@@ -1,12 +1,12 @@
 //! Keeps a number of requests in flight and measures how they fare.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use virtio_driver::EventFd;
 
 use super::front_end::FrontEnd;
 use super::plan::Workload;
@@ -26,7 +26,7 @@ pub struct Outcome {
 
 /// Generates one workload.
 pub struct Load {
-    front_end: FrontEnd,
+    front_end: Box<dyn FrontEnd>,
     workload: Workload,
     started: Vec<Instant>,
     random: u64,
@@ -35,16 +35,16 @@ pub struct Load {
 
 impl Load {
     /// Load for a front-end that has a buffer for each request in flight.
-    pub fn new(front_end: FrontEnd, workload: Workload) -> Self {
-        let ticker = Ticker::start(front_end.alarm());
-        Self {
+    pub fn new(front_end: Box<dyn FrontEnd>, workload: Workload) -> Result<Self> {
+        let ticker = Ticker::start(front_end.alarm()?);
+        Ok(Self {
             started: vec![Instant::now(); workload.depth],
             front_end,
             workload,
             // Any odd number; the same for all, so that all do the same.
             random: 0x9e37_79b9_7f4a_7c15,
             _ticker: ticker,
-        }
+        })
     }
 
     /// Runs for that long, then waits for what is in flight.
@@ -121,13 +121,13 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn start(alarm: Arc<EventFd>) -> Self {
+    fn start(alarm: OwnedFd) -> Self {
         let end = Arc::new(AtomicBool::new(false));
         let told = end.clone();
         let thread = thread::spawn(move || {
             while !told.load(Ordering::Relaxed) {
                 thread::park_timeout(TICK);
-                let _ = alarm.write(1);
+                let _ = rustix::io::write(&alarm, &1u64.to_ne_bytes());
             }
         });
         Self {

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::front_end::FrontEnd;
 use super::load::{Load, Outcome};
 use super::local;
 use super::peer::Served;
@@ -43,14 +42,22 @@ pub fn measure(served: &Served, workload: &Workload, options: &Options) -> Resul
 }
 
 fn vhost_user(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {
-    let socket = served.socket.as_ref().context("no socket")?;
-    let front_end = FrontEnd::connect(socket, workload.block, workload.depth)?;
-    let mut load = Load::new(front_end, *workload);
+    let mut load = load(served, workload)?;
     load.run(options.warm_up)?;
     let before = Usage::of(&served.pids())?;
     let outcome = load.run(options.time)?;
     let used = Usage::of(&served.pids())?.since(before);
     Ok(sample(outcome, used))
+}
+
+/// Connects to a peer to give it this load.
+pub fn load(served: &Served, workload: &Workload) -> Result<Load> {
+    let socket = served.socket.as_ref().context("no socket")?;
+    let front_end = &served.front_end;
+    Load::new(
+        front_end.connect(socket, workload.block, workload.depth)?,
+        *workload,
+    )
 }
 
 fn sample(mut outcome: Outcome, used: Usage) -> Sample {

@@ -70,11 +70,23 @@ pub enum Peer {
     QemuThreads,
     /// Nobody: fio with io_uring on the file itself.
     Local,
+    /// `vvu-block` on a vhost-user socket, with the front-end that [`Peer::Pci`] has: what that is
+    /// compared with.
+    Socket,
+    /// `vvu-block --pci vfio-user:PATH` behind `vvu-proxy`.
+    Pci,
 }
 
 impl Peer {
     /// All of them, in the order they take turns.
-    pub const ALL: [Self; 4] = [Self::Ours, Self::Qemu, Self::QemuThreads, Self::Local];
+    pub const ALL: [Self; 6] = [
+        Self::Ours,
+        Self::Qemu,
+        Self::QemuThreads,
+        Self::Local,
+        Self::Socket,
+        Self::Pci,
+    ];
 
     /// What it is called in reports and filters.
     pub fn name(self) -> &'static str {
@@ -83,6 +95,25 @@ impl Peer {
             Self::Qemu => "qemu-io_uring",
             Self::QemuThreads => "qemu-threads",
             Self::Local => "local-io_uring",
+            Self::Socket => "vvu-socket",
+            Self::Pci => "vvu-pci",
+        }
+    }
+
+    /// The peer that this one is compared with.
+    pub fn reference(self) -> Self {
+        match self {
+            Self::Socket | Self::Pci => Self::Socket,
+            _ => Self::Qemu,
+        }
+    }
+
+    /// Whether it is measured with this.
+    pub fn takes(self, medium: Medium, workload: Workload) -> bool {
+        match self {
+            // The way of a request is the same on all media.
+            Self::Socket | Self::Pci => medium == Medium::Tmpfs && !workload.write,
+            _ => true,
         }
     }
 }
@@ -131,10 +162,12 @@ impl Options {
         })
     }
 
-    /// The peers that are left after filtering.
-    pub fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
-        let wanted = |peer: &Peer| matches(&self.peers, peer.name());
-        Peer::ALL.into_iter().filter(wanted)
+    /// The peers that are left on a medium after filtering.
+    pub fn peers(&self, medium: Medium) -> impl Iterator<Item = Peer> + '_ {
+        Peer::ALL.into_iter().filter(move |peer| {
+            matches(&self.peers, peer.name())
+                && self.workloads(medium).any(|w| peer.takes(medium, w))
+        })
     }
 }
 
@@ -153,7 +186,7 @@ mod tests {
         assert_eq!(media, [Medium::Tmpfs]);
         let names: Vec<_> = options.workloads(Medium::Tmpfs).map(|w| w.name).collect();
         assert_eq!(names, ["read-4k-qd1", "read-4k-qd128"]);
-        assert_eq!(options.peers().count(), 2);
+        assert_eq!(options.peers(Medium::Tmpfs).count(), 2);
         assert_eq!(Options::new(false, vec![], vec![]).media().count(), 3);
     }
 }

@@ -1,28 +1,30 @@
-//! What is said about a benchmark, as a table and as JSON.
+//! All that a benchmark found, as a table and as JSON.
 
 use std::fmt::Write;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::costs::Costs;
 use super::plan::Peer;
 use super::summary::Summary;
-use super::{Cell, usage};
+use super::{Cell, Findings, usage};
 
 /// A Markdown table with a row for each workload and peer.
 pub fn table(cells: &[Cell]) -> String {
     let mut text = format!(
-        "| medium | workload | peer | IOPS | spread | to qemu | p50 us | p99 us | p99.9 us | CPU us/IO \
-         | switches/IO | turns with noise |\n|{}\n",
-        "---|".repeat(12)
+        "| medium | workload | peer | IOPS | spread | ratio | p50 us | p99 us | p99.9 us | CPU us/IO \
+         | switches/IO | syscalls/IO | turns with noise |\n|{}\n",
+        "---|".repeat(13)
     );
     text += &rows(cells.iter());
     let _ = writeln!(
         text,
-        "\n{} processors; load now {}; \"to qemu\" is the ratio of IOPS to {}.",
-        std::thread::available_parallelism().map_or(0, usize::from),
+        "\nLoad now {}; ratios are those of IOPS to {}, of {} to {}.",
         usage::load_average(),
         Peer::Qemu.name(),
+        Peer::Pci.name(),
+        Peer::Pci.reference().name(),
     );
     text
 }
@@ -42,7 +44,7 @@ fn row(cell: &Cell, peer: Peer, summary: &Summary) -> String {
     let median = &summary.median;
     let ratio = ratio(cell, peer).map_or("-".into(), |ratio| format!("{ratio:.2}"));
     format!(
-        "| {} | {} | {} | {:.0} | {:.0} % | {ratio} | {:.1} | {:.1} | {:.1} | {:.2} | {:.3} | {}/{} |\n",
+        "| {} | {} | {} | {:.0} | {:.0} % | {ratio} | {:.1} | {:.1} | {:.1} | {:.2} | {:.3} | {} | {}/{} |\n",
         cell.medium.name(),
         cell.workload.name,
         peer.name(),
@@ -53,6 +55,9 @@ fn row(cell: &Cell, peer: Peer, summary: &Summary) -> String {
         median.p999,
         median.cpu,
         median.switches,
+        summary
+            .syscalls
+            .map_or("-".into(), |count| format!("{count:.2}")),
         summary.noisy,
         summary.turns,
     )
@@ -64,11 +69,35 @@ pub fn ratio(cell: &Cell, peer: Peer) -> Option<f64> {
         let found = cell.peers.iter().find(|(peer, _)| *peer == wanted);
         found.map(|(_, summary)| summary.median.iops)
     };
-    Some(iops(peer)? / iops(Peer::Qemu)?)
+    Some(iops(peer)? / iops(peer.reference())?)
 }
 
 /// Everything, for other programs.
-pub fn json(cells: &[Cell]) -> Result<String> {
+pub fn json(findings: &Findings) -> Result<String> {
+    let machine = &findings.machine;
+    let costs: Vec<_> = findings.costs.iter().map(cost).collect();
+    let all = json!({
+        "date": machine.date,
+        "processors": machine.processors,
+        "processor_model": machine.model,
+        "kernel": machine.kernel,
+        "turn_seconds": findings.turn.as_secs_f64(),
+        "results": results(&findings.cells),
+        "costs": costs,
+    });
+    Ok(serde_json::to_string_pretty(&all)?)
+}
+
+fn cost(costs: &Costs) -> Value {
+    json!({
+        "peer": costs.peer.name(),
+        "start_ms": costs.start,
+        "idle_cpu_ms_per_second": costs.idle,
+        "memory_mib": costs.memory,
+    })
+}
+
+fn results(cells: &[Cell]) -> Vec<Value> {
     let entry = |cell: &Cell, peer: Peer, summary: &Summary| {
         json!({
             "medium": cell.medium.name(),
@@ -84,14 +113,16 @@ pub fn json(cells: &[Cell]) -> Result<String> {
             },
             "cpu_us_per_request": summary.median.cpu,
             "context_switches_per_request": summary.median.switches,
+            "system_calls_per_request": summary.syscalls,
             "foreign_cpu": summary.median.foreign,
             "turns": summary.turns,
             "noisy_turns": summary.noisy,
         })
     };
-    let all: Vec<_> = cells
-        .iter()
-        .flat_map(|cell| cell.peers.iter().map(|(peer, s)| entry(cell, *peer, s)))
-        .collect();
-    Ok(serde_json::to_string_pretty(&json!({ "results": all }))?)
+    let of_cell = |cell: &Cell| {
+        let peers = cell.peers.iter();
+        let entries = peers.map(|(peer, summary)| entry(cell, *peer, summary));
+        entries.collect::<Vec<_>>()
+    };
+    cells.iter().flat_map(of_cell).collect()
 }

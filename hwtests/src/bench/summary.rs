@@ -16,6 +16,8 @@ pub struct Summary {
     pub turns: usize,
     /// In how many of them the machine was too busy with something else.
     pub noisy: usize,
+    /// System calls of the back-end for a request, counted in a run of its own.
+    pub syscalls: Option<f64>,
 }
 
 impl Summary {
@@ -38,11 +40,13 @@ impl Summary {
             spread: range / median.iops,
             turns: samples.len(),
             noisy: samples.iter().filter(|s| s.foreign > NOISY).count(),
+            syscalls: None,
         }
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle of some numbers.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() % 2 {

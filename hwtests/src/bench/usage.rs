@@ -17,11 +17,9 @@ impl Usage {
     /// What these processes and their descendants have used so far.
     pub fn of(pids: &[u32]) -> Result<Self> {
         let mut sum = Self::default();
-        let mut pids = pids.to_vec();
-        while let Some(pid) = pids.pop() {
+        for pid in family(pids)? {
             sum.ticks += ticks(pid)?;
             sum.switches += switches(pid)?;
-            pids.extend(children(pid)?);
         }
         Ok(sum)
     }
@@ -33,6 +31,31 @@ impl Usage {
             switches: self.switches.saturating_sub(before.switches),
         }
     }
+}
+
+/// These processes and their descendants.
+pub fn family(pids: &[u32]) -> Result<Vec<u32>> {
+    let mut all = pids.to_vec();
+    let mut at = 0;
+    while let Some(&pid) = all.get(at) {
+        all.extend(children(pid)?);
+        at += 1;
+    }
+    Ok(all)
+}
+
+/// Memory of a process in bytes, without what it shares with others, such as a front-end's.
+pub fn resident(pid: u32) -> Result<u64> {
+    let status = read(&format!("/proc/{pid}/status"))?;
+    parse_resident(&status).with_context(|| format!("cannot read the memory of process {pid}"))
+}
+
+fn parse_resident(status: &str) -> Option<u64> {
+    let kilobytes = |name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    Some((kilobytes("RssAnon:")? + kilobytes("RssFile:")?) << 10)
 }
 
 /// Clock ticks in which the machine's processors were not idle.
@@ -125,6 +148,8 @@ mod tests {
         assert_eq!(parse_parent(stat), Some(1));
         let status = "Name:\tx\nvoluntary_ctxt_switches:\t5\nnonvoluntary_ctxt_switches:\t7\n";
         assert_eq!(parse_switches(status), 12);
+        let status = "VmRSS:\t  990 kB\nRssAnon:\t   8 kB\nRssFile:\t  4 kB\nRssShmem:\t 9 kB\n";
+        assert_eq!(parse_resident(status), Some(12 << 10));
     }
 
     #[test]
@@ -132,5 +157,6 @@ mod tests {
         let own = Usage::of(&[std::process::id()]).unwrap();
         assert_eq!(own.since(own), Usage::default());
         assert!(busy_ticks().unwrap() > 0);
+        assert!(resident(std::process::id()).unwrap() > 0);
     }
 }

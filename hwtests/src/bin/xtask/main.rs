@@ -42,7 +42,7 @@ struct BenchArguments {
     /// Only the peers that have this in their names; may be repeated
     #[arg(long, value_name = "WORD")]
     peer: Vec<String>,
-    /// The folder for bench.json and bench.svg
+    /// The folder for bench.json, bench.svg and bench.md
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     out: PathBuf,
 }
@@ -65,6 +65,12 @@ fn main() -> ExitCode {
 }
 
 fn bench(arguments: BenchArguments) -> Result<()> {
+    // A front-end that is not optimised would be what is measured.
+    if cfg!(debug_assertions) {
+        let same = std::env::args().skip(1);
+        let release = "run --quiet --release --package hwtests --bin xtask --".split(' ');
+        return cargo_with(release.map(String::from).chain(same), "release");
+    }
     let options = Options::new(arguments.quick, arguments.filter, arguments.peer);
     hwtests::bench::run(&options, &arguments.out)
 }
@@ -99,17 +105,20 @@ fn cargo(arguments: &str) -> Result<()> {
 
 /// Runs cargo, for tests whose programs are built with this profile.
 fn run_cargo(arguments: &str, profile: &str) -> Result<()> {
-    progress(format!("cargo {arguments}"));
+    cargo_with(arguments.split(' ').map(String::from), profile)
+}
+
+fn cargo_with(arguments: impl Iterator<Item = String>, profile: &str) -> Result<()> {
+    let arguments: Vec<_> = arguments.collect();
+    let text = arguments.join(" ");
+    progress(format!("cargo {text}"));
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(arguments.split(' '))
+        .args(&arguments)
         .env("RUSTDOCFLAGS", "-D warnings")
         .env(PROFILE, profile)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()
         .context("cannot run cargo")?;
-    ensure!(
-        status.success(),
-        "cargo {arguments} failed; it says why above"
-    );
+    ensure!(status.success(), "cargo {text} failed; it says why above");
     Ok(())
 }

@@ -1,0 +1,80 @@
+//! How many system calls a back-end makes for a request, counted by strace in a run of its own, as
+//! that slows it down.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+
+use super::measure::load;
+use super::peer::Served;
+use super::plan::Workload;
+use super::usage::family;
+use crate::process::Process;
+use crate::rundir::RunDir;
+use crate::tree::Program;
+
+/// How long is counted.
+const TIME: Duration = Duration::from_millis(400);
+
+/// How long strace may take to begin and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// System calls for a request, by all threads of the peer's processes; `None` for a local run.
+pub fn count(
+    served: &Served,
+    workload: &Workload,
+    strace: &Program,
+    run: &RunDir,
+) -> Result<Option<f64>> {
+    if served.socket.is_none() {
+        return Ok(None);
+    }
+    let mut load = load(served, workload)?;
+    // Threads that start now are there when strace comes.
+    load.run(TIME)?;
+    let table = run.file("syscalls");
+    let tracer = attach(served, strace, &table, run)?;
+    let requests = load.run(TIME)?.latencies.len();
+    tracer.signal(Signal::INT);
+    tracer.wait(PATIENCE)?;
+    let text = std::fs::read_to_string(&table).context("cannot read what strace has counted")?;
+    let calls = total(&text).context("strace has counted nothing")?;
+    Ok(Some(calls as f64 / requests.max(1) as f64))
+}
+
+fn attach(served: &Served, strace: &Program, table: &Path, run: &RunDir) -> Result<Process> {
+    let mut command = strace.command();
+    // Threads included, only how often which call was made.
+    command.args(["-f", "-c", "-U", "calls,name", "-o"]);
+    command.arg(table);
+    let pids = family(&served.pids())?;
+    for pid in &pids {
+        command.args(["-p", &pid.to_string()]);
+    }
+    let tracer = Process::spawn("strace", &mut command, run.path())?;
+    for pid in pids {
+        tracer.wait_line(&format!("Process {pid} attached"), PATIENCE)?;
+    }
+    Ok(tracer)
+}
+
+/// The last line's number; a line has a number and a name.
+fn total(table: &str) -> Option<u64> {
+    let total = table.lines().find(|line| line.ends_with(" total"))?;
+    total.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_is_where_strace_has_it() {
+        let table = "    calls syscall\n--------- ------\n     4000 preadv\n      300 write\n\
+                     --------- ------\n     4300 total\n";
+        assert_eq!(total(table), Some(4300));
+        assert_eq!(total(""), None);
+    }
+}
