@@ -68,49 +68,26 @@ pub fn benchmark_tools() -> Result<BenchmarkTools> {
     })
 }
 
-/// A root file system. Counted up when it changes.
-const ROOT_TREE: &str = "bookworm-root-1";
-const ROOT: Packages = Packages {
+/// What a Debian disk is made with, and firmware for it. Counted up when it changes.
+const DEBIAN_TREE: &str = "bookworm-disk-1";
+const DEBIAN: Packages = Packages {
     suites: &["bookworm"],
     prefer: "bookworm",
     names: &[
-        "base-files",
-        "bash",
-        "coreutils",
-        "dash",
-        "dpkg",
-        "findutils",
-        "grep",
-        "gzip",
-        "mount",
-        "sed",
-        "tar",
-        "util-linux",
+        "debootstrap",
+        "dosfstools",
+        "grub-common",
+        "grub-efi-amd64-bin",
+        "grub-pc-bin",
+        "mtools",
+        "ovmf",
     ],
 };
 
-/// GRUB for a BIOS. Counted up when it changes.
-const GRUB_TREE: &str = "bookworm-grub-1";
-const GRUB: Packages = Packages {
-    suites: &["bookworm"],
-    prefer: "bookworm",
-    names: &["grub-common", "grub-pc-bin"],
-};
-
-/// Fetches what a small Debian 12 is made of, if that is not in the cache yet.
-pub fn debian_root() -> Result<Tree> {
-    tree(
-        &Cache::open()?,
-        ROOT_TREE,
-        &ROOT,
-        "a root file system",
-        |_| Ok(()),
-    )
-}
-
-/// Fetches GRUB, if it is not in the cache yet.
-pub fn grub() -> Result<Tree> {
-    tree(&Cache::open()?, GRUB_TREE, &GRUB, "GRUB", |_| Ok(()))
+/// Fetches what a Debian disk is made with, if it is not in the cache yet.
+pub fn debian_tools() -> Result<Tree> {
+    let what = "debootstrap, GRUB and firmware";
+    tree(&Cache::open()?, DEBIAN_TREE, &DEBIAN, what, |_| Ok(()))
 }
 
 /// What [`provision`] got.
@@ -210,7 +187,7 @@ fn tree(
 }
 
 /// The mirror that the machine itself installs Debian from, or `$VVU_DEBIAN_MIRROR`.
-fn mirror() -> Result<String> {
+pub fn mirror() -> Result<String> {
     if let Ok(mirror) = env::var("VVU_DEBIAN_MIRROR") {
         return Ok(mirror);
     }

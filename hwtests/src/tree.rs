@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,7 +14,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::live::last_lines;
 
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The keys that Debian signs with.
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const HOST_LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 const LOADERS: [&str; 2] = [
     "usr/lib64/ld-linux-x86-64.so.2",
@@ -197,6 +199,13 @@ impl Program {
         }
         command
     }
+}
+
+/// Writes a shell script that can be run.
+pub fn script(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, format!("#!/bin/sh\n{text}"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
 }
 
 /// apt with a configuration and a package database of its own, both in one folder.

@@ -1,21 +1,16 @@
 //! `vvu-block --virtio-pci-socket`: an ordinary virtio disk for a guest under QEMU.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use hwtests::process::Process;
 use hwtests::scenario::{DISK_SIZE, MEMORY, block, end};
 use hwtests::vm::{COMMAND, Iommu, Memory, Vm, VmBuilder};
 use hwtests::workload::{DISK, check_files, check_image, fio_verify, write_files};
-use hwtests::{Lab, Result, debian, ensure, test};
+use hwtests::{Lab, Result, ensure, test};
 
 /// Where the function is in a guest.
 const SLOT: u8 = 0x10;
 const BDF: &str = "0000:00:10.0";
-
-/// How long a Debian may take to boot as often as it does.
-const DEBIAN: Duration = Duration::from_secs(180);
 
 #[test]
 fn a_guest_uses_the_disk_and_reboots() {
@@ -193,58 +188,4 @@ impl Disk {
         }
         Ok(guest)
     }
-}
-
-#[test]
-fn a_debian_boots_from_the_disk() {
-    test("pci-debian", |lab| {
-        let image = debian::root_image(lab)?;
-        let initramfs = debian::initramfs(lab)?;
-        let disk = Disk::serve(lab, image, &[])?;
-        let mut qemu = machine(lab, &disk);
-        qemu.arg("-kernel").arg(&lab.machine.kernel.image);
-        qemu.arg("-initrd").arg(&initramfs);
-        qemu.args(["-append", debian::KERNEL_ARGUMENTS]);
-        run_to_the_end(lab, &mut qemu)?;
-        end(&disk.process)?;
-        debian::check(lab, &disk.image, false)
-    });
-}
-
-#[test]
-fn a_debian_boots_through_a_bios() {
-    test("pci-bios", |lab| {
-        let disk = Disk::serve(lab, debian::bootable_image(lab)?, &[])?;
-        run_to_the_end(lab, &mut machine(lab, &disk))?;
-        end(&disk.process)?;
-        debian::check(lab, &disk.image, true)
-    });
-}
-
-/// A machine that has nothing but the disk.
-fn machine(lab: &Lab, disk: &Disk) -> Command {
-    let mut qemu = lab.machine.new_qemu.command();
-    let device = serde_json::json!({
-        "driver": "vfio-user-pci",
-        "socket": { "type": "unix", "path": disk.socket.to_string_lossy() },
-    });
-    qemu.args(["-nodefaults", "-no-user-config", "-display", "none"])
-        .args(["-cpu", "max", "-smp", "2", "-m", "512M"])
-        .args(["-machine", "q35,accel=tcg,memory-backend=ram"])
-        .args(["-object", "memory-backend-memfd,id=ram,size=512M,share=on"])
-        .args(["-serial", "stdio"])
-        .args(["-device", &device.to_string()]);
-    qemu
-}
-
-fn run_to_the_end(lab: &Lab, qemu: &mut Command) -> Result<()> {
-    let guest = Process::spawn("debian.qemu", qemu, lab.run.path())?;
-    guest.wait_line("TEST PASSED", DEBIAN)?;
-    let status = guest.wait(COMMAND)?.status;
-    ensure!(
-        status == 0,
-        "QEMU ended with status {status}{}",
-        guest.tail()
-    );
-    Ok(())
 }

@@ -1,0 +1,85 @@
+//! The root file system that all Debian guests begin with: what debootstrap makes, and udev.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cache::Cache;
+use crate::progress;
+use crate::provision::{debian_tools, mirror};
+use crate::tree::{KEYRING, Tree, quiet};
+
+/// Counted up when what is made changes.
+const NAME: &str = "bookworm-debootstrap-1";
+const SUITE: &str = "bookworm";
+
+/// The package that guests install; it is in the root's cache of packages.
+const PACKAGE: &str = "hello";
+
+/// Whether a root file system can be made here: its files belong to users of its own.
+pub fn possible() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The folder with the root file system, made if it is not in the cache yet.
+pub fn root() -> Result<PathBuf> {
+    ensure!(possible(), "only root makes a root file system");
+    let tools = debian_tools()?;
+    let made = Cache::open()?.folder(NAME, |folder| {
+        let start = Instant::now();
+        progress("making a Debian by debootstrap (about 30 s)");
+        make(&tools, folder).context("cannot make a Debian")?;
+        progress(format!("made it in {} s", start.elapsed().as_secs()));
+        Ok(())
+    })?;
+    Ok(made.join("root"))
+}
+
+fn make(tools: &Tree, folder: &Path) -> Result<()> {
+    let root = folder.join("root");
+    let share = tools.root().join("usr/share/debootstrap");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut search = vec![with_wget(tools, folder)?];
+    search.extend(std::env::split_paths(&path));
+    quiet(
+        Command::new("sh")
+            .arg(tools.root().join("usr/sbin/debootstrap"))
+            .args(["--variant=minbase", &format!("--include=udev,{PACKAGE}")])
+            .arg(format!("--keyring={KEYRING}"))
+            .arg(SUITE)
+            .arg(&root)
+            .arg(mirror()?)
+            .env("DEBOOTSTRAP_DIR", share)
+            .env("PATH", std::env::join_paths(search)?),
+    )?;
+    keep_the_package(&root.join("var/cache/apt/archives"))
+}
+
+/// A folder with a wget, which debootstrap needs and the machine may not have.
+fn with_wget(tools: &Tree, folder: &Path) -> Result<PathBuf> {
+    let wget = tools.program("wget")?.command();
+    let words = std::iter::once(wget.get_program()).chain(wget.get_args());
+    let words: Vec<_> = words.map(|word| format!("'{}'", word.display())).collect();
+    let bin = folder.join("bin");
+    fs::create_dir(&bin)?;
+    crate::tree::script(
+        &bin.join("wget"),
+        &format!("exec {} \"$@\"\n", words.join(" ")),
+    )?;
+    Ok(bin)
+}
+
+/// Removes the packages that were installed and are not to be installed again.
+fn keep_the_package(archives: &Path) -> Result<()> {
+    for entry in fs::read_dir(archives)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".deb") && !name.starts_with(PACKAGE) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! A Debian boots from `vvu-block --virtio-pci-socket`, which is all the disk that its machine has.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use hwtests::debian::{self, Disk};
+use hwtests::process::Process;
+use hwtests::scenario::{block, end};
+use hwtests::vm::COMMAND;
+use hwtests::{Lab, Result, ensure};
+
+/// How long it may take to boot as often as it does.
+const LONG: Duration = Duration::from_secs(240);
+
+/// What the guest says of a disk that nothing special was said of.
+const SEEN: &str = "TEST DISK 0 512 4096 4096 0 2147483648 2147483648 write back 2 queues";
+
+#[test]
+fn it_boots_through_a_bios() {
+    test("debian-bios", |lab| {
+        let disk = debian::bootable_disk(lab)?;
+        let served = Served::start(lab, &disk, &["--serial", "debian-bios"])?;
+        let said = served.run(&mut served.machine(2, ""))?;
+        said.expect(&[SEEN, "TEST LINK virtio-debian-bios /dev/vda", "by bios"])?;
+        end(&served.process)?;
+        disk.check(lab)
+    });
+}
+
+#[test]
+fn it_boots_through_uefi() {
+    test("debian-uefi", |lab| {
+        let disk = debian::bootable_disk(lab)?;
+        let served = Served::start(lab, &disk, &[])?;
+        let mut qemu = served.machine(2, "");
+        let said = served.run(qemu.arg("-bios").arg(debian::uefi()?))?;
+        said.expect(&[SEEN, "by efi"])?;
+        end(&served.process)?;
+        disk.check(lab)
+    });
+}
+
+#[test]
+fn it_boots_behind_an_iommu_with_large_sectors_and_many_queues() {
+    test("debian-iommu", |lab| {
+        let disk = debian::root_disk(lab)?;
+        let options = [
+            "--serial",
+            "debian-4k",
+            "--block-size=4096",
+            "--num-queues=4",
+        ];
+        let served = Served::start(lab, &disk, &options)?;
+        let mut qemu = served.machine(4, ",kernel-irqchip=split");
+        qemu.args(["-device", "intel-iommu,intremap=on,caching-mode=on"]);
+        let arguments = "intel_iommu=on iommu.passthrough=0 no_timer_check";
+        served.load_kernel(&mut qemu, debian::KERNEL_ARGUMENTS, arguments)?;
+        let said = served.run(&mut qemu)?;
+        said.expect(&[
+            "TEST DISK 0 4096 4096 4096 0 2147483648 2147483648 write back 4 queues",
+            "TEST LINK virtio-debian-4k /dev/vda",
+        ])?;
+        end(&served.process)?;
+        disk.check(lab)
+    });
+}
+
+#[test]
+fn it_boots_from_a_disk_that_cannot_be_written() {
+    test("debian-read-only", |lab| {
+        let disk = debian::root_disk(lab)?;
+        let sums = || hwtests::tree::quiet(Command::new("sha256sum").arg(&disk.image));
+        let before = sums()?;
+        let served = Served::start(lab, &disk, &["--read-only"])?;
+        let mut qemu = served.machine(2, "");
+        served.load_kernel(&mut qemu, debian::READ_ONLY_ARGUMENTS, "")?;
+        let said = served.run(&mut qemu)?;
+        said.expect(&["TEST DISK 1 512 4096 4096 0 0 0 write back 2 queues"])?;
+        end(&served.process)?;
+        ensure!(sums()? == before, "the disk was written");
+        Ok(())
+    });
+}
+
+/// Runs a test where a Debian can be made.
+fn test(name: &str, body: impl FnOnce(&Lab) -> Result<()>) {
+    match debian::possible() {
+        true => hwtests::test(name, body),
+        false => println!("SKIPPED, as debootstrap needs root"),
+    }
+}
+
+/// A disk that is being served.
+struct Served<'a> {
+    lab: &'a Lab,
+    process: Process,
+    socket: PathBuf,
+}
+
+impl<'a> Served<'a> {
+    fn start(lab: &'a Lab, disk: &Disk, options: &[&str]) -> Result<Self> {
+        let socket = lab.run.file("blk0.sock");
+        let path = socket.to_string_lossy();
+        let options = [&["--virtio-pci-socket", &*path], options].concat();
+        Ok(Self {
+            process: block(lab, &options, &disk.image)?,
+            socket: socket.clone(),
+            lab,
+        })
+    }
+
+    /// A machine that has nothing but the disk.
+    fn machine(&self, cpus: u32, options: &str) -> Command {
+        let mut qemu = self.lab.machine.new_qemu.command();
+        let device = serde_json::json!({
+            "driver": "vfio-user-pci",
+            "socket": { "type": "unix", "path": self.socket.to_string_lossy() },
+        });
+        qemu.args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .args(["-cpu", "max", "-smp", &cpus.to_string(), "-m", "512M"])
+            .args(["-object", "memory-backend-memfd,id=ram,size=512M,share=on"])
+            .arg("-machine")
+            .arg(format!("q35,accel=tcg,memory-backend=ram{options}"))
+            .args(["-serial", "stdio"]);
+        qemu.args(["-device", &device.to_string()]);
+        qemu
+    }
+
+    /// Boots the guests' kernel without a boot loader.
+    fn load_kernel(&self, qemu: &mut Command, arguments: &str, more: &str) -> Result<()> {
+        let initramfs = debian::initramfs(self.lab)?;
+        qemu.arg("-kernel").arg(&self.lab.machine.kernel.image);
+        qemu.arg("-initrd").arg(&initramfs);
+        qemu.args(["-append", &format!("{arguments} {more}")]);
+        Ok(())
+    }
+
+    /// Runs the machine until it switches itself off.
+    fn run(&self, qemu: &mut Command) -> Result<Said> {
+        let guest = Process::spawn("debian.qemu", qemu, self.lab.run.path())?;
+        guest.wait_line("TEST PASSED", LONG)?;
+        let output = guest.wait(COMMAND)?;
+        ensure!(output.status == 0, "QEMU failed{}", guest.tail());
+        Ok(Said(output.text()))
+    }
+}
+
+/// What the guest wrote to its console.
+struct Said(String);
+
+impl Said {
+    fn expect(&self, words: &[&str]) -> Result<()> {
+        for words in words {
+            let mut lines = self.0.lines();
+            ensure!(lines.any(|line| line.contains(words)), "not said: {words}");
+        }
+        Ok(())
+    }
+}
