@@ -2,6 +2,7 @@
 
 pub mod jail;
 mod signals;
+mod size;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -11,6 +12,7 @@ use clap::ValueEnum;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use signals::StopSignal;
+pub use size::parse_size;
 
 /// How much a program says on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

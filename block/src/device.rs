@@ -20,6 +20,7 @@ use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use crate::Image;
 use crate::config::{Config, WRITEBACK};
 use crate::engine::EngineKind;
+use crate::limit::{RateLimits, Throttle};
 use crate::request::ID_LEN;
 use crate::worker::{Setup, Shared, Worker};
 
@@ -76,6 +77,7 @@ pub struct BlockDevice {
     queue_size: u16,
     id: [u8; ID_LEN],
     engine: EngineKind,
+    throttle: Option<Arc<Throttle>>,
 }
 
 impl BlockDevice {
@@ -98,6 +100,7 @@ impl BlockDevice {
             queue_size: options.queue_size,
             id: padded_id(options.serial)?,
             engine: EngineKind::Auto,
+            throttle: None,
         })
     }
 
@@ -105,6 +108,13 @@ impl BlockDevice {
     #[must_use]
     pub fn with_engine(mut self, engine: EngineKind) -> Self {
         self.engine = engine;
+        self
+    }
+
+    /// The same device, no faster than this.
+    #[must_use]
+    pub fn with_limits(mut self, limits: RateLimits) -> Self {
+        self.throttle = limits.any().then(|| Arc::new(Throttle::new(limits)));
         self
     }
 
@@ -143,6 +153,7 @@ impl BlockDevice {
             queue,
             kick: vring.kick.clone(),
             call: vring.call.clone(),
+            throttle: self.throttle.clone(),
             shared,
         })
     }

@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use virtio::{GuestMemory, Segments};
 
@@ -160,9 +161,10 @@ impl Engine {
         self.backend.submit()
     }
 
-    /// Sleeps until an operation ends, the driver kicks, or the stop eventfd is written.
-    pub fn wait(&mut self) -> io::Result<()> {
-        self.backend.wait()
+    /// Sleeps until an operation ends, the driver kicks, the stop eventfd is written, or the time is
+    /// over.
+    pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
+        self.backend.wait(time)
     }
 
     /// The next operation that ended: its slot and how.
@@ -256,7 +258,7 @@ impl Engine {
     fn settle(&mut self) -> bool {
         while self.in_flight > 0 {
             while self.next_ended().is_some() {}
-            if self.in_flight > 0 && self.wait().is_err() {
+            if self.in_flight > 0 && self.wait(None).is_err() {
                 return false;
             }
         }

@@ -111,6 +111,7 @@ fn setup(bench: &Bench, options: u8) -> Setup {
         queue: queue.expect("a layout within memory"),
         kick: None,
         call: None,
+        throttle: None,
         shared: Arc::new(Shared {
             stop: AtomicBool::new(false),
             wake: Arc::new(wake),

@@ -3,7 +3,7 @@
 //! [`Image`] is what is served, [`BlockDevice`] is what a carrier sees of it: feature bits, a
 //! configuration space, and queues. Each started queue has a worker thread of its own, which takes
 //! requests from its ring, hands the transfers to an I/O engine and gives the buffers back; queues
-//! share nothing but the image. Nothing here knows how the device reaches its driver.
+//! share nothing but the image and limits. Nothing here knows how the device reaches its driver.
 
 #![deny(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod engine;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod image;
+mod limit;
 #[cfg(test)]
 mod loop_device;
 mod request;
@@ -22,4 +23,5 @@ mod worker;
 pub use device::{BlockDevice, DeviceError, MAX_QUEUE_SIZE, MAX_QUEUES, Options};
 pub use engine::EngineKind;
 pub use image::{Cache, Image, ImageError, OpenOptions};
+pub use limit::{Rate, RateLimits};
 pub use request::{ID_LEN, SECTOR_SIZE};

@@ -11,9 +11,11 @@ use virtio::{Chain, GuestMemory, Notifier, Queue, QueueError};
 
 use crate::Image;
 use crate::engine::{BeginError, Begun, Engine, EngineKind, Wakers};
+use crate::limit::{Gate, Throttle};
 use crate::request::{HEADER_LEN, ID_LEN, Range, Refusal, Request, STATUS_LEN, Status};
 use crate::transfer::Operation;
 
+mod limited;
 mod spin;
 
 use spin::Spin;
@@ -39,6 +41,8 @@ pub(crate) struct Setup {
     pub queue: Queue,
     pub kick: Option<Arc<EventFd>>,
     pub call: Option<Arc<dyn Notifier>>,
+    /// The disk's limits, which all queues share.
+    pub throttle: Option<Arc<Throttle>>,
     pub shared: Arc<Shared>,
 }
 
@@ -76,6 +80,8 @@ pub(crate) struct Worker {
     call: Option<Arc<dyn Notifier>>,
     shared: Arc<Shared>,
     engine: Engine,
+    /// Where a request waits, if the disk has limits.
+    gate: Option<Gate>,
     spin: Spin,
     /// The requests in flight, by slot.
     pending: Box<[Pending]>,
@@ -135,6 +141,7 @@ impl Worker {
             call: setup.call,
             shared: setup.shared,
             engine,
+            gate: setup.throttle.map(Gate::new),
             spin: Spin::default(),
             pending: (0..slots).map(|_| Pending::default()).collect(),
             free: (0..slots).rev().collect(),
@@ -166,16 +173,16 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether there is a request, and a slot for it.
+    /// Whether there is a request, a slot for it, and none before it that waits.
     fn can_take(&self) -> Result<bool, QueueError> {
-        Ok(!self.free.is_empty() && self.queue.has_requests()?)
+        Ok(!self.free.is_empty() && !self.is_held() && self.queue.has_requests()?)
     }
 
     /// Looks for the next request for a while without sleeping, as it often follows soon; true when
     /// there is one, or it is time to stop. Transfers take longer than that, so nobody waits for
     /// them this way.
     fn await_request(&mut self, busy: bool) -> Result<bool, QueueError> {
-        if !busy || self.engine.in_flight() > 0 {
+        if !busy || self.engine.in_flight() > 0 || self.is_held() {
             return Ok(false);
         }
         let (queue, stop) = (&self.queue, &self.shared.stop);
@@ -189,9 +196,10 @@ impl Worker {
     ///
     /// [`Failure`] when the ring or the engine has become unusable.
     pub fn finish(&mut self) -> Result<(), Failure> {
+        self.stop_holding()?;
         while self.engine.in_flight() > 0 {
             if !self.reap()? {
-                self.engine.wait()?;
+                self.engine.wait(None)?;
             }
             self.call()?;
         }
@@ -202,12 +210,15 @@ impl Worker {
     /// True when nothing that was taken is in flight.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn is_idle(&self) -> bool {
-        self.engine.in_flight() == 0
+        self.engine.in_flight() == 0 && !self.is_held()
     }
 
     /// Takes what is in the ring, one queue length at most; false when there was nothing.
     pub(crate) fn take_batch(&mut self) -> Result<bool, QueueError> {
         for taken in 0..self.queue.size() {
+            if self.gate.is_some() && self.hold()? {
+                return Ok(taken > 0);
+            }
             let Some(&slot) = self.free.last() else {
                 return Ok(taken > 0);
             };
@@ -222,7 +233,12 @@ impl Worker {
     }
 
     fn begin(&mut self, slot: u16) -> Result<(), QueueError> {
-        match self.try_begin(slot) {
+        let begun = self.try_begin(slot);
+        self.begun(slot, begun)
+    }
+
+    fn begun(&mut self, slot: u16, begun: Result<Begun, Refusal>) -> Result<(), QueueError> {
+        match begun {
             Ok(Begun::InFlight) => Ok(()),
             Ok(Begun::Ended(result)) => self.ended(slot, result),
             Err(refusal) => {
@@ -233,9 +249,17 @@ impl Worker {
     }
 
     fn try_begin(&mut self, slot: u16) -> Result<Begun, Refusal> {
+        let chain = &self.pending[usize::from(slot)].chain;
+        let request = Request::parse(chain, &self.memory, self.image.limits())?;
+        match self.admit(slot, request) {
+            Some(request) => self.carry_out(slot, request),
+            None => Ok(Begun::InFlight),
+        }
+    }
+
+    fn carry_out(&mut self, slot: u16, request: Request) -> Result<Begun, Refusal> {
         let pending = &mut self.pending[usize::from(slot)];
         let chain = &pending.chain;
-        let request = Request::parse(chain, &self.memory, self.image.limits())?;
         let engine = &mut self.engine;
         let stable = self.image.flushes() && (self.write_through || !self.image.writeback());
         pending.data_in = 0;
@@ -347,11 +371,15 @@ impl Worker {
     /// Asks for kicks and sleeps, unless requests came in between.
     fn sleep(&mut self) -> Result<(), Failure> {
         // Without a free slot no request can be taken, and an ended one wakes us anyway.
-        if !self.free.is_empty() && self.queue.enable_kick()? {
+        let held = self.gate.as_ref().and_then(Gate::wait);
+        if held.is_none() && !self.free.is_empty() && self.queue.enable_kick()? {
             return Ok(self.queue.disable_kick()?);
         }
-        let (begin, idle) = (Instant::now(), self.engine.in_flight() == 0);
-        self.engine.wait()?;
+        let (begin, idle) = (
+            Instant::now(),
+            self.engine.in_flight() == 0 && held.is_none(),
+        );
+        self.engine.wait(held)?;
         if idle {
             self.spin.slept(begin.elapsed());
         }

@@ -105,23 +105,27 @@ pub struct FioReport {
     pub verified: u64,
 }
 
+/// Runs fio in the guest and returns its report.
+pub fn fio(sibling: &Vm, arguments: &str) -> Result<Value> {
+    let script = format!("/usr/bin/fio {arguments} --output-format=json");
+    let output = sibling.check_within(&script, LONG).context("fio fails")?;
+    // Notes come before the report.
+    let report = output.find('{').map(|start| &output[start..]);
+    serde_json::from_str(report.unwrap_or_default()).context("cannot read fio's report")
+}
+
 /// Writes random blocks of mixed sizes behind the file system and verifies their checksums.
 pub fn fio_verify(sibling: &Vm) -> Result<FioReport> {
-    let script = format!(
-        "/usr/bin/fio --name=verify --filename={DISK} --offset={FILE_SYSTEM}M --size=16M \
-         --offset_increment=16M --numjobs=4 --rw=randwrite --bsrange=512-256k --direct=1 \
-         --ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 \
-         --group_reporting --output-format=json"
-    );
-    let output = sibling
-        .check_within(&script, LONG)
-        .context("fio cannot verify the disk")?;
-    // Notes come before the report.
-    let report = output
-        .find('{')
-        .map(|start| &output[start..])
-        .unwrap_or_default();
-    let report: Value = serde_json::from_str(report).context("cannot read fio's report")?;
+    let report = fio(
+        sibling,
+        &format!(
+            "--name=verify --filename={DISK} --offset={FILE_SYSTEM}M --size=16M \
+             --offset_increment=16M --numjobs=4 --rw=randwrite --bsrange=512-256k --direct=1 \
+             --ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 \
+             --group_reporting"
+        ),
+    )
+    .context("fio cannot verify the disk")?;
     let bytes = |direction: &str| report["jobs"][0][direction]["io_bytes"].as_u64();
     let (Some(written), Some(verified)) = (bytes("write"), bytes("read")) else {
         bail!("fio's report lacks its bytes");

@@ -19,6 +19,7 @@ mod direct;
 mod driver;
 mod failures;
 mod features;
+mod limits;
 mod model;
 mod ring;
 

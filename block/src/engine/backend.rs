@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Once;
+use std::time::Duration;
 
 use super::blocking::Blocking;
 use super::uring::Uring;
@@ -48,11 +49,11 @@ impl Backend {
         }
     }
 
-    /// Sleeps until a call ends, the driver kicks, or the stop eventfd is written.
-    pub fn wait(&mut self) -> io::Result<()> {
+    /// Sleeps until a call ends, the driver kicks, the stop eventfd is written, or the time is over.
+    pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         match self {
-            Self::Uring(uring) => uring.wait(),
-            Self::Blocking(blocking) => blocking.wait(),
+            Self::Uring(uring) => uring.wait(time),
+            Self::Blocking(blocking) => blocking.wait(time),
         }
     }
 

@@ -48,17 +48,18 @@ impl Blocking {
         self.results.pop_front()
     }
 
-    /// Sleeps until the kick or stop eventfd is written, or for the polling interval; not at all
-    /// when there are results.
-    pub fn wait(&mut self) -> io::Result<()> {
+    /// Sleeps until the kick or stop eventfd is written, or for this time, or the polling interval;
+    /// not at all when there are results.
+    pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         if !self.results.is_empty() {
             return Ok(());
         }
         let Some(kick) = self.wakers.kick.clone() else {
-            poll_readable(&[&self.wakers.stop], Some(POLL_INTERVAL))?;
+            let time = time.map_or(POLL_INTERVAL, |time| time.min(POLL_INTERVAL));
+            poll_readable(&[&self.wakers.stop], Some(time))?;
             return Ok(());
         };
-        let ready = poll_readable(&[&self.wakers.stop, &kick], None)?;
+        let ready = poll_readable(&[&self.wakers.stop, &kick], time)?;
         // SAFETY: `kick` is open as long as the `Arc` lives.
         let fd = unsafe { BorrowedFd::borrow_raw(kick.as_raw_fd()) };
         if ready[1] && reset(fd).is_err() {

@@ -83,7 +83,7 @@ fn ended(engine: &mut Engine) -> (u16, io::Result<()>) {
         if let Some(ended) = engine.next_ended() {
             return ended;
         }
-        engine.wait().unwrap();
+        engine.wait(None).unwrap();
     }
 }
 
@@ -231,7 +231,7 @@ fn wakes_up_for_each_kick_and_resets_it() {
             rig.kick.write(5).unwrap();
             // A kick takes up to two wake-ups: that it is there, and that it was reset.
             while is_set(&rig.kick) {
-                engine.wait().unwrap();
+                engine.wait(None).unwrap();
                 assert!(engine.next_ended().is_none());
             }
         }
@@ -256,7 +256,7 @@ fn wakes_up_to_stop() {
             let rig = Rig::new();
             let mut engine = rig.engine(kind, false, kick);
             rig.stop.write(1).unwrap();
-            engine.wait().unwrap();
+            engine.wait(None).unwrap();
         }
     }
 }
@@ -269,7 +269,7 @@ fn sleeps_until_there_is_a_reason_not_to() {
         // Once woken by a kick, and that reset.
         rig.kick.write(1).unwrap();
         while is_set(&rig.kick) {
-            engine.wait().unwrap();
+            engine.wait(None).unwrap();
         }
         assert!(engine.next_ended().is_none());
         let written = Arc::new(AtomicBool::new(false));
@@ -285,7 +285,7 @@ fn sleeps_until_there_is_a_reason_not_to() {
         // The kick's two completions may come one by one.
         let mut wake_ups = 0;
         while !written.load(Ordering::SeqCst) {
-            engine.wait().unwrap();
+            engine.wait(None).unwrap();
             assert!(engine.next_ended().is_none());
             wake_ups += 1;
         }
@@ -300,7 +300,7 @@ fn sleeps_shortly_without_a_kick() {
         let rig = Rig::new();
         let mut engine = rig.engine(kind, false, false);
         let start = Instant::now();
-        engine.wait().unwrap();
+        engine.wait(None).unwrap();
         assert!(start.elapsed() >= POLL_INTERVAL / 2, "it does not sleep");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
@@ -103,17 +104,21 @@ impl Uring {
         transient_is_ok(self.ring.submit())
     }
 
-    /// Hands queued entries to the kernel and sleeps until there is a completion.
-    pub fn wait(&mut self) -> io::Result<()> {
+    /// Hands queued entries to the kernel and sleeps until there is a completion, or for this time.
+    pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         if !self.made.is_empty() {
             return Ok(());
         }
         self.arm_kick()?;
-        if self.kick != Kick::None {
+        let time = match self.kick {
+            Kick::None => Some(time.map_or(POLL_INTERVAL, |time| time.min(POLL_INTERVAL))),
+            _ => time,
+        };
+        let Some(time) = time else {
             return transient_is_ok(self.ring.submit_and_wait(1));
-        }
-        let interval = Timespec::from(POLL_INTERVAL);
-        let args = SubmitArgs::new().timespec(&interval);
+        };
+        let time = Timespec::from(time);
+        let args = SubmitArgs::new().timespec(&time);
         transient_is_ok(self.ring.submitter().submit_with_args(1, &args))
     }
 

@@ -54,6 +54,7 @@ impl Rig {
             queue: Queue::new(memory, ring.layout(), features, 0).unwrap(),
             kick: Some(kick.clone()),
             call: Some(call.clone()),
+            throttle: None,
             shared: Arc::new(Shared {
                 stop: AtomicBool::new(false),
                 wake: eventfd(),

@@ -7,6 +7,8 @@ use clap::{ArgGroup, Args, Parser, ValueEnum};
 use vvu::driver::Dialect;
 use vvu_block::{LogLevel, jail};
 
+use crate::limits::LimitArguments;
+
 /// Serve a disk image to a virtual machine as a virtio block device.
 ///
 /// The virtual machine is reached in one of four ways: through a virtio-vhost-user (VVU) PCI
@@ -80,6 +82,9 @@ pub struct Arguments {
     /// How much to log on stderr.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
     pub log_level: LogLevel,
+
+    #[command(flatten)]
+    pub limits: LimitArguments,
 }
 
 /// Who reads and writes the image.

@@ -1,6 +1,7 @@
 //! `vvu-block`: serves a disk image to a virtual machine as a virtio block device.
 
 mod args;
+mod limits;
 mod transport;
 
 use std::error::Error;
@@ -31,7 +32,9 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         queue_size: arguments.queue_size,
         serial: arguments.serial,
     };
-    let device = BlockDevice::new(image.clone(), options)?.with_engine(arguments.aio.into());
+    let device = BlockDevice::new(image.clone(), options)?
+        .with_engine(arguments.aio.into())
+        .with_limits(arguments.limits.into());
     let device = Arc::new(device);
     jail::enter(arguments.jail, opened.context, &opened.paths, outside)?;
     // Nobody may be there to read it; the front-end is served all the same.

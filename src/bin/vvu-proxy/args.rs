@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use vvu_block::{LogLevel, jail};
+use vvu_block::{LogLevel, jail, parse_size};
 
 /// Give a virtual machine a virtio-vhost-user (VVU) PCI device.
 ///
@@ -73,7 +73,7 @@ const NIL_UUID: &str = "00000000-0000-0000-0000-000000000000";
 
 fn memory(text: &str) -> Result<MemoryArgument, String> {
     let (path, size) = match text.rsplit_once(",size=") {
-        Some((path, text)) => (path, Some(size(text)?)),
+        Some((path, text)) => (path, Some(parse_size(text)?)),
         None => (text, None),
     };
     if path.is_empty() {
@@ -83,20 +83,6 @@ fn memory(text: &str) -> Result<MemoryArgument, String> {
         path: PathBuf::from(path),
         size,
     })
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.char_indices().last() {
-        Some((at, 'K' | 'k')) => (&text[..at], 10),
-        Some((at, 'M' | 'm')) => (&text[..at], 20),
-        Some((at, 'G' | 'g')) => (&text[..at], 30),
-        _ => (text, 0),
-    };
-    let number: Option<u64> = digits.parse().ok();
-    number
-        .and_then(|number| number.checked_mul(1 << shift))
-        .filter(|size| *size > 0)
-        .ok_or_else(|| format!("'{text}' is no size; write for instance 512M"))
 }
 
 fn uuid(text: &str) -> Result<[u8; 16], String> {
@@ -127,18 +113,9 @@ mod tests {
         assert_eq!(parsed.path, PathBuf::from("/dev/shm/a,b"));
         assert_eq!(parsed.size, Some(512 << 20));
         assert_eq!(memory("file").unwrap().size, None);
-        for bad in [
-            "",
-            ",size=1M",
-            "a,size=",
-            "a,size=M",
-            "a,size=0",
-            "a,size=-1",
-            "a,size=1T",
-        ] {
+        for bad in ["", ",size=1M", "a,size=", "a,size=0"] {
             assert!(memory(bad).is_err(), "{bad}");
         }
-        assert!(memory("a,size=99999999999G").is_err());
     }
 
     #[test]

@@ -1,0 +1,144 @@
+use super::*;
+use crate::request::Range;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn rate(per_second: u64, burst: u64) -> Option<Rate> {
+    Some(Rate { per_second, burst })
+}
+
+fn read(bytes: u64) -> Cost {
+    Cost {
+        direction: Direction::Read,
+        bytes,
+    }
+}
+
+fn write(bytes: u64) -> Cost {
+    Cost {
+        direction: Direction::Write,
+        bytes,
+    }
+}
+
+/// A queue that always has a request: it begins when it may, then the next one comes.
+struct Queue {
+    cost: Cost,
+    next: Duration,
+    begun: u64,
+}
+
+/// Runs queues until a time, in the order of their clocks, and says what each has begun.
+fn run<const N: usize>(limits: RateLimits, costs: [Cost; N], end: Duration) -> [u64; N] {
+    let mut buckets = Buckets::new(limits);
+    let mut queues = costs.map(|cost| Queue {
+        cost,
+        next: Duration::ZERO,
+        begun: 0,
+    });
+    loop {
+        let queue = queues.iter_mut().min_by_key(|queue| queue.next).unwrap();
+        if queue.next >= end {
+            return queues.map(|queue| queue.begun);
+        }
+        let now = queue.next;
+        queue.next = buckets.take(now, queue.cost).max(now);
+        queue.begun += u64::from(queue.next < end);
+    }
+}
+
+#[test]
+fn requests_come_at_the_rate_after_a_burst() {
+    let limits = RateLimits {
+        iops: rate(100, 10),
+        ..RateLimits::default()
+    };
+    // The burst, and one each 10 ms from then on.
+    assert_eq!(run(limits, [read(512)], SECOND), [109]);
+    assert_eq!(run(limits, [write(1 << 20)], 10 * SECOND), [1009]);
+}
+
+#[test]
+fn bytes_count_and_a_request_may_exceed_the_burst() {
+    let limits = RateLimits {
+        bps: rate(1 << 20, 4096),
+        ..RateLimits::default()
+    };
+    let [small] = run(limits, [read(4096)], 10 * SECOND);
+    assert!((2560..=2562).contains(&small), "{small}");
+    let [large] = run(limits, [write(4 << 20)], 40 * SECOND);
+    assert!((10..=11).contains(&large), "{large}");
+}
+
+#[test]
+fn what_was_saved_is_never_more_than_the_burst() {
+    let mut buckets = Buckets::new(RateLimits {
+        iops: rate(10, 5),
+        ..RateLimits::default()
+    });
+    let now = 1000 * SECOND;
+    let waiting = (0..8).filter(|_| buckets.take(now, read(512)) > now);
+    assert_eq!(waiting.count(), 3);
+    // The fifth token was the last one saved; three more are due in 0.3 s.
+    assert_eq!(buckets.take(now, read(512)), now + SECOND * 4 / 10);
+}
+
+#[test]
+fn queues_take_turns() {
+    let limits = RateLimits {
+        iops: rate(300, 1),
+        ..RateLimits::default()
+    };
+    let begun = run(limits, [read(512), write(4096), read(65536)], 10 * SECOND);
+    assert!(begun.iter().all(|n| (999..=1001).contains(n)), "{begun:?}");
+}
+
+#[test]
+fn directions_have_limits_of_their_own() {
+    let limits = RateLimits {
+        iops: rate(1000, 1),
+        iops_write: rate(10, 1),
+        ..RateLimits::default()
+    };
+    let [reads, writes] = run(limits, [read(512), write(512)], 10 * SECOND);
+    assert!((99..=101).contains(&writes), "{writes}");
+    assert!((9890..=9910).contains(&reads), "{reads}");
+
+    let limits = RateLimits {
+        bps_read: rate(1 << 20, 1),
+        ..RateLimits::default()
+    };
+    let mut buckets = Buckets::new(limits);
+    assert_eq!(buckets.take(SECOND, write(1 << 30)), Duration::ZERO);
+    assert!(buckets.take(SECOND, read(1 << 20)) <= SECOND);
+    assert_eq!(buckets.take(SECOND, read(1)), 2 * SECOND);
+}
+
+#[test]
+fn the_most_extreme_numbers_do_no_harm() {
+    for (per_second, burst) in [(0, 0), (1, u64::MAX), (u64::MAX, u64::MAX), (u64::MAX, 0)] {
+        let mut buckets = Buckets::new(RateLimits {
+            iops: rate(per_second, burst),
+            bps: rate(per_second, burst),
+            ..RateLimits::default()
+        });
+        for _ in 0..3 {
+            buckets.take(SECOND, write(u64::MAX));
+        }
+    }
+}
+
+#[test]
+fn ranges_are_writes_without_bytes_and_flushes_are_free() {
+    use crate::request::Change;
+    let range = Range {
+        offset: 0,
+        len: 4096,
+    };
+    assert_eq!(Cost::of(&Request::Read(range)), Some(read(4096)));
+    assert_eq!(Cost::of(&Request::Write(range)), Some(write(4096)));
+    let change = Request::Change(Change::Discard, Vec::new());
+    assert_eq!(Cost::of(&change), Some(write(0)));
+    assert_eq!(Cost::of(&Request::Flush), None);
+    assert_eq!(Cost::of(&Request::GetId { len: 20 }), None);
+}
