@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use virtio::queue::RING_FEATURES;
+use virtio::queue::{PACKED, RING_FEATURES};
 use virtio::{ConfigError, Device, Notifier, Queue, RunningVring, StartError, Vring};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
@@ -164,6 +164,7 @@ impl Device for BlockDevice {
         // Not VIRTIO_BLK_F_SIZE_MAX: a segment may have any size, and SeaBIOS (1.16) hangs in a loop
         // of empty reads when size_max times seg_max is more than 65535 sectors.
         let mut features = RING_FEATURES
+            | PACKED
             | 1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_BLK_F_SEG_MAX
             | 1 << VIRTIO_BLK_F_BLK_SIZE

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16};
 
 use virtio::queue::RING_FEATURES;
 use virtio::test_utils::{anonymous_file, memory};
+use virtio::vring::first_position;
 use virtio::{GuestMemory, Queue, VringLayout};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -53,7 +54,8 @@ impl Bench {
 }
 
 /// Serves a queue in memory that begins with `input`, but for its first byte: bit 0 of that says
-/// whether the ring's features are negotiated, bit 1 whether writes go through.
+/// whether the ring's features are negotiated, bit 1 whether writes go through, bit 2 whether the
+/// ring is packed.
 ///
 /// # Panics
 ///
@@ -94,13 +96,19 @@ fn serve(bench: &Bench, input: &[u8]) {
 
 fn setup(bench: &Bench, options: u8) -> Setup {
     let layout = VringLayout {
+        packed: options & 4 != 0,
         size: QUEUE_SIZE,
         desc: GuestAddress(0),
         avail: GuestAddress(AVAIL),
         used: GuestAddress(USED),
     };
     let features = RING_FEATURES * u64::from(options & 1);
-    let queue = Queue::new(bench.memory.clone(), layout, features, 0);
+    let queue = Queue::new(
+        bench.memory.clone(),
+        layout,
+        features,
+        first_position(layout.packed),
+    );
     let wake = EventFd::new(EFD_NONBLOCK).expect("an eventfd");
     Setup {
         index: 0,
@@ -124,6 +132,7 @@ fn setup(bench: &Bench, options: u8) -> Setup {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use virtio::test_utils::AVAIL;
 
     #[test]
     fn the_corpus_is_served() {
@@ -139,7 +148,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_ring_is_served(
-            options in 0..4u8,
+            options in 0..8u8,
             descriptors in prop::collection::vec(
                 (0..MEMORY + 0x100, 0..0x600u32, 0..8u16, 0..18u16), 16
             ),
@@ -151,8 +160,13 @@ mod tests {
             for (addr, len, flags, next) in descriptors {
                 input.extend_from_slice(&addr.to_le_bytes());
                 input.extend_from_slice(&len.to_le_bytes());
-                input.extend_from_slice(&flags.to_le_bytes());
-                input.extend_from_slice(&next.to_le_bytes());
+                // A packed ring has names where a split one has flags, and flags behind them.
+                let (first, second) = match options & 4 {
+                    0 => (flags, next),
+                    _ => (next, flags | AVAIL),
+                };
+                input.extend_from_slice(&first.to_le_bytes());
+                input.extend_from_slice(&second.to_le_bytes());
             }
             input.extend_from_slice(&[0, 0]);
             input.extend_from_slice(&index.to_le_bytes());

@@ -142,6 +142,7 @@ fn use_disk(lab: &Lab, disk: &Disk, guest: VmBuilder<'_>) -> Result<()> {
         interrupts.trim() == "2",
         "{interrupts} queues have interrupts"
     );
+    ensure!(has_packed_rings(&guest)?, "the rings are not packed");
     let written = write_files(&guest)?;
     fio_verify(&guest)?;
     guest.reboot()?;
@@ -149,6 +150,12 @@ fn use_disk(lab: &Lab, disk: &Disk, guest: VmBuilder<'_>) -> Result<()> {
     guest.shutdown()?;
     end(&disk.process)?;
     check_image(lab, &disk.image, &written)
+}
+
+/// Whether VIRTIO_F_RING_PACKED was negotiated.
+fn has_packed_rings(guest: &Vm) -> Result<bool> {
+    let features = guest.check("cat /sys/block/vda/device/features")?;
+    Ok(features.as_bytes().get(34) == Some(&b'1'))
 }
 
 /// A disk that is being served.

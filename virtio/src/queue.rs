@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::GuestMemoryError;
 
 use crate::{Chain, GuestMemory, VringLayout};
 
+mod packed;
 mod split;
 mod walk;
 
+use packed::PackedQueue;
 use split::SplitQueue;
 
-/// The features of a ring that [`Queue`] serves.
+/// The features that a ring of either layout has with [`Queue`].
 pub const RING_FEATURES: u64 = (1 << VIRTIO_RING_F_EVENT_IDX) | (1 << VIRTIO_RING_F_INDIRECT_DESC);
+
+/// The feature of packed virtqueues, which [`Queue`] serves, too; see [`VringLayout::packed`].
+pub const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
 
 /// Longest chain taken from an indirect table: drivers size these by the device's segment limit
 /// rather than by the queue, and the kernel takes no more buffers than this in one call.
@@ -22,7 +28,7 @@ pub const MAX_INDIRECT: u16 = 1024;
 /// A vring that is broken beyond the request at hand: nothing more can be served from it.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// Size is no power of two, or an address is misaligned or outside memory.
+    /// A size that the layout cannot have, or an address that is misaligned or outside memory.
     #[error("vring of {} descriptors at desc {:#x}, avail {:#x}, used {:#x} does not fit memory \
              or is misaligned", .0.size, .0.desc.0, .0.avail.0, .0.used.0)]
     BadLayout(VringLayout),
@@ -36,6 +42,20 @@ pub enum QueueError {
         /// The queue's size.
         size: u16,
     },
+    /// A packed queue cannot begin there.
+    #[error("position {index} in a queue of {size}")]
+    Position {
+        /// The index of that position.
+        index: u16,
+        /// The queue's size.
+        size: u16,
+    },
+    /// The driver names a chain with a number that is not below the queue's size.
+    #[error("buffer id {0} is not below the queue's size")]
+    BufferId(u16),
+    /// The driver gives a chain that it has not got back the name of another.
+    #[error("chain {0} is made available while it is in flight")]
+    InFlight(u16),
     /// A descriptor index is not below its table's length.
     #[error("descriptor index {index} is outside its table of {len}")]
     DescriptorIndex {
@@ -47,7 +67,7 @@ pub enum QueueError {
     /// A chain has more descriptors than it may, so it has a loop or breaks the specification.
     #[error("descriptor chain has more than {0} descriptors")]
     ChainTooLong(u16),
-    /// An indirect descriptor without the feature, inside an indirect table, or with NEXT or WRITE.
+    /// An indirect descriptor without the feature, inside an indirect table, or with NEXT.
     #[error("indirect descriptor where none is allowed")]
     BadIndirect,
     /// An indirect table whose length is zero or no multiple of a descriptor's size.
@@ -61,10 +81,26 @@ pub enum QueueError {
     Memory(#[from] GuestMemoryError),
 }
 
+#[derive(Debug)]
+enum Ring {
+    Split(SplitQueue),
+    Packed(PackedQueue),
+}
+
+/// Calls the same method of either ring.
+macro_rules! either {
+    ($ring:expr, $name:ident($($argument:expr),*)) => {
+        match $ring {
+            Ring::Split(ring) => ring.$name($($argument),*),
+            Ring::Packed(ring) => ring.$name($($argument),*),
+        }
+    };
+}
+
 /// A virtqueue that hands out checked chains, whatever its rings look like.
 #[derive(Debug)]
 pub struct Queue {
-    ring: SplitQueue,
+    ring: Ring,
     memory: Arc<GuestMemory>,
     size: u16,
 }
@@ -74,7 +110,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`QueueError::BadLayout`] or an unreadable used index.
+    /// [`QueueError::BadLayout`], [`QueueError::Position`] or an unreadable used index.
     pub fn new(
         memory: Arc<GuestMemory>,
         layout: VringLayout,
@@ -82,7 +118,10 @@ impl Queue {
         next_avail: u16,
     ) -> Result<Self, QueueError> {
         Ok(Self {
-            ring: SplitQueue::new(&memory, layout, features, next_avail)?,
+            ring: match layout.packed {
+                false => Ring::Split(SplitQueue::new(&memory, layout, features, next_avail)?),
+                true => Ring::Packed(PackedQueue::new(&memory, layout, features, next_avail)?),
+            },
             memory,
             size: layout.size,
         })
@@ -100,7 +139,7 @@ impl Queue {
 
     /// The position of the first request not taken yet.
     pub fn next_avail(&self) -> u16 {
-        self.ring.next_avail()
+        either!(&self.ring, next_avail())
     }
 
     /// Takes the next request into `chain`; false when there is none.
@@ -109,12 +148,12 @@ impl Queue {
     ///
     /// A broken ring, in which case the request stays untaken and the queue should be given up.
     pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
-        if !self.ring.peek(&self.memory, chain)? {
+        if !either!(&mut self.ring, peek(&self.memory, chain))? {
             return Ok(false);
         }
         // From here on, whoever takes memory away sees its use, or this queue sees that it is gone.
         self.memory.hold(chain);
-        self.ring.advance();
+        either!(&mut self.ring, advance());
         Ok(true)
     }
 
@@ -124,7 +163,7 @@ impl Queue {
     ///
     /// When the rings are no longer inside memory.
     pub fn has_requests(&self) -> Result<bool, QueueError> {
-        self.ring.has_requests()
+        either!(&self.ring, has_requests())
     }
 
     /// Gives the chain with this head back after `written` bytes were written to it. The driver
@@ -135,7 +174,7 @@ impl Queue {
     /// When the rings are no longer inside memory.
     pub fn push_used(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
         self.memory.release(head);
-        self.ring.push_used(head, written)
+        either!(&mut self.ring, push_used(head, written))
     }
 
     /// Shows the driver what was pushed.
@@ -144,7 +183,11 @@ impl Queue {
     ///
     /// When the rings are no longer inside memory.
     pub fn publish(&mut self) -> Result<(), QueueError> {
-        self.ring.publish()
+        match &mut self.ring {
+            Ring::Split(ring) => ring.publish(),
+            // Its driver sees each of them already.
+            Ring::Packed(_) => Ok(()),
+        }
     }
 
     /// Shows the driver what was pushed, and says whether it wants to be told of what it was shown
@@ -154,7 +197,7 @@ impl Queue {
     ///
     /// When the rings are no longer inside memory.
     pub fn needs_call(&mut self) -> Result<bool, QueueError> {
-        self.ring.needs_call()
+        either!(&mut self.ring, needs_call())
     }
 
     /// Asks the driver not to kick while the queue is being worked on.
@@ -163,7 +206,7 @@ impl Queue {
     ///
     /// When the rings are no longer inside memory.
     pub fn disable_kick(&mut self) -> Result<(), QueueError> {
-        self.ring.disable_kick()
+        either!(&mut self.ring, disable_kick())
     }
 
     /// Asks the driver to kick again; true when there are requests already, for which it may not.
@@ -172,7 +215,7 @@ impl Queue {
     ///
     /// When the rings are no longer inside memory.
     pub fn enable_kick(&mut self) -> Result<bool, QueueError> {
-        self.ring.enable_kick()
+        either!(&mut self.ring, enable_kick())
     }
 }
 

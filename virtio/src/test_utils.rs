@@ -8,6 +8,12 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::{GuestMemory, Region, VringLayout};
 
+mod any;
+mod packed;
+
+pub use any::AnyDriverRing;
+pub use packed::{AVAIL, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, PackedDriverRing, USED};
+
 /// Descriptor flag: the chain goes on at `next`.
 pub const NEXT: u16 = 1;
 /// Descriptor flag: the device may write this buffer.
@@ -49,6 +55,8 @@ pub struct DriverRing {
     next_desc: u16,
     avail: u16,
     used: u16,
+    /// Available index of the last decision whether to kick.
+    kicked: u16,
 }
 
 /// A descriptor as the driver writes it: address, length, flags, next.
@@ -61,6 +69,7 @@ impl DriverRing {
         let avail = base + 16 * u64::from(size);
         let used = (avail + 6 + 2 * u64::from(size)).next_multiple_of(4);
         let layout = VringLayout {
+            packed: false,
             size,
             desc: GuestAddress(base),
             avail: GuestAddress(avail),
@@ -72,6 +81,7 @@ impl DriverRing {
             next_desc: 0,
             avail: 0,
             used: 0,
+            kicked: 0,
         }
     }
 
@@ -85,6 +95,11 @@ impl DriverRing {
     /// Where the ring is.
     pub fn layout(&self) -> VringLayout {
         self.layout
+    }
+
+    /// The index that the next chain will have.
+    pub fn position(&self) -> u16 {
+        self.avail
     }
 
     /// Writes entry `index` of the table at `table`.
@@ -156,6 +171,23 @@ impl DriverRing {
     /// With EVENT_IDX: the available index at which the device wants a kick.
     pub fn avail_event(&self) -> u16 {
         u16::from_le(self.get(self.layout.used.0 + 4 + 8 * u64::from(self.layout.size)))
+    }
+
+    /// Asks (with EVENT_IDX) for a call at the next used buffer.
+    pub fn ask_for_call(&self) {
+        self.set_used_event(self.used);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether the device wants to be told of what was added since the last time.
+    pub fn wants_kick(&mut self, event_idx: bool) -> bool {
+        let before = std::mem::replace(&mut self.kicked, self.avail);
+        fence(Ordering::SeqCst);
+        let behind = self.avail.wrapping_sub(self.avail_event());
+        match event_idx {
+            true => behind.wrapping_sub(1) < self.avail.wrapping_sub(before),
+            false => self.used_flags() & 1 == 0,
+        }
     }
 
     /// The next (head, written) pair of the used ring.

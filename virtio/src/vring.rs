@@ -9,6 +9,14 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::GuestMemory;
 
+/// A packed virtqueue's wrap counter as it is in positions: set in the first lap and each other one.
+pub(crate) const WRAP: u16 = 1 << 15;
+
+/// The position of the first request that a driver ever makes; see [`Vring::next_avail`].
+pub fn first_position(packed: bool) -> u16 {
+    if packed { WRAP } else { 0 }
+}
+
 /// Tells the other side that something happened: an eventfd, a doorbell register, an interrupt.
 pub trait Notifier: Debug + Send + Sync {
     /// Notifies once. Never blocks.
@@ -29,14 +37,16 @@ impl Notifier for EventFd {
     }
 }
 
-/// Where the three parts of a split virtqueue are (virtio 1.2, section 2.7).
+/// Where the three parts of a virtqueue are (virtio 1.2, sections 2.7 and 2.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VringLayout {
-    /// Number of descriptors: a power of two, 1 to 32768.
+    /// Whether it is a packed virtqueue, or else a split one.
+    pub packed: bool,
+    /// Number of descriptors, 1 to 32768: of a split virtqueue, a power of two.
     pub size: u16,
-    /// Descriptor table, aligned to 16 bytes.
+    /// Descriptor table or descriptor ring, aligned to 16 bytes.
     pub desc: GuestAddress,
-    /// Driver area (available ring), aligned to 2 bytes.
+    /// Driver area (available ring), aligned to 2 bytes or, packed, to 4.
     pub avail: GuestAddress,
     /// Device area (used ring), aligned to 4 bytes.
     pub used: GuestAddress,
@@ -60,6 +70,13 @@ impl VringLayout {
     /// Where each part begins, its length in bytes, and what a device does there.
     fn parts(&self) -> [(GuestAddress, usize, Permissions); 3] {
         let size = usize::from(self.size);
+        if self.packed {
+            return [
+                (self.desc, 16 * size, Permissions::ReadWrite),
+                (self.avail, 4, Permissions::Read),
+                (self.used, 4, Permissions::ReadWrite),
+            ];
+        }
         // The two rings end with a field of 16 bits for EVENT_IDX, negotiated or not.
         [
             (self.desc, 16 * size, Permissions::Read),
@@ -78,7 +95,8 @@ pub struct Vring {
     pub features: u64,
     /// Where the rings are.
     pub layout: VringLayout,
-    /// The position in the rings of the first request not served yet.
+    /// The position of the first request not served yet: in a split virtqueue, its index in the
+    /// available ring; in a packed one, its index in bits 0 to 14 and the wrap counter in bit 15.
     pub next_avail: u16,
     /// The driver's memory.
     pub memory: Arc<GuestMemory>,
@@ -94,14 +112,19 @@ pub struct Vring {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_layout_knows_its_bytes() {
-        let layout = VringLayout {
+    fn layout(packed: bool) -> VringLayout {
+        VringLayout {
+            packed,
             size: 16,
             desc: GuestAddress(0x1000),
             avail: GuestAddress(0x2000),
             used: GuestAddress(0x3000),
-        };
+        }
+    }
+
+    #[test]
+    fn a_split_layout_knows_its_bytes() {
+        let layout = layout(false);
         for (first, last, overlaps) in [
             (0, 0xfff, false),
             (0, 0x1000, true),
@@ -116,5 +139,22 @@ mod tests {
         }
         assert!(layout.is_in(&crate::test_utils::memory(0x4000)));
         assert!(!layout.is_in(&crate::test_utils::memory(0x3000)));
+    }
+
+    #[test]
+    fn a_packed_layout_knows_its_bytes() {
+        let layout = layout(true);
+        for (first, last, overlaps) in [
+            (0x10ff, 0x1fff, true),
+            (0x1100, 0x1fff, false),
+            (0x2003, 0x2fff, true),
+            (0x2004, 0x2fff, false),
+            (0x3003, u64::MAX, true),
+            (0x3004, u64::MAX, false),
+        ] {
+            assert_eq!(layout.overlaps(first, last), overlaps, "{first:#x}");
+        }
+        assert!(layout.is_in(&crate::test_utils::memory(0x3004)));
+        assert!(!layout.is_in(&crate::test_utils::memory(0x3003)));
     }
 }

@@ -17,6 +17,7 @@ use vhost::vhost_user::message::{
     VhostUserVirtioFeatures, VhostUserVringAddr, VhostUserVringState,
 };
 use virtio::Device;
+use virtio::queue::PACKED;
 use vm_memory::ByteValued;
 
 use crate::transport::{Event, MemoryRegion, Request, Resource, Transport, TransportError};
@@ -272,7 +273,8 @@ impl Session {
     fn set_vring_num(&mut self, message: &Message) -> Result<(), RequestError> {
         let state: VhostUserVringState = message.as_struct()?;
         let (size, max) = (state.num, self.device.max_queue_size());
-        if !size.is_power_of_two() || size > u32::from(max) {
+        let possible = size.is_power_of_two() || size > 0 && self.is_packed();
+        if !possible || size > u32::from(max) {
             return Err(RequestError::QueueSize { size, max });
         }
         self.change_vring(queue_index(state.index)?, |vring| vring.size = size as u16)
@@ -280,8 +282,15 @@ impl Session {
 
     fn set_vring_base(&mut self, message: &Message) -> Result<(), RequestError> {
         let state: VhostUserVringState = message.as_struct()?;
-        let base = u16::try_from(state.num).map_err(|_| RequestError::Base(state.num))?;
-        self.change_vring(queue_index(state.index)?, |vring| vring.next_avail = base)
+        let base = match self.is_packed() {
+            // The upper half is the position of the next used buffer, which is the same one: a vring
+            // has nothing in flight while it is stopped. Not all front-ends fill it in.
+            true => state.num as u16,
+            false => u16::try_from(state.num).map_err(|_| RequestError::Base(state.num))?,
+        };
+        self.change_vring(queue_index(state.index)?, |vring| {
+            vring.next_avail = Some(base);
+        })
     }
 
     fn set_vring_addr(&mut self, message: &Message) -> Result<(), RequestError> {
@@ -326,11 +335,16 @@ impl Session {
 
     fn get_vring_base(&mut self, message: &Message) -> Result<Answer, RequestError> {
         let mut state: VhostUserVringState = message.as_struct()?;
+        let packed = self.is_packed();
         let vring = self.vring(queue_index(state.index)?)?;
         vring.stop();
         vring.kick = None;
-        state.num = u32::from(vring.next_avail);
+        state.num = vring.base(packed);
         Ok(Answer::Reply(state.as_slice().to_vec()))
+    }
+
+    fn is_packed(&self) -> bool {
+        self.features & PACKED != 0
     }
 
     fn vring(&mut self, queue: u16) -> Result<&mut VringState, RequestError> {

@@ -34,6 +34,13 @@ const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_BLK_F_FLUSH;
 
 const ENGINES: [EngineKind; 2] = [EngineKind::Auto, EngineKind::Blocking];
 
+/// Each engine with each layout of the rings, as the feature that it needs.
+fn ways() -> impl Iterator<Item = (EngineKind, u64)> {
+    ENGINES
+        .into_iter()
+        .flat_map(|engine| [(engine, 0), (engine, PACKED)])
+}
+
 /// Runs a test with each engine.
 fn with_each_engine(test: impl Fn(&Rig, &mut Driver)) {
     for engine in ENGINES {
@@ -48,6 +55,7 @@ fn with_each_engine(test: impl Fn(&Rig, &mut Driver)) {
 #[test]
 fn offers_what_it_has() {
     let common = RING_FEATURES
+        | PACKED
         | FEATURES
         | 1 << VIRTIO_BLK_F_SEG_MAX
         | 1 << VIRTIO_BLK_F_BLK_SIZE

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use vfio_user::IoEventFd;
 use virtio::pci::isr;
+use virtio::vring::first_position;
 use virtio::{GuestMemory, Notifier, RunningVring, StartError, Vring, VringLayout};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -18,7 +19,8 @@ use crate::virtio_pci::{Layout, Registers};
 /// A queue of the device.
 pub(super) struct Queue {
     index: u16,
-    next_avail: u16,
+    /// Where it was left since the last reset.
+    next_avail: Option<u16>,
     kick: Arc<EventFd>,
     /// The kick once more, for clients.
     doorbell: Arc<OwnedFd>,
@@ -40,7 +42,7 @@ impl Queue {
         let kick = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
         Ok(Self {
             index,
-            next_avail: 0,
+            next_avail: None,
             doorbell: Arc::new(signal::duplicate(&kick)?),
             kick: Arc::new(kick),
             broken,
@@ -72,7 +74,7 @@ impl Queue {
             index: self.index,
             features: registers.features(),
             layout,
-            next_avail: self.next_avail,
+            next_avail: self.next_avail.unwrap_or(first_position(layout.packed)),
             memory: memory.clone(),
             kick: Some(self.kick.clone()),
             call: Some(Arc::new(interrupt)),
@@ -90,13 +92,13 @@ impl Queue {
     /// Ends what is in flight; the memory is not touched afterwards.
     pub(super) fn stop(&mut self) {
         if let Some(run) = self.run.take() {
-            self.next_avail = run.vring.stop();
+            self.next_avail = Some(run.vring.stop());
         }
     }
 
     /// Forgets where the queue, which does not run, was left.
     pub(super) fn reset(&mut self) {
-        self.next_avail = 0;
+        self.next_avail = None;
     }
 
     pub(super) fn kick(&self) {

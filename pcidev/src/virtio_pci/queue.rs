@@ -1,15 +1,17 @@
 //! A queue that gives its memory up whenever the client changes the memory it shares.
 
+use virtio::vring::first_position;
 use virtio::{Queue, QueueError};
 
 use super::Registers;
 use crate::dma::DmaTable;
 
-/// A split virtqueue of a device that serves it on the spot, so that no request is ever in flight.
+/// A virtqueue of a device that serves it on the spot, so that no request is ever in flight.
 #[derive(Debug)]
 pub struct RingQueue {
     index: u16,
-    next_avail: u16,
+    /// Where it was left since the last reset.
+    next_avail: Option<u16>,
     ring: Option<Queue>,
 }
 
@@ -29,7 +31,7 @@ impl RingQueue {
     pub fn new(index: u16) -> Self {
         Self {
             index,
-            next_avail: 0,
+            next_avail: None,
             ring: None,
         }
     }
@@ -47,7 +49,7 @@ impl RingQueue {
     /// Gives the client's memory up, until the queue is used again.
     pub fn release_memory(&mut self) {
         if let Some(ring) = self.ring.take() {
-            self.next_avail = ring.next_avail();
+            self.next_avail = Some(ring.next_avail());
         }
     }
 
@@ -67,7 +69,8 @@ impl RingQueue {
         if self.ring.is_none() {
             let memory = dma.memory().ok_or(BrokenQueue::NoMemory)?;
             let features = registers.features();
-            self.ring = Some(Queue::new(memory, layout, features, self.next_avail)?);
+            let next = self.next_avail.unwrap_or(first_position(layout.packed));
+            self.ring = Some(Queue::new(memory, layout, features, next)?);
         }
         Ok(self.ring.as_mut())
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tracing::debug;
 use virtio::VringLayout;
 use virtio::pci::{NO_VECTOR, common, isr, status};
+use virtio::queue::PACKED;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use vm_memory::GuestAddress;
 
@@ -112,11 +113,16 @@ impl Registers {
         let queue = self.state.queues.get(usize::from(index))?;
         let usable = self.is_running() && queue.enabled;
         usable.then_some(VringLayout {
+            packed: self.is_packed(),
             size: queue.size,
             desc: GuestAddress(queue.desc),
             avail: GuestAddress(queue.driver),
             used: GuestAddress(queue.device),
         })
+    }
+
+    fn is_packed(&self) -> bool {
+        self.state.driver_features & PACKED != 0
     }
 
     /// Reads common configuration; bytes behind its end are 0.
@@ -222,11 +228,12 @@ impl Registers {
     }
 
     fn write_queue(&mut self, offset: u64, len: usize, value: u64) {
-        let max = self.max_queue_size;
+        let (max, packed) = (self.max_queue_size, self.is_packed());
         self.with_queue(|queue| match (offset, len) {
             (common::QUEUE_SIZE, 2) => {
                 let size = value as u16;
-                if size.is_power_of_two() && size <= max {
+                let possible = size.is_power_of_two() || size > 0 && packed;
+                if possible && size <= max {
                     queue.size = size;
                 }
             }

@@ -1,15 +1,10 @@
 //! The way along a descriptor chain, in which the driver may lie anywhere.
 
-use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use vm_memory::GuestAddress;
 
 use super::{MAX_INDIRECT, QueueError};
-use crate::ring::{DESCRIPTOR_SIZE, Descriptor, SplitRing};
+use crate::ring::{DESCRIPTOR_SIZE, Descriptor, INDIRECT, NEXT, SplitRing, WRITE};
 use crate::{Chain, GuestMemory, Segment};
-
-const NEXT: u16 = VRING_DESC_F_NEXT as u16;
-const WRITE: u16 = VRING_DESC_F_WRITE as u16;
-const INDIRECT: u16 = VRING_DESC_F_INDIRECT as u16;
 
 /// Where descriptors come from, and whether they may be elsewhere.
 #[derive(Clone, Copy)]
@@ -29,36 +24,40 @@ impl Source<'_> {
             start: None,
             len: u32::from(self.size),
         };
-        let head = chain.head;
-        let first = table.get(self, head)?;
-        if first.flags & INDIRECT == 0 {
-            return self.along(table, head, self.size, chain);
-        }
-        // A chain has either one indirect table or none: this also rules out NEXT beside INDIRECT.
-        if !self.indirect || first.flags != INDIRECT {
+        let Some(more) = self.along(table, chain.head, self.size, chain)? else {
+            return Ok(());
+        };
+        if !self.indirect || more.flags & NEXT != 0 {
             return Err(QueueError::BadIndirect);
         }
-        self.along(
-            Table::indirect(&first)?,
-            0,
-            self.size.max(MAX_INDIRECT),
-            chain,
-        )
+        let (start, len) = indirect_table(more.buffer)?;
+        let table = Table {
+            start: Some(start),
+            len,
+        };
+        match self.along(table, 0, self.size.max(MAX_INDIRECT), chain)? {
+            None => Ok(()),
+            Some(_) => Err(QueueError::BadIndirect),
+        }
     }
 
+    /// Collects buffers up to the end of the chain, or to the descriptor of an indirect table.
     fn along(
         &self,
         table: Table,
         first: u16,
         budget: u16,
         chain: &mut Chain,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Option<Descriptor>, QueueError> {
         let mut index = first;
         for _ in 0..budget {
             let descriptor = table.get(self, index)?;
-            take(chain, &descriptor)?;
+            if descriptor.flags & INDIRECT != 0 {
+                return Ok(Some(descriptor));
+            }
+            take(chain, descriptor.buffer, descriptor.flags)?;
             if descriptor.flags & NEXT == 0 {
-                return Ok(());
+                return Ok(None);
             }
             index = descriptor.next;
         }
@@ -75,17 +74,6 @@ struct Table {
 }
 
 impl Table {
-    fn indirect(descriptor: &Descriptor) -> Result<Self, QueueError> {
-        let bytes = descriptor.len;
-        if bytes == 0 || u64::from(bytes) % DESCRIPTOR_SIZE != 0 {
-            return Err(QueueError::IndirectLength(bytes));
-        }
-        Ok(Self {
-            start: Some(descriptor.addr),
-            len: bytes / DESCRIPTOR_SIZE as u32,
-        })
-    }
-
     fn get(&self, source: &Source<'_>, index: u16) -> Result<Descriptor, QueueError> {
         let len = self.len;
         if u32::from(index) >= len {
@@ -98,21 +86,24 @@ impl Table {
     }
 }
 
-fn take(chain: &mut Chain, descriptor: &Descriptor) -> Result<(), QueueError> {
-    let segment = Segment {
-        addr: descriptor.addr,
-        len: descriptor.len,
-    };
-    if descriptor.flags & INDIRECT != 0 {
-        return Err(QueueError::BadIndirect);
+/// Where the indirect table in this buffer begins, and how many entries it has.
+pub(super) fn indirect_table(buffer: Segment) -> Result<(GuestAddress, u32), QueueError> {
+    let bytes = buffer.len;
+    if bytes == 0 || u64::from(bytes) % DESCRIPTOR_SIZE != 0 {
+        return Err(QueueError::IndirectLength(bytes));
     }
-    if descriptor.flags & WRITE != 0 {
-        chain.writable.push(segment);
+    Ok((buffer.addr, bytes / DESCRIPTOR_SIZE as u32))
+}
+
+/// Adds a buffer whose descriptor has these flags.
+pub(super) fn take(chain: &mut Chain, buffer: Segment, flags: u16) -> Result<(), QueueError> {
+    if flags & WRITE != 0 {
+        chain.writable.push(buffer);
         return Ok(());
     }
     if !chain.writable.is_empty() {
         return Err(QueueError::Order);
     }
-    chain.readable.push(segment);
+    chain.readable.push(buffer);
     Ok(())
 }

@@ -5,28 +5,27 @@ use std::sync::atomic::Ordering;
 
 use vm_memory::{Bytes, GuestAddress};
 
+use super::DESCRIPTOR_SIZE;
 use super::part::Part;
-use crate::{GuestMemory, QueueError, VringLayout};
+use crate::{GuestMemory, QueueError, Segment, VringLayout};
 
 /// A descriptor as the driver wrote it, copied once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptor {
-    pub addr: GuestAddress,
-    pub len: u32,
+    pub buffer: Segment,
     pub flags: u16,
     pub next: u16,
 }
-
-/// Bytes of a descriptor.
-pub(crate) const DESCRIPTOR_SIZE: u64 = 16;
 
 impl Descriptor {
     /// From its two halves as they are in memory.
     fn from_halves(addr: u64, rest: u64) -> Self {
         let rest = u64::from_le(rest);
         Self {
-            addr: GuestAddress(u64::from_le(addr)),
-            len: rest as u32,
+            buffer: Segment {
+                addr: GuestAddress(u64::from_le(addr)),
+                len: rest as u32,
+            },
             flags: (rest >> 32) as u16,
             next: (rest >> 48) as u16,
         }

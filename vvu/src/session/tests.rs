@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::transport::ResourceError;
 use crate::vhost_user::Flags;
+use virtio::queue::PACKED;
 use virtio::test_utils::anonymous_file;
 use virtio::{ConfigError, Notifier, Region, RunningVring, StartError, Vring};
 use vm_memory::{GuestAddress, GuestMemoryRegion};
@@ -37,7 +38,7 @@ impl NullDevice {
 
 impl Device for NullDevice {
     fn features(&self) -> u64 {
-        EVENT_IDX
+        EVENT_IDX | PACKED
     }
 
     fn queue_count(&self) -> u16 {
@@ -250,7 +251,10 @@ fn offers_what_device_and_session_have() {
         .iter()
         .map(|reply| reply.as_u64().unwrap())
         .collect();
-    assert_eq!(numbers, [EVENT_IDX | F_PROTOCOL_FEATURES, 0x8209, 2, 509]);
+    assert_eq!(
+        numbers,
+        [EVENT_IDX | PACKED | F_PROTOCOL_FEATURES, 0x8209, 2, 509]
+    );
     assert!(played.replies.iter().all(|reply| reply.flags.bits() == 5));
 }
 
@@ -309,6 +313,33 @@ fn vrings_are_enabled_by_themselves_without_protocol_features() {
         .play();
     assert_eq!(device.log(), ["start 0 at 0", "stop 0"]);
     assert!(device.last().kick.is_none(), "NOFD means polling");
+}
+
+#[test]
+fn a_packed_vring_has_a_position_in_each_half_of_its_base() {
+    // What a front-end says of used buffers does not count: they are where the requests are.
+    for (base, start) in [(None, 0x8000u16), (Some(0x5_8007), 0x8007), (Some(0), 0)] {
+        let mut script = Script::default()
+            .number(FrontendReq::SET_FEATURES, PACKED)
+            .memory(FrontendReq::SET_MEM_TABLE, 0, USER)
+            .state(FrontendReq::SET_VRING_NUM, 0, 100)
+            .addr(0, USER);
+        if let Some(base) = base {
+            script = script.state(FrontendReq::SET_VRING_BASE, 0, base);
+        }
+        let (played, device) = script
+            .kick(0, None)
+            .state(FrontendReq::GET_VRING_BASE, 0, 0)
+            .play();
+        assert_eq!(
+            device.log(),
+            [format!("start 0 at {start}"), "stop 0".into()]
+        );
+        let layout = device.last().layout;
+        assert_eq!((layout.packed, layout.size), (true, 100));
+        let answer = u32::from(start + 3) * 0x1_0001;
+        assert_eq!(played.last_payload()[4..], answer.to_le_bytes());
+    }
 }
 
 #[test]

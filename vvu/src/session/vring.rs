@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use virtio::queue::PACKED;
+use virtio::vring::first_position;
 use virtio::{Device, Notifier, RunningVring, StartError, Vring, VringLayout};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -17,9 +19,10 @@ pub struct UserLayout {
 }
 
 impl UserLayout {
-    /// The same place in the guest's address space; its size is filled in by the caller.
+    /// The same place in the guest's address space; the rest is filled in by the caller.
     pub fn translate(&self, memory: &MemoryTable) -> Result<VringLayout, RequestError> {
         Ok(VringLayout {
+            packed: false,
             size: 0,
             desc: memory.translate(self.desc)?,
             avail: memory.translate(self.avail)?,
@@ -33,7 +36,8 @@ pub struct VringState {
     index: u16,
     pub size: u16,
     pub layout: Option<UserLayout>,
-    pub next_avail: u16,
+    /// Where it was left; `None` as long as nobody has said so.
+    pub next_avail: Option<u16>,
     pub enabled: bool,
     /// Set by SET_VRING_KICK, which starts the vring; the inner `None`: it is polled.
     pub kick: Option<Option<Arc<EventFd>>>,
@@ -48,7 +52,7 @@ impl VringState {
             index,
             size: 0,
             layout: None,
-            next_avail: 0,
+            next_avail: None,
             enabled: false,
             kick: None,
             call: None,
@@ -61,10 +65,18 @@ impl VringState {
         self.running.is_some()
     }
 
+    /// Where it was left, as the front-end is told: of a packed vring, the position of the next
+    /// request in the lower half and of the next used buffer in the upper one.
+    pub fn base(&self, packed: bool) -> u32 {
+        let position = self.next_avail.unwrap_or(first_position(packed));
+        let used = if packed { position } else { 0 };
+        u32::from(position) | u32::from(used) << 16
+    }
+
     /// Stops the vring if it runs, and remembers how far it got.
     pub fn stop(&mut self) {
         if let Some(running) = self.running.take() {
-            self.next_avail = running.stop();
+            self.next_avail = Some(running.stop());
         }
     }
 
@@ -83,14 +95,16 @@ impl VringState {
         if self.is_running() || !enabled || self.size == 0 {
             return Ok(());
         }
+        let layout = VringLayout {
+            packed: features & PACKED != 0,
+            size: self.size,
+            ..layout.translate(memory)?
+        };
         let vring = Vring {
             index: self.index,
             features,
-            layout: VringLayout {
-                size: self.size,
-                ..layout.translate(memory)?
-            },
-            next_avail: self.next_avail,
+            layout,
+            next_avail: self.next_avail.unwrap_or(first_position(layout.packed)),
             memory: memory.guest().clone(),
             kick: kick.clone(),
             call: self.call.clone(),

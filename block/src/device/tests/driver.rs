@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use virtio::test_utils::{DriverRing, memory};
+use virtio::queue::PACKED;
+use virtio::test_utils::{AnyDriverRing, memory};
+use virtio::vring::first_position;
 use virtio::{Device, GuestMemory, RunningVring, Vring};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::{Bytes, GuestAddress};
@@ -103,7 +105,7 @@ impl Rig {
 
 /// One queue's driver.
 pub struct Driver {
-    pub ring: DriverRing,
+    pub ring: AnyDriverRing,
     pub memory: Arc<GuestMemory>,
     pub vring: Vring,
     pub kick: Arc<EventFd>,
@@ -114,10 +116,6 @@ pub struct Driver {
     in_flight: HashMap<u32, (u64, u32)>,
     next_buffer: u64,
     end_of_buffers: u64,
-    next_used: u16,
-    /// Available index of the last decision whether to kick.
-    kicked: u16,
-    avail: u16,
 }
 
 /// What came back of a request.
@@ -140,14 +138,15 @@ impl Driver {
     /// The driver of queue `index`, with its own part of `memory`.
     pub fn in_memory(memory: Arc<GuestMemory>, index: u16, features: u64) -> Self {
         let base = RING_AREA * u64::from(index);
-        let ring = DriverRing::new(memory.clone(), base, RING_SIZE);
+        let packed = features & PACKED != 0;
+        let ring = AnyDriverRing::new(packed, memory.clone(), base, RING_SIZE);
         let eventfd = || Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
         let (kick, call, error) = (eventfd(), eventfd(), eventfd());
         let vring = Vring {
             index,
             features,
             layout: ring.layout(),
-            next_avail: 0,
+            next_avail: first_position(packed),
             memory: memory.clone(),
             kick: Some(kick.clone()),
             call: Some(call.clone()),
@@ -165,9 +164,6 @@ impl Driver {
             in_flight: HashMap::new(),
             next_buffer,
             end_of_buffers: next_buffer + BUFFER_AREA,
-            next_used: 0,
-            kicked: 0,
-            avail: 0,
         }
     }
 
@@ -214,7 +210,6 @@ impl Driver {
     /// Adds a chain of (address, length, writable?) buffers whose answer will be at `input`.
     pub fn add_buffers(&mut self, buffers: &[(u64, u32, bool)], input: (u64, u32)) -> u16 {
         let head = self.ring.add(buffers);
-        self.avail = self.avail.wrapping_add(1);
         self.in_flight.insert(head.into(), input);
         head
     }
@@ -223,35 +218,23 @@ impl Driver {
     pub fn add_indirect(&mut self, head: u16, readable: &[u8], writable: u32, cuts: &[u32]) {
         use virtio::test_utils::{INDIRECT, NEXT, WRITE};
         let (buffers, input) = self.lay_out(readable, writable, cuts);
+        self.in_flight.insert(head.into(), (input, writable));
         let table = self.buffer(16 * buffers.len() as u64);
+        let ring = self.ring.split();
         for (index, &(addr, len, writable)) in buffers.iter().enumerate() {
             let last = index + 1 == buffers.len();
             let flags = if writable { WRITE } else { 0 } | if last { 0 } else { NEXT };
             let descriptor = (addr, len, flags, index as u16 + 1);
-            self.ring
-                .write_descriptor(GuestAddress(table), index as u16, descriptor);
+            ring.write_descriptor(GuestAddress(table), index as u16, descriptor);
         }
         let descriptor = (table, 16 * buffers.len() as u32, INDIRECT, 0);
-        self.ring
-            .write_descriptor(self.ring.layout().desc, head, descriptor);
-        self.in_flight.insert(head.into(), (input, writable));
-        self.avail = self.avail.wrapping_add(1);
-        self.ring.publish(head);
+        ring.write_descriptor(ring.layout().desc, head, descriptor);
+        ring.publish(head);
     }
 
     /// Kicks, unless the device said that it need not be.
     pub fn kick(&mut self) -> bool {
-        let old = std::mem::replace(&mut self.kicked, self.avail);
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        let wanted = if self.event_idx() {
-            let passed = self
-                .avail
-                .wrapping_sub(self.ring.avail_event())
-                .wrapping_sub(1);
-            passed < self.avail.wrapping_sub(old)
-        } else {
-            self.ring.used_flags() & 1 == 0
-        };
+        let wanted = self.ring.wants_kick(self.event_idx());
         if wanted {
             self.kick.write(1).unwrap();
         }
@@ -262,10 +245,7 @@ impl Driver {
     pub fn answer(&mut self) -> Answer {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if self.event_idx() {
-                self.ring.set_used_event(self.next_used);
-                std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-            }
+            self.ring.ask_for_call(self.event_idx());
             if let Some(answer) = self.try_answer() {
                 return answer;
             }
@@ -276,7 +256,6 @@ impl Driver {
     /// The next answer, if there is one.
     pub fn try_answer(&mut self) -> Option<Answer> {
         let (head, written) = self.ring.pop_used()?;
-        self.next_used = self.next_used.wrapping_add(1);
         let (addr, len) = self.in_flight.remove(&head).expect("answered once");
         let mut data = vec![0; len as usize];
         // Not all tests have their buffers inside memory.

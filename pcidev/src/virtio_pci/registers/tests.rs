@@ -108,6 +108,20 @@ fn queues_are_set_up() {
 }
 
 #[test]
+fn a_packed_queue_may_have_any_size() {
+    let mut registers = Registers::new(OFFERED | PACKED, 2, 256, 3);
+    negotiate(&mut registers, OFFERED | PACKED);
+    for (size, expected) in [(100, 100), (0, 100), (257, 100), (256, 256), (1, 1)] {
+        write(&mut registers, common::QUEUE_SIZE, 2, size);
+        assert_eq!(read(&registers, common::QUEUE_SIZE, 2), expected, "{size}");
+    }
+    write(&mut registers, common::QUEUE_ENABLE, 2, 1);
+    write(&mut registers, common::DEVICE_STATUS, 1, 0xf);
+    let layout = registers.queue(0).unwrap();
+    assert_eq!((layout.packed, layout.size), (true, 1));
+}
+
+#[test]
 fn queues_wait_for_features() {
     let mut registers = registers();
     write(&mut registers, common::QUEUE_ENABLE, 2, 1);

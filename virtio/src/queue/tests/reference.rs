@@ -121,7 +121,7 @@ impl Theirs {
 }
 
 /// Addresses that stay what they are, but have to be looked up each time.
-fn identity() -> Arc<crate::Translation> {
+pub(super) fn identity() -> Arc<crate::Translation> {
     let translation = crate::Translation::default();
     let all = crate::memory::Mapping {
         size: 0x10000,

@@ -1,0 +1,159 @@
+//! The three parts of a packed virtqueue (virtio 1.2, section 2.8), with one access for each field.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vm_memory::{Bytes, GuestAddress};
+
+use super::DESCRIPTOR_SIZE;
+use super::part::Part;
+use crate::{GuestMemory, QueueError, Segment, VringLayout};
+
+/// Descriptor flag: made available, in the laps of the ring that have this wrap counter.
+const AVAIL: u16 = 1 << 7;
+/// Descriptor flag: used, in the laps of the ring that have this wrap counter.
+const USED: u16 = 1 << 15;
+
+/// A descriptor as the driver wrote it, copied once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackedDescriptor {
+    pub buffer: Segment,
+    /// Names the chain, in the last of its descriptors.
+    pub id: u16,
+    pub flags: u16,
+}
+
+impl PackedDescriptor {
+    /// From its two halves as they are in memory.
+    fn from_halves(addr: u64, rest: u64) -> Self {
+        let rest = u64::from_le(rest);
+        Self {
+            buffer: Segment {
+                addr: GuestAddress(u64::from_le(addr)),
+                len: rest as u32,
+            },
+            id: (rest >> 32) as u16,
+            flags: (rest >> 48) as u16,
+        }
+    }
+
+    /// Whether the driver has made it available in a lap with this wrap counter.
+    pub fn is_available(&self, wrap: bool) -> bool {
+        is_available(self.flags, wrap)
+    }
+
+    /// Entry `index` of an indirect table that begins at `table`.
+    pub fn read(memory: &GuestMemory, table: GuestAddress, index: u32) -> Result<Self, QueueError> {
+        let offset = u64::from(index) * DESCRIPTOR_SIZE;
+        let addr = GuestAddress(table.0.wrapping_add(offset));
+        let [first, second]: [u64; 2] = memory.read_obj(addr)?;
+        Ok(Self::from_halves(first, second))
+    }
+}
+
+fn is_available(flags: u16, wrap: bool) -> bool {
+    flags & (AVAIL | USED) == if wrap { AVAIL } else { USED }
+}
+
+/// When one side wants to be notified by the other (virtio 1.2, section 2.8.14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// At any news.
+    Always,
+    Never,
+    /// When the descriptor at this position is reached.
+    At(u16),
+}
+
+impl Event {
+    fn from_le(word: u32) -> Self {
+        let word = u32::from_le(word);
+        match word >> 16 & 3 {
+            1 => Self::Never,
+            2 => Self::At(word as u16),
+            // 3 is reserved; one notification too many does no harm.
+            _ => Self::Always,
+        }
+    }
+
+    fn to_le(self) -> u32 {
+        let word = match self {
+            Self::Always => 0,
+            Self::Never => 1 << 16,
+            Self::At(position) => 2 << 16 | u32::from(position),
+        };
+        word.to_le()
+    }
+}
+
+/// A packed virtqueue's memory.
+#[derive(Debug)]
+pub(crate) struct PackedRing {
+    descriptors: Part<u64>,
+    /// When the driver wants to be called.
+    driver: Part<u32>,
+    /// When the device wants to be kicked.
+    device: Part<u32>,
+}
+
+impl PackedRing {
+    /// Checks a layout and finds its parts.
+    pub fn new(memory: &Arc<GuestMemory>, layout: VringLayout) -> Result<Self, QueueError> {
+        let size = usize::from(layout.size);
+        let find = || {
+            Some(Self {
+                descriptors: Part::new(memory, layout.desc.0, 2 * size)?,
+                driver: Part::new(memory, layout.avail.0, 1)?,
+                device: Part::new(memory, layout.used.0, 1)?,
+            })
+        };
+        let parts = [(layout.desc, 16), (layout.avail, 4), (layout.used, 4)];
+        let aligned = parts.iter().all(|(addr, to)| addr.0.is_multiple_of(*to));
+        match (1..=32768).contains(&size) && aligned {
+            true => find().ok_or(QueueError::BadLayout(layout)),
+            false => Err(QueueError::BadLayout(layout)),
+        }
+    }
+
+    /// The descriptor at `index`; what the driver wrote before its flags is seen after it.
+    pub fn descriptor(&self, index: u16) -> Result<PackedDescriptor, QueueError> {
+        let at = 2 * usize::from(index);
+        let rest = self.descriptors.load(at + 1, Ordering::Acquire)?;
+        let addr = self.descriptors.load(at, Ordering::Relaxed)?;
+        Ok(PackedDescriptor::from_halves(addr, rest))
+    }
+
+    /// Whether the driver has made the descriptor at `index` available in a lap with this wrap
+    /// counter.
+    pub fn is_available(&self, index: u16, wrap: bool) -> Result<bool, QueueError> {
+        let at = 2 * usize::from(index) + 1;
+        let rest = u64::from_le(self.descriptors.load(at, Ordering::Acquire)?);
+        Ok(is_available((rest >> 48) as u16, wrap))
+    }
+
+    /// Gives the chain with this identity back at `index`, in a lap with this wrap counter. The
+    /// driver sees at once all that was written before.
+    pub fn set_used(
+        &self,
+        index: u16,
+        wrap: bool,
+        id: u16,
+        written: u32,
+    ) -> Result<(), QueueError> {
+        let lap = if wrap { AVAIL | USED } else { 0 };
+        let flags = lap | if written > 0 { super::WRITE } else { 0 };
+        let rest = u64::from(written) | u64::from(id) << 32 | u64::from(flags) << 48;
+        let at = 2 * usize::from(index) + 1;
+        self.descriptors.store(at, rest.to_le(), Ordering::Release)
+    }
+
+    /// When the driver wants to be called.
+    pub fn driver_event(&self) -> Result<Event, QueueError> {
+        Ok(Event::from_le(self.driver.load(0, Ordering::Relaxed)?))
+    }
+
+    /// Says when a kick is wanted.
+    pub fn set_device_event(&self, event: Event) -> Result<(), QueueError> {
+        self.device.store(0, event.to_le(), Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,103 @@
+//! The driver's side of a virtqueue of either layout.
+
+use std::sync::Arc;
+
+use super::{DriverRing, EVENT_ENABLE, PackedDriverRing};
+use crate::{GuestMemory, VringLayout};
+
+/// What a driver that keeps to the rules does with its rings.
+#[derive(Debug)]
+pub enum AnyDriverRing {
+    /// A split virtqueue.
+    Split(DriverRing),
+    /// A packed virtqueue.
+    Packed(PackedDriverRing),
+}
+
+impl AnyDriverRing {
+    /// See [`DriverRing::new`].
+    pub fn new(packed: bool, memory: Arc<GuestMemory>, base: u64, size: u16) -> Self {
+        match packed {
+            false => Self::Split(DriverRing::new(memory, base, size)),
+            true => Self::Packed(PackedDriverRing::new(memory, base, size)),
+        }
+    }
+
+    /// The split ring that it is.
+    ///
+    /// # Panics
+    ///
+    /// When it is a packed one.
+    pub fn split(&mut self) -> &mut DriverRing {
+        match self {
+            Self::Split(ring) => ring,
+            Self::Packed(_) => panic!("a packed ring"),
+        }
+    }
+
+    /// Where the ring is.
+    pub fn layout(&self) -> VringLayout {
+        match self {
+            Self::Split(ring) => ring.layout(),
+            Self::Packed(ring) => ring.layout(),
+        }
+    }
+
+    /// The position of the next chain.
+    pub fn position(&self) -> u16 {
+        match self {
+            Self::Split(ring) => ring.position(),
+            Self::Packed(ring) => ring.position(),
+        }
+    }
+
+    /// Makes something available that is no chain.
+    pub fn break_it(&mut self) {
+        let size = self.layout().size;
+        match self {
+            Self::Split(ring) => ring.publish(size),
+            Self::Packed(ring) => ring.add_as(size, &[(0, 1, false)]),
+        }
+    }
+
+    /// Whether the device wants to be kicked at the next chain, whatever it is.
+    pub fn kicks_are_on(&self) -> bool {
+        match self {
+            Self::Split(ring) => ring.used_flags() == 0,
+            Self::Packed(ring) => ring.device_event() == (EVENT_ENABLE, 0),
+        }
+    }
+
+    /// Adds a chain of (address, length, writable?) buffers and returns its head or identity.
+    pub fn add(&mut self, buffers: &[(u64, u32, bool)]) -> u16 {
+        match self {
+            Self::Split(ring) => ring.add(buffers),
+            Self::Packed(ring) => ring.add(buffers),
+        }
+    }
+
+    /// The next (head or identity, written) pair that the device has used.
+    pub fn pop_used(&mut self) -> Option<(u32, u32)> {
+        match self {
+            Self::Split(ring) => ring.pop_used(),
+            Self::Packed(ring) => ring.pop_used(),
+        }
+    }
+
+    /// Asks for a call at the next used buffer.
+    pub fn ask_for_call(&self, event_idx: bool) {
+        match self {
+            Self::Split(ring) if event_idx => ring.ask_for_call(),
+            Self::Split(_) => {}
+            Self::Packed(ring) => ring.ask_for_call(event_idx),
+        }
+    }
+
+    /// Whether the device wants to be told of what was added since the last time.
+    pub fn wants_kick(&mut self, event_idx: bool) -> bool {
+        match self {
+            Self::Split(ring) => ring.wants_kick(event_idx),
+            Self::Packed(ring) => ring.wants_kick(),
+        }
+    }
+}
