@@ -161,6 +161,11 @@ impl Engine {
         self.backend.submit()
     }
 
+    /// Whether something has ended, as far as that can be seen without a system call.
+    pub fn has_ended(&mut self) -> bool {
+        self.backend.has_ended()
+    }
+
     /// Sleeps until an operation ends, the driver kicks, the stop eventfd is written, or the time is
     /// over.
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {

@@ -82,7 +82,10 @@ pub(crate) struct Worker {
     engine: Engine,
     /// Where a request waits, if the disk has limits.
     gate: Option<Gate>,
-    spin: Spin,
+    /// Waiting for the next request.
+    idle: Spin,
+    /// Waiting for the only request in flight.
+    lone: Spin,
     /// The requests in flight, by slot.
     pending: Box<[Pending]>,
     /// Slots without a request.
@@ -142,7 +145,8 @@ impl Worker {
             shared: setup.shared,
             engine,
             gate: setup.throttle.map(Gate::new),
-            spin: Spin::default(),
+            idle: Spin::default(),
+            lone: Spin::default(),
             pending: (0..slots).map(|_| Pending::default()).collect(),
             free: (0..slots).rev().collect(),
             used: 0,
@@ -166,7 +170,7 @@ impl Worker {
             let busy = taken? || reaped;
             if self.can_take()? {
                 self.engine.submit()?;
-            } else if !self.await_request(busy)? {
+            } else if !self.await_event(busy)? {
                 self.sleep()?;
             }
         }
@@ -178,16 +182,26 @@ impl Worker {
         Ok(!self.free.is_empty() && !self.is_held() && self.queue.has_requests()?)
     }
 
-    /// Looks for the next request for a while without sleeping, as it often follows soon; true when
-    /// there is one, or it is time to stop. Transfers take longer than that, so nobody waits for
-    /// them this way.
-    fn await_request(&mut self, busy: bool) -> Result<bool, QueueError> {
-        if !busy || self.engine.in_flight() > 0 || self.is_held() {
+    /// Looks for a while, without sleeping, for what often comes soon: the next request where none is
+    /// in flight, or the end of one that is alone. True when there is something to do.
+    fn await_event(&mut self, busy: bool) -> Result<bool, Failure> {
+        let spin = match self.engine.in_flight() {
+            0 => &self.idle,
+            1 => &self.lone,
+            // Whoever has more of them has less of waiting for each.
+            _ => return Ok(false),
+        };
+        if !busy || !spin.pays() || self.is_held() {
             return Ok(false);
         }
-        let (queue, stop) = (&self.queue, &self.shared.stop);
-        self.spin
-            .until(|| Ok(stop.load(Ordering::Relaxed) || queue.has_requests()?))
+        let (queue, engine, stop) = (&self.queue, &mut self.engine, &self.shared.stop);
+        engine.submit()?;
+        let found = spin.until(|| {
+            let told = stop.load(Ordering::Relaxed) || engine.has_ended();
+            Ok::<_, QueueError>(told || queue.has_requests()?)
+        })?;
+        engine.submit()?;
+        Ok(found)
     }
 
     /// Ends what is in flight and leaves the ring to whoever comes next.
@@ -375,13 +389,13 @@ impl Worker {
         if held.is_none() && !self.free.is_empty() && self.queue.enable_kick()? {
             return Ok(self.queue.disable_kick()?);
         }
-        let (begin, idle) = (
-            Instant::now(),
-            self.engine.in_flight() == 0 && held.is_none(),
-        );
+        let (begin, in_flight) = (Instant::now(), self.engine.in_flight());
         self.engine.wait(held)?;
-        if idle {
-            self.spin.slept(begin.elapsed());
+        match in_flight {
+            _ if held.is_some() => {}
+            0 => self.idle.slept(begin.elapsed()),
+            1 => self.lone.slept(begin.elapsed()),
+            _ => {}
         }
         Ok(self.queue.disable_kick()?)
     }

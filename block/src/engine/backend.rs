@@ -49,6 +49,14 @@ impl Backend {
         }
     }
 
+    /// Whether a call has ended, as far as that can be seen without a system call.
+    pub fn has_ended(&mut self) -> bool {
+        match self {
+            Self::Uring(uring) => uring.has_ended(),
+            Self::Blocking(_) => false,
+        }
+    }
+
     /// Sleeps until a call ends, the driver kicks, the stop eventfd is written, or the time is over.
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         match self {

@@ -104,6 +104,12 @@ impl Uring {
         transient_is_ok(self.ring.submit())
     }
 
+    /// Whether there are completions, or the kernel would find some on the next submission.
+    pub fn has_ended(&mut self) -> bool {
+        let is_to_be_run = self.ring.submission().taskrun();
+        is_to_be_run || !self.ring.completion().is_empty()
+    }
+
     /// Hands queued entries to the kernel and sleeps until there is a completion, or for this time.
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         if !self.made.is_empty() {
@@ -157,9 +163,14 @@ impl Uring {
         let (Kick::Idle, Some(kick)) = (self.kick, &self.wakers.kick) else {
             return Ok(());
         };
+        // A success of it is nobody's business, and would only wake this thread once more.
+        let mut flags = squeue::Flags::IO_LINK;
+        if self.ring.params().is_feature_skip_cqe_on_success() {
+            flags |= squeue::Flags::SKIP_SUCCESS;
+        }
         let poll = poll_entry(kick.as_raw_fd())
             .user_data(KICK_POLL)
-            .flags(squeue::Flags::IO_LINK);
+            .flags(flags);
         let read = opcode::Read::new(Fd(kick.as_raw_fd()), COUNTER.as_ptr().cast(), 8)
             .build()
             .user_data(KICK_READ);

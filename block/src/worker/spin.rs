@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// The longest wait: a few times what a sleep costs.
 const MAX: Duration = Duration::from_micros(50);
 
+/// How much later than its reason a sleep ends.
+const WAKE_UP: Duration = Duration::from_micros(10);
+
 /// Below this it is not worth it.
 const MIN: Duration = Duration::from_micros(5);
 
@@ -28,11 +31,13 @@ impl Default for Spin {
 }
 
 impl Spin {
+    /// Whether there is any wait at all.
+    pub fn pays(&self) -> bool {
+        !self.window.is_zero()
+    }
+
     /// Waits for a condition; false when it did not come true in time.
     pub fn until<E>(&self, mut condition: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
-        if self.window.is_zero() {
-            return Ok(false);
-        }
         let begin = Instant::now();
         while begin.elapsed() < self.window {
             for _ in 0..LOOKS {
@@ -45,11 +50,12 @@ impl Spin {
         Ok(false)
     }
 
-    /// Learns from a sleep that followed a wait in vain: whether it was so short that a longer wait
+    /// Learns from a sleep that followed a wait in vain, if there was one: whether the longest wait
     /// would have done.
     pub fn slept(&mut self, time: Duration) {
+        let would_do = self.window < MAX && self.window + time < MAX + WAKE_UP;
         self.window = match self.window / 2 {
-            _ if time < MAX => MAX,
+            _ if would_do => MAX,
             half if half >= MIN => half,
             _ => Duration::ZERO,
         };
@@ -66,10 +72,15 @@ mod tests {
         for _ in 0..5 {
             spin.slept(Duration::from_secs(1));
         }
-        assert!(spin.window.is_zero());
+        assert!(!spin.pays());
         assert_eq!(spin.until(|| Err(())), Ok(false), "it does not even look");
-        spin.slept(Duration::from_micros(10));
+        spin.slept(Duration::from_micros(40));
         assert_eq!(spin.window, MAX);
+        // What takes a little longer than the longest wait must not have it in vain for ever.
+        for _ in 0..5 {
+            spin.slept(Duration::from_micros(65) - spin.window);
+        }
+        assert!(!spin.pays());
     }
 
     #[test]

@@ -119,8 +119,11 @@ impl SplitQueue {
 
     pub fn disable_kick(&mut self) -> Result<(), QueueError> {
         match self.event_idx {
-            // The index of the last kick is behind, which no driver crosses soon.
-            true => Ok(()),
+            // Further behind than any index from which a driver may go on.
+            true => {
+                let behind = self.next_avail.wrapping_sub(self.size + 1);
+                self.ring.set_avail_event(behind)
+            }
             false => self.ring.set_used_flags(VRING_USED_F_NO_NOTIFY as u16),
         }
     }

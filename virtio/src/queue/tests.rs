@@ -247,6 +247,13 @@ fn event_idx_suppresses_calls_and_kicks() {
     assert!(queue.needs_call().unwrap());
     assert!(!queue.enable_kick().unwrap());
     assert_eq!(ring.avail_event(), 2);
+    // Woken by something else than a kick, it wants none for the next request, nor for any batch.
+    queue.disable_kick().unwrap();
+    let needs_kick = |old: u16, new: u16| {
+        let age = new.wrapping_sub(ring.avail_event()).wrapping_sub(1);
+        age < new.wrapping_sub(old)
+    };
+    assert!(!needs_kick(2, 3) && !needs_kick(2, 10) && !needs_kick(0, 8));
 }
 
 proptest! {
