@@ -16,6 +16,13 @@ const MIB: u64 = 1 << 20;
 /// What the host's file system may take to remember where the holes are.
 const SLACK: u64 = 64 << 10;
 
+/// How the disk reaches its guest.
+#[derive(Clone, Copy)]
+enum Carrier {
+    VhostUser,
+    VirtioPci,
+}
+
 /// A sibling, its disk's back-end, and the image.
 struct Disk {
     image: PathBuf,
@@ -30,16 +37,27 @@ impl Disk {
     }
 
     fn serve(lab: &Lab, image: PathBuf, options: &[&str]) -> Result<Self> {
-        let socket = lab.run.file("vu.sock");
+        Self::carried(lab, Carrier::VhostUser, image, options)
+    }
+
+    fn carried(lab: &Lab, carrier: Carrier, image: PathBuf, options: &[&str]) -> Result<Self> {
+        let socket = lab.run.file("disk.sock");
         let text = socket.to_string_lossy().into_owned();
-        let options = [&["--socket-path", &text], options].concat();
+        let option = match carrier {
+            Carrier::VhostUser => "--socket-path",
+            Carrier::VirtioPci => "--virtio-pci-socket",
+        };
+        let options = [&[option, &text], options].concat();
         let back_end = block(lab, &options, &image)?;
         let memory = Memory::File(lab.run.memory("sibling"));
-        let mut sibling = VmBuilder::new(lab, "sibling")
+        let sibling = VmBuilder::new(lab, "sibling")
             .cpus(2)
             .memory(memory, MEMORY)
-            .vhost_user_blk(&socket, 2)
             .module("loop");
+        let mut sibling = match carrier {
+            Carrier::VhostUser => sibling.vhost_user_blk(&socket, 2),
+            Carrier::VirtioPci => sibling.qemu(&lab.machine.new_qemu).vfio_user(&socket, 0x10),
+        };
         for tool in ["mke2fs", "fio"] {
             sibling = sibling.program(lab.machine.program(tool)?);
         }
@@ -120,8 +138,18 @@ fn is_all(image: &Path, byte: u8, offset: u64, len: u64) -> Result<bool> {
 
 #[test]
 fn the_kernel_sees_the_features_and_uses_them() {
-    test("features", |lab| {
-        let disk = Disk::start(lab, &["--serial", "vvu-features"])?;
+    check_features("features", Carrier::VhostUser);
+}
+
+#[test]
+fn the_kernel_sees_those_of_a_pci_function_too() {
+    check_features("features-pci", Carrier::VirtioPci);
+}
+
+fn check_features(name: &str, carrier: Carrier) {
+    test(name, |lab| {
+        let options = ["--serial", "vvu-features"];
+        let disk = Disk::carried(lab, carrier, full_image(lab)?, &options)?;
         disk.expect(&[
             ("serial", "vvu-features"),
             ("queue/logical_block_size", "512"),

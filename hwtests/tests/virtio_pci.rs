@@ -30,6 +30,23 @@ fn behind_an_iommu_too() {
 }
 
 #[test]
+fn without_message_signalled_interrupts_too() {
+    test("pci-intx", |lab| {
+        let disk = Disk::start(lab, &[])?;
+        let guest = disk.guest(lab, "guest")?.kernel_argument("pci=nomsi");
+        let guest = guest.start()?;
+        let written = write_files(&guest)?;
+        fio_verify(&guest)?;
+        let device = format!("basename /sys/bus/pci/devices/{BDF}/virtio*");
+        let line = guest.check(&format!("grep IO-APIC.*$({device}) /proc/interrupts"))?;
+        ensure!(!line.contains("MSI"), "the guest has {line}");
+        guest.shutdown()?;
+        end(&disk.process)?;
+        check_image(lab, &disk.image, &written)
+    });
+}
+
+#[test]
 fn a_read_only_disk_is_not_written() {
     test("pci-read-only", |lab| {
         let writable = Disk::start(lab, &[])?;

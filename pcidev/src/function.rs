@@ -12,6 +12,7 @@ use vfio_user::{
 
 use crate::config_space::{self, ConfigSpace};
 use crate::dma::{self, DmaTable};
+use crate::intx::Intx;
 use crate::msix::Msix;
 
 /// The parts of a function that need no knowledge of the device.
@@ -21,12 +22,23 @@ pub struct Function {
     pub config: ConfigSpace,
     /// Interrupts.
     pub msix: Msix,
+    /// The interrupt for software that does without MSI-X, if there is one.
+    pub intx: Option<Intx>,
     /// The client's memory.
     pub dma: DmaTable,
     /// The BARs; see [`RegionInfo`]. Those of size 0 do not exist.
     pub bars: [RegionInfo; 6],
     /// Where in configuration space a capability is that gives access to BARs, if anywhere.
     pub window: Option<usize>,
+}
+
+impl Function {
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        self.config.write(offset, data);
+        if let Some(intx) = &self.intx {
+            intx.disable(self.config.disables_intx());
+        }
+    }
 }
 
 /// A function that can be served to a client.
@@ -80,12 +92,19 @@ pub fn reset(device: &mut impl Device) {
     let function = device.function();
     function.config.reset();
     function.msix.reset();
+    if let Some(intx) = &function.intx {
+        intx.reset();
+    }
 }
 
 /// Brings device and function back to their start and forgets all that came from the client.
 pub fn disconnect(device: &mut impl Device) {
     reset(device);
-    device.function().msix.disconnect();
+    let function = device.function();
+    function.msix.disconnect();
+    if let Some(intx) = &function.intx {
+        intx.disconnect();
+    }
     unmap(device, DmaUnmap::All);
 }
 
@@ -156,6 +175,11 @@ fn obey(device: &mut impl Device, request: Request) -> Result<(), Errno> {
             Ok(())
         }
         Request::SetIrqs(set) if set.index == index::MSIX => device.function().msix.set(set),
+        Request::SetIrqs(set) if set.index == index::INTX => match &device.function().intx {
+            Some(intx) => intx.set(set),
+            None if set.count == 0 => Ok(()),
+            None => Err(Errno::INVAL),
+        },
         // There is nothing to switch off.
         Request::SetIrqs(set) if set.count == 0 => Ok(()),
         Request::Reset => {
@@ -190,6 +214,10 @@ fn irq_info(function: &Function, kind: u32) -> Result<IrqInfo, Errno> {
         index::MSIX => Ok(IrqInfo {
             flags: IrqFlags::EVENTFD | IrqFlags::MASKABLE,
             count: function.msix.count().into(),
+        }),
+        index::INTX if function.intx.is_some() => Ok(IrqInfo {
+            flags: IrqFlags::EVENTFD | IrqFlags::MASKABLE | IrqFlags::AUTOMASKED,
+            count: 1,
         }),
         0..index::IRQS if kind != index::ERROR => Ok(IrqInfo::default()),
         _ => Err(Errno::INVAL),
@@ -236,7 +264,7 @@ fn write(device: &mut impl Device, access: &RegionWrite) -> Result<(), Errno> {
     } else if device.function().config.is_reset(offset, data) {
         reset(device);
     } else {
-        device.function().config.write(offset, data);
+        device.function().write_config(offset, data);
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ pub mod dma;
 pub mod function;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod intx;
 pub mod msix;
 mod serve;
 pub mod signal;

@@ -17,6 +17,7 @@ use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
 use crate::config_space::{ConfigSpace, Identity};
 use crate::dma::DmaTable;
 use crate::function::{Device, Function, trapped_bar};
+use crate::intx::Intx;
 use crate::msix::Msix;
 use crate::signal::Signal;
 use crate::virtio_pci::{Event, Layout, Registers, Structures};
@@ -68,7 +69,7 @@ impl VirtioFunction {
         let broken = Arc::new(Signal::new(rustix::event::eventfd(0, flags)?)?);
         let new_queue = |index| Queue::new(index, broken.clone());
         Ok(Self {
-            function: function(kind, &layout, vectors),
+            function: function(kind, &layout, vectors, Intx::new(registers.isr().clone())),
             queues: (0..queues).map(new_queue).collect::<io::Result<_>>()?,
             structures: Structures { layout, registers },
             device,
@@ -103,8 +104,7 @@ impl VirtioFunction {
         let started = self.queues[index].start(
             self.device.as_ref(),
             &self.structures.registers,
-            &self.function.msix,
-            &mut self.function.dma,
+            &mut self.function,
         );
         if let Err(error) = started {
             self.fail(&format!("queue {index}: {error}"));
@@ -122,6 +122,9 @@ impl VirtioFunction {
         self.stop();
         self.structures.registers.set_needs_reset();
         self.structures.config_changed(&self.function.msix);
+        if let Some(intx) = &self.function.intx {
+            intx.update();
+        }
     }
 
     fn notify(&mut self, index: usize) {
@@ -232,7 +235,7 @@ impl Device for VirtioFunction {
 }
 
 /// What can be seen of the function without knowing the device.
-fn function(kind: Kind, layout: &Layout, vectors: u16) -> Function {
+fn function(kind: Kind, layout: &Layout, vectors: u16, intx: Intx) -> Function {
     let device = MODERN_ID_BASE + kind.device;
     let mut config = ConfigSpace::new(&Identity {
         vendor: VENDOR_ID,
@@ -244,11 +247,13 @@ fn function(kind: Kind, layout: &Layout, vectors: u16) -> Function {
     });
     let window = Some(layout.describe(&mut config, CONFIG_SIZE));
     config.add_function_level_reset();
+    config.add_intx();
     let mut bars: [_; 6] = Default::default();
     bars[0] = trapped_bar(layout.size());
     Function {
         config,
         msix: Msix::new(vectors),
+        intx: Some(intx),
         dma: DmaTable::default(),
         bars,
         window,

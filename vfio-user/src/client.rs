@@ -243,6 +243,17 @@ impl Client {
         Ok(())
     }
 
+    /// Lets the device access memory through this client only, which it may not be able to.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn dma_map_without_file(&mut self, iova: u64, size: u64, access: DmaFlags) -> Result<()> {
+        let head = Payload::default().u32(32).u32(access.bits()).u64(0);
+        self.call(Command::DmaMap, head.u64(iova).u64(size), &[])?;
+        Ok(())
+    }
+
     /// Takes memory away from the device.
     ///
     /// # Errors

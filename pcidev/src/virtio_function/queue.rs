@@ -1,7 +1,7 @@
 //! One queue: when it runs, and what it is connected to.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -11,8 +11,9 @@ use virtio::vring::first_position;
 use virtio::{GuestMemory, Notifier, RunningVring, StartError, Vring, VringLayout};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::dma::DmaTable;
-use crate::msix::{Line, Msix};
+use crate::function::Function;
+use crate::intx::Intx;
+use crate::msix::Line;
 use crate::signal::{self, Signal};
 use crate::virtio_pci::{Layout, Registers};
 
@@ -55,11 +56,10 @@ impl Queue {
         &mut self,
         device: &dyn virtio::Device,
         registers: &Registers,
-        msix: &Msix,
-        dma: &mut DmaTable,
+        function: &mut Function,
     ) -> Result<(), StartError> {
         let layout = registers.queue(self.index);
-        let (Some(layout), Some(memory)) = (layout, dma.memory_for_queue()) else {
+        let (Some(layout), Some(memory)) = (layout, function.dma.memory_for_queue()) else {
             return Ok(());
         };
         let breakage = Arc::new(Breakage {
@@ -68,7 +68,11 @@ impl Queue {
         });
         let interrupt = Interrupt {
             status: registers.isr().clone(),
-            line: msix.line(registers.queue_vector(self.index)).cloned(),
+            intx: function.intx.clone(),
+            line: function
+                .msix
+                .line(registers.queue_vector(self.index))
+                .cloned(),
         };
         let vring = device.start(Vring {
             index: self.index,
@@ -103,7 +107,7 @@ impl Queue {
 
     pub(super) fn kick(&self) {
         // It cannot fail but for a kick that is pending already.
-        let _ = self.kick.notify();
+        let _ = signal::raise(self.doorbell.as_fd());
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -140,14 +144,18 @@ impl Queue {
 struct Interrupt {
     status: Arc<AtomicU8>,
     line: Option<Line>,
+    intx: Option<Intx>,
 }
 
 impl Notifier for Interrupt {
     fn notify(&self) -> io::Result<()> {
-        // Read by drivers that do without interrupts.
+        // Read by drivers that do without MSI-X.
         self.status.fetch_or(isr::QUEUE, Ordering::SeqCst);
         if let Some(line) = &self.line {
             line.trigger();
+        }
+        if let Some(intx) = &self.intx {
+            intx.update();
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod driver;
 mod garbage;
+mod interrupts;
 mod toy;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 
 use rustix::event::eventfd;
-use vfio_user::index;
+use vfio_user::{DmaFlags, index};
 use virtio::pci::{common, status};
 use vvu::vhost_user::Listener;
 
@@ -247,6 +248,28 @@ fn rings_outside_memory_break_the_device_when_they_are_used() {
     driver.notify(1);
     assert_eq!(driver.status() & status::NEEDS_RESET, status::NEEDS_RESET);
     driver.take_irq(driver::CONFIG);
+}
+
+#[test]
+fn ranges_without_a_file_are_taken_but_are_no_memory() {
+    let host = Host::start();
+    let mut driver = host.driver();
+    let client = &mut driver.client;
+    client.dma_unmap(4 * SIZE, 0x1000).unwrap();
+    client.dma_unmap(RINGS, 0x1000).unwrap();
+    client
+        .dma_map_without_file(RINGS, 0x1000, DmaFlags::READ | DmaFlags::WRITE)
+        .unwrap();
+    driver.start();
+    assert_eq!(host.watch.running(), 1);
+    driver.notify(0);
+    driver.take_irq(driver::CONFIG);
+    assert_eq!(driver.status() & status::NEEDS_RESET, status::NEEDS_RESET);
+    driver.client.dma_unmap(RINGS, 0x1000).unwrap();
+    driver.map(RINGS, RINGS, 0x1000);
+    driver.start();
+    driver.request(0, BUFFERS);
+    driver.finish(0, BUFFERS);
 }
 
 #[test]

@@ -66,6 +66,7 @@ pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> F
     bars[MEMORY_BAR] = memory;
     Function {
         config,
+        intx: None,
         msix: Msix::new(options.vectors()),
         dma: DmaTable::default(),
         bars,

@@ -11,6 +11,10 @@ const SIZE: u32 = 20;
 const DATA_NONE: u32 = 1;
 /// `VFIO_IRQ_SET_DATA_EVENTFD`.
 const DATA_EVENTFD: u32 = 4;
+/// `VFIO_IRQ_SET_ACTION_MASK`.
+const ACTION_MASK: u32 = 8;
+/// `VFIO_IRQ_SET_ACTION_UNMASK`.
+const ACTION_UNMASK: u32 = 16;
 /// `VFIO_IRQ_SET_ACTION_TRIGGER`.
 const ACTION_TRIGGER: u32 = 32;
 
@@ -56,6 +60,24 @@ impl Client {
     /// [`ClientError`](super::ClientError).
     pub fn trigger_irqs(&mut self, index: u32, start: u32, count: u32) -> Result<()> {
         self.set(DATA_NONE | ACTION_TRIGGER, index, start, count, &[])
+    }
+
+    /// Holds the interrupts of kind `index` back from number `start` on.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`](super::ClientError).
+    pub fn mask_irqs(&mut self, index: u32, start: u32, count: u32) -> Result<()> {
+        self.set(DATA_NONE | ACTION_MASK, index, start, count, &[])
+    }
+
+    /// Lets the interrupts of kind `index` through again from number `start` on.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`](super::ClientError).
+    pub fn unmask_irqs(&mut self, index: u32, start: u32, count: u32) -> Result<()> {
+        self.set(DATA_NONE | ACTION_UNMASK, index, start, count, &[])
     }
 
     fn set(

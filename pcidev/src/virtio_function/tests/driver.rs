@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use vfio_user::{Client, DmaFlags};
+use vfio_user::Client;
 use virtio::test_utils::{DriverRing, anonymous_file};
 use virtio::{GuestMemory, Region};
 use vm_memory::{Bytes, GuestAddress};
@@ -125,6 +125,10 @@ impl Driver {
         let irq = &self.irqs[usize::from(vector)];
         wait(irq);
         rustix::io::read(irq, &mut [0; 8]).unwrap();
+    }
+
+    pub(super) fn irq(&self, vector: u16) -> BorrowedFd<'_> {
+        self.irqs[usize::from(vector)].as_fd()
     }
 
     /// Maps a part of the memory once more.

@@ -1,0 +1,108 @@
+//! Interrupts as clients use them, and as they should not.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{OFlags, fcntl_setfl};
+
+use super::*;
+
+/// Makes an eventfd one that blocks, and one more signal to it would.
+fn fill(fd: BorrowedFd<'_>) {
+    fcntl_setfl(fd, OFlags::empty()).unwrap();
+    rustix::io::write(fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+}
+
+fn read(fd: impl AsFd) {
+    driver::wait(&fd);
+    rustix::io::read(&fd, &mut [0; 8]).unwrap();
+}
+
+#[test]
+fn a_driver_without_msix_has_intx() {
+    let host = Host::start();
+    let mut driver = host.driver();
+    driver.client.disable_irqs(index::MSIX).unwrap();
+    assert_eq!(driver.client.irq_info(index::INTX).unwrap().count, 1);
+    let mut pin = [0];
+    driver
+        .client
+        .region_read(index::CONFIG, 0x3d, &mut pin)
+        .unwrap();
+    assert_eq!(pin, [1]);
+    let irq = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    driver
+        .client
+        .set_irqs(index::INTX, 0, &[Some(irq.as_fd())])
+        .unwrap();
+    driver.start();
+    for queue in [0, 1, 0] {
+        driver.request(queue, BUFFERS);
+        read(&irq);
+        assert_eq!(driver.isr(), 1);
+        assert!(driver.rings[queue].pop_used().is_some());
+        driver.client.unmask_irqs(index::INTX, 0, 1).unwrap();
+    }
+    driver.client.mask_irqs(index::INTX, 0, 1).unwrap();
+    driver.rings[1].set_avail_index(1000);
+    driver.notify(1);
+    while driver.status() & status::NEEDS_RESET == 0 {}
+    driver.client.unmask_irqs(index::INTX, 0, 1).unwrap();
+    read(&irq);
+    assert_eq!(driver.isr(), 2);
+}
+
+#[test]
+fn full_eventfds_stop_nobody() {
+    let host = Host::start();
+    let mut driver = host.driver();
+    driver.start();
+    let doorbells = driver.client.region_io_fds(0).unwrap();
+    fill(driver.irq(0));
+    for _ in 0..3 {
+        driver.request(0, BUFFERS);
+        while driver.rings[0].pop_used().is_none() {}
+    }
+    driver.take_irq(0);
+    driver.request(0, BUFFERS);
+    driver.finish(0, BUFFERS);
+    fcntl_setfl(&doorbells[1].fd, OFlags::empty()).unwrap();
+    for _ in 0..3 {
+        driver.request(1, BUFFERS);
+        driver.finish(1, BUFFERS);
+    }
+    driver.reset();
+    fill(doorbells[0].fd.as_fd());
+    driver.notify(0);
+    driver.start();
+    driver.request(0, BUFFERS);
+    driver.request(1, BUFFERS);
+    driver.finish(1, BUFFERS);
+    driver.reset();
+    assert_eq!(host.watch.running(), 0);
+}
+
+#[test]
+fn vectors_are_masked_and_triggered_by_the_client() {
+    let host = Host::start();
+    let mut driver = host.driver();
+    driver.start();
+    driver.client.trigger_irqs(index::MSIX, 1, 2).unwrap();
+    driver.take_irq(1);
+    driver.take_irq(2);
+    driver.client.mask_irqs(index::MSIX, 0, 3).unwrap();
+    driver.request(0, BUFFERS);
+    let mut pending = [0];
+    while pending == [0] {
+        driver.read(0x7000, &mut pending);
+    }
+    assert_eq!(pending, [1]);
+    driver.client.unmask_irqs(index::MSIX, 0, 1).unwrap();
+    driver.finish(0, BUFFERS);
+    let beyond = driver.client.mask_irqs(index::MSIX, 2, 2).unwrap_err();
+    assert!(beyond.to_string().contains("Invalid argument"), "{beyond}");
+    driver.client.set_irqs(index::MSIX, 0, &[None]).unwrap();
+    driver.request(0, BUFFERS);
+    driver.request(1, BUFFERS);
+    driver.client.unmask_irqs(index::MSIX, 1, 1).unwrap();
+    driver.take_irq(1);
+}
