@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use virtio::queue::{PACKED, RING_FEATURES};
+use virtio::queue::{IN_ORDER, PACKED, RING_FEATURES};
 use virtio::{ConfigError, Device, Notifier, Queue, RunningVring, StartError, Vring};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
@@ -40,16 +40,22 @@ pub struct Options {
     pub queues: u16,
     /// The largest queue size offered: a power of two, 1 to [`MAX_QUEUE_SIZE`].
     pub queue_size: u16,
+    /// Whether packed virtqueues are offered.
+    pub packed: bool,
+    /// Whether it is offered that buffers are used in order, whatever is ready first.
+    pub in_order: bool,
     /// What the driver sees as the disk's serial number, [`ID_LEN`] bytes at most.
     pub serial: String,
 }
 
 impl Default for Options {
-    /// One queue of 128 descriptors, without a serial number.
+    /// One queue of 128 descriptors, packed or not, without a serial number.
     fn default() -> Self {
         Self {
             queues: 1,
             queue_size: 128,
+            packed: true,
+            in_order: false,
             serial: String::new(),
         }
     }
@@ -75,6 +81,8 @@ pub struct BlockDevice {
     image: Arc<Image>,
     queues: u16,
     queue_size: u16,
+    /// The features of rings that only some drivers want.
+    rings: u64,
     id: [u8; ID_LEN],
     engine: EngineKind,
     throttle: Option<Arc<Throttle>>,
@@ -98,6 +106,7 @@ impl BlockDevice {
             image,
             queues: options.queues,
             queue_size: options.queue_size,
+            rings: (PACKED * u64::from(options.packed)) | (IN_ORDER * u64::from(options.in_order)),
             id: padded_id(options.serial)?,
             engine: EngineKind::Auto,
             throttle: None,
@@ -164,7 +173,7 @@ impl Device for BlockDevice {
         // Not VIRTIO_BLK_F_SIZE_MAX: a segment may have any size, and SeaBIOS (1.16) hangs in a loop
         // of empty reads when size_max times seg_max is more than 65535 sectors.
         let mut features = RING_FEATURES
-            | PACKED
+            | self.rings
             | 1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_BLK_F_SEG_MAX
             | 1 << VIRTIO_BLK_F_BLK_SIZE

@@ -11,7 +11,8 @@ use super::harness::{Folder, Running, is_served};
 use vhost::vhost_user::message::VhostUserConfigFlags;
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
-use virtio::test_utils::{DriverRing, anonymous_file};
+use virtio::queue::{IN_ORDER, PACKED};
+use virtio::test_utils::{AnyDriverRing, anonymous_file};
 use virtio::{GuestMemory, Region};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::{Bytes, GuestAddress};
@@ -199,7 +200,7 @@ fn both_signals_end_it_and_the_socket_is_gone() {
 pub struct Disk {
     front: Frontend,
     memory: Arc<GuestMemory>,
-    ring: DriverRing,
+    ring: AnyDriverRing,
     kick: EventFd,
     call: EventFd,
 }
@@ -211,11 +212,18 @@ impl Disk {
     const STATUS: u64 = 0x6000;
 
     pub fn new(stream: UnixStream) -> Self {
+        Self::with_rings(stream, 0)
+    }
+
+    /// With these features of the rings, and no others.
+    fn with_rings(stream: UnixStream, rings: u64) -> Self {
         let mut front = Frontend::from_stream(stream, 16);
         front.set_owner().unwrap();
         // Without EVENT_IDX there is a call for each request.
-        let features = front.get_features().unwrap() & !(1 << VIRTIO_RING_F_EVENT_IDX);
-        front.set_features(features).unwrap();
+        let features = !((1 << VIRTIO_RING_F_EVENT_IDX) | PACKED | IN_ORDER) | rings;
+        let offered = front.get_features().unwrap();
+        assert_eq!(offered & rings, rings);
+        front.set_features(offered & features).unwrap();
         let protocol = front.get_protocol_features().unwrap();
         front.set_protocol_features(protocol).unwrap();
 
@@ -230,7 +238,8 @@ impl Disk {
         front.set_mem_table(&[region]).unwrap();
         let region = Region::map(file, 0, GuestAddress(0), Self::SIZE, true).unwrap();
         let memory = Arc::new(GuestMemory::from_regions(vec![region]).unwrap());
-        let ring = DriverRing::new(memory.clone(), 0x1000, 16);
+        let packed = rings & PACKED != 0;
+        let ring = AnyDriverRing::new(packed, memory.clone(), 0x1000, 16);
         let (kick, call) = (EventFd::new(0).unwrap(), EventFd::new(0).unwrap());
         let layout = ring.layout();
         let layout = VringConfigData {
@@ -243,7 +252,7 @@ impl Disk {
             log_addr: None,
         };
         front.set_vring_num(0, 16).unwrap();
-        front.set_vring_base(0, 0).unwrap();
+        front.set_vring_base(0, ring.position()).unwrap();
         front.set_vring_addr(0, &layout).unwrap();
         front.set_vring_kick(0, &kick).unwrap();
         front.set_vring_call(0, &call).unwrap();
@@ -257,6 +266,14 @@ impl Disk {
             kick,
             call,
         }
+    }
+
+    /// Stops the vring, and starts it where it was.
+    fn stop_and_start(&self) {
+        let base = self.front.get_vring_base(0).unwrap();
+        assert_eq!(base as u16, self.ring.position());
+        self.front.set_vring_base(0, base as u16).unwrap();
+        self.front.set_vring_kick(0, &self.kick).unwrap();
     }
 
     /// Does one request and returns its status.
@@ -347,4 +364,28 @@ fn a_read_only_disk_refuses_writes_and_the_next_front_end_is_served() {
     running.signal(libc::SIGTERM);
     assert_eq!(running.output().status.code(), Some(0));
     assert_eq!(fs::read(folder.path("disk.img")).unwrap(), vec![0; 1 << 20]);
+}
+
+#[test]
+fn rings_are_what_the_front_end_wants() {
+    let folder = Folder::new();
+    let arguments = "--in-order=on --socket-path vu.sock disk.img";
+    let running = Running::start(folder.command(PROGRAM, arguments));
+    running.line();
+    for (sector, rings) in (0..).zip([PACKED, IN_ORDER, PACKED | IN_ORDER, 0]) {
+        let stream = UnixStream::connect(folder.path("vu.sock")).unwrap();
+        let mut disk = Disk::with_rings(stream, rings);
+        // More than once around the ring, with a stop on the way.
+        for round in 0..20 {
+            assert_eq!(disk.write(sector, round), 0);
+            if round == 7 {
+                disk.stop_and_start();
+            }
+        }
+        assert_eq!(disk.request(0, sector, Some((512, true))), 0, "read");
+        let byte: u8 = disk.memory.read_obj(GuestAddress(Disk::DATA)).unwrap();
+        assert_eq!(byte, 19);
+    }
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.output().status.code(), Some(0));
 }

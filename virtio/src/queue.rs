@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
+use virtio_bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED};
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::GuestMemoryError;
 
 use crate::{Chain, GuestMemory, VringLayout};
 
+mod order;
 mod packed;
 mod split;
 mod walk;
 
+use order::Order;
 use packed::PackedQueue;
 use split::SplitQueue;
 
@@ -20,6 +22,10 @@ pub const RING_FEATURES: u64 = (1 << VIRTIO_RING_F_EVENT_IDX) | (1 << VIRTIO_RIN
 
 /// The feature of packed virtqueues, which [`Queue`] serves, too; see [`VringLayout::packed`].
 pub const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
+
+/// The feature of buffers that are used in the order in which they were made available, which
+/// [`Queue`] sees to.
+pub const IN_ORDER: u64 = 1 << VIRTIO_F_IN_ORDER;
 
 /// Longest chain taken from an indirect table: drivers size these by the device's segment limit
 /// rather than by the queue, and the kernel takes no more buffers than this in one call.
@@ -101,6 +107,8 @@ macro_rules! either {
 #[derive(Debug)]
 pub struct Queue {
     ring: Ring,
+    /// With IN_ORDER, the chains in flight.
+    order: Option<Order>,
     memory: Arc<GuestMemory>,
     size: u16,
 }
@@ -122,6 +130,7 @@ impl Queue {
                 false => Ring::Split(SplitQueue::new(&memory, layout, features, next_avail)?),
                 true => Ring::Packed(PackedQueue::new(&memory, layout, features, next_avail)?),
             },
+            order: (features & IN_ORDER != 0).then(|| Order::new(layout.size)),
             memory,
             size: layout.size,
         })
@@ -151,6 +160,9 @@ impl Queue {
         if !either!(&mut self.ring, peek(&self.memory, chain))? {
             return Ok(false);
         }
+        if let Some(order) = &mut self.order {
+            order.begin(chain.head)?;
+        }
         // From here on, whoever takes memory away sees its use, or this queue sees that it is gone.
         self.memory.hold(chain);
         either!(&mut self.ring, advance());
@@ -167,14 +179,22 @@ impl Queue {
     }
 
     /// Gives the chain with this head back after `written` bytes were written to it. The driver
-    /// need not see it before [`Queue::publish`].
+    /// need not see it before [`Queue::publish`], and with IN_ORDER does not before it has got back
+    /// all that it made available earlier.
     ///
     /// # Errors
     ///
     /// When the rings are no longer inside memory.
     pub fn push_used(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
         self.memory.release(head);
-        either!(&mut self.ring, push_used(head, written))
+        let Some(order) = &mut self.order else {
+            return either!(&mut self.ring, push_used(head, written));
+        };
+        order.end(head, written);
+        while let Some((head, written)) = order.next_ended() {
+            either!(&mut self.ring, push_used(head, written))?;
+        }
+        Ok(())
     }
 
     /// Shows the driver what was pushed.

@@ -62,6 +62,17 @@ fn offers_what_it_has() {
         | 1 << VIRTIO_BLK_F_TOPOLOGY;
     let changes =
         1 << VIRTIO_BLK_F_CONFIG_WCE | 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
+    let rings = |packed, in_order| {
+        let options = Options {
+            packed,
+            in_order,
+            ..Options::default()
+        };
+        let image = Rig::new(EngineKind::Auto, 1, false).device.image;
+        let device = BlockDevice::new(image, options).unwrap();
+        device.features() & (PACKED | IN_ORDER)
+    };
+    assert_eq!((rings(true, false), rings(false, true)), (PACKED, IN_ORDER));
     let features = |queues, read_only| {
         let rig = Rig::new(EngineKind::Auto, queues, read_only);
         rig.device.features()
@@ -125,6 +136,7 @@ fn refuses_options_it_cannot_have() {
             queues,
             queue_size,
             serial: serial.into(),
+            ..Options::default()
         };
         BlockDevice::new(Arc::new(image), options).err()
     };

@@ -72,6 +72,15 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value = "1024", value_parser = queue_size)]
     pub queue_size: u16,
 
+    /// Offer packed virtqueues, which the virtual machine's driver may then use instead of split ones.
+    #[arg(long, value_name = "ON|OFF", value_enum, default_value = "on")]
+    pub packed: Switch,
+
+    /// Offer to use buffers in order, for drivers that want it. A request that is ready then waits for
+    /// all before it, so this is no gain for disks.
+    #[arg(long, value_name = "ON|OFF", value_enum, default_value = "off")]
+    pub in_order: Switch,
+
     /// The serial number that the virtual machine sees, at most 20 bytes.
     #[arg(long, value_name = "TEXT", default_value = "", value_parser = serial)]
     pub serial: String,

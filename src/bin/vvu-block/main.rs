@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use vvu::vhost_user::inspection;
 use vvu_block::{StopSignal, announce_ready, exit_code, jail, start_logging};
 
-use args::Arguments;
+use args::{Arguments, Switch};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -30,6 +30,8 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let options = Options {
         queues: arguments.num_queues,
         queue_size: arguments.queue_size,
+        packed: arguments.packed == Switch::On,
+        in_order: arguments.in_order == Switch::On,
         serial: arguments.serial,
     };
     let device = BlockDevice::new(image.clone(), options)?

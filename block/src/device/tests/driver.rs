@@ -59,6 +59,7 @@ impl Rig {
             queues,
             queue_size: RING_SIZE,
             serial: "serial-0123".into(),
+            ..Options::default()
         };
         let mut device = BlockDevice::new(Arc::new(image), options).unwrap();
         device.engine = engine;

@@ -113,6 +113,32 @@ fn event_idx_suppresses_calls() {
 }
 
 #[test]
+fn gives_buffers_back_in_order_if_the_driver_wants_that() {
+    for (engine, layout) in ways() {
+        let rig = Rig::new(engine, 1, false);
+        let mut driver = Driver::new(FEATURES | layout | IN_ORDER);
+        driver.start(&rig.device);
+        for _ in 0..50 {
+            let heads: Vec<_> = (0..20)
+                .map(|n| match n % 3 {
+                    // Some take longer than others.
+                    0 => driver.add(&request(READ, 0, &[]), 1 + (SECTORS * 512) as u32 / 4, &[]),
+                    1 => driver.add(&request(FLUSH, 0, &[]), 1, &[]),
+                    _ => driver.add(&request(GET_ID, 0, &[]), 21, &[]),
+                })
+                .collect();
+            driver.kick();
+            for head in heads {
+                let answer = driver.answer();
+                assert_eq!((answer.head, answer.status), (head.into(), OK));
+            }
+            driver.rewind_buffers();
+        }
+        assert_eq!(driver.stop(), driver.ring.position());
+    }
+}
+
+#[test]
 fn serves_what_was_there_before_it_started() {
     for (engine, layout) in ways() {
         let rig = Rig::new(engine, 1, false);
