@@ -18,8 +18,9 @@ use crate::transfer::{Operation, Progress, Step};
 
 mod at_once;
 mod backend;
-mod blocking;
+mod calls;
 mod direct;
+mod pool;
 mod ranges;
 mod slot;
 mod uring;
@@ -36,14 +37,17 @@ pub(crate) use wakers::Wakers;
 /// How system calls are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKind {
-    /// At once where nothing has to be waited for, else through io_uring; or blocking, where the
-    /// kernel refuses io_uring.
+    /// At once where nothing has to be waited for, else through io_uring; or by threads, where the
+    /// kernel refuses that.
     #[default]
     Auto,
-    /// The same, but through io_uring always.
+    /// The same, but never at once.
     Uring,
-    /// Blocking, one at a time.
-    Blocking,
+    /// By a few threads for each queue.
+    Threads,
+    /// By the queue's own thread, one at a time.
+    #[cfg(any(test, feature = "fuzzing"))]
+    OnTheSpot,
 }
 
 /// An I/O engine with a fixed number of slots, each of which holds one operation.
@@ -85,13 +89,12 @@ impl Engine {
         slots: u16,
         wakers: Wakers,
     ) -> Self {
-        let backend = Backend::new(kind, slots, wakers);
-        let at_once = match (kind, &backend) {
-            (EngineKind::Auto, Backend::Uring(_)) => AtOnce::new(image.in_memory()),
+        let at_once = match kind {
+            EngineKind::Auto => AtOnce::new(image.in_memory()),
             _ => AtOnce::NEVER,
         };
         Self {
-            backend,
+            backend: Backend::new(kind, slots, wakers),
             at_once,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             in_flight: 0,

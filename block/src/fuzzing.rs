@@ -112,7 +112,7 @@ fn setup(bench: &Bench, options: u8) -> Setup {
     let wake = EventFd::new(EFD_NONBLOCK).expect("an eventfd");
     Setup {
         index: 0,
-        engine: EngineKind::Blocking,
+        engine: EngineKind::OnTheSpot,
         image: bench.image.clone(),
         id: [b'i'; ID_LEN],
         write_through: options & 2 != 0,

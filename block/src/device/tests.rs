@@ -32,7 +32,7 @@ const UNSUPP: Option<u8> = Some(2);
 /// What a usual driver negotiates.
 const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_BLK_F_FLUSH;
 
-const ENGINES: [EngineKind; 2] = [EngineKind::Auto, EngineKind::Blocking];
+const ENGINES: [EngineKind; 2] = [EngineKind::Auto, EngineKind::Threads];
 
 /// Each engine with each layout of the rings, as the feature that it needs.
 fn ways() -> impl Iterator<Item = (EngineKind, u64)> {

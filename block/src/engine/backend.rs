@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Once;
 use std::time::Duration;
 
-use super::blocking::Blocking;
+use super::pool::{MAX_THREADS, Pool};
 use super::uring::Uring;
 use super::{EngineKind, Wakers};
 use crate::transfer::Transfer;
@@ -13,13 +13,18 @@ use crate::transfer::Transfer;
 /// Who makes system calls that may have to wait.
 pub(super) enum Backend {
     Uring(Box<Uring>),
-    Blocking(Blocking),
+    Pool(Pool),
 }
 
 impl Backend {
+    /// The one of this kind, or threads where the kernel refuses io_uring.
     pub fn new(kind: EngineKind, slots: u16, wakers: Wakers) -> Self {
-        if kind == EngineKind::Blocking {
-            return Self::Blocking(Blocking::new(wakers));
+        let threads = MAX_THREADS.min(slots.into());
+        match kind {
+            EngineKind::Auto | EngineKind::Uring => {}
+            EngineKind::Threads => return Self::Pool(Pool::new(threads, wakers)),
+            #[cfg(any(test, feature = "fuzzing"))]
+            EngineKind::OnTheSpot => return Self::Pool(Pool::new(0, wakers)),
         }
         match Uring::new(slots, wakers) {
             Ok(uring) => Self::Uring(Box::new(uring)),
@@ -27,9 +32,9 @@ impl Backend {
                 // The same for every queue, so once is enough.
                 static SAID: Once = Once::new();
                 SAID.call_once(|| {
-                    tracing::warn!("no io_uring, so requests are served one at a time: {error}");
+                    tracing::warn!("no io_uring, so requests are served by threads: {error}");
                 });
-                Self::Blocking(Blocking::new(wakers))
+                Self::Pool(Pool::new(threads, wakers))
             }
         }
     }
@@ -37,7 +42,7 @@ impl Backend {
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
         match self {
             Self::Uring(uring) => uring.next_result(),
-            Self::Blocking(blocking) => blocking.next_result(),
+            Self::Pool(pool) => pool.next_result(),
         }
     }
 
@@ -45,7 +50,7 @@ impl Backend {
     pub fn submit(&mut self) -> io::Result<()> {
         match self {
             Self::Uring(uring) => uring.submit(),
-            Self::Blocking(_) => Ok(()),
+            Self::Pool(_) => Ok(()),
         }
     }
 
@@ -61,7 +66,7 @@ impl Backend {
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         match self {
             Self::Uring(uring) => uring.wait(time),
-            Self::Blocking(blocking) => blocking.wait(time),
+            Self::Pool(pool) => pool.wait(time),
         }
     }
 
@@ -80,9 +85,9 @@ impl Backend {
         match self {
             // SAFETY: as the caller promises.
             Self::Uring(uring) => unsafe { uring.push(slot, file, transfer) },
-            Self::Blocking(blocking) => {
+            Self::Pool(pool) => {
                 // SAFETY: as the caller promises.
-                unsafe { blocking.call(slot, file, transfer) };
+                unsafe { pool.call(slot, file, transfer) };
                 Ok(())
             }
         }

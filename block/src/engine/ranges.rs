@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::request::Range;
-use crate::transfer::{Operation, Transfer};
+use crate::transfer::Operation;
 
 /// Of `linux/fs.h`: _IO(0x12, 119) and _IO(0x12, 125).
 const BLKDISCARD: libc::Ioctl = 0x1277;
@@ -48,15 +48,19 @@ fn ioctl_request(operation: Operation) -> Option<libc::Ioctl> {
 
 /// Makes the system call of an operation without buffers, if it is one of this module; the answer
 /// is the call's, -1 with `errno` set for a failure.
-pub(super) fn system_call(file: BorrowedFd<'_>, transfer: &Transfer) -> Option<isize> {
+pub(super) fn system_call(
+    file: BorrowedFd<'_>,
+    operation: Operation,
+    range: Range,
+) -> Option<isize> {
     let file = file.as_raw_fd();
-    let Range { offset, len } = transfer.rest();
-    if let Some(request) = ioctl_request(transfer.operation) {
+    let Range { offset, len } = range;
+    if let Some(request) = ioctl_request(operation) {
         let range = [offset, len];
         // SAFETY: both requests read two numbers of 64 bits, and take no other memory.
         return Some(unsafe { libc::ioctl(file, request, range.as_ptr()) as isize });
     }
-    let mode = fallocate_mode(transfer.operation)?;
+    let mode = fallocate_mode(operation)?;
     // SAFETY: no memory is involved.
     Some(unsafe { libc::fallocate(file, mode, offset as i64, len as i64) as isize })
 }

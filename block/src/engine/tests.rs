@@ -1,7 +1,6 @@
-use super::wakers::{POLL_INTERVAL, reset};
+use super::wakers::{POLL_INTERVAL, borrow, reset};
 use super::*;
 use crate::OpenOptions;
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
@@ -11,7 +10,11 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// None that carries transfers out at once.
-const KINDS: [EngineKind; 2] = [EngineKind::Uring, EngineKind::Blocking];
+const KINDS: [EngineKind; 3] = [
+    EngineKind::Uring,
+    EngineKind::Threads,
+    EngineKind::OnTheSpot,
+];
 const BUFFER: u64 = 0x4000;
 
 struct Rig {
@@ -317,19 +320,10 @@ fn a_foreign_reader_of_the_kick_does_no_harm() {
     }
 }
 
-fn borrow(eventfd: &EventFd) -> BorrowedFd<'_> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: the reference keeps it open.
-    unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) }
-}
-
 #[test]
 fn cached_data_is_there_at_once() {
     let rig = Rig::new();
     let mut engine = rig.engine(EngineKind::Auto, false, true);
-    if matches!(engine.backend, Backend::Blocking(_)) {
-        return;
-    }
     let range = Range {
         offset: 512,
         len: 1024,
@@ -361,16 +355,12 @@ impl Rig {
 fn memory_is_written_and_read_at_once() {
     let rig = Rig::in_memory();
     let mut engine = rig.engine(EngineKind::Auto, false, true);
-    let at_once = matches!(engine.backend, Backend::Uring(_));
     let mut transfer = |operation, offset| {
         let range = Range { offset, len: 1024 };
         let begun = engine.transfer(0, operation, range, &rig.buffers, 0);
         match begun.unwrap() {
             Begun::Ended(result) => result,
-            Begun::InFlight => {
-                assert!(!at_once);
-                ended(&mut engine).1
-            }
+            Begun::InFlight => panic!("it waits for nothing"),
         }
     };
     let zeroes = [0; 1024];
@@ -391,5 +381,31 @@ fn what_has_to_be_stable_is_left_to_the_ring() {
         let mut engine = rig.engine(EngineKind::Auto, false, true);
         rig.begin(&mut engine, 0, Operation::WriteStable);
         ended(&mut engine).1.unwrap();
+    }
+}
+
+#[test]
+fn threads_serve_more_than_there_are_of_them() {
+    let rig = Rig::new();
+    let slots = 4 * pool::MAX_THREADS as u16;
+    for settle in [true, false] {
+        let image = Image::open(rig.file.path(), OpenOptions::unlocked()).unwrap();
+        let wakers = Wakers {
+            kick: None,
+            stop: rig.stop.clone(),
+        };
+        let (image, memory) = (Arc::new(image), rig.memory.clone());
+        let mut engine = Engine::new(EngineKind::Threads, image, memory, slots, wakers);
+        for slot in 0..slots {
+            rig.begin(&mut engine, slot, Operation::Read);
+        }
+        if settle {
+            let mut ended: Vec<_> = (0..slots).map(|_| ended(&mut engine)).collect();
+            ended.sort_by_key(|(slot, _)| *slot);
+            assert!((0..slots).eq(ended.iter().map(|(slot, _)| *slot)));
+            assert!(ended.into_iter().all(|(_, result)| result.is_ok()));
+        }
+        drop(engine);
+        assert_eq!(rig.memory(), [0x5a; 1024]);
     }
 }

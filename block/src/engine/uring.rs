@@ -83,7 +83,7 @@ impl Uring {
         transfer: &Transfer,
     ) -> io::Result<()> {
         if ranges::is_ioctl(transfer.operation) {
-            let failed = ranges::system_call(file, transfer) == Some(-1);
+            let failed = ranges::system_call(file, transfer.operation, transfer.rest()) == Some(-1);
             let result = if failed { negated_errno() } else { 0 };
             self.made.push_back((slot, result));
             return Ok(());

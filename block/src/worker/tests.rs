@@ -15,7 +15,11 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 /// None that carries transfers out at once.
-const KINDS: [EngineKind; 2] = [EngineKind::Uring, EngineKind::Blocking];
+const KINDS: [EngineKind; 3] = [
+    EngineKind::Uring,
+    EngineKind::Threads,
+    EngineKind::OnTheSpot,
+];
 const FEATURES: [u64; 2] = [0, RING_FEATURES];
 const HEADER: u64 = 0x8000;
 const STATUS: u64 = 0x9000;

@@ -111,7 +111,7 @@ impl From<Aio> for EngineKind {
         match aio {
             Aio::Auto => Self::Auto,
             Aio::IoUring => Self::Uring,
-            Aio::Threads => Self::Blocking,
+            Aio::Threads => Self::Threads,
         }
     }
 }

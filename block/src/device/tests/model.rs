@@ -97,7 +97,7 @@ proptest! {
 
     #[test]
     fn answers_like_a_disk(
-        engine in prop_oneof![Just(EngineKind::Auto), Just(EngineKind::Blocking)],
+        engine in prop_oneof![Just(EngineKind::Auto), Just(EngineKind::Threads)],
         cache in prop_oneof![
             2 => Just(Cache::Writeback), 2 => Just(Cache::None), 1 => Just(Cache::Writethrough),
         ],
