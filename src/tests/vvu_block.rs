@@ -309,9 +309,16 @@ impl Disk {
 
 #[test]
 fn a_front_end_reads_and_writes_over_an_inherited_socket() {
+    for engine in ["auto", "io_uring", "threads"] {
+        serve_an_inherited_socket(engine);
+    }
+}
+
+fn serve_an_inherited_socket(engine: &str) {
     let folder = Folder::new();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let mut command = folder.command(PROGRAM, "--fd 3 --serial blk0 disk.img");
+    let arguments = format!("--fd 3 --serial blk0 --aio {engine} disk.img");
+    let mut command = folder.command(PROGRAM, &arguments);
     let inherited = theirs.as_raw_fd();
     // SAFETY: dup2 is async-signal-safe and touches nothing of the parent.
     unsafe {

@@ -3,12 +3,18 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Once;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::pool::{MAX_THREADS, Pool};
 use super::uring::Uring;
 use super::{EngineKind, Wakers};
 use crate::transfer::Transfer;
+
+/// For how long memory for a ring is waited for. It counts as locked memory, whose amount is limited,
+/// and what an earlier ring had is given back some time after that was closed: tens of milliseconds.
+const PATIENCE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Who makes system calls that may have to wait.
 pub(super) enum Backend {
@@ -26,7 +32,7 @@ impl Backend {
             #[cfg(any(test, feature = "fuzzing"))]
             EngineKind::OnTheSpot => return Self::Pool(Pool::new(0, wakers)),
         }
-        match Uring::new(slots, wakers) {
+        match ring(slots, wakers) {
             Ok(uring) => Self::Uring(Box::new(uring)),
             Err((error, wakers)) => {
                 // The same for every queue, so once is enough.
@@ -91,6 +97,21 @@ impl Backend {
                 Ok(())
             }
         }
+    }
+}
+
+fn ring(slots: u16, mut wakers: Wakers) -> Result<Uring, (io::Error, Wakers)> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (error, unused) = match Uring::new(slots, wakers) {
+            Ok(ring) => return Ok(ring),
+            Err(refused) => refused,
+        };
+        if error.raw_os_error() != Some(libc::ENOMEM) || Instant::now() > deadline {
+            return Err((error, unused));
+        }
+        wakers = unused;
+        thread::sleep(PAUSE);
     }
 }
 

@@ -1,6 +1,7 @@
 use super::wakers::{POLL_INTERVAL, borrow, reset};
 use super::*;
 use crate::OpenOptions;
+use caps::{CapSet, Capability};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
@@ -408,4 +409,28 @@ fn threads_serve_more_than_there_are_of_them() {
         drop(engine);
         assert_eq!(rig.memory(), [0x5a; 1024]);
     }
+}
+
+#[test]
+fn a_ring_waits_for_the_memory_of_those_before_it() {
+    let test = || {
+        // With this capability locked memory is not counted; it is this thread's alone.
+        let _ = caps::drop(None, CapSet::Effective, Capability::CAP_IPC_LOCK);
+        let rig = Rig::new();
+        let image = Image::open(rig.file.path(), OpenOptions::unlocked()).unwrap();
+        let image = Arc::new(image);
+        let is_ring = || {
+            let wakers = Wakers {
+                kick: None,
+                stop: rig.stop.clone(),
+            };
+            let (image, memory) = (image.clone(), rig.memory.clone());
+            let engine = Engine::new(EngineKind::Uring, image, memory, 1024, wakers);
+            matches!(engine.backend, Backend::Uring(_))
+        };
+        if is_ring() {
+            assert!((0..200).all(|_| is_ring()));
+        }
+    };
+    std::thread::spawn(test).join().unwrap();
 }

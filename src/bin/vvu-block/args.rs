@@ -45,8 +45,8 @@ pub struct Arguments {
     pub cache: CacheMode,
 
     /// How the image is read and written: `auto` at once where nothing has to be waited for, such as
-    /// from the page cache, and else with io_uring; `io_uring` with that alone; `threads` by each
-    /// queue's own thread, one request at a time. Where the kernel refuses io_uring it is the last.
+    /// from the page cache, and else with io_uring; `io_uring` with that alone; `threads` by up to 16
+    /// threads for each queue, which take the place of io_uring where the kernel refuses it, too.
     #[arg(long, value_name = "ENGINE", value_enum, default_value = "auto")]
     pub aio: Aio,
 
