@@ -211,6 +211,8 @@ impl Worker {
     /// [`Failure`] when the ring or the engine has become unusable.
     pub fn finish(&mut self) -> Result<(), Failure> {
         self.stop_holding()?;
+        // What was held may have been done at once.
+        self.call()?;
         while self.engine.in_flight() > 0 {
             if !self.reap()? {
                 self.engine.wait(None)?;

@@ -64,7 +64,7 @@ impl Backend {
     pub fn has_ended(&mut self) -> bool {
         match self {
             Self::Uring(uring) => uring.has_ended(),
-            Self::Blocking(_) => false,
+            Self::Pool(pool) => pool.has_ended(),
         }
     }
 

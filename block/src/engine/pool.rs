@@ -124,6 +124,10 @@ impl Pool {
         self.results.pop_front()
     }
 
+    pub fn has_ended(&self) -> bool {
+        !self.results.is_empty() || !lock(&self.shared.results).ended.is_empty()
+    }
+
     /// Sleeps until there is a result, the kick or stop eventfd is written, or for this time, or the
     /// polling interval; not at all when there are results.
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
