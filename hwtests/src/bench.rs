@@ -7,6 +7,7 @@
 pub mod chart;
 pub mod costs;
 pub mod front_end;
+pub mod guest;
 pub mod load;
 pub mod local;
 pub mod machine;

@@ -35,22 +35,28 @@ pub fn count(
     // Threads that start now are there when strace comes.
     load.run(TIME)?;
     let table = run.file("syscalls");
-    let tracer = attach(served, strace, &table, run)?;
+    let pids = family(&served.pids())?;
+    let tracer = attach(&pids, &["-f", "-c"], strace, &table, run)?;
     let requests = load.run(TIME)?.latencies.len();
     tracer.signal(Signal::INT);
     tracer.wait(PATIENCE)?;
     let text = std::fs::read_to_string(&table).context("cannot read what strace has counted")?;
-    let calls = total(&text).context("strace has counted nothing")?;
+    let calls = calls(&text, "total").context("strace has counted nothing")?;
     Ok(Some(calls as f64 / requests.max(1) as f64))
 }
 
-fn attach(served: &Served, strace: &Program, table: &Path, run: &RunDir) -> Result<Process> {
+/// Has strace count with these options how often which call is made, until it is interrupted.
+pub fn attach(
+    pids: &[u32],
+    options: &[&str],
+    strace: &Program,
+    table: &Path,
+    run: &RunDir,
+) -> Result<Process> {
     let mut command = strace.command();
-    // Threads included, only how often which call was made.
-    command.args(["-f", "-c", "-U", "calls,name", "-o"]);
+    command.args(options).args(["-U", "calls,name", "-o"]);
     command.arg(table);
-    let pids = family(&served.pids())?;
-    for pid in &pids {
+    for pid in pids {
         command.args(["-p", &pid.to_string()]);
     }
     let tracer = Process::spawn("strace", &mut command, run.path())?;
@@ -60,10 +66,11 @@ fn attach(served: &Served, strace: &Program, table: &Path, run: &RunDir) -> Resu
     Ok(tracer)
 }
 
-/// The last line's number; a line has a number and a name.
-fn total(table: &str) -> Option<u64> {
-    let total = table.lines().find(|line| line.ends_with(" total"))?;
-    total.split_whitespace().next()?.parse().ok()
+/// How often a call was made, or all together as the `total`; a line has a number and a name.
+pub fn calls(table: &str, name: &str) -> Option<u64> {
+    let mut lines = table.lines().map(str::split_whitespace);
+    let mut words = lines.find(|words| words.clone().last() == Some(name))?;
+    words.next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -74,7 +81,8 @@ mod tests {
     fn the_total_is_where_strace_has_it() {
         let table = "    calls syscall\n--------- ------\n     4000 preadv\n      300 write\n\
                      --------- ------\n     4300 total\n";
-        assert_eq!(total(table), Some(4300));
-        assert_eq!(total(""), None);
+        assert_eq!(calls(table, "total"), Some(4300));
+        assert_eq!(calls(table, "write"), Some(300));
+        assert_eq!(calls("", "total"), None);
     }
 }

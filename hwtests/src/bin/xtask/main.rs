@@ -36,6 +36,9 @@ struct BenchArguments {
     /// Fewer and shorter turns: a look, not a result
     #[arg(long)]
     quick: bool,
+    /// Instead, compare with QEMU's own virtio disk in a guest
+    #[arg(long, conflicts_with_all = ["filter", "peer", "out"])]
+    guest: bool,
     /// Only what has this in "MEDIUM WORKLOAD", such as "tmpfs read-4k"; may be repeated
     #[arg(long, value_name = "WORDS")]
     filter: Vec<String>,
@@ -70,6 +73,9 @@ fn bench(arguments: BenchArguments) -> Result<()> {
         let same = std::env::args().skip(1);
         let release = "run --quiet --release --package hwtests --bin xtask --".split(' ');
         return cargo_with(release.map(String::from).chain(same), "release");
+    }
+    if arguments.guest {
+        return hwtests::bench::guest::run(arguments.quick);
     }
     let options = Options::new(arguments.quick, arguments.filter, arguments.peer);
     hwtests::bench::run(&options, &arguments.out)

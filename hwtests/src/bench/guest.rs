@@ -1,0 +1,214 @@
+//! The disk in a guest, as a PCI function, beside QEMU's own virtio-blk-pci.
+//!
+//! One guest, under emulation, has both disks, whose images are alike, and fio in it uses them in turns.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::summary::median;
+use super::syscalls;
+use super::usage::{family, load_average};
+use crate::lab::Lab;
+use crate::process::Process;
+use crate::progress;
+use crate::provision::benchmark_tools;
+use crate::scenario::{MEMORY, block, end};
+use crate::vm::{COMMAND, Memory, Vm, VmBuilder};
+
+const IMAGE_SIZE: usize = 256 << 20;
+const SLOT: u8 = 0x10;
+const CPUS: u32 = 2;
+
+/// What fio does, by its options.
+const LOADS: [(&str, &str); 4] = [
+    ("4k random read, QD1", "--rw=randread --bs=4k --iodepth=1"),
+    ("4k random read, QD32", "--rw=randread --bs=4k --iodepth=32"),
+    (
+        "4k random write, QD32",
+        "--rw=randwrite --bs=4k --iodepth=32",
+    ),
+    ("128k read, QD8", "--rw=read --bs=128k --iodepth=8"),
+];
+
+/// A disk in the guest.
+struct Disk {
+    /// Its node.
+    node: String,
+    /// Its device's name, which its interrupts have.
+    device: String,
+}
+
+/// What a turn achieved.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    iops: f64,
+    /// Interrupts for a request.
+    interrupts: f64,
+}
+
+/// Runs it: five turns of two seconds for each disk, or three shorter ones for a `quick` look.
+pub fn run(quick: bool) -> Result<()> {
+    let strace = benchmark_tools()?.strace;
+    let lab = Lab::open("bench-guest")?;
+    let (turns, seconds) = if quick { (3, 1) } else { (5, 2) };
+    let [ours, theirs] = ["ours.img", "qemu.img"].map(|name| lab.run.file(name));
+    for image in [&ours, &theirs] {
+        std::fs::write(image, vec![0x5a; IMAGE_SIZE]).context("cannot write an image")?;
+    }
+    let socket = lab.run.file("blk0.sock");
+    let options = [
+        "--virtio-pci-socket",
+        &socket.to_string_lossy(),
+        "--serial",
+        "ours",
+    ];
+    let served = block(&lab, &options, &ours)?;
+    let guest = VmBuilder::new(&lab, "guest")
+        .qemu(&lab.machine.new_qemu)
+        .cpus(CPUS)
+        .memory(Memory::Memfd, MEMORY)
+        .vfio_user(&socket, SLOT)
+        .disk(&theirs)
+        .program(lab.machine.program("fio")?)
+        .start()?;
+    let disks = disks(&guest)?;
+    print!("{}", head(turns, seconds));
+    for (name, load) in LOADS {
+        let mut found: [Vec<Turn>; 2] = Default::default();
+        for number in 1..=turns {
+            progress(format!(
+                "{name}: {number} of {turns}, load {}",
+                load_average()
+            ));
+            for (disk, found) in disks.iter().zip(&mut found) {
+                found.push(turn(&guest, disk, load, seconds)?.0);
+            }
+        }
+        let counting = Counting::start(&served, &strace, &lab.run.file("calls"), &lab)?;
+        let (_, requests) = turn(&guest, &disks[0], load, seconds)?;
+        let messages = counting.end()? as f64 / requests;
+        print!("{}", row(name, &found, messages));
+    }
+    guest.shutdown()?;
+    end(&served)?;
+    lab.run.discard()
+}
+
+/// Ours and QEMU's.
+fn disks(guest: &Vm) -> Result<[Disk; 2]> {
+    let find = |condition: &str| {
+        let script = format!(
+            "for disk in /sys/block/vd*; do
+                if [ \"$(cat $disk/serial)\" {condition} ours ]; then
+                    echo /dev/${{disk##*/}} $(basename $(readlink -f $disk/device))
+                fi
+            done"
+        );
+        let line = guest.check(&script)?;
+        let (node, device) = line.trim().split_once(' ').context("a disk is missing")?;
+        Ok::<_, anyhow::Error>(Disk {
+            node: node.to_owned(),
+            device: device.to_owned(),
+        })
+    };
+    Ok([find("=")?, find("!=")?])
+}
+
+/// One turn, and how many requests it had.
+fn turn(guest: &Vm, disk: &Disk, load: &str, seconds: u32) -> Result<(Turn, f64)> {
+    let Disk { node, device } = disk;
+    let script = format!(
+        "interrupts() {{
+            awk '/{device}-req/ {{ for (i = 2; i < 2 + {CPUS}; i++) sum += $i }} END {{ print sum }}' \
+                /proc/interrupts
+        }}
+        before=$(interrupts)
+        /usr/bin/fio --name=load --filename={node} {load} --direct=1 --ioengine=libaio \
+            --time_based --runtime={seconds} --output-format=json --output=/tmp/report || exit 1
+        echo $(($(interrupts) - before))
+        cat /tmp/report"
+    );
+    let said = guest.check_within(&script, COMMAND + Duration::from_secs(seconds.into()))?;
+    let (interrupts, report) = said.split_once('\n').context("fio says nothing")?;
+    let interrupts: f64 = interrupts
+        .trim()
+        .parse()
+        .context("no number of interrupts")?;
+    let report: Value = serde_json::from_str(report).context("cannot read fio's report")?;
+    let sum = |what: &str| {
+        let part = |way: &str| report["jobs"][0][way][what].as_f64().unwrap_or_default();
+        part("read") + part("write")
+    };
+    let requests = sum("total_ios").max(1.0);
+    let turn = Turn {
+        iops: sum("iops"),
+        interrupts: interrupts / requests,
+    };
+    Ok((turn, requests))
+}
+
+/// Counts the messages that notify a queue: each is a `write` to its eventfd by the first thread of
+/// the process that serves.
+struct Counting {
+    strace: Process,
+    table: std::path::PathBuf,
+}
+
+impl Counting {
+    fn start(
+        served: &Process,
+        strace: &crate::tree::Program,
+        table: &Path,
+        lab: &Lab,
+    ) -> Result<Self> {
+        let pids = family(&[served.id()])?;
+        Ok(Self {
+            strace: syscalls::attach(&pids, &["-c"], strace, table, &lab.run)?,
+            table: table.to_owned(),
+        })
+    }
+
+    fn end(self) -> Result<u64> {
+        self.strace.signal(Signal::INT);
+        self.strace.wait(COMMAND)?;
+        let table = std::fs::read_to_string(&self.table)?;
+        Ok(syscalls::calls(&table, "write").unwrap_or_default())
+    }
+}
+
+fn head(turns: usize, seconds: u32) -> String {
+    format!(
+        "{turns} turns of {seconds} s, medians (spread); load {}\n\n\
+         | load | vvu-block IOPS | virtio-blk-pci IOPS | ratio | interrupts/IO, ours | QEMU's \
+         | messages/IO, ours |\n|{}\n",
+        load_average(),
+        "---|".repeat(7)
+    )
+}
+
+fn row(name: &str, [ours, theirs]: &[Vec<Turn>; 2], messages: f64) -> String {
+    let all = |turns: &[Turn], get: fn(&Turn) -> f64| turns.iter().map(get).collect::<Vec<_>>();
+    let mut text = format!("| {name} ");
+    for turns in [ours, theirs] {
+        let iops = all(turns, |turn| turn.iops);
+        let range = iops.iter().copied().fold(0.0, f64::max)
+            - iops.iter().copied().fold(f64::MAX, f64::min);
+        let middle = median(iops);
+        let _ = write!(text, "| {middle:.0} ({:.0} %) ", range / middle * 100.0);
+    }
+    let iops = |turns: &[Turn]| median(all(turns, |turn| turn.iops));
+    let interrupts = |turns: &[Turn]| median(all(turns, |turn| turn.interrupts));
+    let _ = writeln!(
+        text,
+        "| {:.2} | {:.2} | {:.2} | {messages:.2} |",
+        iops(ours) / iops(theirs),
+        interrupts(ours),
+        interrupts(theirs),
+    );
+    text
+}
