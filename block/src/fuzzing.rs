@@ -1,4 +1,5 @@
-//! A queue whose driver is any bytes: for `fuzz/` and for tests that replay its corpus.
+//! A queue whose driver is any bytes, for `fuzz/` and for tests that replay its corpus; and what
+//! `benches/` measure.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -7,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU16};
 use virtio::queue::RING_FEATURES;
 use virtio::test_utils::{anonymous_file, memory};
 use virtio::vring::first_position;
-use virtio::{GuestMemory, Queue, VringLayout};
+use virtio::{Chain, GuestMemory, Queue, VringLayout};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::Image;
 use crate::engine::EngineKind;
 use crate::image::Abilities;
-use crate::request::{ID_LEN, SECTOR_SIZE};
+use crate::request::{ID_LEN, Limits, Request, SECTOR_SIZE};
 use crate::worker::{Setup, Shared, Worker};
 
 /// Descriptors of the queue, which begin at address 0; the rings follow.
@@ -51,6 +52,19 @@ impl Bench {
             image: Arc::new(Image::from_file(file, DISK, abilities)),
         }
     }
+}
+
+/// Whether this is a request to a disk of 1 MiB.
+pub fn parse(chain: &Chain, memory: &GuestMemory) -> bool {
+    let limits = Limits {
+        size: 1 << 20,
+        read_only: false,
+        logical_block: 512,
+        discard: true,
+        write_zeroes: true,
+        secure_erase: true,
+    };
+    Request::parse(chain, memory, &limits).is_ok()
 }
 
 /// Serves a queue in memory that begins with `input`, but for its first byte: bit 0 of that says

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use super::harness::{Folder, Running};
 use super::vvu_block::Disk;
@@ -81,8 +82,11 @@ fn nothing_is_to_be_seen_from_inside() {
 #[test]
 fn an_ordinary_user_serves_from_the_whole_jail() {
     let folder = Folder::new();
-    // Wherever this is built, an ordinary user may not get there.
-    fs::copy(BLOCK, folder.path("vvu-block")).unwrap();
+    // Wherever this is built, an ordinary user may not get there. Copied by another process: what
+    // other tests start meanwhile would inherit the file open for writing, and nothing runs then.
+    let mut copy = Command::new("cp");
+    copy.arg(BLOCK).arg(folder.path("vvu-block"));
+    assert!(copy.status().unwrap().success());
     let arguments = "--sandbox=full --socket-path vu.sock disk.img";
     let mut command = folder.command("./vvu-block", arguments);
     if rustix::process::geteuid().is_root() {

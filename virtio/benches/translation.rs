@@ -1,0 +1,84 @@
+//! What it costs to find a request's buffers in memory.
+
+#![allow(missing_docs)]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use virtio::memory::Mapping;
+use virtio::test_utils::{DriverRing, anonymous_file};
+use virtio::{Chain, GuestMemory, Queue, Region, Translation};
+use vm_memory::{GuestAddress, Permissions};
+
+const REGION: u64 = 1 << 20;
+
+/// Memory of so many regions, one beside the other.
+fn memory(regions: u64) -> Arc<GuestMemory> {
+    let region = |n| {
+        Region::map(
+            anonymous_file(REGION),
+            0,
+            GuestAddress(REGION * n),
+            REGION,
+            true,
+        )
+    };
+    let regions = (0..regions).map(|n| region(n).expect("memory"));
+    Arc::new(GuestMemory::from_regions(regions.collect()).expect("regions in order"))
+}
+
+/// The same addresses, looked up as behind an IOMMU, in pages.
+fn translated(memory: &GuestMemory) -> Arc<GuestMemory> {
+    let translation = Translation::default();
+    for start in (0..REGION).step_by(4096) {
+        let mapping = Mapping {
+            size: 4096,
+            target: Some(GuestAddress(start)),
+            access: Permissions::ReadWrite,
+        };
+        translation.map(start, mapping).expect("a free range");
+    }
+    Arc::new(memory.translated(Arc::new(translation)))
+}
+
+/// A request of 64 KiB in 16 pages.
+fn chain(memory: &Arc<GuestMemory>) -> Chain {
+    let mut driver = DriverRing::new(memory.clone(), 0x1000, 64);
+    let mut buffers = vec![(0x8000, 16, false)];
+    buffers.extend((0..16).map(|n| (0x2_0000 + 0x2000 * n, 4096, true)));
+    driver.add(&buffers);
+    let queue = Queue::new(memory.clone(), driver.layout(), 0, 0);
+    let mut chain = Chain::default();
+    let popped = queue.and_then(|mut queue| queue.pop(&mut chain));
+    assert!(popped.expect("a sound ring"));
+    chain
+}
+
+fn iovecs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("iovecs of 16 pages");
+    let one = memory(1);
+    let kinds = [
+        ("one region", one.clone()),
+        ("8 regions", memory(8)),
+        ("behind an IOMMU", translated(&one)),
+    ];
+    for (name, memory) in kinds {
+        let chain = chain(&memory);
+        let mut iovecs = Vec::new();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                iovecs.clear();
+                let buffers = black_box(&chain.writable);
+                buffers
+                    .iovecs(&memory, 0, 16 * 4096, &mut iovecs)
+                    .expect("buffers inside memory");
+                black_box(iovecs.len())
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, iovecs);
+criterion_main!(benches);
