@@ -226,6 +226,11 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_page_says_what_the_help_says() {
+        crate::man::check(<Arguments as clap::CommandFactory>::command());
+    }
+
+    #[test]
     fn one_transport_is_needed() {
         assert!(parse("vvu-block disk.img").is_err());
         assert!(parse("vvu-block --fd 3 --socket-path s disk.img").is_err());

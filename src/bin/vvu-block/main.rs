@@ -4,6 +4,10 @@ mod args;
 mod limits;
 mod transport;
 
+#[cfg(test)]
+#[path = "../../tests/man.rs"]
+mod man;
+
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use policies::compiler::{Action, Arch};
 /// alternatives, an unconditional allow absorbs them, and two different actions for one use of a
 /// call are an error.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "vvu-policy", version, max_term_width = 100)]
 #[command(after_help = "\
 Examples:
   vvu-policy show block_device_vvu
@@ -228,6 +228,11 @@ fn number(text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn the_manual_page_says_what_the_help_says() {
+        crate::man::check(<Arguments as clap::CommandFactory>::command());
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

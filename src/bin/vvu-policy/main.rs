@@ -10,6 +10,10 @@ mod show;
 mod trace;
 mod tree;
 
+#[cfg(test)]
+#[path = "../../tests/man.rs"]
+mod man;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;

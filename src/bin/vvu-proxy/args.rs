@@ -16,7 +16,7 @@ use vvu_block::{LogLevel, jail, parse_size};
 /// stdout. Either virtual machine may come, reboot and go at any time. SIGTERM and SIGINT end the
 /// program and remove the sockets.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "vvu-proxy", version, max_term_width = 100)]
 #[command(after_help = "\
 Device VM (QEMU 10.1 or newer):
   -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"VFIO_USER_PATH\"}}'
@@ -101,6 +101,11 @@ fn uuid(text: &str) -> Result<[u8; 16], String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn the_manual_page_says_what_the_help_says() {
+        crate::man::check(<Arguments as clap::CommandFactory>::command());
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

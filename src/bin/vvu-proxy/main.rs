@@ -3,6 +3,10 @@
 mod args;
 mod memory;
 
+#[cfg(test)]
+#[path = "../../tests/man.rs"]
+mod man;
+
 use std::error::Error;
 use std::os::fd::AsFd;
 use std::process::ExitCode;

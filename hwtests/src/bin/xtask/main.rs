@@ -1,4 +1,4 @@
-//! The developers' commands: `cargo xtask demo|test|lint|bench|setup`.
+//! The developers' commands: `cargo xtask demo|test|lint|bench|man|setup`.
 
 mod demo;
 
@@ -27,6 +27,8 @@ enum Task {
     Lint,
     /// Compare the back-end with qemu-storage-daemon and the kernel's own limit
     Bench(BenchArguments),
+    /// Write the manual pages in docs/man anew
+    Man,
     /// Fetch what the demo and the tests need
     Setup,
 }
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Task::Test => test(),
         Task::Lint => lint(),
         Task::Bench(arguments) => bench(arguments),
+        Task::Man => man(),
         Task::Setup => hwtests::provision::provision().map(drop),
     };
     match outcome {
@@ -97,6 +100,11 @@ fn test_debug_builds() -> Result<()> {
     let names = "an_old_qemu a_guest_uses a_sibling_uses an_old_sibling";
     let arguments = format!("test --package hwtests {tests} -- --test-threads=1 {names}");
     run_cargo(&arguments, "dev")
+}
+
+/// The tests that compare the pages write them when this is set.
+fn man() -> Result<()> {
+    cargo("test --quiet --package vvu-block --bins --config env.VVU_WRITE_MAN='1' manual_page")
 }
 
 fn lint() -> Result<()> {
