@@ -39,6 +39,17 @@ pub const END: Duration = Duration::from_secs(2);
 
 /// A new sibling whose disk is behind `socket`, with its memory in the file `memory`.
 pub fn sibling(lab: &Lab, name: &str, qemu: &Qemu, socket: &Path, memory: &Path) -> Result<Vm> {
+    new_sibling(lab, name, qemu, socket, memory)?.start()
+}
+
+/// As [`sibling`], before it starts.
+pub fn new_sibling<'a>(
+    lab: &'a Lab,
+    name: &str,
+    qemu: &'a Qemu,
+    socket: &Path,
+    memory: &Path,
+) -> Result<VmBuilder<'a>> {
     let mut sibling = VmBuilder::new(lab, name)
         .qemu(qemu)
         .cpus(2)
@@ -47,7 +58,7 @@ pub fn sibling(lab: &Lab, name: &str, qemu: &Qemu, socket: &Path, memory: &Path)
     for tool in ["mke2fs", "fio"] {
         sibling = sibling.program(lab.machine.program(tool)?);
     }
-    sibling.start()
+    Ok(sibling)
 }
 
 /// `vvu-block` on the host: `transport` is its options that say how it is reached.
@@ -110,7 +121,17 @@ impl Proxy {
 
     /// A sibling whose disk comes through this proxy.
     pub fn sibling(&self, lab: &Lab, name: &str, qemu: &Qemu) -> Result<Vm> {
-        sibling(lab, name, qemu, &self.vhost_user, &self.memory)
+        self.new_sibling(lab, name, qemu)?.start()
+    }
+
+    /// As [`Proxy::sibling`], before it starts.
+    pub fn new_sibling<'a>(
+        &self,
+        lab: &'a Lab,
+        name: &str,
+        qemu: &'a Qemu,
+    ) -> Result<VmBuilder<'a>> {
+        new_sibling(lab, name, qemu, &self.vhost_user, &self.memory)
     }
 }
 

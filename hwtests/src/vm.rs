@@ -123,6 +123,11 @@ impl<'a> VmBuilder<'a> {
             ))
     }
 
+    /// Lets disks that vhost-user back-ends serve have packed virtqueues.
+    pub fn packed_rings(self) -> Self {
+        self.arg("-global").arg("vhost-user-blk-pci.packed=on")
+    }
+
     /// Gives it a disk image that QEMU itself serves.
     pub fn disk(self, image: &Path) -> Self {
         let id = format!("disk{}", self.devices.len());

@@ -176,3 +176,10 @@ fn compare(folder: &Path, sums: &str) -> Result<()> {
     crate::tree::quiet(check).context("files in the image differ from what was written")?;
     Ok(())
 }
+
+/// Whether the first virtio disk has packed virtqueues.
+pub fn has_packed_rings(guest: &Vm) -> Result<bool> {
+    // A digit for each feature.
+    let features = guest.check("cat /sys/block/vda/device/features")?;
+    Ok(features.as_bytes().get(34) == Some(&b'1'))
+}

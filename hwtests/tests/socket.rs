@@ -2,20 +2,25 @@
 
 use std::path::PathBuf;
 
+use hwtests::bench::front_end::{FrontEnd, Kind};
 use hwtests::process::Process;
 use hwtests::qemu::Qemu;
-use hwtests::scenario::{DISK_SIZE, block, end, sibling};
-use hwtests::workload::{check_files, check_image, fio_verify, write_files};
-use hwtests::{Lab, Result, ensure, test};
+use hwtests::scenario::{DISK_SIZE, block, end, new_sibling, sibling};
+use hwtests::workload::{check_files, check_image, fio_verify, has_packed_rings, write_files};
+use hwtests::{Context, Lab, Result, ensure, test};
 
 #[test]
 fn an_old_qemu_uses_the_disk() {
-    test("socket-old", |lab| use_disk(lab, &lab.machine.old_qemu));
+    test("socket-old", |lab| {
+        use_disk(lab, &lab.machine.old_qemu, false)
+    });
 }
 
 #[test]
-fn a_new_qemu_uses_the_disk() {
-    test("socket-new", |lab| use_disk(lab, &lab.machine.new_qemu));
+fn a_new_qemu_uses_the_disk_with_packed_rings() {
+    test("socket-new", |lab| {
+        use_disk(lab, &lab.machine.new_qemu, true)
+    });
 }
 
 #[test]
@@ -47,9 +52,70 @@ fn sigterm_ends_it_while_a_sibling_is_connected() {
     });
 }
 
-fn use_disk(lab: &Lab, qemu: &Qemu) -> Result<()> {
+#[test]
+fn a_driver_that_we_did_not_write_has_packed_rings() {
+    test("socket-packed", |lab| {
+        let (image, socket, back_end) = start(lab)?;
+        let mut disk = Kind::Packed.connect(&socket, BLOCK, SLOTS)?;
+        // Many times around the ring.
+        for begin in (0..2000).step_by(SLOTS) {
+            transfer(disk.as_mut(), true, begin)?;
+        }
+        for begin in (0..2000).step_by(SLOTS) {
+            transfer(disk.as_mut(), false, begin)?;
+        }
+        drop(disk);
+        end(&back_end)?;
+        let image = std::fs::read(image)?;
+        for (number, block) in (0..2000).zip(image.chunks(BLOCK)) {
+            ensure!(block == contents(number), "block {number}");
+        }
+        Ok(())
+    });
+}
+
+const BLOCK: usize = 4096;
+const SLOTS: usize = 40;
+
+/// What is in a block.
+fn contents(block: u64) -> Vec<u8> {
+    let byte = |n: u64| (block * 7 + n % 251) as u8;
+    (0..BLOCK as u64).map(byte).collect()
+}
+
+/// Writes blocks, or reads them and checks what is there.
+fn transfer(disk: &mut dyn FrontEnd, write: bool, begin: u64) -> Result<()> {
+    let blocks = begin..begin + SLOTS as u64;
+    for (slot, block) in blocks.clone().enumerate() {
+        let buffer = disk.buffer(slot).context("no buffers")?;
+        match write {
+            true => buffer.copy_from_slice(&contents(block)),
+            false => buffer.fill(0),
+        }
+        disk.submit(write, block, slot)?;
+    }
+    disk.kick()?;
+    let mut ended = Vec::new();
+    while ended.len() < SLOTS {
+        disk.wait()?;
+        disk.ended(&mut ended)?;
+    }
+    for (slot, block) in blocks.enumerate() {
+        let found = disk.buffer(slot).context("no buffers")? == contents(block);
+        ensure!(found, "block {block}");
+    }
+    Ok(())
+}
+
+fn use_disk(lab: &Lab, qemu: &Qemu, packed: bool) -> Result<()> {
     let (image, socket, back_end) = start(lab)?;
-    let sibling = sibling(lab, "sibling", qemu, &socket, &lab.run.memory("sibling"))?;
+    let memory = lab.run.memory("sibling");
+    let mut sibling = new_sibling(lab, "sibling", qemu, &socket, &memory)?;
+    if packed {
+        sibling = sibling.packed_rings();
+    }
+    let sibling = sibling.start()?;
+    ensure!(has_packed_rings(&sibling)? == packed, "the rings' layout");
     let written = write_files(&sibling)?;
     fio_verify(&sibling)?;
     sibling.reboot()?;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use hwtests::process::Process;
 use hwtests::scenario::{DISK_SIZE, MEMORY, block, end};
 use hwtests::vm::{COMMAND, Iommu, Memory, Vm, VmBuilder};
-use hwtests::workload::{DISK, check_files, check_image, fio_verify, write_files};
+use hwtests::workload::{
+    DISK, check_files, check_image, fio_verify, has_packed_rings, write_files,
+};
 use hwtests::{Lab, Result, ensure, test};
 
 /// Where the function is in a guest.
@@ -167,12 +169,6 @@ fn use_disk(lab: &Lab, disk: &Disk, guest: VmBuilder<'_>) -> Result<()> {
     guest.shutdown()?;
     end(&disk.process)?;
     check_image(lab, &disk.image, &written)
-}
-
-/// Whether VIRTIO_F_RING_PACKED was negotiated.
-fn has_packed_rings(guest: &Vm) -> Result<bool> {
-    let features = guest.check("cat /sys/block/vda/device/features")?;
-    Ok(features.as_bytes().get(34) == Some(&b'1'))
 }
 
 /// A disk that is being served.

@@ -3,17 +3,19 @@
 use hwtests::qemu::Qemu;
 use hwtests::scenario::{DISK_SIZE, DeviceVm, Proxy, end};
 use hwtests::vm::COMMAND;
-use hwtests::workload::{DISK, check_files, check_image, fio_verify, write_files};
-use hwtests::{Lab, Result, test};
+use hwtests::workload::{
+    DISK, check_files, check_image, fio_verify, has_packed_rings, write_files,
+};
+use hwtests::{Lab, Result, ensure, test};
 
 #[test]
 fn an_old_sibling_uses_the_disk_and_reboots() {
-    test("vvu-old", |lab| use_disk(lab, &lab.machine.old_qemu));
+    test("vvu-old", |lab| use_disk(lab, &lab.machine.old_qemu, false));
 }
 
 #[test]
-fn a_new_sibling_uses_the_disk_and_reboots() {
-    test("vvu-new", |lab| use_disk(lab, &lab.machine.new_qemu));
+fn a_new_sibling_uses_the_disk_with_packed_rings_and_reboots() {
+    test("vvu-new", |lab| use_disk(lab, &lab.machine.new_qemu, true));
 }
 
 #[test]
@@ -47,11 +49,16 @@ fn siblings_and_the_device_vm_come_and_go() {
     });
 }
 
-fn use_disk(lab: &Lab, qemu: &Qemu) -> Result<()> {
+fn use_disk(lab: &Lab, qemu: &Qemu, packed: bool) -> Result<()> {
     let image = lab.run.image("disk.img", DISK_SIZE)?;
     let proxy = Proxy::start(lab)?;
     let device = DeviceVm::start(lab, &proxy, &image)?;
-    let sibling = proxy.sibling(lab, "sibling", qemu)?;
+    let mut sibling = proxy.new_sibling(lab, "sibling", qemu)?;
+    if packed {
+        sibling = sibling.packed_rings();
+    }
+    let sibling = sibling.start()?;
+    ensure!(has_packed_rings(&sibling)? == packed, "the rings' layout");
     let written = write_files(&sibling)?;
     fio_verify(&sibling)?;
     sibling.reboot()?;

@@ -19,7 +19,7 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Qemu => "#969696",
         Peer::QemuThreads => "#cccccc",
         Peer::Local => "#4393c3",
-        Peer::Socket | Peer::Pci => "#5aae61",
+        Peer::Socket | Peer::Pci | Peer::Packed => "#5aae61",
     }
 }
 

@@ -2,6 +2,7 @@
 //! sleeps until its interrupt.
 
 mod one_file;
+mod packed;
 mod virtio_driver;
 
 use std::os::fd::OwnedFd;
@@ -11,6 +12,12 @@ use anyhow::Result;
 
 /// A connected disk, with a buffer for each request that may be in flight (a slot).
 pub trait FrontEnd {
+    /// The buffer of a slot that has no request in flight; `None` where nobody else has to see it.
+    fn buffer(&mut self, slot: usize) -> Option<&mut [u8]> {
+        let _ = slot;
+        None
+    }
+
     /// How many whole blocks the disk has.
     fn blocks(&self) -> u64;
 
@@ -35,6 +42,8 @@ pub trait FrontEnd {
 pub enum Kind {
     /// That of the virtio-driver crate, which is libblkio's.
     VirtioDriver,
+    /// The same with a packed virtqueue.
+    Packed,
     /// One whose memory is all in this file, for a back-end that knows no other memory.
     OneFile(PathBuf),
 }
@@ -45,6 +54,10 @@ impl Kind {
         Ok(match self {
             Self::VirtioDriver => {
                 Box::new(virtio_driver::VirtioDriver::connect(socket, block, count)?)
+            }
+            Self::Packed => {
+                let socket = packed::between(socket)?;
+                Box::new(virtio_driver::VirtioDriver::packed(&socket, block, count)?)
             }
             Self::OneFile(file) => {
                 Box::new(one_file::OneFile::connect(socket, file, block, count)?)

@@ -64,6 +64,7 @@ impl Served {
         fill(&image)?;
         let front_end = match peer {
             Peer::Socket | Peer::Pci => Kind::OneFile(run.memory(&format!("{name}-memory"))),
+            Peer::Packed => Kind::Packed,
             _ => Kind::VirtioDriver,
         };
         let mut served = Self {

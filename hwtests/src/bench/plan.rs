@@ -75,17 +75,20 @@ pub enum Peer {
     Socket,
     /// `vvu-block --pci vfio-user:PATH` behind `vvu-proxy`.
     Pci,
+    /// `vvu-block` on a vhost-user socket with a packed virtqueue; only when asked for.
+    Packed,
 }
 
 impl Peer {
     /// All of them, in the order they take turns.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ours,
         Self::Qemu,
         Self::QemuThreads,
         Self::Local,
         Self::Socket,
         Self::Pci,
+        Self::Packed,
     ];
 
     /// What it is called in reports and filters.
@@ -97,6 +100,7 @@ impl Peer {
             Self::Local => "local-io_uring",
             Self::Socket => "vvu-socket",
             Self::Pci => "vvu-pci",
+            Self::Packed => "vvu-packed",
         }
     }
 
@@ -104,6 +108,7 @@ impl Peer {
     pub fn reference(self) -> Self {
         match self {
             Self::Socket | Self::Pci => Self::Socket,
+            Self::Packed => Self::Ours,
             _ => Self::Qemu,
         }
     }
@@ -131,6 +136,8 @@ pub struct Options {
     pub filter: Vec<String>,
     /// Only peers that have one of these words in their names; everyone when empty.
     pub peers: Vec<String>,
+    /// Whether packed virtqueues are measured, too.
+    pub packed: bool,
 }
 
 impl Options {
@@ -143,6 +150,7 @@ impl Options {
             warm_up: Duration::from_millis(300),
             filter,
             peers,
+            packed: false,
         }
     }
 
@@ -166,6 +174,7 @@ impl Options {
     pub fn peers(&self, medium: Medium) -> impl Iterator<Item = Peer> + '_ {
         Peer::ALL.into_iter().filter(move |peer| {
             matches(&self.peers, peer.name())
+                && (self.packed || *peer != Peer::Packed)
                 && self.workloads(medium).any(|w| peer.takes(medium, w))
         })
     }

@@ -34,13 +34,32 @@ pub struct VirtioDriver {
 impl VirtioDriver {
     /// Connects to the back-end at `socket`, with `count` buffers of `block` bytes.
     pub fn connect(socket: &Path, block: usize, count: usize) -> Result<Self> {
-        let features = VirtioFeatureFlags::VERSION_1 | VirtioFeatureFlags::RING_EVENT_IDX;
+        Self::with_rings(socket, VirtioFeatureFlags::empty(), block, count)
+    }
+
+    /// As [`VirtioDriver::connect`], with a packed virtqueue.
+    pub fn packed(socket: &Path, block: usize, count: usize) -> Result<Self> {
+        Self::with_rings(socket, VirtioFeatureFlags::RING_PACKED, block, count)
+    }
+
+    fn with_rings(
+        socket: &Path,
+        rings: VirtioFeatureFlags,
+        block: usize,
+        count: usize,
+    ) -> Result<Self> {
+        let features = VirtioFeatureFlags::VERSION_1 | VirtioFeatureFlags::RING_EVENT_IDX | rings;
         let path = socket.to_str().context("the socket's path is not UTF-8")?;
         // Without FLUSH a back-end would have to make each write stable.
         let flush = virtio_driver::VirtioBlkFeatureFlags::FLUSH.bits();
         let transport = VhostUser::new(path, features.bits() | flush)
             .with_context(|| format!("cannot connect to {path}"))?;
         let mut transport: Box<VirtioBlkTransport> = Box::new(transport);
+        let agreed = VirtioFeatureFlags::from_bits_truncate(transport.get_features());
+        ensure!(
+            agreed.contains(rings),
+            "the back-end has not the rings wanted"
+        );
         let capacity = u64::from(transport.get_config()?.capacity) * 512;
         let mut queues = VirtioBlkQueue::setup_queues(transport.as_mut(), 1, QUEUE_SIZE)?;
         let buffers = shared_buffers(transport.as_mut(), block * count)?;
@@ -57,6 +76,12 @@ impl VirtioDriver {
 }
 
 impl FrontEnd for VirtioDriver {
+    fn buffer(&mut self, slot: usize) -> Option<&mut [u8]> {
+        self.buffers
+            .get_mut(slot * self.block..)?
+            .get_mut(..self.block)
+    }
+
     fn blocks(&self) -> u64 {
         self.capacity / self.block as u64
     }

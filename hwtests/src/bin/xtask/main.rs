@@ -47,6 +47,9 @@ struct BenchArguments {
     /// Only the peers that have this in their names; may be repeated
     #[arg(long, value_name = "WORD")]
     peer: Vec<String>,
+    /// Measure packed virtqueues, too
+    #[arg(long)]
+    packed: bool,
     /// The folder for bench.json, bench.svg and bench.md
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     out: PathBuf,
@@ -80,7 +83,8 @@ fn bench(arguments: BenchArguments) -> Result<()> {
     if arguments.guest {
         return hwtests::bench::guest::run(arguments.quick);
     }
-    let options = Options::new(arguments.quick, arguments.filter, arguments.peer);
+    let mut options = Options::new(arguments.quick, arguments.filter, arguments.peer);
+    options.packed = arguments.packed;
     hwtests::bench::run(&options, &arguments.out)
 }
 
