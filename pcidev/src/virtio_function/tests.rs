@@ -3,6 +3,7 @@
 mod driver;
 mod garbage;
 mod interrupts;
+mod raw;
 mod toy;
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{mem, thread};
 
+mod forms;
+
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn wait(connection: &Connection) {
