@@ -110,6 +110,7 @@ impl Engine {
     }
 
     /// Begins to move `range` of the image from or to the bytes of `buffers` from `skip` on.
+    /// `others_wait` says whether there is more to begin.
     pub fn transfer(
         &mut self,
         slot: u16,
@@ -117,6 +118,7 @@ impl Engine {
         range: Range,
         buffers: &Segments,
         skip: u64,
+        others_wait: bool,
     ) -> Result<Begun, BeginError> {
         let transfer = self.slots[usize::from(slot)].idle()?;
         let iovecs = transfer.reset(operation, range);
@@ -127,6 +129,12 @@ impl Engine {
             let pinnable = self.memory.direct_io();
             let way = Way::of(direct.alignment, pinnable, range, iovecs);
             self.take_way(slot, way, buffers, skip);
+        } else if others_wait && self.at_once.is_better_aside(operation, range.len) {
+            transfer.aside = true;
+            self.begin(slot)?;
+            // It is to run while those others are worked on here. What fails, fails again when waiting.
+            let _ = self.submit();
+            return Ok(Begun::InFlight);
         } else if let Some(result) = self.do_at_once(slot) {
             return Ok(Begun::Ended(result));
         }

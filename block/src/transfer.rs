@@ -73,6 +73,8 @@ pub(crate) struct Transfer {
     pub operation: Operation,
     /// The data goes past the page cache.
     pub direct: bool,
+    /// The data is copied by another thread of the kernel's.
+    pub aside: bool,
     /// The buffers, the first of which may be partly done.
     iovecs: Vec<iovec>,
     /// Index of the first buffer that is not done.
@@ -103,6 +105,7 @@ impl Transfer {
         self.begin(Step { operation, range });
         self.first = 0;
         self.direct = false;
+        self.aside = false;
         self.iovecs.clear();
         &mut self.iovecs
     }

@@ -274,6 +274,8 @@ impl Worker {
     }
 
     fn carry_out(&mut self, slot: u16, request: Request) -> Result<Begun, Refusal> {
+        // A broken ring shows when the next request is taken.
+        let others_wait = self.queue.has_requests().unwrap_or(false);
         let pending = &mut self.pending[usize::from(slot)];
         let chain = &pending.chain;
         let engine = &mut self.engine;
@@ -286,7 +288,14 @@ impl Worker {
             }
             Request::Read(range) => {
                 pending.data_in = range.len;
-                return Ok(engine.transfer(slot, Operation::Read, range, &chain.writable, 0)?);
+                return Ok(engine.transfer(
+                    slot,
+                    Operation::Read,
+                    range,
+                    &chain.writable,
+                    0,
+                    others_wait,
+                )?);
             }
             Request::Write(range) => {
                 pending.volatile = !stable;
@@ -294,7 +303,14 @@ impl Worker {
                     true => Operation::WriteStable,
                     false => Operation::Write,
                 };
-                return Ok(engine.transfer(slot, write, range, &chain.readable, HEADER_LEN)?);
+                return Ok(engine.transfer(
+                    slot,
+                    write,
+                    range,
+                    &chain.readable,
+                    HEADER_LEN,
+                    others_wait,
+                )?);
             }
             Request::Flush if !self.image.flushes() => return Ok(Begun::DONE),
             Request::Flush if self.image.has_lost_writes() => return Err(Refusal::LostWrites),

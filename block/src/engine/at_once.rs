@@ -20,6 +20,9 @@ pub(crate) fn is_in_memory(file: &File) -> bool {
     fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u32)))
 }
 
+/// Copying so much takes several times as long as waking a thread up that does it.
+const LARGE: u64 = 128 << 10;
+
 /// How calls can be made that do not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -55,6 +58,12 @@ impl AtOnce {
             read: mode,
             write: mode,
         }
+    }
+
+    /// Whether a transfer, with others behind it, had better be made by another thread, at the same
+    /// time as those. Writes to one file are made one after the other anyway.
+    pub fn is_better_aside(&self, operation: Operation, len: u64) -> bool {
+        operation == Operation::Read && len >= LARGE && self.read != Mode::Never
     }
 
     /// Makes the next system call of a transfer and returns its result: the number of bytes, or a

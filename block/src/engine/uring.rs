@@ -88,7 +88,10 @@ impl Uring {
             self.made.push_back((slot, result));
             return Ok(());
         }
-        let entry = entry(Fd(file.as_raw_fd()), transfer).user_data(u64::from(slot));
+        let mut entry = entry(Fd(file.as_raw_fd()), transfer).user_data(u64::from(slot));
+        if transfer.aside {
+            entry = entry.flags(squeue::Flags::ASYNC);
+        }
         // SAFETY: as the caller promises.
         unsafe { push(&mut self.ring, &[entry]) }
     }
