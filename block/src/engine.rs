@@ -62,6 +62,19 @@ pub(crate) struct Engine {
     buffers: Option<Buffers>,
 }
 
+/// What a transfer moves: the bytes of `buffers` from `skip` on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Data<'a> {
+    buffers: &'a Segments,
+    skip: u64,
+}
+
+impl<'a> Data<'a> {
+    pub fn new(buffers: &'a Segments, skip: u64) -> Self {
+        Self { buffers, skip }
+    }
+}
+
 /// How far an operation got when it was begun.
 #[derive(Debug)]
 pub(crate) enum Begun {
@@ -109,26 +122,25 @@ impl Engine {
         self.in_flight
     }
 
-    /// Begins to move `range` of the image from or to the bytes of `buffers` from `skip` on.
+    /// Begins to move `range` of the image from or to `data`.
     /// `others_wait` says whether there is more to begin.
     pub fn transfer(
         &mut self,
         slot: u16,
         operation: Operation,
         range: Range,
-        buffers: &Segments,
-        skip: u64,
+        data: Data<'_>,
         others_wait: bool,
     ) -> Result<Begun, BeginError> {
         let transfer = self.slots[usize::from(slot)].idle()?;
         let iovecs = transfer.reset(operation, range);
-        buffers
-            .iovecs(&self.memory, skip, range.len, iovecs)
+        data.buffers
+            .iovecs(&self.memory, data.skip, range.len, iovecs)
             .map_err(|_| BeginError::OutsideMemory)?;
         if let Some(direct) = self.image.direct() {
             let pinnable = self.memory.direct_io();
             let way = Way::of(direct.alignment, pinnable, range, iovecs);
-            self.take_way(slot, way, buffers, skip);
+            self.take_way(slot, way, data);
         } else if others_wait && self.at_once.is_better_aside(operation, range.len) {
             transfer.aside = true;
             self.begin(slot)?;
@@ -142,12 +154,12 @@ impl Engine {
         Ok(Begun::InFlight)
     }
 
-    fn take_way(&mut self, slot: u16, way: Way, buffers: &Segments, skip: u64) {
+    fn take_way(&mut self, slot: u16, way: Way, data: Data<'_>) {
         let Slot {
             transfer, bounce, ..
         } = &mut self.slots[usize::from(slot)];
         if way == Way::Bounced && self.buffers.is_some() {
-            *bounce = Some(Bounce::new(buffers, skip));
+            *bounce = Some(Bounce::new(data.buffers, data.skip));
         }
         transfer.direct = way == Way::Direct || bounce.is_some();
     }

@@ -10,21 +10,16 @@ use vmm_sys_util::eventfd::EventFd;
 use virtio::{Chain, GuestMemory, Notifier, Queue, QueueError};
 
 use crate::Image;
-use crate::engine::{BeginError, Begun, Engine, EngineKind, Wakers};
+use crate::engine::{Engine, EngineKind, Wakers};
 use crate::limit::{Gate, Throttle};
-use crate::request::{HEADER_LEN, ID_LEN, Range, Refusal, Request, STATUS_LEN, Status};
-use crate::transfer::Operation;
+use crate::request::ID_LEN;
 
+mod answer;
+mod begin;
 mod limited;
 mod spin;
 
 use spin::Spin;
-
-/// After so many requests a driver that is awake sees them, and can go on while the rest is worked on.
-const PUBLISH: u32 = 8;
-
-/// After so many it is called if it sleeps. Of less, waking it up would be a third of the work.
-const CALL: u32 = 32;
 
 /// The most requests of one vring that are in flight; more wait in the ring.
 const MAX_IN_FLIGHT: u16 = 1024;
@@ -103,20 +98,6 @@ struct Pending {
     data_in: u64,
     /// It is a change that is not stable by itself.
     volatile: bool,
-}
-
-impl Begun {
-    /// There was nothing to do for the engine.
-    const DONE: Self = Self::Ended(Ok(()));
-}
-
-impl From<BeginError> for Refusal {
-    fn from(error: BeginError) -> Self {
-        match error {
-            BeginError::OutsideMemory => Self::OutsideMemory,
-            BeginError::Engine(error) => Self::Engine(error.kind()),
-        }
-    }
 }
 
 impl Worker {
@@ -248,158 +229,6 @@ impl Worker {
         Ok(true)
     }
 
-    fn begin(&mut self, slot: u16) -> Result<(), QueueError> {
-        let begun = self.try_begin(slot);
-        self.begun(slot, begun)
-    }
-
-    fn begun(&mut self, slot: u16, begun: Result<Begun, Refusal>) -> Result<(), QueueError> {
-        match begun {
-            Ok(Begun::InFlight) => Ok(()),
-            Ok(Begun::Ended(result)) => self.ended(slot, result),
-            Err(refusal) => {
-                self.complain(&format_args!("request refused: {refusal}"));
-                self.end(slot, refusal.status(), 0)
-            }
-        }
-    }
-
-    fn try_begin(&mut self, slot: u16) -> Result<Begun, Refusal> {
-        let chain = &self.pending[usize::from(slot)].chain;
-        let request = Request::parse(chain, &self.memory, self.image.limits())?;
-        match self.admit(slot, request) {
-            Some(request) => self.carry_out(slot, request),
-            None => Ok(Begun::InFlight),
-        }
-    }
-
-    fn carry_out(&mut self, slot: u16, request: Request) -> Result<Begun, Refusal> {
-        // A broken ring shows when the next request is taken.
-        let others_wait = self.queue.has_requests().unwrap_or(false);
-        let pending = &mut self.pending[usize::from(slot)];
-        let chain = &pending.chain;
-        let engine = &mut self.engine;
-        let stable = self.image.flushes() && (self.write_through || !self.image.writeback());
-        pending.data_in = 0;
-        pending.volatile = false;
-        match request {
-            Request::Read(Range { len: 0, .. }) | Request::Write(Range { len: 0, .. }) => {
-                return Ok(Begun::DONE);
-            }
-            Request::Read(range) => {
-                pending.data_in = range.len;
-                return Ok(engine.transfer(
-                    slot,
-                    Operation::Read,
-                    range,
-                    &chain.writable,
-                    0,
-                    others_wait,
-                )?);
-            }
-            Request::Write(range) => {
-                pending.volatile = !stable;
-                let write = match stable {
-                    true => Operation::WriteStable,
-                    false => Operation::Write,
-                };
-                return Ok(engine.transfer(
-                    slot,
-                    write,
-                    range,
-                    &chain.readable,
-                    HEADER_LEN,
-                    others_wait,
-                )?);
-            }
-            Request::Flush if !self.image.flushes() => return Ok(Begun::DONE),
-            Request::Flush if self.image.has_lost_writes() => return Err(Refusal::LostWrites),
-            Request::Change(_, ranges) if ranges.is_empty() => return Ok(Begun::DONE),
-            Request::Change(change, ranges) => {
-                pending.volatile = !stable;
-                engine.steps(slot, &self.image.steps(change, &ranges, stable))?;
-            }
-            Request::Flush => engine.flush(slot)?,
-            Request::GetId { len } => {
-                let written = chain.writable.write(&self.memory, 0, &self.id[..len]);
-                written.map_err(|_| Refusal::OutsideMemory)?;
-                pending.data_in = len as u64;
-                return Ok(Begun::DONE);
-            }
-        }
-        Ok(Begun::InFlight)
-    }
-
-    /// Gives back what the engine has ended; false when that was nothing.
-    pub(crate) fn reap(&mut self) -> Result<bool, QueueError> {
-        let mut any = false;
-        while let Some((slot, result)) = self.engine.next_ended() {
-            any = true;
-            self.ended(slot, result)?;
-        }
-        Ok(any)
-    }
-
-    /// True, once, for a change that was begun before the driver turned its cache off, as it must be
-    /// stable by now.
-    fn is_to_be_flushed(&mut self, slot: u16) -> bool {
-        let volatile = std::mem::take(&mut self.pending[usize::from(slot)].volatile);
-        volatile && !self.image.writeback()
-    }
-
-    /// Answers a request that the engine has ended.
-    fn ended(&mut self, slot: u16, result: io::Result<()>) -> Result<(), QueueError> {
-        let Err(error) = result else {
-            return self.succeeded(slot);
-        };
-        self.complain(&format_args!("I/O error: {error}"));
-        self.end(slot, Status::of_error(&error), 0)
-    }
-
-    fn succeeded(&mut self, slot: u16) -> Result<(), QueueError> {
-        if !self.is_to_be_flushed(slot) {
-            return self.end(slot, Status::Ok, self.pending[usize::from(slot)].data_in);
-        }
-        match self.engine.flush(slot) {
-            Ok(()) => Ok(()),
-            Err(_) => self.end(slot, Status::IoErr, 0),
-        }
-    }
-
-    /// Writes the status and gives the buffers back.
-    fn end(&mut self, slot: u16, status: Status, data_in: u64) -> Result<(), QueueError> {
-        self.free.push(slot);
-        let chain = &self.pending[usize::from(slot)].chain;
-        let written = match chain.writable.len().checked_sub(STATUS_LEN) {
-            Some(at) => chain.writable.write(&self.memory, at, &[status as u8]),
-            None => Ok(()),
-        };
-        // Without a place for the status the driver gets its buffers back, with nothing written.
-        let written = match written {
-            Ok(()) if !chain.writable.is_empty() => data_in + STATUS_LEN,
-            _ => 0,
-        };
-        let written = u32::try_from(written).unwrap_or(u32::MAX);
-        self.queue.push_used(chain.head, written)?;
-        self.used += 1;
-        match self.used {
-            CALL.. => self.call(),
-            used if used.is_multiple_of(PUBLISH) => self.queue.publish(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Shows the driver the buffers given back, and calls it if it wants that.
-    pub(crate) fn call(&mut self) -> Result<(), QueueError> {
-        if std::mem::take(&mut self.used) == 0 || !self.queue.needs_call()? {
-            return Ok(());
-        }
-        if let Some(Err(error)) = self.call.as_ref().map(|call| call.notify()) {
-            self.complain(&format_args!("cannot call the driver: {error}"));
-        }
-        Ok(())
-    }
-
     /// Asks for kicks and sleeps, unless requests came in between.
     fn sleep(&mut self) -> Result<(), Failure> {
         // Without a free slot no request can be taken, and an ended one wakes us anyway.
@@ -416,16 +245,6 @@ impl Worker {
             _ => {}
         }
         Ok(self.queue.disable_kick()?)
-    }
-
-    /// A driver decides how many bad requests it sends, so it must not fill the log with them.
-    fn complain(&mut self, problem: &dyn std::fmt::Display) {
-        let index = self.index;
-        if std::mem::replace(&mut self.complained, true) {
-            tracing::debug!("queue {index}: {problem}");
-            return;
-        }
-        tracing::warn!("queue {index}: {problem}; more of the like is logged at debug level");
     }
 }
 

@@ -68,7 +68,7 @@ impl Rig {
             offset: 512,
             len: 1024,
         };
-        let begun = engine.transfer(slot, operation, range, &self.buffers, 0, false);
+        let begun = engine.transfer(slot, operation, range, Data::new(&self.buffers, 0), false);
         assert!(matches!(begun, Ok(Begun::InFlight)));
     }
 
@@ -203,7 +203,13 @@ fn too_short_buffers_are_refused_and_leave_the_slot_free() {
             offset: 0,
             len: 1024,
         };
-        let result = engine.transfer(0, Operation::Read, range, &rig.buffers, 4000, false);
+        let result = engine.transfer(
+            0,
+            Operation::Read,
+            range,
+            Data::new(&rig.buffers, 4000),
+            false,
+        );
         assert!(matches!(result, Err(BeginError::OutsideMemory)));
         assert_eq!(engine.in_flight(), 0);
         rig.begin(&mut engine, 0, Operation::Read);
@@ -330,7 +336,7 @@ fn cached_data_is_there_at_once() {
         len: 1024,
     };
     // It was written just now; but a kernel may be short of memory.
-    let begun = engine.transfer(0, Operation::Read, range, &rig.buffers, 0, false);
+    let begun = engine.transfer(0, Operation::Read, range, Data::new(&rig.buffers, 0), false);
     if let Begun::Ended(result) = begun.unwrap() {
         result.unwrap();
         assert_eq!(engine.in_flight(), 0);
@@ -358,7 +364,7 @@ fn memory_is_written_and_read_at_once() {
     let mut engine = rig.engine(EngineKind::Auto, false, true);
     let mut transfer = |operation, offset| {
         let range = Range { offset, len: 1024 };
-        let begun = engine.transfer(0, operation, range, &rig.buffers, 0, false);
+        let begun = engine.transfer(0, operation, range, Data::new(&rig.buffers, 0), false);
         match begun.unwrap() {
             Begun::Ended(result) => result,
             Begun::InFlight => panic!("it waits for nothing"),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::OpenOptions;
 use crate::image::Abilities;
+use crate::request::Status;
 use std::fs::File;
 use std::sync::mpsc::channel;
 use std::thread::spawn;
