@@ -11,7 +11,7 @@ use hwtests::vm::COMMAND;
 use hwtests::{Lab, Result, ensure};
 
 /// How long it may take to boot as often as it does.
-const LONG: Duration = Duration::from_secs(240);
+const LONG: Duration = Duration::from_secs(400);
 
 /// What the guest says of a disk that nothing special was said of.
 const SEEN: &str = "TEST DISK 0 512 4096 4096 0 2147483648 2147483648 write back 2 queues";

@@ -49,6 +49,31 @@ fn without_message_signalled_interrupts_too() {
 }
 
 #[test]
+fn memory_that_is_not_shared_is_explained() {
+    test("pci-not-shared", |lab| {
+        let disk = Disk::start(lab, &[])?;
+        let device = serde_json::json!({
+            "driver": "vfio-user-pci",
+            "socket": { "type": "unix", "path": disk.socket.to_string_lossy() },
+        });
+        // Firmware suffices to use the disk.
+        let mut qemu = lab.machine.new_qemu.command();
+        qemu.args([
+            "-nodefaults",
+            "-display",
+            "none",
+            "-machine",
+            "q35,accel=tcg",
+        ])
+        .args(["-m", "64M", "-device", &device.to_string()]);
+        let qemu = Process::spawn("wrong.qemu", &mut qemu, lab.run.path())?;
+        disk.process.wait_line("share=on", COMMAND)?;
+        qemu.kill()?;
+        end(&disk.process)
+    });
+}
+
+#[test]
 fn a_read_only_disk_is_not_written() {
     test("pci-read-only", |lab| {
         let writable = Disk::start(lab, &[])?;
