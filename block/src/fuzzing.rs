@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16};
 
-use virtio::queue::RING_FEATURES;
+use virtio::queue::{IN_ORDER, RING_FEATURES};
 use virtio::test_utils::{anonymous_file, memory};
 use virtio::vring::first_position;
 use virtio::{Chain, GuestMemory, Queue, VringLayout};
@@ -69,7 +69,7 @@ pub fn parse(chain: &Chain, memory: &GuestMemory) -> bool {
 
 /// Serves a queue in memory that begins with `input`, but for its first byte: bit 0 of that says
 /// whether the ring's features are negotiated, bit 1 whether writes go through, bit 2 whether the
-/// ring is packed.
+/// ring is packed, bit 3 whether its buffers are used in order.
 ///
 /// # Panics
 ///
@@ -116,7 +116,8 @@ fn setup(bench: &Bench, options: u8) -> Setup {
         avail: GuestAddress(AVAIL),
         used: GuestAddress(USED),
     };
-    let features = RING_FEATURES * u64::from(options & 1);
+    let features =
+        (RING_FEATURES * u64::from(options & 1)) | (IN_ORDER * u64::from(options >> 3 & 1));
     let queue = Queue::new(
         bench.memory.clone(),
         layout,
@@ -162,7 +163,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_ring_is_served(
-            options in 0..8u8,
+            options in 0..16u8,
             descriptors in prop::collection::vec(
                 (0..MEMORY + 0x100, 0..0x600u32, 0..8u16, 0..18u16), 16
             ),
