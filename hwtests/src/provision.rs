@@ -90,6 +90,19 @@ pub fn debian_tools() -> Result<Tree> {
     tree(&Cache::open()?, DEBIAN_TREE, &DEBIAN, what, |_| Ok(()))
 }
 
+/// A server of network block devices for guests. Counted up when it changes.
+const NBD_TREE: &str = "bookworm-nbd-1";
+const NBD: Packages = Packages {
+    suites: &["bookworm"],
+    prefer: "bookworm",
+    names: &["qemu-utils"],
+};
+
+/// Fetches qemu-nbd, if it is not in the cache yet.
+pub fn nbd_server() -> Result<Program> {
+    tree(&Cache::open()?, NBD_TREE, &NBD, "qemu-nbd", |_| Ok(()))?.program("qemu-nbd")
+}
+
 /// What [`provision`] got.
 #[derive(Debug)]
 pub struct Provisioned {

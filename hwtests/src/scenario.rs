@@ -147,16 +147,19 @@ pub struct DeviceVm {
 impl DeviceVm {
     /// Boots the VM, hands the function to user space, and starts `vvu-block`.
     pub fn start(lab: &Lab, proxy: &Proxy, image: &Path) -> Result<Self> {
+        Self::serve(lab, Self::builder(lab, proxy, image)?.start()?)
+    }
+
+    /// What the VM is made of.
+    pub fn builder<'a>(lab: &'a Lab, proxy: &Proxy, image: &Path) -> Result<VmBuilder<'a>> {
         let program = Program::host(&binaries::build("vvu-block", "vvu-block")?)?;
-        let vm = VmBuilder::new(lab, "device")
+        Ok(VmBuilder::new(lab, "device")
             .qemu(&lab.machine.new_qemu)
             .memory(Memory::Memfd, MEMORY)
             .iommu(Iommu::Remapping)
             .disk(image)
             .vfio_user(&proxy.vfio_user, SLOT)
-            .program(program)
-            .start()?;
-        Self::serve(lab, vm)
+            .program(program))
     }
 
     /// Restarts the VM and serves again.
@@ -179,10 +182,15 @@ impl DeviceVm {
     }
 
     fn serve(lab: &Lab, vm: Vm) -> Result<Self> {
+        Self::serve_disk(lab, vm, DISK)
+    }
+
+    /// Hands the function to user space, and serves this disk of the VM.
+    pub fn serve_disk(lab: &Lab, vm: Vm, disk: &str) -> Result<Self> {
         bind(&vm)?;
         let log = lab.run.file("device.vvu-block.log");
         let block = vm.spawn_logged(
-            &format!("exec vvu-block {} --pci {BDF} {DISK}", JAIL.join(" ")),
+            &format!("exec vvu-block {} --pci {BDF} {disk}", JAIL.join(" ")),
             &log,
         )?;
         block.wait_line("ready:", READY)?;
