@@ -6,13 +6,13 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use virtio::{GuestMemory, Segments};
 
 use crate::Image;
+use crate::image::Target;
 use crate::request::Range;
 use crate::transfer::{Operation, Progress, Step};
 
@@ -38,7 +38,7 @@ pub(crate) use wakers::Wakers;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKind {
     /// At once where nothing has to be waited for, else through io_uring; or by threads, where the
-    /// kernel refuses that.
+    /// kernel refuses that or the image has a format.
     #[default]
     Auto,
     /// The same, but never at once.
@@ -58,7 +58,8 @@ pub(crate) struct Engine {
     in_flight: usize,
     image: Arc<Image>,
     memory: Arc<GuestMemory>,
-    /// For direct I/O with memory that is not fit for it; `None`: the page cache is used instead.
+    /// For images with a format, which need it, and for direct I/O with memory that is not fit for it,
+    /// in place of which the page cache is used where there is none.
     buffers: Option<Buffers>,
 }
 
@@ -102,6 +103,10 @@ impl Engine {
         slots: u16,
         wakers: Wakers,
     ) -> Self {
+        let kind = match kind {
+            EngineKind::Auto | EngineKind::Uring if image.is_formatted() => EngineKind::Threads,
+            kind => kind,
+        };
         let at_once = match kind {
             EngineKind::Auto => AtOnce::new(image.in_memory()),
             _ => AtOnce::NEVER,
@@ -111,7 +116,10 @@ impl Engine {
             at_once,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             in_flight: 0,
-            buffers: image.direct().and_then(|_| Buffers::new(slots).ok()),
+            buffers: match image.direct().is_some() || image.is_formatted() {
+                true => Buffers::new(slots).ok(),
+                false => None,
+            },
             image,
             memory,
         }
@@ -137,7 +145,9 @@ impl Engine {
         data.buffers
             .iovecs(&self.memory, data.skip, range.len, iovecs)
             .map_err(|_| BeginError::OutsideMemory)?;
-        if let Some(direct) = self.image.direct() {
+        if self.image.is_formatted() {
+            self.bounce(slot, data)?;
+        } else if let Some(direct) = self.image.direct() {
             let pinnable = self.memory.direct_io();
             let way = Way::of(direct.alignment, pinnable, range, iovecs);
             self.take_way(slot, way, data);
@@ -152,6 +162,15 @@ impl Engine {
         }
         self.begin(slot)?;
         Ok(Begun::InFlight)
+    }
+
+    /// Who knows the format does not share memory with others.
+    fn bounce(&mut self, slot: u16, data: Data<'_>) -> Result<(), BeginError> {
+        if self.buffers.is_none() {
+            return Err(BeginError::Engine(io::ErrorKind::OutOfMemory.into()));
+        }
+        self.take_way(slot, Way::Bounced, data);
+        Ok(())
     }
 
     fn take_way(&mut self, slot: u16, way: Way, data: Data<'_>) {
@@ -218,10 +237,13 @@ impl Engine {
 
     /// Does as much of a transfer as possible without waiting; `None` when that is not all of it.
     fn do_at_once(&mut self, slot: u16) -> Option<io::Result<()>> {
+        let Target::File(file) = self.image.target(false) else {
+            return None;
+        };
         let transfer = &mut self.slots[usize::from(slot)].transfer;
         loop {
             // SAFETY: the buffers lie in `memory`, which outlives the call.
-            let result = unsafe { self.at_once.call(self.image.as_fd(), transfer) }?;
+            let result = unsafe { self.at_once.call(file, transfer) }?;
             match transfer.advance(result) {
                 Progress::Again => {}
                 Progress::Done => return Some(Ok(())),
@@ -272,14 +294,11 @@ impl Engine {
     fn call(&mut self, slot: u16) -> io::Result<()> {
         self.prepare(slot)?;
         let transfer = &self.slots[usize::from(slot)].transfer;
-        let file = match self.image.direct() {
-            Some(direct) if transfer.direct => direct.file.as_fd(),
-            _ => self.image.as_fd(),
-        };
+        let target = self.image.target(transfer.direct);
         // SAFETY: `image`, `memory` and `buffers`, which the data lies in, live as long as `self`; the
         // transfer stays where it is and unchanged while its slot is busy; and `drop` ends all
         // operations or leaks what they use.
-        unsafe { self.backend.call(slot, file, transfer) }
+        unsafe { self.backend.call(slot, target, transfer) }
     }
 
     /// Waits for what is in flight; false when that is not possible.

@@ -1,8 +1,8 @@
-//! Disk images: raw files and host block devices.
+//! Disk images: raw files, host block devices, and qcow2 images.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::is_in_memory;
@@ -14,18 +14,19 @@ mod direct;
 mod error;
 mod lock;
 mod open;
+mod qcow2;
 
 pub(crate) use abilities::Abilities;
 pub(crate) use direct::{Alignment, Direct};
 pub use error::ImageError;
-pub use open::{Cache, OpenOptions};
+pub use open::{Cache, Format, OpenOptions};
+pub(crate) use qcow2::Qcow2;
+pub use qcow2::Qcow2Error;
 
-/// A raw disk image: byte `n` of the disk is byte `n` of the file or block device.
-///
-/// Its size is taken when it is opened and never changed by anything done through it.
+/// A disk image. Its size is taken when it is opened and never changed by anything done through it.
 #[derive(Debug)]
 pub struct Image {
-    file: File,
+    storage: Storage,
     size: u64,
     read_only: bool,
     block_size: u32,
@@ -43,9 +44,26 @@ pub struct Image {
     writeback: AtomicBool,
 }
 
+/// Where the disk's content is.
+#[derive(Debug)]
+enum Storage {
+    /// Byte `n` of the disk is byte `n` of the file or block device.
+    Raw(File),
+    Qcow2(Box<Qcow2>),
+}
+
+/// What operations are carried out on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'a> {
+    /// By system calls.
+    File(BorrowedFd<'a>),
+    /// By whoever knows the format; data has to be in memory that nobody else writes.
+    Qcow2(&'a Qcow2),
+}
+
 impl Image {
     fn new(
-        file: File,
+        storage: Storage,
         size: u64,
         block_size: u32,
         options: OpenOptions,
@@ -53,8 +71,8 @@ impl Image {
     ) -> Self {
         let writable = !options.read_only;
         Self {
-            in_memory: is_in_memory(&file),
-            file,
+            in_memory: matches!(&storage, Storage::Raw(file) if is_in_memory(file)),
+            storage,
             size,
             read_only: options.read_only,
             block_size,
@@ -97,9 +115,30 @@ impl Image {
     pub fn sync(&self) -> io::Result<()> {
         match self.flushes() {
             true if self.has_lost_writes() => Err(io::Error::from_raw_os_error(libc::EIO)),
-            true => self.file.sync_data().inspect_err(|_| self.flush_failed()),
+            true => self.flush().inspect_err(|_| self.flush_failed()),
             false => Ok(()),
         }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        match &self.storage {
+            Storage::Raw(file) => file.sync_data(),
+            Storage::Qcow2(qcow2) => qcow2.flush(),
+        }
+    }
+
+    /// What operations are carried out on, past the page cache if there is a way.
+    pub(crate) fn target(&self, direct: bool) -> Target<'_> {
+        match (&self.storage, &self.direct) {
+            (Storage::Qcow2(qcow2), _) => Target::Qcow2(qcow2),
+            (Storage::Raw(_), Some(way)) if direct => Target::File(way.file.as_fd()),
+            (Storage::Raw(file), _) => Target::File(file.as_fd()),
+        }
+    }
+
+    /// True when it is not system calls alone that it takes to read and write it.
+    pub(crate) fn is_formatted(&self) -> bool {
+        matches!(self.storage, Storage::Qcow2(_))
     }
 
     /// True when an earlier flush has failed, so that no later one can promise anything.
@@ -161,7 +200,8 @@ impl Image {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn from_file(file: File, size: u64, abilities: Abilities) -> Self {
         let block_size = abilities.logical_block;
-        Self::new(file, size, block_size, OpenOptions::default(), abilities)
+        let (storage, options) = (Storage::Raw(file), OpenOptions::default());
+        Self::new(storage, size, block_size, options, abilities)
     }
 
     /// The same with another cache.
@@ -201,18 +241,6 @@ impl Image {
             Change::WriteZeroes if unmap && self.limits.discard => Operation::Unmap,
             Change::WriteZeroes => Operation::Zero,
         }
-    }
-}
-
-impl AsFd for Image {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
-impl AsRawFd for Image {
-    fn as_raw_fd(&self) -> RawFd {
-        self.file.as_raw_fd()
     }
 }
 

@@ -22,6 +22,6 @@ mod worker;
 
 pub use device::{BlockDevice, DeviceError, MAX_QUEUE_SIZE, MAX_QUEUES, Options};
 pub use engine::EngineKind;
-pub use image::{Cache, Image, ImageError, OpenOptions};
+pub use image::{Cache, Format, Image, ImageError, OpenOptions, Qcow2Error};
 pub use limit::{Rate, RateLimits};
 pub use request::{ID_LEN, SECTOR_SIZE};

@@ -37,7 +37,7 @@ const NEW: Packages = Packages {
     names: &["qemu-system-x86"],
 };
 
-/// Programs that the benchmark compares with. Counted up when it changes.
+/// Programs that the benchmark compares with, and one for images. Counted up when it changes.
 const BENCHMARK_TREE: &str = "benchmark-2";
 const BENCHMARK: Packages = Packages {
     suites: &["trixie", "trixie-backports"],
@@ -66,6 +66,19 @@ pub fn benchmark_tools() -> Result<BenchmarkTools> {
         storage_daemon: tree.program("qemu-storage-daemon")?,
         strace: tree.program("strace")?,
     })
+}
+
+/// Fetches QEMU's program for images, if it is not in the cache yet.
+pub fn qemu_img() -> Result<Program> {
+    let what = "qemu-img";
+    tree(
+        &Cache::open()?,
+        BENCHMARK_TREE,
+        &BENCHMARK,
+        what,
+        |_| Ok(()),
+    )?
+    .program(what)
 }
 
 /// What a Debian disk is made with, and firmware for it. Counted up when it changes.

@@ -164,7 +164,7 @@ const NEVER: [&str; 40] = [
     "unlinkat",
     "rename",
     "renameat2",
-    "ftruncate",
+    "truncate",
     "kill",
     "bpf",
     "seccomp",

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::fstatfs;
 
 use super::backend::negated_errno;
-use super::calls::Call;
+use super::calls::system_call;
 use crate::transfer::{Operation, Transfer};
 
 /// File systems in memory: tmpfs, ramfs, hugetlbfs (`linux/magic.h`).
@@ -81,7 +81,7 @@ impl AtOnce {
         let result = match *mode {
             Mode::Never => return None,
             // SAFETY: as the caller promises.
-            Mode::Plain => unsafe { Call::new(file, transfer).make() },
+            Mode::Plain => unsafe { system_call(file, transfer) },
             // SAFETY: as the caller promises.
             Mode::NoWait => unsafe { no_wait(file, transfer) },
         };

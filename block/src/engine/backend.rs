@@ -1,7 +1,6 @@
 //! Who makes system calls that may have to wait.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::Once;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::pool::{MAX_THREADS, Pool};
 use super::uring::Uring;
 use super::{EngineKind, Wakers};
+use crate::image::Target;
 use crate::transfer::Transfer;
 
 /// For how long memory for a ring is waited for. It counts as locked memory, whose amount is limited,
@@ -76,24 +76,26 @@ impl Backend {
         }
     }
 
-    /// Begins the next system call of `transfer`.
+    /// Begins the next call of `transfer`.
     ///
     /// # Safety
     ///
-    /// The file, the transfer and its buffers must stay valid and unchanged until the result with
+    /// The target, the transfer and its buffers must stay valid and unchanged until the result with
     /// this slot has been returned.
     pub unsafe fn call(
         &mut self,
         slot: u16,
-        file: BorrowedFd<'_>,
+        target: Target<'_>,
         transfer: &Transfer,
     ) -> io::Result<()> {
-        match self {
+        match (self, target) {
             // SAFETY: as the caller promises.
-            Self::Uring(uring) => unsafe { uring.push(slot, file, transfer) },
-            Self::Pool(pool) => {
+            (Self::Uring(uring), Target::File(file)) => unsafe { uring.push(slot, file, transfer) },
+            // Only threads are given such images.
+            (Self::Uring(_), Target::Qcow2(_)) => Err(io::ErrorKind::Unsupported.into()),
+            (Self::Pool(pool), _) => {
                 // SAFETY: as the caller promises.
-                unsafe { pool.call(slot, file, transfer) };
+                unsafe { pool.call(slot, target, transfer) };
                 Ok(())
             }
         }

@@ -1,9 +1,8 @@
-//! Threads that make blocking system calls: where io_uring is not to be had, or not wanted.
+//! Threads that make blocking calls: where io_uring is not to be had, or is not enough.
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::calls::Call;
 use super::wakers::{POLL_INTERVAL, Wakers, borrow, poll_readable, reset};
+use crate::image::Target;
 use crate::transfer::Transfer;
 
 /// The most threads of one pool: enough to keep a disk busy.
@@ -71,14 +71,14 @@ impl Pool {
         }
     }
 
-    /// Has the next system call of `transfer` made.
+    /// Has the next call of `transfer` made.
     ///
     /// # Safety
     ///
-    /// The file, the transfer's list of buffers and these themselves must stay valid and unchanged
+    /// The target, the transfer's list of buffers and these themselves must stay valid and unchanged
     /// until the result with this slot has been returned, or the pool was dropped.
-    pub unsafe fn call(&mut self, slot: u16, file: BorrowedFd<'_>, transfer: &Transfer) {
-        let call = Call::new(file, transfer);
+    pub unsafe fn call(&mut self, slot: u16, target: Target<'_>, transfer: &Transfer) {
+        let call = Call::new(target, transfer);
         let mut jobs = lock(&self.shared.jobs);
         if jobs.waiting.len() >= jobs.idle && self.threads.len() < self.max_threads {
             drop(jobs);

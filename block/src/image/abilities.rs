@@ -7,8 +7,12 @@ use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, fallocate, ioctl_blksszget, major, minor};
 
+use super::Qcow2;
 use crate::engine::can_secure_erase;
 use crate::request::SECTOR_SIZE;
+
+/// What a qcow2 image is best read and written in: the page size of most hosts.
+const QCOW2_BLOCK: u32 = 4096;
 
 /// What can be done to the storage, apart from reads, writes and flushes. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,18 @@ impl Abilities {
         match metadata.file_type().is_block_device() {
             true => Self::of_block_device(file, &metadata),
             false => Ok(Self::of_file(file, &metadata, size)),
+        }
+    }
+
+    /// Those of a qcow2 image, whatever is below it.
+    pub fn of_qcow2(qcow2: &Qcow2) -> Self {
+        Self {
+            physical_block: QCOW2_BLOCK,
+            min_io: QCOW2_BLOCK,
+            opt_io: qcow2.cluster_size(),
+            discard: qcow2.can_zero().then_some(qcow2.cluster_size()),
+            zero: qcow2.can_zero(),
+            ..Self::default()
         }
     }
 

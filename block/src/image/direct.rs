@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::Abilities;
+use super::open::same_file;
 
 /// The image opened a second time, for direct I/O. What is not aligned for that goes through the
 /// page cache, with which the kernel keeps direct I/O consistent.
@@ -43,10 +44,7 @@ impl Direct {
             .write(!read_only)
             .custom_flags(libc::O_DIRECT)
             .open(path)?;
-        let (one, other) = (cached.metadata()?, file.metadata()?);
-        if (one.dev(), one.ino()) != (other.dev(), other.ino()) {
-            return Err(io::Error::other("it was replaced in this moment"));
-        }
+        same_file(cached, &file)?;
         let alignment = alignment(&file, abilities)?;
         Ok(Self { file, alignment })
     }

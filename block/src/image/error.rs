@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::Qcow2Error;
+
 /// Why an image cannot be served. Each text is one line that says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -76,4 +78,12 @@ pub enum ImageError {
     #[error("disk image {} is a zoned device that takes sequential writes only; \
              serve a device without zones, or this one read-only", .0.display())]
     Zoned(PathBuf),
+    /// It cannot be served as a qcow2 image.
+    #[error("disk image {} as qcow2: {source}", path.display())]
+    Qcow2 {
+        /// The image, or one of those below it.
+        path: PathBuf,
+        /// Why not.
+        source: Qcow2Error,
+    },
 }

@@ -2,19 +2,19 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::lock::{self, Conflict};
-use super::{Abilities, Direct, Image, ImageError};
+use super::qcow2;
+use super::{Abilities, Direct, Image, ImageError, Qcow2, Storage};
 use crate::request::SECTOR_SIZE;
-
-/// How a qcow2 image begins.
-const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 
 /// How to open an image.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
+    /// What the image is; never guessed from its content, which a driver may have written.
+    pub format: Format,
     /// Never write to the image, and tell the driver so.
     pub read_only: bool,
     /// Give the space of discarded and zeroed ranges back.
@@ -30,9 +30,10 @@ pub struct OpenOptions {
 }
 
 impl Default for OpenOptions {
-    /// Writable, locked, giving back what is discarded, with the storage's block size.
+    /// Raw, writable, locked, giving back what is discarded, with the storage's block size.
     fn default() -> Self {
         Self {
+            format: Format::default(),
             read_only: false,
             discard: true,
             block_size: None,
@@ -54,6 +55,16 @@ impl OpenOptions {
     }
 }
 
+/// How a disk is laid out in its image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Byte for byte.
+    #[default]
+    Raw,
+    /// In QEMU's format, perhaps on top of other images.
+    Qcow2,
+}
+
 /// When what is written becomes stable, that is survives a loss of power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cache {
@@ -69,20 +80,20 @@ pub enum Cache {
 }
 
 impl Image {
-    /// Opens the regular file or block device at `path`, which has to hold whole sectors.
+    /// Opens the regular file or block device at `path`, whose disk has to have whole sectors.
     ///
     /// # Errors
     ///
     /// See [`ImageError`].
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, ImageError> {
-        let path = path.as_ref();
-        // Looked at before it is opened, because opening a pipe waits for its other end.
-        let metadata = fs::metadata(path).map_err(|error| open_error(path, error))?;
-        check_kind(path, &metadata)?;
-        let mut file = open_file(path, options)?;
-        if options.lock {
-            lock_file(path, &file, options.read_only)?;
+        match options.format {
+            Format::Raw => Self::open_raw(path.as_ref(), options),
+            Format::Qcow2 => Self::open_qcow2(path.as_ref(), options),
         }
+    }
+
+    fn open_raw(path: &Path, options: OpenOptions) -> Result<Self, ImageError> {
+        let mut file = open_checked(path, options)?;
         let failed = |error| open_error(path, error);
         let size = size_of(&mut file).map_err(failed)?;
         check_size(path, size, SECTOR_SIZE as u32)?;
@@ -93,15 +104,56 @@ impl Image {
         warn_of_format(path, &file);
         let block_size = block_size(path, options, &abilities)?;
         check_size(path, size, block_size)?;
-        let mut image = Self::new(file, size, block_size, options, abilities);
-        if options.cache == Cache::None {
-            let direct = Direct::open(path, &image.file, options.read_only, &abilities);
-            image.direct = Some(direct.map_err(|source| ImageError::NoDirectIo {
-                path: path.into(),
-                source,
-            })?);
-        }
+        let direct = match options.cache {
+            Cache::None => Some(open_direct(path, &file, options, &abilities)?),
+            _ => None,
+        };
+        let mut image = Self::new(Storage::Raw(file), size, block_size, options, abilities);
+        image.direct = direct;
         Ok(image)
+    }
+
+    fn open_qcow2(path: &Path, options: OpenOptions) -> Result<Self, ImageError> {
+        let qcow2 = Qcow2::open(path, options)?;
+        let (size, abilities) = (qcow2.size(), Abilities::of_qcow2(&qcow2));
+        let block_size = block_size(path, options, &abilities)?;
+        check_size(path, size, block_size)?;
+        let storage = Storage::Qcow2(Box::new(qcow2));
+        Ok(Self::new(storage, size, block_size, options, abilities))
+    }
+}
+
+/// Opens and locks what can be an image.
+pub(super) fn open_checked(path: &Path, options: OpenOptions) -> Result<File, ImageError> {
+    // Looked at before it is opened, because opening a pipe waits for its other end.
+    let metadata = fs::metadata(path).map_err(|error| open_error(path, error))?;
+    check_kind(path, &metadata)?;
+    let file = open_file(path, options)?;
+    if options.lock {
+        lock_file(path, &file, options.read_only)?;
+    }
+    Ok(file)
+}
+
+fn open_direct(
+    path: &Path,
+    file: &File,
+    options: OpenOptions,
+    abilities: &Abilities,
+) -> Result<Direct, ImageError> {
+    let direct = Direct::open(path, file, options.read_only, abilities);
+    direct.map_err(|source| ImageError::NoDirectIo {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Fails when two files that were opened by the same path are not the same.
+pub(super) fn same_file(one: &File, other: &File) -> io::Result<()> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    match (one.dev(), one.ino()) == (other.dev(), other.ino()) {
+        true => Ok(()),
+        false => Err(io::Error::other("it was replaced in this moment")),
     }
 }
 
@@ -158,11 +210,11 @@ fn open_file(path: &Path, options: OpenOptions) -> Result<File, ImageError> {
 /// What the image holds is the driver's to write, so it must not decide how it is read.
 fn warn_of_format(path: &Path, file: &File) {
     let mut magic = [0; 4];
-    if file.read_exact_at(&mut magic, 0).is_ok() && magic == QCOW2_MAGIC {
+    if file.read_exact_at(&mut magic, 0).is_ok() && magic == qcow2::MAGIC {
         let path = path.display();
         tracing::warn!(
             "{path} looks like a qcow2 image, but is served as a raw one; \
-             make it one with `qemu-img convert -O raw` first"
+             if it is one, and nobody else wrote its first bytes, use --format=qcow2"
         );
     }
 }

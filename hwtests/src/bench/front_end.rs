@@ -3,7 +3,7 @@
 
 mod one_file;
 mod packed;
-mod virtio_driver;
+pub mod virtio_driver;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

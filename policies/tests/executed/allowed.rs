@@ -73,6 +73,8 @@ fn the_block_devices_use_their_image() {
             (libc::SYS_pwritev, with(NO_FD, 0)),
             (libc::SYS_pwritev2, with(NO_FD, 0)),
             (libc::SYS_fdatasync, with(NO_FD, 0)),
+            (libc::SYS_fsync, with(NO_FD, 0)),
+            (libc::SYS_ftruncate, with(NO_FD, 0)),
             (libc::SYS_fallocate, [NO_FD, zero, 0, 512, 0, 0]),
             (libc::SYS_fallocate, [NO_FD, 1, 0, 512, 0, 0]),
             (libc::SYS_ioctl, with(NO_FD, 0x1277)),

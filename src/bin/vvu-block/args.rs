@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use block::{Cache, EngineKind, OpenOptions};
-use clap::{ArgGroup, Args, Parser, ValueEnum};
+use block::OpenOptions;
+use clap::error::ErrorKind;
+use clap::{ArgGroup, Args, CommandFactory, Parser};
 use vvu::driver::Dialect;
 use vvu_block::{LogLevel, jail};
 
+use crate::choices::{Aio, CacheMode, FormatName, Lock, Switch};
 use crate::limits::LimitArguments;
 
 /// Serve a disk image to a virtual machine as a virtio block device.
@@ -31,8 +33,13 @@ pub struct Arguments {
     #[command(flatten)]
     pub transport: TransportArguments,
 
-    /// The disk: a raw image file or a block device.
+    /// The disk: an image file or a block device.
     pub image: PathBuf,
+
+    /// What the image is: `raw`, or `qcow2` with those below it. It is never guessed, as the virtual
+    /// machine may have written what an image begins with.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "raw")]
+    pub format: FormatName,
 
     /// Refuse writes, and open the image for reading only.
     #[arg(long)]
@@ -46,7 +53,8 @@ pub struct Arguments {
 
     /// How the image is read and written: `auto` at once where nothing has to be waited for, such as
     /// from the page cache, and else with io_uring; `io_uring` with that alone; `threads` by up to 16
-    /// threads for each queue, which take the place of io_uring where the kernel refuses it, too.
+    /// threads for each queue, which serve qcow2 images, too, and all where the kernel refuses
+    /// io_uring.
     #[arg(long, value_name = "ENGINE", value_enum, default_value = "auto")]
     pub aio: Aio,
 
@@ -96,68 +104,22 @@ pub struct Arguments {
     pub limits: LimitArguments,
 }
 
-/// Who reads and writes the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum Aio {
-    Auto,
-    #[value(name = "io_uring")]
-    IoUring,
-    Threads,
-}
-
-impl From<Aio> for EngineKind {
-    fn from(aio: Aio) -> Self {
-        match aio {
-            Aio::Auto => Self::Auto,
-            Aio::IoUring => Self::Uring,
-            Aio::Threads => Self::Threads,
-        }
-    }
-}
-
-/// Something that is done or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum Switch {
-    On,
-    Off,
-}
-
-/// Whether images are locked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum Lock {
-    /// Where the file system has locks.
-    Auto,
-    Off,
-}
-
-/// [`Cache`] on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum CacheMode {
-    Writeback,
-    None,
-    Writethrough,
-    Unsafe,
-}
-
-impl From<CacheMode> for Cache {
-    fn from(mode: CacheMode) -> Self {
-        match mode {
-            CacheMode::Writeback => Self::Writeback,
-            CacheMode::None => Self::None,
-            CacheMode::Writethrough => Self::Writethrough,
-            CacheMode::Unsafe => Self::Unsafe,
-        }
-    }
-}
-
 impl Arguments {
+    /// The same if its parts go together.
+    pub fn checked(self) -> Result<Self, clap::Error> {
+        match (self.format, self.aio) {
+            (FormatName::Qcow2, Aio::IoUring) => Err(Self::command().error(
+                ErrorKind::ArgumentConflict,
+                "--aio=io_uring does not go with --format=qcow2, which is served by threads",
+            )),
+            _ => Ok(self),
+        }
+    }
+
     /// How to open the image.
     pub fn open_options(&self) -> OpenOptions {
         OpenOptions {
+            format: self.format.into(),
             read_only: self.read_only,
             discard: self.discard == Switch::On,
             block_size: self.block_size,
@@ -220,6 +182,7 @@ fn serial(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use block::{Cache, Format};
 
     fn parse(words: &str) -> Result<Arguments, clap::Error> {
         Arguments::try_parse_from(words.split(' '))
@@ -249,12 +212,24 @@ mod tests {
     }
 
     #[test]
+    fn a_format_needs_threads() {
+        let fits = |words| {
+            let words = format!("vvu-block --fd 3 disk.img --format=qcow2{words}");
+            parse(&words).unwrap().checked().is_ok()
+        };
+        assert!(fits("") && fits(" --aio=threads"));
+        assert!(!fits(" --aio=io_uring"));
+    }
+
+    #[test]
     fn options_of_the_image_reach_it() {
         let options = |words| {
             let words = format!("vvu-block --fd 3 disk.img{words}");
             parse(&words).unwrap().open_options()
         };
         let default = options("");
+        assert_eq!(default.format, Format::Raw);
+        assert_eq!(options(" --format=qcow2").format, Format::Qcow2);
         assert!(default.discard && default.lock && !default.read_only);
         assert_eq!(
             (default.cache, default.block_size),
@@ -275,6 +250,7 @@ mod tests {
             "--num-queues 257",
             "--block-size 1024",
             "--aio native",
+            "--format vmdk",
             "--cache fast",
             "--discard maybe",
         ] {

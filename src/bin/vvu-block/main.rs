@@ -1,6 +1,7 @@
 //! `vvu-block`: serves a disk image to a virtual machine as a virtio block device.
 
 mod args;
+mod choices;
 mod limits;
 mod transport;
 
@@ -18,10 +19,13 @@ use std::os::fd::AsFd;
 use vvu::vhost_user::inspection;
 use vvu_block::{StopSignal, announce_ready, exit_code, jail, start_logging};
 
-use args::{Arguments, Switch};
+use args::Arguments;
+use choices::Switch;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse()
+        .checked()
+        .unwrap_or_else(|error| error.exit());
     start_logging(arguments.log_level);
     exit_code("vvu-block", run(arguments))
 }

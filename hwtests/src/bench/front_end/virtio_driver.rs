@@ -10,7 +10,8 @@ use memmap2::MmapMut;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use virtio_driver::{
-    EventFd, QueueNotifier, VhostUser, VirtioBlkQueue, VirtioBlkTransport, VirtioFeatureFlags,
+    EventFd, QueueNotifier, VhostUser, VirtioBlkFeatureFlags, VirtioBlkQueue, VirtioBlkTransport,
+    VirtioFeatureFlags,
 };
 
 use super::FrontEnd;
@@ -51,8 +52,10 @@ impl VirtioDriver {
         let features = VirtioFeatureFlags::VERSION_1 | VirtioFeatureFlags::RING_EVENT_IDX | rings;
         let path = socket.to_str().context("the socket's path is not UTF-8")?;
         // Without FLUSH a back-end would have to make each write stable.
-        let flush = virtio_driver::VirtioBlkFeatureFlags::FLUSH.bits();
-        let transport = VhostUser::new(path, features.bits() | flush)
+        let disk = VirtioBlkFeatureFlags::FLUSH
+            | VirtioBlkFeatureFlags::DISCARD
+            | VirtioBlkFeatureFlags::WRITE_ZEROES;
+        let transport = VhostUser::new(path, features.bits() | disk.bits())
             .with_context(|| format!("cannot connect to {path}"))?;
         let mut transport: Box<VirtioBlkTransport> = Box::new(transport);
         let agreed = VirtioFeatureFlags::from_bits_truncate(transport.get_features());
@@ -72,6 +75,44 @@ impl VirtioDriver {
             capacity,
             _transport: transport,
         })
+    }
+}
+
+impl VirtioDriver {
+    /// The buffer of a slot, which must not be in use.
+    pub fn buffer(&mut self, slot: usize) -> &mut [u8] {
+        &mut self.buffers[slot * self.block..][..self.block]
+    }
+
+    /// Puts a request into the ring to make stable what was written.
+    pub fn flush(&mut self, slot: usize) -> Result<()> {
+        Ok(self.queue.flush(slot)?)
+    }
+
+    /// Puts a request into the ring to forget a whole block.
+    pub fn discard(&mut self, block: u64, slot: usize) -> Result<()> {
+        let len = self.block as u64;
+        Ok(self.queue.discard(block * len, len, slot)?)
+    }
+
+    /// Puts a request into the ring to make a whole block zero.
+    pub fn write_zeroes(&mut self, block: u64, unmap: bool, slot: usize) -> Result<()> {
+        let len = self.block as u64;
+        Ok(self.queue.write_zeroes(block * len, len, unmap, slot)?)
+    }
+
+    /// Kicks, and waits until so many requests have ended, all well.
+    pub fn finish(&mut self, mut pending: usize) -> Result<()> {
+        self.kick()?;
+        let mut slots = Vec::new();
+        loop {
+            self.ended(&mut slots)?;
+            pending -= slots.drain(..).len();
+            if pending == 0 {
+                return Ok(());
+            }
+            self.wait()?;
+        }
     }
 }
 

@@ -1,0 +1,200 @@
+//! Opens an image and all those below it, so that nothing has to be opened later.
+
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
+
+use imago::raw::Raw;
+use imago::{FormatAccess, StorageOpenOptions};
+
+use super::header::Header;
+use super::{Qcow2, Qcow2Error};
+use crate::image::open::{open_checked, same_file};
+use crate::image::{Cache, ImageError, OpenOptions};
+
+type Storage = imago::file::File;
+type Layer = imago::qcow2::Qcow2<Storage>;
+
+/// The most images below one.
+const MAX_DEPTH: usize = 32;
+
+/// The image below another.
+struct Backing {
+    path: PathBuf,
+    raw: bool,
+}
+
+impl Qcow2 {
+    /// Opens the image at `path`.
+    pub fn open(path: &Path, options: OpenOptions) -> Result<Self, ImageError> {
+        let mut chain = Chain {
+            files: Vec::new(),
+            layers: Vec::new(),
+            options,
+        };
+        let (header, mut backing) = chain.open_layer(path, options)?;
+        let below = OpenOptions {
+            read_only: true,
+            ..options
+        };
+        let mut base = None;
+        while let Some(Backing { path, raw }) = backing.take() {
+            match raw {
+                true => base = Some(chain.open_raw(&path, below)?),
+                false => backing = chain.open_layer(&path, below)?.1,
+            }
+        }
+        let (disk, files) = chain.assemble(path, base)?;
+        Ok(Self {
+            disk: Arc::new(RwLock::new(disk)),
+            size: header.size,
+            cluster_size: 1 << header.cluster_bits,
+            zeroes: header.version >= 3,
+            broken: AtomicBool::new(false),
+            _files: files,
+        })
+    }
+}
+
+struct Chain {
+    /// All that was opened and locked so far, the image itself first.
+    files: Vec<File>,
+    /// The same without a raw image, which can only be the last.
+    layers: Vec<Layer>,
+    options: OpenOptions,
+}
+
+impl Chain {
+    fn open_layer(
+        &mut self,
+        path: &Path,
+        options: OpenOptions,
+    ) -> Result<(Header, Option<Backing>), ImageError> {
+        let failed = |source: Qcow2Error| qcow2_error(path, source);
+        let file = open_checked(path, options)?;
+        self.check_new(&file).map_err(failed)?;
+        let header = Header::read(&file).map_err(failed)?;
+        let writable = !options.read_only;
+        if writable {
+            header.check_refcounts(&file).map_err(failed)?;
+        }
+        let storage = self.storage(path, &file, writable).map_err(failed)?;
+        let layer = read(|| Layer::open_image(storage, writable)).map_err(failed)?;
+        let backing = backing(path, &layer).map_err(failed)?;
+        self.files.push(file);
+        self.layers.push(layer);
+        Ok((header, backing))
+    }
+
+    fn open_raw(
+        &mut self,
+        path: &Path,
+        options: OpenOptions,
+    ) -> Result<FormatAccess<Storage>, ImageError> {
+        let failed = |source: Qcow2Error| qcow2_error(path, source);
+        let file = open_checked(path, options)?;
+        self.check_new(&file).map_err(failed)?;
+        let storage = self.storage(path, &file, false).map_err(failed)?;
+        self.files.push(file);
+        let raw = read(|| Raw::open_image(storage, false)).map_err(failed)?;
+        Ok(FormatAccess::new(raw))
+    }
+
+    fn check_new(&self, file: &File) -> Result<(), Qcow2Error> {
+        if self.files.len() > MAX_DEPTH {
+            return Err(Qcow2Error::TooDeep(MAX_DEPTH));
+        }
+        let one = file.metadata()?;
+        for other in &self.files {
+            let other = other.metadata()?;
+            if (one.dev(), one.ino()) == (other.dev(), other.ino()) {
+                return Err(Qcow2Error::Cycle);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is read and written: the same file, opened once more where it is past the page cache.
+    fn storage(&self, path: &Path, file: &File, writable: bool) -> Result<Storage, Qcow2Error> {
+        let direct = self.options.cache == Cache::None;
+        let options = StorageOpenOptions::new().write(writable).direct(direct);
+        let file = match direct {
+            false => file.try_clone()?,
+            true => {
+                let again = File::options()
+                    .read(true)
+                    .write(writable)
+                    .custom_flags(libc::O_DIRECT)
+                    .open(path)?;
+                same_file(file, &again)?;
+                again
+            }
+        };
+        Ok(Storage::from_open_file(file, options)?)
+    }
+
+    /// Puts each image on top of the next.
+    fn assemble(
+        self,
+        path: &Path,
+        base: Option<FormatAccess<Storage>>,
+    ) -> Result<(FormatAccess<Storage>, Vec<File>), ImageError> {
+        let mut below = base;
+        for mut layer in self.layers.into_iter().rev() {
+            layer.set_data_file(None);
+            layer.set_backing(below);
+            below = Some(FormatAccess::new(layer));
+        }
+        match below {
+            Some(disk) => Ok((disk, self.files)),
+            // There is always the image itself.
+            None => Err(qcow2_error(path, Qcow2Error::NotQcow2)),
+        }
+    }
+}
+
+/// A corrupt image must not end the program.
+fn read<T>(open: impl FnOnce() -> std::io::Result<T>) -> Result<T, Qcow2Error> {
+    match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(opened) => Ok(opened?),
+        Err(_) => Err(Qcow2Error::Corrupt("its header or tables make no sense")),
+    }
+}
+
+/// The image below, which the header names relative to the image itself.
+fn backing(path: &Path, layer: &Layer) -> Result<Option<Backing>, Qcow2Error> {
+    let Some(file) = layer.implicit_backing_file().cloned() else {
+        return Ok(None);
+    };
+    let raw = match layer.implicit_backing_format().map(String::as_str) {
+        Some("raw" | "file" | "host_device") => true,
+        Some("qcow2") => false,
+        Some(format) => {
+            let format = format.to_owned();
+            return Err(Qcow2Error::BackingFormat { file, format });
+        }
+        None => return Err(Qcow2Error::NoBackingFormat { file }),
+    };
+    let name = file.strip_prefix("file:").unwrap_or(&file);
+    // `nbd://` and the like, as QEMU tells them from paths.
+    if name
+        .split('/')
+        .next()
+        .is_some_and(|start| start.contains(':'))
+    {
+        return Err(Qcow2Error::NotAFile(file));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let path = folder.join(name);
+    Ok(Some(Backing { path, raw }))
+}
+
+fn qcow2_error(path: &Path, source: Qcow2Error) -> ImageError {
+    ImageError::Qcow2 {
+        path: path.into(),
+        source,
+    }
+}

@@ -1,0 +1,79 @@
+//! Values that options choose from.
+
+use block::{Cache, EngineKind, Format};
+use clap::ValueEnum;
+
+/// [`Format`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum FormatName {
+    Raw,
+    Qcow2,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Raw => Self::Raw,
+            FormatName::Qcow2 => Self::Qcow2,
+        }
+    }
+}
+
+/// Who reads and writes the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Aio {
+    Auto,
+    #[value(name = "io_uring")]
+    IoUring,
+    Threads,
+}
+
+impl From<Aio> for EngineKind {
+    fn from(aio: Aio) -> Self {
+        match aio {
+            Aio::Auto => Self::Auto,
+            Aio::IoUring => Self::Uring,
+            Aio::Threads => Self::Threads,
+        }
+    }
+}
+
+/// Something that is done or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+/// Whether images are locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Lock {
+    /// Where the file system has locks.
+    Auto,
+    Off,
+}
+
+/// [`Cache`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum CacheMode {
+    Writeback,
+    None,
+    Writethrough,
+    Unsafe,
+}
+
+impl From<CacheMode> for Cache {
+    fn from(mode: CacheMode) -> Self {
+        match mode {
+            CacheMode::Writeback => Self::Writeback,
+            CacheMode::None => Self::None,
+            CacheMode::Writethrough => Self::Writethrough,
+            CacheMode::Unsafe => Self::Unsafe,
+        }
+    }
+}
