@@ -130,15 +130,20 @@ impl Engine {
         self.in_flight
     }
 
-    /// Begins to move `range` of the image from or to `data`.
-    /// `others_wait` says whether there is more to begin.
+    /// Whether a read of so many bytes had better be made aside if others wait behind it.
+    pub fn is_better_aside(&self, len: u64) -> bool {
+        self.at_once.is_better_aside(len)
+    }
+
+    /// Begins to move `range` of the image from or to `data`; `aside`: what could be done at once is
+    /// left to another thread.
     pub fn transfer(
         &mut self,
         slot: u16,
         operation: Operation,
         range: Range,
         data: Data<'_>,
-        others_wait: bool,
+        aside: bool,
     ) -> Result<Begun, BeginError> {
         let transfer = self.slots[usize::from(slot)].idle()?;
         let iovecs = transfer.reset(operation, range);
@@ -151,7 +156,7 @@ impl Engine {
             let pinnable = self.memory.direct_io();
             let way = Way::of(direct.alignment, pinnable, range, iovecs);
             self.take_way(slot, way, data);
-        } else if others_wait && self.at_once.is_better_aside(operation, range.len) {
+        } else if aside {
             transfer.aside = true;
             self.begin(slot)?;
             // It is to run while those others are worked on here. What fails, fails again when waiting.

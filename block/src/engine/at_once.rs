@@ -60,10 +60,10 @@ impl AtOnce {
         }
     }
 
-    /// Whether a transfer, with others behind it, had better be made by another thread, at the same
-    /// time as those. Writes to one file are made one after the other anyway.
-    pub fn is_better_aside(&self, operation: Operation, len: u64) -> bool {
-        operation == Operation::Read && len >= LARGE && self.read != Mode::Never
+    /// Whether a read of so many bytes, with others behind it, had better be made by another thread,
+    /// at the same time as those. Writes to one file are made one after the other anyway.
+    pub fn is_better_aside(&self, len: u64) -> bool {
+        len >= LARGE && self.read != Mode::Never
     }
 
     /// Makes the next system call of a transfer and returns its result: the number of bytes, or a

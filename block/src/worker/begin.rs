@@ -52,8 +52,6 @@ impl Worker {
     }
 
     pub(super) fn carry_out(&mut self, slot: u16, request: Request) -> Result<Begun, Refusal> {
-        // A broken ring shows when the next request is taken.
-        let others_wait = self.queue.has_requests().unwrap_or(false);
         let pending = &mut self.pending[usize::from(slot)];
         let chain = &pending.chain;
         let engine = &mut self.engine;
@@ -67,7 +65,10 @@ impl Worker {
             Request::Read(range) => {
                 pending.data_in = range.len;
                 let data = Data::new(&chain.writable, 0);
-                return Ok(engine.transfer(slot, Operation::Read, range, data, others_wait)?);
+                // A broken ring shows when the next request is taken.
+                let others_wait = || self.queue.has_requests().unwrap_or(false);
+                let aside = engine.is_better_aside(range.len) && others_wait();
+                return Ok(engine.transfer(slot, Operation::Read, range, data, aside)?);
             }
             Request::Write(range) => {
                 pending.volatile = !stable;
@@ -76,7 +77,7 @@ impl Worker {
                     false => Operation::Write,
                 };
                 let data = Data::new(&chain.readable, HEADER_LEN);
-                return Ok(engine.transfer(slot, write, range, data, others_wait)?);
+                return Ok(engine.transfer(slot, write, range, data, false)?);
             }
             Request::Flush if !self.image.flushes() => return Ok(Begun::DONE),
             Request::Flush if self.image.has_lost_writes() => return Err(Refusal::LostWrites),
