@@ -1,4 +1,4 @@
-//! Architectures.
+//! The architectures that policies are compiled for.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ pub enum Arch {
     Arm,
 }
 
-/// Names in `[arch=…]` of architectures that no policy is compiled for here. Statements for them
-/// alone are skipped; any other name is a mistake.
+/// Other names that `[arch=…]` may contain. No policy is compiled for these architectures, so a
+/// statement for them alone is skipped. A name in neither list is a mistake.
 const OTHERS: [&str; 9] = [
     "i386",
     "loongarch64",
@@ -28,10 +28,10 @@ const OTHERS: [&str; 9] = [
 ];
 
 impl Arch {
-    /// All of them.
+    /// All architectures.
     pub const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Arm];
 
-    /// The architecture that this program was built for, if it is one of them.
+    /// The architecture that this program was built for, if policies can be compiled for it.
     pub const HOST: Option<Self> = if cfg!(all(target_arch = "x86_64", target_pointer_width = "64"))
     {
         Some(Self::X86_64)
@@ -43,7 +43,7 @@ impl Arch {
         None
     };
 
-    /// Its name, which is also that of its folder.
+    /// The name of the architecture, which is also the name of its policy folder.
     pub fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
@@ -52,7 +52,7 @@ impl Arch {
         }
     }
 
-    /// The architecture of this name; Minijail's `arm64` is `aarch64`.
+    /// The architecture with this name. `arm64`, Minijail's name of `aarch64`, is accepted.
     pub fn from_name(name: &str) -> Option<Self> {
         let name = if name == "arm64" { "aarch64" } else { name };
         Self::ALL.into_iter().find(|arch| arch.name() == name)
@@ -63,7 +63,7 @@ impl Arch {
         Self::from_name(name).is_some() || OTHERS.contains(&name)
     }
 
-    /// What the kernel calls it: `AUDIT_ARCH_*` of linux/audit.h.
+    /// The kernel's number for it: `AUDIT_ARCH_*` of linux/audit.h.
     pub fn audit(self) -> u32 {
         match self {
             Self::X86_64 => 0xc000_003e,
@@ -77,11 +77,12 @@ impl Arch {
         self != Self::Arm
     }
 
-    /// `value` as a register of this architecture holds it.
+    /// `value`, cut to the width of a register.
     pub(crate) fn register(self, value: u64) -> u64 {
-        match self.is_64_bit() {
-            true => value,
-            false => value & u64::from(u32::MAX),
+        if self.is_64_bit() {
+            value
+        } else {
+            value & u64::from(u32::MAX)
         }
     }
 }

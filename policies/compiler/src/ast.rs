@@ -1,9 +1,10 @@
-//! What a file says, before it is known for which architecture.
+//! The syntax tree of a policy file. Names stay names here, because the same tree serves all
+//! architectures.
 
 use crate::diagnostic::Location;
 use crate::rule::Op;
 
-/// One line.
+/// One line of a policy file.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     /// `@include PATH`
@@ -18,7 +19,7 @@ pub(crate) enum Item {
     Statement(Statement),
 }
 
-/// A word and where it is.
+/// A word and its location.
 #[derive(Clone, Debug)]
 pub(crate) struct Text {
     pub text: String,
@@ -36,14 +37,15 @@ pub(crate) struct Statement {
 #[derive(Clone, Debug)]
 pub(crate) struct CallName {
     pub name: Text,
-    /// Architectures that it is for; none: all.
+    /// The architectures that the statement applies to; `None` means all.
     pub arches: Option<Vec<Text>>,
 }
 
 /// `arg0 == 1 && arg1 == 2 || arg0 == 3; action`
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
-    /// Any of these, each of which is all of its parts; empty: always.
+    /// The condition. It holds if all comparisons of at least one alternative hold. A condition
+    /// without alternatives always holds.
     pub alternatives: Vec<Vec<AtomText>>,
     pub action: ActionText,
     pub at: Location,
@@ -75,7 +77,7 @@ pub(crate) enum ActionKind {
     UserNotify,
 }
 
-/// A value that is known once the architecture is.
+/// A value as it is written. Its number depends on the architecture.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Number(u64, Location),

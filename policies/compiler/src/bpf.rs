@@ -1,17 +1,20 @@
-//! Programs for the kernel: classic BPF over `struct seccomp_data`.
+//! Compiles a policy to classic BPF, which the kernel runs over `struct seccomp_data`.
 //!
-//! The layout of a program: the architecture is checked (another one ends the process), on x86_64
-//! so is that the call is none of x32, then the call's number is searched in a binary tree whose
-//! leaves are the calls' rules. The last instruction is the default action, and no other place of
-//! the program returns it, so that [`with_default`] can replace it.
+//! A program has these parts:
 //!
-//! The `seccompiler` crate has no 32-bit arm, only two actions in a filter and no "any of these
-//! bits"; one back end for all three architectures is less than it and what would have to be built
-//! round it. In tests it is the reference for what it can say.
+//! 1. It checks the architecture. A call of another architecture ends the process.
+//! 2. On x86_64, it checks for calls of the x32 ABI. They end the process, too.
+//! 3. It searches the call's number in a binary tree. The leaves are the rules of each call.
+//! 4. Its last instruction returns the default action. Rules with the same action return it from
+//!    another instruction, so [`with_default`] can replace the default alone.
+//!
+//! The `seccompiler` crate does not fit here: it lacks 32-bit arm and the comparison "any of these
+//! bits", and a filter has two actions at most. The code around it would be longer than this
+//! module. Tests compare with it where it can express the policy.
 
 use crate::diagnostic::Diagnostic;
 use crate::rule::{Action, Atom, Op, Rule};
-use crate::{Arch, Call, Policy};
+use crate::{Arch, CallRules, Policy};
 
 mod emitter;
 
@@ -20,7 +23,7 @@ use emitter::{Emitter, Label, Test};
 /// The longest program that the kernel takes: `BPF_MAXINSNS` of linux/bpf_common.h.
 pub const MAX_INSTRUCTIONS: usize = 4096;
 
-/// Numbers from here on are x32's: `__X32_SYSCALL_BIT` of asm/unistd.h.
+/// Calls of the x32 ABI have numbers from here on: `__X32_SYSCALL_BIT` of asm/unistd.h.
 const X32: u32 = 0x4000_0000;
 
 /// Offsets in `struct seccomp_data` of linux/seccomp.h.
@@ -32,21 +35,21 @@ const ARGS: u32 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Instruction {
-    /// What to do.
+    /// The operation.
     pub code: u16,
-    /// How many instructions to skip where the test holds.
+    /// The number of instructions to skip if the test holds.
     pub jt: u8,
-    /// How many where it does not.
+    /// The number of instructions to skip if the test does not hold.
     pub jf: u8,
-    /// An operand.
+    /// The operand.
     pub k: u32,
 }
 
-/// The program of a policy.
+/// Compiles a policy to a program for the kernel.
 ///
 /// # Errors
 ///
-/// A [`Diagnostic`] when it has more than [`MAX_INSTRUCTIONS`].
+/// A [`Diagnostic`] when the program has more than [`MAX_INSTRUCTIONS`].
 pub fn compile(policy: &Policy) -> Result<Vec<Instruction>, Diagnostic> {
     let mut compiler = Compiler {
         emitter: Emitter::new(policy.default.code()),
@@ -59,7 +62,7 @@ pub fn compile(policy: &Policy) -> Result<Vec<Instruction>, Diagnostic> {
         match longest.and_then(|call| call.chains.first()) {
             Some(chain) => Diagnostic::new(message)
                 .at(&chain.from[0])
-                .advice("this call has the most rules: say less about it"),
+                .advice("this system call has the most rules: simplify them"),
             None => Diagnostic::new(message),
         }
     })
@@ -74,7 +77,7 @@ pub fn with_default(program: &[Instruction], action: Action) -> Vec<Instruction>
     program
 }
 
-/// Emits from the end of the program to its begin, so that each jump's target is there already.
+/// Emits the program from its end to its start, so that the target of each jump exists already.
 struct Compiler {
     emitter: Emitter,
     arch: Arch,
@@ -100,7 +103,7 @@ impl Compiler {
         self.emitter.load(ARCH, start);
     }
 
-    /// Finds the number that is loaded among those of `entries`, which are sorted.
+    /// Emits a binary search for the loaded number. `entries` are sorted by number.
     fn search(&mut self, entries: &[(u32, Label)]) -> Label {
         let (left, right) = entries.split_at(entries.len() / 2);
         let default = self.emitter.default();
@@ -116,7 +119,7 @@ impl Compiler {
         }
     }
 
-    fn call(&mut self, call: &Call) -> Label {
+    fn call(&mut self, call: &CallRules) -> Label {
         let rules = call.chains.iter().flat_map(|chain| &chain.rules);
         let rules: Vec<&Rule> = rules.collect();
         let default = self.emitter.default();
@@ -126,7 +129,7 @@ impl Compiler {
             .fold(default, |next, rule| self.rule(rule, next))
     }
 
-    /// Returns the rule's action where its clause holds, and goes on to `next` where not.
+    /// Emits code that returns the rule's action if its clause holds and else continues at `next`.
     fn rule(&mut self, rule: &Rule, next: Label) -> Label {
         let action = self.emitter.ret(rule.action.code());
         let atoms = rule.clause.atoms().iter().rev();
@@ -135,21 +138,21 @@ impl Compiler {
 
     fn atom(&mut self, atom: &Atom, yes: Label, no: Label) -> Label {
         let (high, low) = ((atom.value >> 32) as u32, atom.value as u32);
-        let number = Number {
+        let operand = Operand {
             arg: atom.arg,
             high,
             low,
         };
         match atom.op {
-            Op::Equal => self.equal(number, yes, no),
-            Op::NotEqual => self.equal(number, no, yes),
-            Op::Greater => self.above(Test::Greater, number, yes, no),
-            Op::GreaterOrEqual => self.above(Test::GreaterOrEqual, number, yes, no),
-            Op::LessOrEqual => self.above(Test::Greater, number, no, yes),
-            Op::Less => self.above(Test::GreaterOrEqual, number, no, yes),
-            Op::AnyBit => self.any_bit(number, yes, no),
+            Op::Equal => self.equal(operand, yes, no),
+            Op::NotEqual => self.equal(operand, no, yes),
+            Op::Greater => self.above(Test::Greater, operand, yes, no),
+            Op::GreaterOrEqual => self.above(Test::GreaterOrEqual, operand, yes, no),
+            Op::LessOrEqual => self.above(Test::Greater, operand, no, yes),
+            Op::Less => self.above(Test::GreaterOrEqual, operand, no, yes),
+            Op::AnyBit => self.any_bit(operand, yes, no),
             Op::OnlyBits => {
-                let others = Number {
+                let others = Operand {
                     arg: atom.arg,
                     high: !high,
                     low: !low,
@@ -159,52 +162,52 @@ impl Compiler {
         }
     }
 
-    fn equal(&mut self, number: Number, yes: Label, no: Label) -> Label {
-        let low = self.low(Test::Equal, number, yes, no);
-        self.high(Test::Equal, number, low, no)
+    fn equal(&mut self, operand: Operand, yes: Label, no: Label) -> Label {
+        let low = self.low(Test::Equal, operand, yes, no);
+        self.high(Test::Equal, operand, low, no)
     }
 
-    /// The high halves decide where they differ, the low ones where not.
-    fn above(&mut self, test: Test, number: Number, yes: Label, no: Label) -> Label {
-        let low = self.low(test, number, yes, no);
+    /// Compares the high halves. Only if they are equal, the low halves decide.
+    fn above(&mut self, test: Test, operand: Operand, yes: Label, no: Label) -> Label {
+        let low = self.low(test, operand, yes, no);
         if !self.arch.is_64_bit() {
             return low;
         }
-        let same = self.emitter.test(Test::Equal, number.high, low, no);
-        self.high(Test::Greater, number, yes, same)
+        let same = self.emitter.test(Test::Equal, operand.high, low, no);
+        self.high(Test::Greater, operand, yes, same)
     }
 
-    fn any_bit(&mut self, number: Number, yes: Label, no: Label) -> Label {
-        let low = self.low(Test::AnyBit, number, yes, no);
-        match number.high {
+    fn any_bit(&mut self, operand: Operand, yes: Label, no: Label) -> Label {
+        let low = self.low(Test::AnyBit, operand, yes, no);
+        match operand.high {
             0 => low,
-            _ => self.high(Test::AnyBit, number, yes, low),
+            _ => self.high(Test::AnyBit, operand, yes, low),
         }
     }
 
-    fn low(&mut self, test: Test, number: Number, yes: Label, no: Label) -> Label {
-        let test = self.emitter.test(test, number.low, yes, no);
-        self.emitter.load(ARGS + 8 * u32::from(number.arg), test)
+    fn low(&mut self, test: Test, operand: Operand, yes: Label, no: Label) -> Label {
+        let test = self.emitter.test(test, operand.low, yes, no);
+        self.emitter.load(ARGS + 8 * u32::from(operand.arg), test)
     }
 
-    /// Tests the high half; there is none on a 32-bit architecture, where `no` must not be missed:
-    /// its values have no high half either.
-    fn high(&mut self, test: Test, number: Number, yes: Label, no: Label) -> Label {
+    /// Tests the high half. On a 32-bit architecture both high halves count as zero: they are
+    /// equal, and no bit is set in them.
+    fn high(&mut self, test: Test, operand: Operand, yes: Label, no: Label) -> Label {
         if !self.arch.is_64_bit() {
             return match test {
                 Test::AnyBit => no,
                 _ => yes,
             };
         }
-        let test = self.emitter.test(test, number.high, yes, no);
+        let test = self.emitter.test(test, operand.high, yes, no);
         self.emitter
-            .load(ARGS + 8 * u32::from(number.arg) + 4, test)
+            .load(ARGS + 8 * u32::from(operand.arg) + 4, test)
     }
 }
 
-/// What an argument is compared with, in halves.
+/// An argument's index and the value to compare it with, in halves.
 #[derive(Clone, Copy)]
-struct Number {
+struct Operand {
     arg: u8,
     high: u32,
     low: u32,

@@ -1,22 +1,22 @@
-//! What is wrong, and where.
+//! Errors in policies, with the location in the file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The most characters of a line that are shown.
+/// The most characters of a line that a message shows.
 const SHOWN: usize = 120;
 
-/// A file as it was read.
+/// The path and the content of a file.
 #[derive(Debug)]
 pub(crate) struct FileText {
     pub path: PathBuf,
     pub text: String,
-    /// Where it was included, if it was.
+    /// The path in the `@include` that led here; `None` for the first file.
     pub included_from: Option<Location>,
 }
 
-/// A stretch of a file.
+/// A range of text in a file.
 #[derive(Clone, Debug)]
 pub struct Location {
     file: Arc<FileText>,
@@ -24,14 +24,14 @@ pub struct Location {
     end: usize,
 }
 
-/// Where a [`Location`] is, in plain values.
+/// The start of a [`Location`] as plain values.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// The file.
     pub path: PathBuf,
-    /// Its line, from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// The character in the line, from 1.
+    /// The character in the line, counted from 1.
     pub column: usize,
 }
 
@@ -46,20 +46,20 @@ impl Location {
         &self.file.path
     }
 
-    /// Where this file was included, if it was.
+    /// The location of the `@include` that led to this file; `None` for the first file.
     pub fn included_from(&self) -> Option<&Self> {
         self.file.included_from.as_ref()
     }
 
-    /// The text itself.
+    /// The text at this location.
     pub fn text(&self) -> &str {
         self.file.text.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Line and column.
-    pub fn place(&self) -> Place {
+    /// The position where the text starts.
+    pub fn position(&self) -> Position {
         let before = &self.file.text[..self.start];
-        Place {
+        Position {
             path: self.file.path.clone(),
             line: 1 + before.matches('\n').count(),
             column: 1 + before[self.line_start()..].chars().count(),
@@ -71,7 +71,7 @@ impl Location {
         before.rfind('\n').map_or(0, |at| at + 1)
     }
 
-    /// The line with a caret below what is meant.
+    /// The line of the location, and the carets that mark the location below it.
     fn snippet(&self) -> (String, String) {
         let rest = &self.file.text[self.line_start()..];
         let line = rest.lines().next().unwrap_or_default();
@@ -86,7 +86,8 @@ impl Location {
     }
 }
 
-/// Two stretches are one when they are the same of the same file, however it was included.
+/// Two locations are equal if they are the same range of the same file. How the file was included
+/// does not matter.
 impl PartialEq for Location {
     fn eq(&self, other: &Self) -> bool {
         let key = |location: &Self| (location.start, location.end);
@@ -96,7 +97,7 @@ impl PartialEq for Location {
 
 impl Eq for Location {}
 
-/// A file's control characters do nothing to the terminal.
+/// Replaces control characters, so that a policy file cannot send commands to the terminal.
 fn printable(letter: char) -> char {
     if letter.is_control() && letter != '\t' {
         '\u{fffd}'
@@ -105,12 +106,12 @@ fn printable(letter: char) -> char {
     }
 }
 
-/// What is as wide as `letter` but empty.
+/// White space as wide as `letter`.
 fn blank(letter: char) -> char {
     if letter == '\t' { '\t' } else { ' ' }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.path.display(), self.line, self.column)
     }
@@ -118,11 +119,13 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.place().fmt(f)
+        self.position().fmt(f)
     }
 }
 
-/// What is wrong with a policy: one line, where, and what was expected.
+/// An error in a policy: a message of one line, its location, and advice.
+///
+/// `Display` shows all of it in several lines, with the part of the file that the error is about.
 #[derive(Clone, Debug)]
 pub struct Diagnostic(Box<Parts>);
 
@@ -159,17 +162,17 @@ impl Diagnostic {
         self
     }
 
-    /// What is wrong, in one line.
+    /// The message, in one line.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// Where, if it is in a file.
+    /// The location of the error, if it is about a part of a file.
     pub fn location(&self) -> Option<&Location> {
         self.0.at.as_ref()
     }
 
-    /// The other place where two places do not go together.
+    /// The location of the other statement if two statements contradict each other.
     pub fn other_locations(&self) -> impl Iterator<Item = &Location> {
         self.0.others.iter().map(|(_, location)| location)
     }
@@ -179,11 +182,11 @@ impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.message)?;
         if let Some(location) = &self.0.at {
-            write_place(f, "-->", location)?;
+            write_location(f, location)?;
         }
         for (what, location) in &self.0.others {
             write!(f, "\n{what}")?;
-            write_place(f, "-->", location)?;
+            write_location(f, location)?;
         }
         match &self.0.advice {
             Some(advice) => write!(f, "\n  = {advice}"),
@@ -192,14 +195,14 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-fn write_place(f: &mut fmt::Formatter<'_>, arrow: &str, location: &Location) -> fmt::Result {
-    let place = location.place();
-    let (line, caret) = location.snippet();
-    let number = place.line.to_string();
+fn write_location(f: &mut fmt::Formatter<'_>, location: &Location) -> fmt::Result {
+    let position = location.position();
+    let (line, carets) = location.snippet();
+    let number = position.line.to_string();
     let margin = " ".repeat(number.len());
     write!(
         f,
-        "\n {margin}{arrow} {place}\n {margin} |\n {number} | {line}\n {margin} | {caret}"
+        "\n {margin}--> {position}\n {margin} |\n {number} | {line}\n {margin} | {carets}"
     )?;
     let mut from = location.included_from();
     while let Some(location) = from {

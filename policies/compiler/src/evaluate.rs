@@ -1,25 +1,25 @@
-//! What a policy says about one call, without a program.
+//! Evaluates a policy for one call directly, without compiling it.
 
 use crate::rule::Action;
-use crate::{Chain, Location, Policy};
+use crate::{Location, Policy, RuleChain};
 
-/// What happens to one call, and because of what.
+/// The action for one call, and the reason for it.
 #[derive(Clone, Debug)]
 pub struct Decision<'a> {
-    /// What happens.
+    /// The action.
     pub action: Action,
-    /// The statement that says so; none: it is the default.
-    pub because: Option<&'a Chain>,
+    /// The rules that decide; `None` if the default action applies.
+    pub because: Option<&'a RuleChain>,
 }
 
 impl Decision<'_> {
-    /// Where that is said.
+    /// The location of the first statement with these rules.
     pub fn location(&self) -> Option<&Location> {
         self.because.and_then(|chain| chain.from.first())
     }
 }
 
-/// What happens to the call `number` with these arguments.
+/// Finds the action for the call `number` with these arguments.
 pub fn decide<'a>(policy: &'a Policy, number: u32, args: &[u64; 6]) -> Decision<'a> {
     let args = args.map(|arg| policy.arch.register(arg));
     let chains = policy.calls.get(&number).map(|call| call.chains.as_slice());

@@ -1,20 +1,20 @@
-//! What has to be true of any input, however strange.
+//! Properties that hold for every input. The fuzz target and the test of its corpus check them.
 
 use std::path::Path;
 
 use crate::interpreter::{CallData, run};
 use crate::{Action, Arch, MAX_INSTRUCTIONS, Memory, Options, Policy, compile, decide, load};
 
-/// The names of the files that an input is split into; the first is loaded.
+/// An input is split into these files. The first one is loaded.
 const FILES: [&str; 3] = ["a", "b", "c"];
-/// What stands between them.
+/// The text between two files in an input.
 const SEPARATOR: &[u8] = b"\n===\n";
 
-/// Takes an input through everything.
+/// Loads, merges and compiles an input, and checks the result.
 ///
 /// # Panics
 ///
-/// When the compiler breaks one of its promises.
+/// When a property does not hold.
 pub fn check(input: &[u8]) {
     let memory = split(input);
     for denylist in [false, true] {
@@ -59,7 +59,7 @@ fn check_arch(loaded: &crate::Loaded, arch: Arch, denylist: bool) {
             arch: arch.audit(),
             args,
         };
-        run(&program, &call).expect("a sound program")
+        run(&program, &call).expect("the program should be valid")
     };
     for (number, call) in &policy.calls {
         let values = call.chains.iter().flat_map(|chain| &chain.rules);

@@ -1,33 +1,34 @@
-//! An interpreter of classic BPF as seccomp has it, written from the kernel's documentation
-//! (Documentation/networking/filter.rst, linux/seccomp.h) and apart from the compiler.
+//! An interpreter for the classic BPF that seccomp accepts. It follows the kernel's documentation
+//! (Documentation/networking/filter.rst, linux/seccomp.h) and shares no code with the compiler.
 
 use crate::Instruction;
 
-/// A system call as a filter sees it: `struct seccomp_data`.
+/// A system call as a filter sees it: `struct seccomp_data` of linux/seccomp.h.
 #[derive(Clone, Copy, Debug)]
 pub struct CallData {
     /// The call's number.
     pub number: u32,
-    /// `AUDIT_ARCH_*`.
+    /// The architecture: `AUDIT_ARCH_*` of linux/audit.h.
     pub arch: u32,
     /// The arguments.
     pub args: [u64; 6],
 }
 
-/// Why a program is none.
+/// Why a program is not valid. Each instruction is given by its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// Its length is not what the kernel takes.
+#[non_exhaustive]
+pub enum ProgramError {
+    /// The program is empty or longer than the kernel accepts.
     #[error("the program is empty or too long")]
     Length,
-    /// An instruction that seccomp has not, or that no compiler here uses.
+    /// Seccomp does not accept this instruction, or this interpreter does not support it.
     #[error("instruction {0} is unknown")]
     Unknown(usize),
-    /// A jump or the flow leads out of the program.
+    /// The program continues at an instruction that does not exist.
     #[error("instruction {0} is outside the program")]
     Outside(usize),
-    /// A load that is not aligned or outside the call.
-    #[error("instruction {0} loads what is not there")]
+    /// The instruction loads an unaligned word or one outside `struct seccomp_data`.
+    #[error("instruction {0} loads a word that does not exist")]
     Load(usize),
 }
 
@@ -37,7 +38,7 @@ impl CallData {
         match offset {
             0 => Some(self.number),
             4 => Some(self.arch),
-            // The instruction pointer.
+            // The instruction pointer, which our programs do not use.
             8 | 12 => Some(0),
             16..64 if offset.is_multiple_of(8) => Some(arg(offset) as u32),
             16..64 if offset.is_multiple_of(4) => Some((arg(offset) >> 32) as u32),
@@ -46,27 +47,27 @@ impl CallData {
     }
 }
 
-/// What the program returns for a call.
+/// Runs the program for a call and returns its result, `SECCOMP_RET_*` of linux/seccomp.h.
 ///
 /// # Errors
 ///
-/// [`Fault`] where the kernel would have refused it.
-pub fn run(program: &[Instruction], call: &CallData) -> Result<u32, Fault> {
+/// When the run meets an instruction that the kernel would have refused.
+pub fn run(program: &[Instruction], call: &CallData) -> Result<u32, ProgramError> {
     if program.is_empty() || program.len() > 4096 {
-        return Err(Fault::Length);
+        return Err(ProgramError::Length);
     }
     let (mut at, mut accumulator) = (0, 0);
     loop {
-        let instruction = program.get(at).ok_or(Fault::Outside(at))?;
+        let instruction = program.get(at).ok_or(ProgramError::Outside(at))?;
         let k = instruction.k;
         let holds = match instruction.code {
             0x06 => return Ok(k),
             0x20 => {
-                accumulator = call.word(k).ok_or(Fault::Load(at))?;
+                accumulator = call.word(k).ok_or(ProgramError::Load(at))?;
                 at += 1;
                 continue;
             }
-            // Only programs of other compilers have it.
+            // Bitwise and: our compiler does not emit it, but `seccompiler` does.
             0x54 => {
                 accumulator &= k;
                 at += 1;
@@ -80,7 +81,7 @@ pub fn run(program: &[Instruction], call: &CallData) -> Result<u32, Fault> {
             0x25 => accumulator > k,
             0x35 => accumulator >= k,
             0x45 => accumulator & k != 0,
-            _ => return Err(Fault::Unknown(at)),
+            _ => return Err(ProgramError::Unknown(at)),
         };
         let skip = if holds {
             instruction.jt

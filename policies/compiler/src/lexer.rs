@@ -1,27 +1,28 @@
-//! From characters to words.
+//! Splits the text of a policy into tokens.
 
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, FileText, Location};
 
-/// The longest line, continuation lines counted apart. Real ones have a few hundred bytes.
+/// The most bytes of a line. A continuation line counts as a line of its own. Lines of real
+/// policies have a few hundred bytes.
 const MAX_LINE: usize = 1 << 16;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// A name or a word of the language.
+    /// A name or a keyword.
     Word(String),
     Number(u64),
     /// `@` and a word.
     Directive(String),
-    /// Anything else: `==`, `{`, ...
+    /// An operator or a punctuation mark: `==`, `{`, ...
     Sign(&'static str),
     NewLine,
     End,
 }
 
 impl Token {
-    /// What to call it in front of people.
+    /// The token in words, for error messages.
     pub fn describe(&self) -> String {
         match self {
             Self::Word(word) => format!("'{word}'"),
@@ -34,12 +35,11 @@ impl Token {
     }
 }
 
-/// Longer ones first.
-const SIGNS: [&str; 20] = [
+/// Longer signs come first, because the first one that matches is taken.
+const SIGNS: [&str; 22] = [
     "==", "!=", "<=", ">=", "&&", "||", "<", ">", "&", "|", "~", "-", "(", ")", "{", "}", "[", "]",
-    ",", ":",
+    ",", ":", ";", "=",
 ];
-const LATE_SIGNS: [&str; 2] = [";", "="];
 
 pub(crate) struct Lexer {
     file: Arc<FileText>,
@@ -49,15 +49,13 @@ pub(crate) struct Lexer {
 impl Lexer {
     /// # Errors
     ///
-    /// When a line is too long to be meant.
+    /// When a line is longer than [`MAX_LINE`].
     pub fn new(file: Arc<FileText>) -> Result<Self, Diagnostic> {
         let mut start = 0;
         for line in file.text.split_inclusive('\n') {
             if line.len() > MAX_LINE {
-                let message = format!(
-                    "a line of {} bytes; at most {MAX_LINE} are read",
-                    line.len()
-                );
+                let length = line.len();
+                let message = format!("the line has {length} bytes, the limit is {MAX_LINE}");
                 let at = Location::new(&file, start, start);
                 return Err(Diagnostic::new(message).at(&at));
             }
@@ -66,7 +64,7 @@ impl Lexer {
         Ok(Self { file, at: 0 })
     }
 
-    /// The next word and where it is.
+    /// Takes the next token and its location.
     pub fn next(&mut self) -> Result<(Token, Location), Diagnostic> {
         self.skip_blank()?;
         let start = self.at;
@@ -74,7 +72,7 @@ impl Lexer {
         Ok((token, self.since(start)))
     }
 
-    /// A file name: whatever stands there up to a space or the end of the line.
+    /// Takes a path: all text up to white space, a comment or the end of the line.
     pub fn path(&mut self) -> Result<(String, Location), Diagnostic> {
         self.skip_blank()?;
         let start = self.at;
@@ -94,7 +92,7 @@ impl Lexer {
         Location::new(&self.file, start, self.at)
     }
 
-    /// Skips spaces, comments and ends of lines that are continued.
+    /// Skips white space, comments, and line ends after a backslash.
     fn skip_blank(&mut self) -> Result<(), Diagnostic> {
         loop {
             let rest = self.rest();
@@ -108,7 +106,7 @@ impl Lexer {
         }
     }
 
-    /// Length of a comment.
+    /// The length of the comment that starts here.
     fn comment(&self) -> Result<usize, Diagnostic> {
         let rest = self.rest();
         let length = rest.find('\n').unwrap_or(rest.len());
@@ -116,7 +114,7 @@ impl Lexer {
             let end = Location::new(&self.file, self.at, self.at + length);
             return Err(Diagnostic::new("a comment ends in a backslash")
                 .at(&end)
-                .advice("some readers take the next line for a part of it, others do not"));
+                .advice("remove it: not all parsers agree whether the comment continues"));
         }
         Ok(length)
     }
@@ -143,7 +141,7 @@ impl Lexer {
     }
 
     fn sign(&mut self, first: char) -> Result<Token, Diagnostic> {
-        let mut signs = SIGNS.into_iter().chain(LATE_SIGNS);
+        let mut signs = SIGNS.into_iter();
         if let Some(sign) = signs.find(|sign| self.rest().starts_with(sign)) {
             self.at += sign.len();
             return Ok(Token::Sign(sign));
@@ -152,12 +150,12 @@ impl Lexer {
         let message = format!("unexpected character {first:?}");
         let error = Diagnostic::new(message).at(&at);
         Err(match first {
-            '\\' => error.advice("a backslash continues a line where nothing follows it"),
+            '\\' => error.advice("a backslash must be the last character of its line"),
             _ => error,
         })
     }
 
-    /// Takes a word; it may have hyphens inside, as `kill-process` does.
+    /// Takes a word. Hyphens inside it belong to it, as in `kill-process`.
     fn word(&mut self) -> String {
         let bytes = self.rest().as_bytes();
         let part = |at: usize| bytes.get(at).is_some_and(|byte| is_word_part(*byte));
@@ -182,7 +180,7 @@ impl Lexer {
         };
         let (digits, radix) = digits(text);
         if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
-            return Err(wrong("is no number"));
+            return Err(wrong("is not a number"));
         }
         match u64::from_str_radix(digits, radix) {
             Ok(number) => Ok(Token::Number(number)),
@@ -191,7 +189,7 @@ impl Lexer {
     }
 }
 
-/// A number's digits and their base.
+/// The digits of a number, without its prefix, and their base.
 fn digits(text: &str) -> (&str, u32) {
     let prefixed = |prefix: &str, radix| Some((text.strip_prefix(prefix)?, radix));
     prefixed("0x", 16)

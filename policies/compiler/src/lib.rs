@@ -1,30 +1,58 @@
 //! Compiles seccomp policies in Minijail's syntax to classic BPF.
 //!
-//! The way of a policy:
+//! A policy becomes a program in three steps:
 //!
-//! 1. [`Source`]: where files come from, a folder or memory;
-//! 2. [`load`]: reads a policy and what it includes, and parses each file once;
-//! 3. [`Policy::merge`]: what all statements say together on one architecture;
-//! 4. [`compile`]: the program for the kernel.
+//! 1. [`load`] reads a policy and its includes from a [`Source`], and parses each file once.
+//! 2. [`Policy::merge`] combines all statements for one architecture.
+//! 3. [`compile`] makes the program for the kernel.
+//!
+//! In this crate, a *call* is a system call.
 //!
 //! # Merging
 //!
-//! A statement decides some uses of a call: the first of its filters whose condition holds says
-//! what happens, and where none holds it decides nothing. A policy is the *set* of its statements
-//! and those of all files it includes, however deep and in whatever order:
+//! A *use* of a call is the call with certain arguments. A statement decides some uses: its first
+//! filter whose condition holds sets the action. If no condition holds, the statement does not
+//! decide. A policy is the *set* of its statements and of those in all files that it includes, at
+//! any depth and in any order:
 //!
-//! * a use that one statement decides, or several in the same way, gets that action: conditions of
-//!   several files are alternatives, and an unconditional allow absorbs conditional ones;
-//! * two statements that may decide the same use in different ways are an error that names both;
-//! * a use that no statement decides gets the default action.
+//! * If one statement decides a use, or if several decide it in the same way, the use gets that
+//!   action. So conditions in several files are alternatives, and an unconditional allow absorbs
+//!   conditional ones.
+//! * Two statements that may decide the same use in different ways are an error that names both.
+//! * A use that no statement decides gets the default action.
 //!
-//! None of that depends on an order, so the result does not either. Only inside one statement,
-//! `call: {filter, filter}`, does order matter, as it is written there for all to see.
+//! None of this depends on an order, so the result does not depend on it either. Order matters
+//! only inside one statement, `call: {filter, filter}`, where all filters are in sight.
 //!
 //! # Errors
 //!
-//! Whatever is wrong is a [`Diagnostic`] with file, line, column, the chain of includes and what was
-//! expected. There is no input for which the result allows more than the policy says.
+//! Every error is a [`Diagnostic`] with file, line, column, the chain of includes and advice. The
+//! result never allows more than the policy says, whatever the input.
+//!
+//! # Example
+//!
+//! ```
+//! use std::path::Path;
+//! use policy_compiler::{Action, Arch, Memory, Options, Policy};
+//! use policy_compiler::{call_number, compile, constant, decide, load};
+//!
+//! let mut files = Memory::new();
+//! files.add("common.policy", "{read, write}: 1\n");
+//! files.add("daemon.policy", "@include ./common.policy\nioctl: arg1 == FIONBIO\n");
+//!
+//! let loaded = load(&files, Path::new("daemon.policy"), &Options::default())?;
+//! let policy = Policy::merge(&loaded, Arch::X86_64)?;
+//! let program = compile(&policy)?;
+//! assert!(program.len() < 30);
+//!
+//! let ioctl = call_number(Arch::X86_64, "ioctl").expect("x86_64 has it");
+//! let request = constant(Arch::X86_64, "FIONBIO").expect("x86_64 has it");
+//! let decided = decide(&policy, ioctl, &[3, request, 0, 0, 0, 0]);
+//! assert_eq!(decided.action, Action::Allow);
+//! let decided = decide(&policy, ioctl, &[3, request + 1, 0, 0, 0, 0]);
+//! assert_eq!(decided.action, Action::KillProcess);
+//! # Ok::<(), policy_compiler::Diagnostic>(())
+//! ```
 
 mod arch;
 mod ast;
@@ -48,10 +76,10 @@ mod tables;
 
 pub use arch::Arch;
 pub use bpf::{Instruction, MAX_INSTRUCTIONS, compile, with_default};
-pub use diagnostic::{Diagnostic, Location, Place};
+pub use diagnostic::{Diagnostic, Location, Position};
 pub use evaluate::{Decision, decide};
 pub use load::{Loaded, Options, load};
-pub use merge::{Call, Chain, Note, Policy};
+pub use merge::{CallRules, Note, Policy, RuleChain};
 pub use overlap::may_overlap;
 pub use rule::{Action, Atom, Clause, Op, Rule};
 pub use source::{Folder, Memory, Source};

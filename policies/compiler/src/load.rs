@@ -1,4 +1,4 @@
-//! Reads a policy and what it includes.
+//! Reads a policy and the files that it includes.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,19 +11,19 @@ use crate::ast::{Item, Text};
 use crate::diagnostic::{Diagnostic, FileText, Location};
 use crate::parser::parse;
 
-/// The most files that one policy may consist of.
+/// The most files in one policy.
 const MAX_FILES: usize = 1024;
 
-/// How to read.
+/// How [`load`] reads a policy.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Accept `@denylist`, which allows whatever is not listed.
+    /// Accept `@denylist`, which allows every call that is not listed.
     pub denylist: bool,
-    /// Leave this include out: the path of a file and the line in it.
+    /// Skip the `@include` in this line of this file.
     pub without: Option<(PathBuf, usize)>,
 }
 
-/// A policy as its files say it, before it is known for which architecture.
+/// A parsed policy with all its files. It serves all architectures.
 #[derive(Debug)]
 pub struct Loaded {
     pub(crate) items: Vec<Item>,
@@ -34,22 +34,22 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// The file that was asked for.
+    /// The path of the policy itself, not of an included file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Each `@include` that was met, and the file it leads to.
+    /// Every `@include`, and the path of the file that it leads to.
     pub fn includes(&self) -> impl Iterator<Item = (&Location, &Path)> {
         self.includes.iter().map(|(at, path)| (at, path.as_path()))
     }
 
-    /// All files, the one that was asked for first.
+    /// The paths of all files. The policy itself comes first.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// Each statement's name of a call: where rules come from.
+    /// The location of every call name in every statement.
     pub fn statements(&self) -> impl Iterator<Item = &Location> {
         let statements = self.items.iter().filter_map(|item| match item {
             Item::Statement(statement) => Some(statement),
@@ -59,12 +59,12 @@ impl Loaded {
     }
 }
 
-/// Reads the policy at `path` and what it includes. A file that is included twice counts once, as
-/// its statements say nothing new the second time.
+/// Reads the policy at `path` and the files that it includes. A file that is included twice is
+/// read once, because its statements add nothing the second time.
 ///
 /// # Errors
 ///
-/// A [`Diagnostic`] when a file is missing, is no text, does not parse, or includes itself.
+/// A [`Diagnostic`] when a file is missing, is not UTF-8, does not parse, or includes itself.
 pub fn load(source: &dyn Source, path: &Path, options: &Options) -> Result<Loaded, Diagnostic> {
     let resolved = source
         .resolve(path)
@@ -90,14 +90,15 @@ pub fn load(source: &dyn Source, path: &Path, options: &Options) -> Result<Loade
 struct Loader<'a> {
     source: &'a dyn Source,
     options: &'a Options,
-    /// The files that are being read, each included by the one before it, and what is left of them.
+    /// The files being read, with the items left in each. Each file is included by the one before.
     open: Vec<(PathBuf, IntoIter<Item>)>,
     seen: HashSet<PathBuf>,
     loaded: Loaded,
 }
 
 impl Loader<'_> {
-    /// Takes item after item of the innermost file. No recursion: includes may be very deep.
+    /// Takes the items of the innermost file one by one. A loop and not recursion, because includes
+    /// may be very deep.
     fn read_all(&mut self) -> Result<(), Diagnostic> {
         while let Some((_, items)) = self.open.last_mut() {
             match items.next() {
@@ -113,7 +114,7 @@ impl Loader<'_> {
             return Ok(());
         }
         if self.seen.len() > MAX_FILES {
-            let error = Diagnostic::new(format!("a policy of more than {MAX_FILES} files"));
+            let error = Diagnostic::new(format!("the policy has more than {MAX_FILES} files"));
             return Err(located(error, from.as_ref()));
         }
         let file = self.read(&path, from)?;
@@ -142,7 +143,7 @@ impl Loader<'_> {
                 let bytes = error.into_bytes();
                 let lossy = file(String::from_utf8_lossy(&bytes).into_owned());
                 let at = Location::new(&lossy, valid, valid);
-                Err(Diagnostic::new("the file is no UTF-8 text").at(&at))
+                Err(Diagnostic::new("the file is not UTF-8 text").at(&at))
             }
         }
     }
@@ -152,10 +153,10 @@ impl Loader<'_> {
             Item::Include(path) => self.include(&path),
             Item::Frequency(path) => self.frequency(&path),
             Item::Denylist(at) if !self.options.denylist => Err(Diagnostic::new(
-                "a denylist allows whatever it does not name",
+                "a denylist allows every call that it does not name",
             )
             .at(&at)
-            .advice("list what is allowed instead, or ask for denylists to be accepted")),
+            .advice("list the allowed calls instead, or compile with denylists accepted")),
             item => {
                 self.loaded.items.push(item);
                 Ok(())
@@ -164,9 +165,9 @@ impl Loader<'_> {
     }
 
     fn include(&mut self, path: &Text) -> Result<(), Diagnostic> {
-        let place = path.at.place();
+        let position = path.at.position();
         if let Some((file, line)) = &self.options.without
-            && (file, line) == (&place.path, &place.line)
+            && (file, line) == (&position.path, &position.line)
         {
             return Ok(());
         }
@@ -178,7 +179,7 @@ impl Loader<'_> {
             let circle: Vec<_> = circle.collect();
             let message = format!("'{}' includes itself", path.text);
             return Err(Diagnostic::new(message).at(&path.at).advice(format!(
-                "the circle: {} -> {}",
+                "the circle of includes: {} -> {}",
                 circle.join(" -> "),
                 target.display()
             )));
@@ -187,7 +188,7 @@ impl Loader<'_> {
         self.open(target, Some(path.at.clone()))
     }
 
-    /// Frequencies change no filter, so that they only have to be well-formed.
+    /// Checks that a file of frequencies is well-formed. Frequencies do not change the filter.
     fn frequency(&self, path: &Text) -> Result<(), Diagnostic> {
         let target = self.resolve(path)?;
         let file = self.read(&target, Some(path.at.clone()))?;

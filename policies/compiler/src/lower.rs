@@ -1,4 +1,4 @@
-//! From names to numbers, for one architecture.
+//! Resolves names to numbers, for one architecture.
 
 use crate::Arch;
 use crate::ast::{ActionKind, ActionText, AtomText, CallName, Filter, Text, Value};
@@ -6,7 +6,7 @@ use crate::diagnostic::{Diagnostic, Location};
 use crate::rule::{Action, Atom, Clause, MAX_ERRNO, Rule};
 use crate::{MAX_INSTRUCTIONS, suggest, tables};
 
-/// Whether the statement is for this architecture as far as this name goes.
+/// Whether the statement applies to this name of a call on this architecture.
 pub(crate) fn applies(arch: Arch, name: &CallName) -> bool {
     let for_arch = |text: &Text| Arch::from_name(&text.text) == Some(arch);
     name.arches
@@ -23,7 +23,7 @@ pub(crate) fn call(arch: Arch, name: &Text) -> Result<u32, Diagnostic> {
     })
 }
 
-/// A statement's filters as rules, of which the first whose condition holds counts.
+/// The filters of a statement as rules. The first rule whose clause holds decides.
 pub(crate) fn rules(arch: Arch, filters: &[Filter]) -> Result<Vec<Rule>, Diagnostic> {
     let mut rules = Vec::new();
     let mut always: Option<&Location> = None;
@@ -31,7 +31,7 @@ pub(crate) fn rules(arch: Arch, filters: &[Filter]) -> Result<Vec<Rule>, Diagnos
         if let Some(before) = always {
             return Err(Diagnostic::new("this filter is never reached")
                 .at(&filter.at)
-                .and("because this one always applies", before));
+                .and("this filter always applies before it:", before));
         }
         let action = action(arch, &filter.action)?;
         if filter.alternatives.is_empty() {
@@ -47,11 +47,16 @@ pub(crate) fn rules(arch: Arch, filters: &[Filter]) -> Result<Vec<Rule>, Diagnos
             rules.push(Rule { clause, action });
         }
         if rules.len() > MAX_INSTRUCTIONS {
-            let message = format!("more rules than the {MAX_INSTRUCTIONS} that a filter can hold");
-            return Err(Diagnostic::new(message).at(&filter.at));
+            return Err(too_many_rules(&filter.at));
         }
     }
     Ok(rules)
+}
+
+/// A limit on the work for one call. Each rule takes an instruction at least.
+pub(crate) fn too_many_rules(at: &Location) -> Diagnostic {
+    let message = format!("more than {MAX_INSTRUCTIONS} rules, which no filter can hold");
+    Diagnostic::new(message).at(at)
 }
 
 fn atom(arch: Arch, text: &AtomText) -> Result<Atom, Diagnostic> {
@@ -74,7 +79,7 @@ pub(crate) fn action(arch: Arch, text: &ActionText) -> Result<Action, Diagnostic
         ActionKind::Return(number) => match value(arch, number)? {
             number @ 0..=MAX_ERRNO => Action::Errno(number as u16),
             number => {
-                let message = format!("{number} is no error number");
+                let message = format!("{number} is not an error number");
                 return Err(Diagnostic::new(message).at(&text.at).advice(format!(
                     "expected 0 to {MAX_ERRNO} or a name such as ENOENT"
                 )));
@@ -83,7 +88,7 @@ pub(crate) fn action(arch: Arch, text: &ActionText) -> Result<Action, Diagnostic
     })
 }
 
-/// A value, as a register of the architecture holds it.
+/// The number that a register of the architecture holds for a value.
 fn value(arch: Arch, value_text: &Value) -> Result<u64, Diagnostic> {
     let raw = match value_text {
         Value::Number(number, at) => return number_in(arch, *number, at),
@@ -99,22 +104,21 @@ fn value(arch: Arch, value_text: &Value) -> Result<u64, Diagnostic> {
 }
 
 fn number_in(arch: Arch, number: u64, at: &Location) -> Result<u64, Diagnostic> {
-    match arch.register(number) == number {
-        true => Ok(number),
-        false => {
-            let message = format!("{number:#x} does not fit into a register of {arch}");
-            Err(Diagnostic::new(message).at(at))
-        }
+    if arch.register(number) == number {
+        return Ok(number);
     }
+    let message = format!("{number:#x} does not fit into a register of {arch}");
+    Err(Diagnostic::new(message).at(at))
 }
 
-/// Two's complement, in the width of a register.
+/// The two's complement of `number`, if a register can hold it as a signed number.
 fn negative(arch: Arch, number: u64, at: &Location) -> Result<u64, Diagnostic> {
     let sign = if arch.is_64_bit() { 1 << 63 } else { 1 << 31 };
-    match number > sign {
-        true => Err(Diagnostic::new("a negative number that does not fit").at(at)),
-        false => Ok(number.wrapping_neg()),
+    if number <= sign {
+        return Ok(number.wrapping_neg());
     }
+    let message = format!("-{number:#x} does not fit into a register of {arch}");
+    Err(Diagnostic::new(message).at(at))
 }
 
 fn constant(arch: Arch, name: &Text) -> Result<u64, Diagnostic> {

@@ -1,4 +1,4 @@
-//! What all statements of a policy say together.
+//! Combines all statements of a policy.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,43 +9,43 @@ use crate::overlap::may_overlap;
 use crate::rule::{Action, Rule};
 use crate::{Arch, Loaded, MAX_INSTRUCTIONS, lower, tables};
 
-/// What a policy says on one architecture.
+/// A policy for one architecture.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The architecture.
     pub arch: Arch,
-    /// By number.
-    pub calls: BTreeMap<u32, Call>,
-    /// What happens to whatever is not decided.
+    /// The calls that statements name, by number.
+    pub calls: BTreeMap<u32, CallRules>,
+    /// The action where no rule decides.
     pub default: Action,
-    /// What merging left out, as it says nothing new.
+    /// The statements that merging left out, because they add nothing.
     pub notes: Vec<Note>,
 }
 
-/// What is said about one call.
+/// The rules for one call.
 #[derive(Clone, Debug)]
-pub struct Call {
-    /// Its name.
+pub struct CallRules {
+    /// The name of the call.
     pub name: &'static str,
-    /// In an order that depends on nothing but what they say. They never contradict each other.
-    pub chains: Vec<Chain>,
+    /// The chains, in an order that depends only on their rules. No two contradict each other.
+    pub chains: Vec<RuleChain>,
 }
 
-/// Rules of which the first whose clause holds counts.
+/// An ordered list of rules. The first rule whose clause holds decides.
 #[derive(Clone, Debug)]
-pub struct Chain {
-    /// The rules; only one, unless different actions follow from one statement.
+pub struct RuleChain {
+    /// The rules. There are several only if one statement has different actions.
     pub rules: Vec<Rule>,
-    /// Every place that says so.
+    /// Every location of a statement with these rules.
     pub from: Vec<Location>,
 }
 
-/// Something that merging left out.
+/// A statement that merging left out.
 #[derive(Clone, Debug)]
 pub struct Note {
-    /// The rule that is not needed.
+    /// The name of the call in that statement.
     pub at: Location,
-    /// The rule that says as much.
+    /// The name of the call in the statement that already says the same.
     pub covered_by: Location,
 }
 
@@ -56,38 +56,39 @@ impl fmt::Display for Note {
     }
 }
 
-/// Distinct chains of one call and where they are.
-type Said = BTreeMap<Vec<Rule>, Vec<Location>>;
+/// The distinct chains of one call, and the locations of each.
+type Stated = BTreeMap<Vec<Rule>, Vec<Location>>;
 
 impl Policy {
-    /// Puts a policy's statements together for one architecture, by the rules in the documentation
-    /// of this library.
+    /// Combines the statements of a policy for one architecture, by the rules in the documentation
+    /// of this crate.
     ///
     /// # Errors
     ///
-    /// A [`Diagnostic`] when a name is unknown or two statements contradict each other, and when
-    /// the policy says nothing at all.
+    /// A [`Diagnostic`] when a name is unknown, when two statements contradict each other, or when
+    /// the policy names no call of this architecture.
     pub fn merge(loaded: &Loaded, arch: Arch) -> Result<Self, Diagnostic> {
-        let mut said = BTreeMap::<u32, Said>::new();
+        let mut stated = BTreeMap::<u32, Stated>::new();
         for item in &loaded.items {
             if let Item::Statement(statement) = item {
-                collect(&mut said, arch, statement)?;
+                collect(&mut stated, arch, statement)?;
             }
         }
         let default = default(loaded, arch)?;
-        if said.is_empty() {
-            let message = format!("{}: names no system call", loaded.path().display());
+        if stated.is_empty() {
+            let path = loaded.path().display();
+            let message = format!("{path}: the policy names no system call of {arch}");
             let advice = "expected at least one statement, such as 'read: 1'";
             return Err(Diagnostic::new(message).advice(advice));
         }
         let mut policy = Self::deny_all(arch);
         policy.default = default.unwrap_or(policy.default);
-        for (number, chains) in said {
+        for (number, chains) in stated {
             let chains = finish(chains, &mut policy.notes)?;
             let name = tables::call_name(arch, number).unwrap_or_default();
-            policy.calls.insert(number, Call { name, chains });
+            policy.calls.insert(number, CallRules { name, chains });
         }
-        // A statement of several conditions may be covered in each of them.
+        // A statement with several conditions has a note for each of them.
         policy
             .notes
             .dedup_by(|a, b| a.at == b.at && a.covered_by == b.covered_by);
@@ -97,7 +98,7 @@ impl Policy {
         Ok(policy)
     }
 
-    /// The policy that allows nothing and ends the process.
+    /// A policy without rules: every call ends the process.
     pub fn deny_all(arch: Arch) -> Self {
         Self {
             arch,
@@ -107,8 +108,8 @@ impl Policy {
         }
     }
 
-    /// What is said about the call of this name.
-    pub fn call(&self, name: &str) -> Option<&Call> {
+    /// The rules for the call with this name.
+    pub fn call(&self, name: &str) -> Option<&CallRules> {
         self.calls.values().find(|call| call.name == name)
     }
 
@@ -124,7 +125,7 @@ impl Policy {
         let chains = self.calls.values().flat_map(|call| &call.chains);
         let mut permissive = chains.filter(|chain| chain.rules.iter().any(|r| r.action.permits()));
         match permissive.next() {
-            Some(chain) => Err(Diagnostic::new("a denylist can only deny")
+            Some(chain) => Err(Diagnostic::new("a denylist cannot allow calls")
                 .at(&chain.from[0])
                 .advice("expected 'return', 'kill' or 'trap'")),
             None => Ok(()),
@@ -133,7 +134,7 @@ impl Policy {
 }
 
 fn collect(
-    said: &mut BTreeMap<u32, Said>,
+    stated: &mut BTreeMap<u32, Stated>,
     arch: Arch,
     statement: &Statement,
 ) -> Result<(), Diagnostic> {
@@ -144,33 +145,34 @@ fn collect(
     }
     let chains = chains(lower::rules(arch, &statement.filters)?);
     for name in names {
-        let said = said.entry(lower::call(arch, &name.name)?).or_default();
+        let stated = stated.entry(lower::call(arch, &name.name)?).or_default();
         for chain in &chains {
-            let from = said.entry(chain.clone()).or_default();
+            let from = stated.entry(chain.clone()).or_default();
             if !from.contains(&name.name.at) {
                 from.push(name.name.at.clone());
             }
         }
-        if said.len() > MAX_INSTRUCTIONS {
-            let message = format!("more rules than the {MAX_INSTRUCTIONS} that a filter can hold");
-            return Err(Diagnostic::new(message).at(&name.name.at));
+        if stated.len() > MAX_INSTRUCTIONS {
+            return Err(lower::too_many_rules(&name.name.at));
         }
     }
     Ok(())
 }
 
-/// Rules with one action need no order among them.
+/// Splits the rules of a statement into chains. Rules with the same action need no order, so each
+/// becomes a chain of its own.
 fn chains(rules: Vec<Rule>) -> Vec<Vec<Rule>> {
-    match rules.iter().all(|rule| rule.action == rules[0].action) {
-        true => rules.into_iter().map(|rule| vec![rule]).collect(),
-        false => vec![rules],
+    if rules.iter().all(|rule| rule.action == rules[0].action) {
+        rules.into_iter().map(|rule| vec![rule]).collect()
+    } else {
+        vec![rules]
     }
 }
 
-fn finish(said: Said, notes: &mut Vec<Note>) -> Result<Vec<Chain>, Diagnostic> {
-    let chains = said.into_iter().map(|(rules, mut from)| {
-        from.sort_by_key(Location::place);
-        Chain { rules, from }
+fn finish(stated: Stated, notes: &mut Vec<Note>) -> Result<Vec<RuleChain>, Diagnostic> {
+    let chains = stated.into_iter().map(|(rules, mut from)| {
+        from.sort_by_key(Location::position);
+        RuleChain { rules, from }
     });
     let chains: Vec<_> = chains.collect();
     for (i, chain) in chains.iter().enumerate() {
@@ -188,10 +190,10 @@ fn finish(said: Said, notes: &mut Vec<Note>) -> Result<Vec<Chain>, Diagnostic> {
     Ok(absorb(chains, notes))
 }
 
-/// Leaves out what another chain decides in the same way.
-fn absorb(chains: Vec<Chain>, notes: &mut Vec<Note>) -> Vec<Chain> {
-    // Wider ones have fewer comparisons.
-    let mut kept: Vec<Chain> = Vec::new();
+/// Leaves out chains that a wider chain covers.
+fn absorb(chains: Vec<RuleChain>, notes: &mut Vec<Note>) -> Vec<RuleChain> {
+    let mut kept: Vec<RuleChain> = Vec::new();
+    // Wider chains have fewer comparisons, so they come first.
     let mut by_width = chains;
     by_width.sort_by_key(|chain| {
         chain
@@ -213,7 +215,8 @@ fn absorb(chains: Vec<Chain>, notes: &mut Vec<Note>) -> Vec<Chain> {
     kept
 }
 
-fn covers(wider: &Chain, chain: &Chain) -> bool {
+/// Whether `wider` decides every use that `chain` decides, and in the same way.
+fn covers(wider: &RuleChain, chain: &RuleChain) -> bool {
     let [only] = wider.rules.as_slice() else {
         return false;
     };
@@ -221,8 +224,8 @@ fn covers(wider: &Chain, chain: &Chain) -> bool {
     chain.rules.iter().all(same)
 }
 
-/// Two statements must not decide one use of a call in two ways.
-fn check_agreement(a: &Chain, b: &Chain) -> Result<(), Diagnostic> {
+/// Checks that two chains do not decide one use of a call in different ways.
+fn check_agreement(a: &RuleChain, b: &RuleChain) -> Result<(), Diagnostic> {
     let conflict = |left: &&Rule, right: &&Rule| {
         left.action != right.action && may_overlap(&left.clause, &right.clause)
     };
@@ -234,15 +237,15 @@ fn check_agreement(a: &Chain, b: &Chain) -> Result<(), Diagnostic> {
         return Ok(());
     };
     let mut both = [(&a.from[0], left), (&b.from[0], right)];
-    both.sort_by_key(|(at, _)| at.place());
+    both.sort_by_key(|(at, _)| at.position());
     let [(first, left), (second, right)] = both;
     let name = first.text();
     Err(Diagnostic::new(format!(
-        "conflicting actions for '{name}': '{left}' and '{right}'"
+        "conflicting rules for '{name}': '{left}' and '{right}'"
     ))
     .at(second)
-    .and("the other one", first)
-    .advice("where order matters, write it into one statement: call: {filter, filter}"))
+    .and("the other rule:", first)
+    .advice("to give them an order, write one statement: call: {filter, filter}"))
 }
 
 /// The action that all `@default` lines agree on.
@@ -263,7 +266,7 @@ fn default(loaded: &Loaded, arch: Arch) -> Result<Option<Action>, Diagnostic> {
                 let message = format!("conflicting default actions: '{other}' and '{action}'");
                 return Err(Diagnostic::new(message)
                     .at(&text.at)
-                    .and("the other one", &at.at));
+                    .and("the other default action:", &at.at));
             }
             _ => found = Some((action, text)),
         }

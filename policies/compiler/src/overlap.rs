@@ -2,8 +2,8 @@
 
 use crate::rule::{Atom, Clause, Op};
 
-/// Whether there may be arguments for which both clauses hold. False is certain; true is not, as
-/// bits and orders are looked at apart from each other.
+/// Whether both clauses may hold for the same arguments. `false` is certain. `true` is not, because
+/// bits and ranges are checked separately.
 pub fn may_overlap(a: &Clause, b: &Clause) -> bool {
     (0..6).all(|arg| {
         let both = a.atoms().iter().chain(b.atoms());
@@ -30,7 +30,7 @@ fn may_hold(atoms: &[&Atom]) -> bool {
     low <= bits && !atoms.iter().any(wants_others)
 }
 
-/// The numbers that the orders leave, if any.
+/// The smallest and the largest number that fulfil the order comparisons, if one does.
 fn range(atoms: &[&Atom]) -> Option<(u64, u64)> {
     let (mut low, mut high) = (0, u64::MAX);
     for atom in atoms {
@@ -45,7 +45,7 @@ fn range(atoms: &[&Atom]) -> Option<(u64, u64)> {
     (low <= high).then_some((low, high))
 }
 
-/// The bits that all `in` leave.
+/// The bits that all `in` comparisons allow.
 fn only_bits(atoms: &[&Atom]) -> u64 {
     let masks = atoms.iter().filter(|atom| atom.op == Op::OnlyBits);
     masks.fold(u64::MAX, |bits, atom| bits & atom.value)
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_seen() {
+    fn clauses_that_contradict_each_other_do_not_overlap() {
         for (a, b) in [
             ((0, Op::Equal, 1), (0, Op::Equal, 2)),
             ((0, Op::Equal, 4), (0, Op::OnlyBits, 3)),
@@ -85,14 +85,15 @@ mod tests {
     }
 
     proptest! {
-        /// Never "apart" when there is a common case, which is what matters.
+        /// The answer must never be wrong in this direction, because it would hide a conflict.
         #[test]
-        fn never_misses_a_common_case(
+        fn clauses_that_hold_for_the_same_arguments_overlap(
             ops in prop::collection::vec((0..2u8, 0..8usize, 0..8u64), 0..6),
             split in 0..6usize,
             args in prop::array::uniform6(0..9u64),
         ) {
-            let atoms: Vec<_> = ops.iter().map(|&(arg, op, value)| (arg, Op::ALL[op], value)).collect();
+            let atoms = ops.iter().map(|&(arg, op, value)| (arg, Op::ALL[op], value));
+            let atoms: Vec<_> = atoms.collect();
             let split = split.min(atoms.len());
             let (a, b) = (clause(&atoms[..split]), clause(&atoms[split..]));
             if a.holds(&args) && b.holds(&args) {

@@ -1,4 +1,4 @@
-//! From words to statements.
+//! Parses tokens to statements.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ const DIRECTIVES: [&str; 4] = ["include", "frequency", "default", "denylist"];
 ///
 /// # Errors
 ///
-/// The first mistake in it.
+/// The first mistake in the file.
 pub(crate) fn parse(file: &Arc<FileText>) -> Result<Vec<Item>, Diagnostic> {
     let mut lexer = Lexer::new(file.clone())?;
     let (token, at) = lexer.next()?;
@@ -31,9 +31,9 @@ pub(crate) fn parse(file: &Arc<FileText>) -> Result<Vec<Item>, Diagnostic> {
     Ok(items)
 }
 
-/// Looks one word ahead.
 struct Parser {
     lexer: Lexer,
+    /// The next token, which is not taken yet, and its location.
     token: Token,
     at: Location,
 }
@@ -45,7 +45,7 @@ impl Parser {
         Ok((token, std::mem::replace(&mut self.at, at)))
     }
 
-    /// Takes `sign` if it is next.
+    /// Takes `sign` if it is the next token.
     fn take(&mut self, sign: &'static str) -> Result<bool, Diagnostic> {
         let found = self.token == Token::Sign(sign);
         if found {
@@ -55,9 +55,10 @@ impl Parser {
     }
 
     fn expect(&mut self, sign: &'static str) -> Result<(), Diagnostic> {
-        match self.take(sign)? {
-            true => Ok(()),
-            false => Err(self.expected(&format!("'{sign}'"))),
+        if self.take(sign)? {
+            Ok(())
+        } else {
+            Err(self.expected(&format!("'{sign}'")))
         }
     }
 
@@ -110,15 +111,15 @@ impl Parser {
         Diagnostic::new(message).at(&self.at).advice(advice)
     }
 
-    /// The path after a directive, which is the word looked at.
+    /// Takes a directive, which is the next token, and the path after it.
     fn path(&mut self) -> Result<Text, Diagnostic> {
         let (text, at) = self.lexer.path()?;
-        let right = ["/", "./", "../"]
+        let is_path = ["/", "./", "../"]
             .iter()
             .any(|start| text.starts_with(start));
-        if !right {
+        if !is_path {
             let message = format!("expected a path, found '{text}'");
-            let advice = "write it as ./NAME.policy, from this file's folder, or from / on";
+            let advice = "write an absolute path, or ./NAME.policy for one in this file's folder";
             return Err(Diagnostic::new(message).at(&at).advice(advice));
         }
         self.advance()?;
@@ -126,43 +127,42 @@ impl Parser {
     }
 
     fn statement(&mut self) -> Result<Statement, Diagnostic> {
-        let names = match self.take("{")? {
-            true => self.list(Self::call_name)?,
-            false => vec![self.call_name()?],
-        };
+        let names = self.one_or_list(Self::call_name)?;
         self.expect(":")?;
-        let filters = match self.take("{")? {
-            true => self.list(Self::filter)?,
-            false => vec![self.filter()?],
-        };
+        let filters = self.one_or_list(Self::filter)?;
         Ok(Statement { names, filters })
     }
 
-    /// What is inside braces, after the opening one.
-    fn list<T>(
+    /// Takes one element, or a list of them in braces.
+    fn one_or_list<T>(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<T, Diagnostic>,
     ) -> Result<Vec<T>, Diagnostic> {
+        if !self.take("{")? {
+            return Ok(vec![element(self)?]);
+        }
         let mut list = vec![element(self)?];
         while self.take(",")? {
             list.push(element(self)?);
         }
-        match self.take("}")? {
-            true => Ok(list),
-            false => Err(self.expected("',' or '}'")),
+        if self.take("}")? {
+            Ok(list)
+        } else {
+            Err(self.expected("',' or '}'"))
         }
     }
 
     fn call_name(&mut self) -> Result<CallName, Diagnostic> {
         let name = self.word("a system call, '{' or a directive")?;
         if matches!(self.token, Token::Directive(_)) {
-            return Err(Diagnostic::new("there are no named groups of calls here")
+            return Err(Diagnostic::new("named groups of calls are not supported")
                 .at(&name.at)
                 .advice("write {call, call}: filter"));
         }
-        let arches = match self.take("[")? {
-            true => Some(self.arches()?),
-            false => None,
+        let arches = if self.take("[")? {
+            Some(self.arches()?)
+        } else {
+            None
         };
         Ok(CallName { name, arches })
     }
@@ -190,6 +190,6 @@ impl Parser {
         let message = format!("unknown architecture '{}'", arch.text);
         Err(Diagnostic::new(message)
             .at(&arch.at)
-            .advice("expected x86_64, aarch64, arm or another that Linux has"))
+            .advice("expected x86_64, aarch64, arm or another architecture of Linux"))
     }
 }

@@ -1,25 +1,25 @@
-//! What policies are made of once names have become numbers.
+//! The parts of a policy after names are resolved to numbers.
 
 use std::fmt;
 
-/// What happens to a system call.
+/// What the kernel does on a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// It is made.
+    /// Makes the call.
     Allow,
-    /// It is made, and the kernel's log says so.
+    /// Makes the call and logs it.
     Log,
-    /// It is not made and returns this error.
+    /// Does not make the call and returns this error number.
     Errno(u16),
-    /// A tracer decides, where there is one.
+    /// Lets a tracer decide. Without one, the call fails with ENOSYS.
     Trace,
-    /// A supervisor decides.
+    /// Lets a supervisor decide. Without one, the call fails with ENOSYS.
     UserNotify,
-    /// It is not made, and the thread gets SIGSYS.
+    /// Does not make the call and sends SIGSYS to the thread.
     Trap,
-    /// The thread ends.
+    /// Ends the thread.
     KillThread,
-    /// The process ends.
+    /// Ends the process.
     KillProcess,
 }
 
@@ -27,7 +27,7 @@ pub enum Action {
 pub(crate) const MAX_ERRNO: u64 = 4095;
 
 impl Action {
-    /// What a program returns for it: `SECCOMP_RET_*` of linux/seccomp.h.
+    /// The value that a program returns for the action: `SECCOMP_RET_*` of linux/seccomp.h.
     pub fn code(self) -> u32 {
         match self {
             Self::KillProcess => 0x8000_0000,
@@ -41,7 +41,7 @@ impl Action {
         }
     }
 
-    /// Whether the call is made.
+    /// Whether the kernel makes the call.
     pub fn permits(self) -> bool {
         matches!(self, Self::Allow | Self::Log)
     }
@@ -62,7 +62,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// How an argument is compared, always as an unsigned number.
+/// How an argument is compared with a value. Both are unsigned numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Op {
     /// `==`
@@ -84,7 +84,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// All of them.
+    /// All operators.
     pub const ALL: [Self; 8] = [
         Self::Equal,
         Self::NotEqual,
@@ -96,7 +96,7 @@ impl Op {
         Self::OnlyBits,
     ];
 
-    /// Whether `left OP right`.
+    /// Whether `left OP right` holds.
     pub fn holds(self, left: u64, right: u64) -> bool {
         match self {
             Self::Equal => left == right,
@@ -126,19 +126,19 @@ impl fmt::Display for Op {
     }
 }
 
-/// One comparison.
+/// One comparison of an argument with a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Atom {
-    /// Which argument, from 0 to 5.
+    /// The index of the argument, from 0 to 5.
     pub arg: u8,
-    /// How.
+    /// The operator.
     pub op: Op,
-    /// With what, as a register holds it.
+    /// The value, as a register holds it.
     pub value: u64,
 }
 
 impl Atom {
-    /// Whether it holds for a call with these arguments.
+    /// Whether the comparison holds for a call with these arguments.
     pub fn holds(&self, args: &[u64; 6]) -> bool {
         self.op.holds(args[usize::from(self.arg)], self.value)
     }
@@ -150,7 +150,9 @@ impl fmt::Display for Atom {
     }
 }
 
-/// Comparisons of which all have to hold, sorted. None: always.
+/// A condition that holds if all its comparisons hold. Without comparisons it always holds.
+///
+/// The comparisons are sorted and distinct.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Clause(Vec<Atom>);
 
@@ -162,22 +164,23 @@ impl Clause {
         Self(atoms)
     }
 
-    /// Its comparisons.
+    /// The comparisons.
     pub fn atoms(&self) -> &[Atom] {
         &self.0
     }
 
-    /// Whether it holds whatever the arguments.
+    /// Whether the clause holds for any arguments.
     pub fn is_always(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it holds for a call with these arguments.
+    /// Whether the clause holds for a call with these arguments.
     pub fn holds(&self, args: &[u64; 6]) -> bool {
         self.0.iter().all(|atom| atom.holds(args))
     }
 
-    /// Whether what it says makes `other` hold, as far as the comparisons are the same.
+    /// Whether this clause has all comparisons of `other`, so that `other` holds whenever this one
+    /// holds. A `false` is not certain: different comparisons may imply each other, too.
     pub(crate) fn implies(&self, other: &Self) -> bool {
         other.0.iter().all(|atom| self.0.contains(atom))
     }
@@ -190,12 +193,12 @@ impl fmt::Display for Clause {
     }
 }
 
-/// What happens when a clause holds.
+/// An action, and the condition for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
     /// The condition.
     pub clause: Clause,
-    /// What happens.
+    /// The action if the condition holds.
     pub action: Action,
 }
 

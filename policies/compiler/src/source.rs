@@ -1,27 +1,27 @@
-//! Where files come from.
+//! Sources of policy files: a folder, or memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-/// The longest file that is read. Real policies have a few thousand bytes.
+/// The most bytes of a file. Real policies have a few thousand.
 const MAX_FILE: u64 = 1 << 20;
 
 /// A tree of policy files.
 pub trait Source {
-    /// The path under which the file that `path` leads to is known: one for each file.
+    /// Finds the file that `path` leads to and returns its one canonical path.
     ///
     /// # Errors
     ///
-    /// When there is no such file, or it is outside the tree.
+    /// When the file does not exist or is outside the tree.
     fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
 
-    /// The content of a file that was resolved.
+    /// Reads the file at a path that [`Source::resolve`] returned.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is too large to be a policy.
+    /// When the file cannot be read, or is too large for a policy (1 MiB).
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 }
 
@@ -35,11 +35,11 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Files below `root` only, wherever links lead.
+    /// A source of the files below `root`. Links that lead out of `root` are refused.
     ///
     /// # Errors
     ///
-    /// When there is no such folder.
+    /// When the folder cannot be found.
     pub fn new(root: &Path) -> io::Result<Self> {
         Ok(Self {
             root: root.canonicalize()?,
@@ -54,7 +54,7 @@ impl Folder {
         self.anywhere = true;
     }
 
-    /// Reads files whose path begins with `from` from the folder `to`.
+    /// Replaces the folder `from` at the start of a path by the folder `to`.
     pub fn map(&mut self, from: PathBuf, to: PathBuf) {
         self.mapped.push((from, to));
     }
@@ -75,7 +75,7 @@ impl Source for Folder {
             Ok(inside) => Ok(self.shown.join(inside)),
             Err(_) if self.anywhere => Ok(real),
             Err(_) => Err(io::Error::other(format!(
-                "is outside the policies' folder {}",
+                "the file is outside the policy folder {}",
                 self.shown.display()
             ))),
         }
@@ -84,13 +84,11 @@ impl Source for Folder {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = File::open(path)?;
         if !file.metadata()?.is_file() {
-            return Err(io::Error::other("is not a regular file"));
+            return Err(io::Error::other("not a regular file"));
         }
         let mut content = Vec::new();
         file.take(MAX_FILE + 1).read_to_end(&mut content)?;
-        if content.len() as u64 > MAX_FILE {
-            return Err(io::Error::other(format!("has more than {MAX_FILE} bytes")));
-        }
+        check_size(&content)?;
         Ok(content)
     }
 }
@@ -120,19 +118,26 @@ impl Memory {
 impl Source for Memory {
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         let path = normal(path);
-        match self.0.contains_key(&path) {
-            true => Ok(path),
-            false => Err(io::ErrorKind::NotFound.into()),
+        if self.0.contains_key(&path) {
+            Ok(path)
+        } else {
+            Err(io::ErrorKind::NotFound.into())
         }
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let content = self.0.get(path).ok_or(io::ErrorKind::NotFound)?;
-        if content.len() as u64 > MAX_FILE {
-            return Err(io::Error::other(format!("has more than {MAX_FILE} bytes")));
-        }
+        check_size(content)?;
         Ok(content.clone())
     }
+}
+
+fn check_size(content: &[u8]) -> io::Result<()> {
+    if content.len() as u64 > MAX_FILE {
+        let message = format!("the file has more than {MAX_FILE} bytes");
+        return Err(io::Error::other(message));
+    }
+    Ok(())
 }
 
 /// The path without `.` and `..`.

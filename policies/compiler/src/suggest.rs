@@ -1,10 +1,10 @@
-//! What somebody may have meant.
+//! Suggests names for a name that does not exist.
 
 use crate::{Arch, tables};
 
-/// The name in `names` that is most like `wrong`, if one is.
+/// The name in `names` that is most similar to `wrong`, if one is similar enough.
 pub(crate) fn similar<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Distances take quadratic time: long names are nobody's slip.
+    // The distance takes quadratic time. A name as long as this is not a typing error.
     if wrong.len() > 64 {
         return None;
     }
@@ -20,7 +20,7 @@ pub(crate) fn call(arch: Arch, wrong: &str) -> String {
     let others = others.filter(|other| tables::call_number(*other, wrong).is_some());
     let others: Vec<_> = others.map(Arch::name).collect();
     if !others.is_empty() {
-        return format!("it is one of {} only", others.join(", "));
+        return format!("it exists only on {}", others.join(" and "));
     }
     match similar(wrong, tables::calls(arch).iter().map(|entry| entry.0)) {
         Some(name) => format!("did you mean '{name}'?"),
@@ -32,11 +32,11 @@ pub(crate) fn call(arch: Arch, wrong: &str) -> String {
 pub(crate) fn constant(arch: Arch, wrong: &str) -> String {
     match similar(wrong, tables::constants(arch).iter().map(|entry| entry.0)) {
         Some(name) => format!("did you mean '{name}'?"),
-        None => format!("expected a number or a constant of {arch}'s headers; give its value"),
+        None => format!("expected a number or a constant of {arch}'s headers; write its value"),
     }
 }
 
-/// How many letters are to be put in, taken out or replaced to get from one to the other.
+/// The least number of letters to insert, delete or replace that turns one into the other.
 fn distance(from: &str, to: &str) -> usize {
     let to = to.as_bytes();
     let mut row: Vec<usize> = (0..=to.len()).collect();
@@ -56,16 +56,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances() {
+    fn the_distance_counts_inserted_deleted_and_replaced_letters() {
         assert_eq!(distance("opnat", "openat"), 1);
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("kitten", "sitting"), 3);
     }
 
     #[test]
-    fn advice_names_what_was_meant() {
+    fn advice_names_a_similar_name_or_the_architectures_that_have_this_one() {
         assert_eq!(call(Arch::X86_64, "opnat"), "did you mean 'openat'?");
-        assert_eq!(call(Arch::X86_64, "mmap2"), "it is one of arm only");
+        assert_eq!(call(Arch::X86_64, "mmap2"), "it exists only on arm");
         assert!(call(Arch::X86_64, "zzzzzzzzzz").starts_with("expected"));
         assert_eq!(constant(Arch::Arm, "PROT_EXE"), "did you mean 'PROT_EXEC'?");
     }

@@ -1,4 +1,4 @@
-//! Numbers of system calls and values of constants; see `tables/README.md` for their source.
+//! The numbers of calls and the values of constants. `tables/README.md` names their source.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use crate::Arch;
 /// Names and values, sorted by name.
 type Table = Vec<(&'static str, u64)>;
 
-/// The text of the tables, by architecture.
+/// The text of the tables, in the order of [`Arch::ALL`].
 const CALL_TEXTS: [&str; 3] = [
     include_str!("../tables/x86_64.syscalls"),
     include_str!("../tables/aarch64.syscalls"),
@@ -57,13 +57,14 @@ pub(crate) fn constants(arch: Arch) -> &'static [(&'static str, u64)] {
     &CONSTANTS[arch as usize]
 }
 
-/// The number of the system call of this name.
+/// The number of the call with this name.
 pub fn call_number(arch: Arch, name: &str) -> Option<u32> {
     find(&CALLS[arch as usize], name)?.try_into().ok()
 }
 
-/// The name of the system call with this number. Takes no memory and no lock, so that a signal
-/// handler may ask.
+/// The name of the call with this number.
+///
+/// A signal handler may use this function: it allocates nothing and takes no lock.
 pub fn call_name(arch: Arch, number: u32) -> Option<&'static str> {
     let mut calls = CALL_TEXTS[arch as usize].lines().filter_map(parse_line);
     let found = calls.find(|call| call.1 == u64::from(number));
@@ -75,7 +76,7 @@ pub fn constant(arch: Arch, name: &str) -> Option<u64> {
     find(&CONSTANTS[arch as usize], name)
 }
 
-/// Names of constants that have this value and begin with `prefix`.
+/// The names of all constants that have this value and begin with `prefix`.
 pub fn constants_with_value(arch: Arch, value: u64, prefix: &str) -> Vec<&'static str> {
     let all = constants(arch).iter();
     let same = all.filter(|entry| entry.1 == value && entry.0.starts_with(prefix));
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_whole_and_sorted() {
+    fn tables_are_complete_and_sorted() {
         for arch in Arch::ALL {
             for (text, table) in [
                 (CALL_TEXTS[arch as usize], calls(arch)),
@@ -96,25 +97,25 @@ mod tests {
                 assert_eq!(
                     text.lines().count(),
                     table.len(),
-                    "{arch}: a line is no entry"
+                    "{arch}: a line is not an entry"
                 );
                 assert!(table.is_sorted_by(|a, b| a.0 < b.0), "{arch}");
             }
             let mut numbers: Vec<_> = calls(arch).iter().map(|call| call.1).collect();
             numbers.sort_unstable();
             numbers.dedup();
-            // arm_sync_file_range and sync_file_range2 are one call.
+            // arm_sync_file_range and sync_file_range2 are two names of one call.
             let aliases = usize::from(arch == Arch::Arm);
             assert_eq!(
                 numbers.len() + aliases,
                 calls(arch).len(),
-                "{arch}: calls of one number"
+                "{arch}: two calls have the same number"
             );
         }
     }
 
     #[test]
-    fn known_numbers_of_each_architecture() {
+    fn names_and_numbers_are_those_of_the_kernel() {
         let numbers = |name| Arch::ALL.map(|arch| call_number(arch, name));
         assert_eq!(numbers("read"), [Some(0), Some(63), Some(3)]);
         assert_eq!(numbers("mmap"), [Some(9), Some(222), None]);

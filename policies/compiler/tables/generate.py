@@ -3,9 +3,10 @@
 
     generate.py ARCHITECTURE COMPILER
 
-ARCHITECTURE is x86_64, aarch64 or arm; COMPILER is a C compiler for it (gcc,
-aarch64-linux-gnu-gcc, arm-linux-gnueabihf-gcc), with the kernel's and the C library's headers
-installed. Only needed to add an architecture or to follow newer headers: the tables are committed.
+ARCHITECTURE is x86_64, aarch64 or arm. COMPILER is a C compiler for it (gcc,
+aarch64-linux-gnu-gcc, arm-linux-gnueabihf-gcc). The headers of the kernel and of the C library
+have to be installed. The tables are committed, so this script is only needed to add an
+architecture or to follow newer headers.
 """
 
 import re
@@ -15,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-# The kernel's headers come first: where the C library disagrees, a filter sees the kernel's values.
+# The kernel's headers come first, because a filter sees the kernel's values. The C library has
+# different values for some names.
 HEADERS = """
 asm/ioctls.h asm/mman.h asm/signal.h linux/capability.h linux/close_range.h linux/dma-buf.h
 linux/errno.h linux/eventpoll.h linux/fcntl.h linux/fs.h linux/fscrypt.h linux/fsverity.h
@@ -37,13 +39,13 @@ def run(arguments, **more):
 
 
 def macros(compiler, source):
-    """Definitions of macros; none where a header is not there, as linux/kvm.h is not on arm."""
+    """The macro definitions of a source. None if a header is missing, as linux/kvm.h is on arm."""
     done = run([compiler, "-E", "-dM", "-x", "c", "-"], input=source)
     return [] if done.returncode else done.stdout.splitlines()
 
 
 def evaluate(compiler, includes, names, folder):
-    """Values of those names that are integer constants."""
+    """The names that are integer constants, each with its value."""
     while names:
         lines = [f"(long long)(({name}) | 0)," for name in names]
         head = includes + 'const long long t[] __attribute__((section("values"), used)) = {\n'

@@ -1,11 +1,11 @@
-//! Replays what the fuzzer has found worth keeping.
+//! Replays the fuzzer's corpus.
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 use std::fs;
 use std::path::Path;
 
 #[test]
-fn every_input_of_the_corpus_is_handled() {
+fn the_properties_hold_for_every_input_of_the_corpus() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/policy");
     let mut count = 0;
     for entry in fs::read_dir(folder).unwrap() {

@@ -1,4 +1,4 @@
-//! Bad input: where it is wrong, what was expected, and never a filter.
+//! Tests that wrong policies are refused, with a location and advice.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -20,7 +20,7 @@ fn a_mistake_is_shown_with_a_caret() {
 }
 
 #[test]
-fn mistakes_in_included_files_name_the_chain() {
+fn a_mistake_in_an_included_file_names_the_chain_of_includes() {
     let files = [
         ("top.policy", "read: 1\n@include ./mid.policy"),
         ("mid.policy", "\n  @include ./low.policy"),
@@ -37,8 +37,8 @@ fn mistakes_in_included_files_name_the_chain() {
 }
 
 #[test]
-fn every_mistake_has_a_place_and_advice() {
-    for (text, place, words) in [
+fn every_mistake_has_a_position_and_advice() {
+    for (text, position, words) in [
         ("read 1", "1:6", &["expected ':'", "the number 1"][..]),
         (
             "read:",
@@ -60,24 +60,28 @@ fn every_mistake_has_a_place_and_advice() {
         (
             "read: arg0 == 0xzz",
             "1:15",
-            &["'0xzz' is no number", "hexadecimal"],
+            &["'0xzz' is not a number", "hexadecimal"],
         ),
-        ("read: arg0 == 089", "1:15", &["is no number"]),
+        ("read: arg0 == 089", "1:15", &["is not a number"]),
         ("read: arg0 == 99999999999999999999", "1:15", &["64 bits"]),
         (
             "read: arg0 == -0x8000000000000001",
             "1:15",
-            &["does not fit"],
+            &["-0x8000000000000001 does not fit"],
         ),
-        ("read: return 4096", "1:7", &["4096 is no error number"]),
+        ("read: return 4096", "1:7", &["4096 is not an error number"]),
         ("read: return EWHAT", "1:14", &["no constant 'EWHAT'"]),
         ("{read, }: 1", "1:8", &["expected a system call"]),
         ("{read: 1", "1:6", &["expected ',' or '}'"]),
         ("read: {1, arg0 == 1}", "1:11", &["never reached", "1:8"]),
-        ("mmap2: 1", "1:1", &["no system call 'mmap2'", "arm only"]),
+        (
+            "mmap2: 1",
+            "1:1",
+            &["no system call 'mmap2'", "exists only on arm"],
+        ),
         ("read[arch=z80]: 1", "1:11", &["unknown architecture 'z80'"]),
         ("read[os=linux]: 1", "1:6", &["expected 'arch'"]),
-        ("io@group: 1", "1:1", &["no named groups"]),
+        ("io@group: 1", "1:1", &["named groups"]),
         ("@inclde ./a", "1:1", &["unknown directive", "'include'"]),
         (
             "@include b.policy",
@@ -103,21 +107,21 @@ fn every_mistake_has_a_place_and_advice() {
         ("read: 1\u{0}", "1:8", &["unexpected character"]),
     ] {
         let error = error(text);
-        for word in [&[&*format!("--> a.policy:{place}\n")], words].concat() {
+        for word in [&[&*format!("--> a.policy:{position}\n")], words].concat() {
             assert!(error.contains(word), "{text:?}: no {word:?} in\n{error}");
         }
     }
 }
 
 #[test]
-fn policies_that_say_nothing_are_refused() {
+fn policies_that_name_no_call_are_refused() {
     for text in ["", "\n# read: 1\n", "@default kill\n", "dup2[arch=arm]: 1"] {
         assert!(error(text).contains("names no system call"), "{text:?}");
     }
 }
 
 #[test]
-fn conflicts_name_both_places() {
+fn conflicts_name_both_locations() {
     let files = [
         ("a.policy", "@include ./b.policy\n@include ./c.policy\n"),
         ("b.policy", "open: return ENOENT\n"),
@@ -125,7 +129,7 @@ fn conflicts_name_both_places() {
     ];
     let error = merge(Arch::X86_64, &files).unwrap_err().to_string();
     for word in [
-        "conflicting actions for 'open'",
+        "conflicting rules for 'open'",
         "b.policy:1:1",
         "c.policy:2:1",
         "a.policy:2:10",
@@ -135,7 +139,7 @@ fn conflicts_name_both_places() {
 }
 
 #[test]
-fn circles_are_refused_however_long() {
+fn circles_of_includes_are_refused() {
     let files = [
         ("a.policy", "@include ./b.policy"),
         ("b.policy", "@include ./c.policy"),
@@ -149,26 +153,26 @@ fn circles_are_refused_however_long() {
 }
 
 #[test]
-fn what_is_no_text_is_refused() {
+fn files_that_are_not_utf8_are_refused() {
     let mut memory = Memory::new();
     memory.add("a", *b"read: 1\nwri\xfete: 1\n");
     let error = load(&memory, Path::new("a"), &Options::default())
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("no UTF-8") && error.contains("a:2:4"),
+        error.contains("not UTF-8") && error.contains("a:2:4"),
         "{error}"
     );
 }
 
 #[test]
-fn sizes_have_limits() {
+fn files_lines_and_nesting_have_limits() {
     let long = format!("read: 1 #{}\n", "x".repeat(10 << 20));
     assert!(error(&long).contains("more than 1048576 bytes"));
     let long = format!("write: 1\nread: 1 #{}\n", "x".repeat(100_000));
     let shown = error(&long);
     assert!(
-        shown.contains("a line of 100010 bytes") && shown.contains("a.policy:2:1"),
+        shown.contains("the line has 100010 bytes") && shown.contains("a.policy:2:1"),
         "{shown}"
     );
     assert!(shown.len() < 1000);
@@ -176,17 +180,17 @@ fn sizes_have_limits() {
 }
 
 #[test]
-fn programs_over_the_limit_are_refused() {
+fn programs_longer_than_the_kernel_accepts_are_refused() {
     let lines = (0..1500).map(|i| format!("ioctl: arg1 == {i} && arg0 == {i}\n"));
     let policy = common::policy(&lines.collect::<String>()).unwrap();
     let error = compile(&policy).unwrap_err().to_string();
     assert!(error.contains("more than 4096 instructions"), "{error}");
     let lines = (0..5000).map(|i| format!("ioctl: arg1 == {i}\n"));
-    assert!(common::error(&lines.collect::<String>()).contains("more rules than the 4096"));
+    assert!(common::error(&lines.collect::<String>()).contains("more than 4096 rules"));
 }
 
 #[test]
-fn numbers_have_to_fit_the_architecture() {
+fn numbers_have_to_fit_into_a_register() {
     let text = "read: arg0 == 0x100000000";
     let error = merge(Arch::Arm, &[("a.policy", text)])
         .unwrap_err()
@@ -220,7 +224,7 @@ fn files_outside_the_tree_are_refused_unless_allowed() {
         Policy::merge(&loaded, Arch::X86_64)
     };
     let error = merged(&folder, "a.policy").unwrap_err().to_string();
-    assert!(error.contains("outside the policies' folder"), "{error}");
+    assert!(error.contains("outside the policy folder"), "{error}");
     folder.allow_anywhere();
     assert_eq!(merged(&folder, "a.policy").unwrap().calls.len(), 2);
     assert!(merged(&folder, "m.policy").is_err());
@@ -230,7 +234,7 @@ fn files_outside_the_tree_are_refused_unless_allowed() {
 }
 
 #[test]
-fn a_missing_policy_is_named() {
+fn the_error_for_a_missing_policy_names_it() {
     let error = load(&tree(&[]), Path::new("none.policy"), &Options::default()).unwrap_err();
     assert!(error.to_string().contains("none.policy"), "{error}");
 }

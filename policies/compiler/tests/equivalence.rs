@@ -1,5 +1,5 @@
-//! Random policies: the program does what the rules say, what `seccompiler` says, and what the order
-//! of includes cannot change.
+//! Tests with random policies. The program does what the rules say, agrees with `seccompiler`, and
+//! does not depend on the order of includes.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -16,7 +16,7 @@ use std::path::Path;
 /// Calls that all architectures have.
 const CALLS: [&str; 5] = ["read", "write", "close", "ioctl", "prctl"];
 const OPS: [&str; 8] = ["==", "!=", "<", "<=", ">", ">=", "&", "in"];
-/// Numbers about which comparisons are most likely to be wrong.
+/// Comparisons are most likely to be wrong near these numbers.
 const NUMBERS: [u64; 10] = [
     0,
     1,
@@ -50,13 +50,13 @@ fn condition(arch: Arch) -> impl Strategy<Value = String> {
     prop::collection::vec(clause, 1..3).prop_map(|clauses| clauses.join(" || "))
 }
 
-/// One statement that only allows, so that no two of them conflict.
+/// A statement that only allows. No two such statements conflict.
 fn allowing(arch: Arch) -> impl Strategy<Value = String> {
     let filter = prop_oneof![1 => Just("1".to_owned()), 6 => condition(arch)];
     (0..CALLS.len(), filter).prop_map(|(call, filter)| format!("{}: {filter}", CALLS[call]))
 }
 
-/// One statement of ordered filters with different actions.
+/// A statement of ordered filters with different actions.
 fn ordered(arch: Arch) -> impl Strategy<Value = String> {
     let action = prop_oneof![Just(""), Just("; return EPERM"), Just("; trap")];
     let filter = (condition(arch), action).prop_map(|(condition, action)| condition + action);
@@ -103,7 +103,7 @@ fn returns(program: &[Instruction], arch: Arch, number: u32, args: [u64; 6]) -> 
     .unwrap()
 }
 
-/// Splits statements over two files, as an order of includes.
+/// Splits statements into two files, and makes a third one that includes them in this order.
 fn files(statements: &[String], order: [&str; 2]) -> Vec<(&'static str, String)> {
     let (left, right) = statements.split_at(statements.len() / 2);
     let top = format!("@include ./{}\n@include ./{}\n", order[0], order[1]);
@@ -127,7 +127,7 @@ proptest! {
     fn the_program_does_what_the_rules_say((arch, statements, tries) in case()) {
         let whole = merge(arch, &[("a", &statements.join("\n"))]);
         let program = compile(&whole).unwrap();
-        // Each statement alone decides, and whatever none decides gets the default.
+        // The expected action is that of a statement that decides alone, or else the default.
         let parts: Vec<_> = statements.iter().map(|text| merge(arch, &[("a", text)])).collect();
         for args in tries {
             for name in CALLS.iter().chain(&["fcntl", "dup"]) {
@@ -167,8 +167,8 @@ proptest! {
     }
 }
 
-/// `seccompiler` as the reference for what it can say: one action beside the default, and no
-/// `in`, which it has as a masked comparison.
+/// Compares with `seccompiler` where it can express the policy: one action beside the default, and
+/// no `&`.
 mod reference {
     use super::*;
     use policy_compiler::{Atom, Op};
@@ -195,7 +195,7 @@ mod reference {
             Op::Greater => (SeccompCmpOp::Gt, atom.value),
             Op::GreaterOrEqual => (SeccompCmpOp::Ge, atom.value),
             Op::OnlyBits => (SeccompCmpOp::MaskedEq(!atom.value), 0),
-            // One rule per bit, which a single condition cannot say.
+            // A condition cannot express this: it takes a rule for each bit.
             Op::AnyBit => return None,
         };
         SeccompCondition::new(atom.arg, SeccompCmpArgLen::Qword, op, value).ok()
@@ -239,7 +239,7 @@ mod reference {
 
     proptest! {
         #[test]
-        fn agrees((arch, statements, tries) in case()) {
+        fn the_program_agrees_with_seccompiler((arch, statements, tries) in case()) {
             let policy = merge(arch, &[("a", &statements.join("\n"))]);
             let Some(theirs) = theirs(&policy) else {
                 return Ok(());

@@ -1,4 +1,4 @@
-//! The language: what each form means, seen through the compiled program.
+//! Tests what each form of the language means, by running the compiled program.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -19,7 +19,7 @@ fn result(text: &str, name: &str, args: &[u64]) -> u32 {
 }
 
 #[test]
-fn what_is_listed_is_allowed_and_nothing_else() {
+fn only_listed_calls_are_allowed() {
     let text = "read: 1\nwrite: allow\n{ close, dup }: 1\n";
     for name in ["read", "write", "close", "dup"] {
         assert!(allows(text, name, &[]), "{name}");
@@ -28,7 +28,7 @@ fn what_is_listed_is_allowed_and_nothing_else() {
 }
 
 #[test]
-fn comments_blank_lines_and_continuations() {
+fn comments_blank_lines_and_line_continuations_are_skipped() {
     let text =
         "# nothing\n\n  read: 1 # why\n\twrite: \\\n  arg0 == 1 \\\n  || arg0 == 2\r\ndup: 1";
     assert!(allows(text, "read", &[]) && allows(text, "dup", &[]));
@@ -36,7 +36,7 @@ fn comments_blank_lines_and_continuations() {
 }
 
 #[test]
-fn each_comparison() {
+fn each_operator_compares_all_64_bits() {
     let high = 1 << 32;
     for (op, yes, no) in [
         ("== 5", vec![5], vec![4, high | 5]),
@@ -77,7 +77,7 @@ fn each_comparison() {
 }
 
 #[test]
-fn values_in_all_bases() {
+fn values_may_have_any_base_and_operators() {
     for value in [
         "255",
         "0xff",
@@ -104,14 +104,14 @@ fn values_in_all_bases() {
 }
 
 #[test]
-fn alternatives_of_conjunctions() {
+fn and_binds_closer_than_or() {
     let text = "mmap: arg0 == 1 && arg1 == 2 || arg2 == 3";
     assert!(allows(text, "mmap", &[1, 2, 0]) && allows(text, "mmap", &[0, 0, 3]));
     assert!(!allows(text, "mmap", &[1, 0, 0]));
 }
 
 #[test]
-fn the_action_after_a_condition_is_what_happens_when_it_holds() {
+fn the_action_after_a_condition_applies_if_the_condition_holds() {
     let text = "read: arg0 == 1; return EPERM\nwrite: {arg0 == 1, return ENOENT}";
     assert_eq!(result(text, "read", &[1]), errno(1));
     assert_eq!(result(text, "read", &[2]), KILL);
@@ -128,7 +128,7 @@ fn filters_of_one_statement_are_tried_in_order() {
 }
 
 #[test]
-fn every_action() {
+fn every_action_has_a_name() {
     for (word, action) in [
         ("allow", Action::Allow),
         ("kill", Action::KillProcess),
@@ -168,7 +168,8 @@ fn statements_for_other_architectures_are_skipped() {
 
 #[test]
 fn arguments_of_arm_have_32_bits() {
-    let text = "mmap2: arg2 in ~PROT_EXEC\nread: arg0 == -1\nwrite: arg0 > 0x7fffffff\ndup: arg0 & 0x80000000";
+    let text = "mmap2: arg2 in ~PROT_EXEC\nread: arg0 == -1\n\
+                write: arg0 > 0x7fffffff\ndup: arg0 & 0x80000000";
     let policy = merge(Arch::Arm, &[("a.policy", text)]).unwrap();
     let program = compile(&policy).unwrap();
     let result = |name, args: &[u64]| returned(&program, Arch::Arm, name, args) == ALLOW;
@@ -179,7 +180,7 @@ fn arguments_of_arm_have_32_bits() {
 }
 
 #[test]
-fn includes_of_any_depth_and_shape() {
+fn a_file_may_be_included_from_several_files() {
     let files = [
         (
             "t/a.policy",
@@ -197,7 +198,7 @@ fn includes_of_any_depth_and_shape() {
 }
 
 #[test]
-fn a_chain_of_a_thousand_includes() {
+fn a_thousand_nested_includes_are_read() {
     let mut memory = Memory::new();
     for i in 0..1000 {
         memory.add(format!("{i}"), format!("@include ./{}\n", i + 1));
@@ -223,7 +224,7 @@ fn frequencies_change_nothing() {
 }
 
 #[test]
-fn denylists_only_where_they_are_asked_for() {
+fn denylists_are_refused_unless_the_options_accept_them() {
     let memory = common::tree(&[("a", "@denylist\nptrace: return EPERM\n")]);
     let mut options = Options::default();
     let error = load(&memory, Path::new("a"), &options).unwrap_err();

@@ -1,4 +1,4 @@
-//! The committed numbers of x86_64 against those of the `libc` crate.
+//! Compares the committed numbers of x86_64 with those of the `libc` crate.
 #![cfg(target_arch = "x86_64")]
 
 use policy_compiler::{Arch, call_number};
@@ -12,7 +12,7 @@ macro_rules! check {
 include!("libc_numbers.in");
 
 #[test]
-fn numbers_are_those_of_libc() {
+fn the_numbers_of_x86_64_are_those_of_libc() {
     assert!(NUMBERS.len() > 340);
     for (name, number) in NUMBERS {
         let ours = call_number(Arch::X86_64, name).map(i64::from);

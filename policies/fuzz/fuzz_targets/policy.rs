@@ -1,5 +1,5 @@
-//! The parser, the merger and the compiler, with any bytes. In this folder's parent:
-//! `cargo +nightly fuzz run policy`.
+//! Runs the parser, the merger and the compiler on any bytes. Start it in the `policies` folder
+//! with `cargo +nightly fuzz run policy`.
 
 #![no_main]
 

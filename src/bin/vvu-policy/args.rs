@@ -7,13 +7,13 @@ use policies::compiler::{Action, Arch};
 
 /// Check, explain and compile seccomp policies in Minijail's syntax.
 ///
-/// A tree of policies has a folder for each architecture (x86_64, aarch64, arm) with one NAME.policy
-/// for each context in it, and files that these include. Without --tree, the policies that this
-/// project's programs have inside are looked at, so that what is shown is what is enforced.
+/// A tree of policies has a folder for each architecture (x86_64, aarch64, arm). Each folder has a
+/// file NAME.policy for each context, and the files that these include. Without --tree, vvu-policy
+/// uses the policies that are built into this project's programs, so it shows what they enforce.
 ///
-/// Statements are merged whatever their order: conditions on one call from several files are
-/// alternatives, an unconditional allow absorbs them, and two different actions for one use of a
-/// call are an error.
+/// The order of statements does not matter. Conditions on one call from several files are
+/// alternatives. An unconditional allow absorbs them. Two different actions for one use of a call
+/// are an error.
 #[derive(Debug, Parser)]
 #[command(name = "vvu-policy", version, max_term_width = 100)]
 #[command(after_help = "\
@@ -26,8 +26,8 @@ Examples:
   vvu-policy compile --arch aarch64 --format c daemon.policy -o daemon_filter.h
   vvu-policy trace block_device_vvu --from-output 'ready: ' -- vvu-block --pci 0000:00:10.0 disk
 
-Exit status: 0 when all is well; 1 when a policy is wrong, or lint, diff or trace have found \
-something; 2 on wrong usage or when a file cannot be read or written.")]
+Exit status: 0 if all is well; 1 if a policy is wrong, or if lint, diff or trace found something; \
+2 on wrong usage, or if a file cannot be read or written.")]
 pub struct Arguments {
     #[command(flatten)]
     pub tree: TreeArguments,
@@ -36,14 +36,14 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// Which policies.
+/// The choice of policies.
 #[derive(Debug, Args)]
 pub struct TreeArguments {
-    /// Look at the policies below this folder instead of those that are built in.
+    /// Use the policies below this folder instead of those that are built in.
     #[arg(long, value_name = "FOLDER", global = true)]
     pub tree: Option<PathBuf>,
 
-    /// Read included files whose path begins with FROM from the folder TO.
+    /// Replace the folder FROM at the start of paths in @include by the folder TO.
     #[arg(long, value_name = "FROM=TO", global = true, value_parser = mapping)]
     pub map: Vec<(PathBuf, PathBuf)>,
 
@@ -54,37 +54,37 @@ pub struct TreeArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Compile every policy, for every architecture that the tree has, and say how long each is.
+    /// Compile every policy for every architecture of the tree, and print each program's length.
     ///
-    /// Files that are only included are compiled, too, as each has to make sense by itself. All
-    /// mistakes are shown, one for each policy.
+    /// Files that are only included are compiled, too, because each has to be valid by itself. The
+    /// first mistake of each policy is shown.
     Check {
         #[command(flatten)]
         arch: ArchArguments,
-        /// Also say which statements add nothing to others.
+        /// Also show the statements that add nothing to others.
         #[arg(long)]
         notes: bool,
     },
 
-    /// Print the policy of a context in one piece, with the place that each rule comes from.
+    /// Print the merged policy of a context, with the file and line of each rule.
     ///
-    /// What is printed is a policy itself: compiled, it is the same program.
+    /// The output is a policy, too. It compiles to the same program.
     Show {
-        /// The context: the name of a file without .policy.
+        /// The context: the name of its file without .policy.
         context: String,
         #[command(flatten)]
         arch: ArchArgument,
     },
 
-    /// Say what happens to one call, and which lines of which files say so.
+    /// Print the rules for one call, with the file and line of each.
     ///
-    /// With values for its arguments, say what happens to just that use of it.
+    /// With values for the arguments, print what happens to a call with these arguments.
     Explain {
-        /// The context: the name of a file without .policy.
+        /// The context: the name of its file without .policy.
         context: String,
-        /// The system call.
+        /// The system call: its name or number.
         call: String,
-        /// The arguments, from the first on, as numbers; those left out are 0.
+        /// The arguments as numbers, in their order. Missing arguments are 0.
         #[arg(value_name = "VALUE", value_parser = number, num_args = 0..=6)]
         values: Vec<u64>,
         #[command(flatten)]
@@ -101,11 +101,11 @@ pub enum Command {
         arch: ArchArgument,
     },
 
-    /// Look for rules that allow much or do nothing.
+    /// Find rules that allow much, and lines that add nothing.
     ///
-    /// Told are: an ioctl without a list of requests, memory that may be executed, files that may
-    /// be opened, processes that may be started; an include that adds nothing; a rule that no
-    /// policy of any architecture needs.
+    /// lint reports an ioctl without a list of requests, memory that may become executable, files
+    /// that may be opened, and processes that may be started. It also reports an include that adds
+    /// nothing, and a rule that adds nothing to any policy of any architecture.
     Lint {
         #[command(flatten)]
         arch: ArchArguments,
@@ -113,37 +113,37 @@ pub enum Command {
 
     /// Compile any policy to a program for the kernel.
     ///
-    /// The raw format is an array of struct sock_filter in the byte order of the architecture, which
-    /// is little-endian for all. The c format is a header that defines such an array.
+    /// The raw format is an array of struct sock_filter. Its byte order is little-endian, like that
+    /// of all three architectures. The c format is a header that defines such an array.
     Compile {
         /// The policy.
         file: PathBuf,
         #[command(flatten)]
         arch: ArchArgument,
-        /// How to write the program.
+        /// The format of the program.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
         /// Write to this file [default: stdout].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
-        /// What happens to calls that the policy does not name, instead of what its @default says or
-        /// kill-process.
+        /// The action for calls that the policy does not name. It replaces the @default of the
+        /// policy; without any, the action is kill-process.
         #[arg(long, value_enum, value_name = "ACTION", conflicts_with = "denylist")]
         default_action: Option<DefaultAction>,
-        /// Accept @denylist, which allows whatever it does not name.
+        /// Accept @denylist, which allows every call that the policy does not name.
         #[arg(long)]
         denylist: bool,
     },
 
     /// Run a command without a filter, and propose the lines that a context lacks for it.
     ///
-    /// All processes that the command starts are looked at. The lines are split by the file that they
-    /// belong into. They are proposals: read them, and take those that the program should be able
-    /// to do. Nothing is changed.
+    /// trace watches all processes that the command starts, and prints the proposed lines for each
+    /// file of the context. Read each line, and add it only if the program should be able to make
+    /// this call. trace itself changes no policy.
     Trace {
-        /// The context: the name of a file without .policy.
+        /// The context: the name of its file without .policy.
         context: String,
-        /// Look only at the process that writes this text (with one call of write), from then on.
+        /// Watch only the process that writes this text (in one call of write), from then on.
         #[arg(long, value_name = "TEXT")]
         from_output: Option<String>,
         /// The command and its arguments.
@@ -155,7 +155,7 @@ pub enum Command {
 /// One architecture.
 #[derive(Debug, Args)]
 pub struct ArchArgument {
-    /// The architecture: x86_64, aarch64 or arm [default: the one this runs on].
+    /// The architecture: x86_64, aarch64 or arm [default: that of this machine].
     #[arg(long, value_name = "ARCH", value_parser = arch)]
     pub arch: Option<Arch>,
 }
@@ -163,19 +163,19 @@ pub struct ArchArgument {
 /// Some architectures.
 #[derive(Debug, Args)]
 pub struct ArchArguments {
-    /// Only this architecture; may be given several times.
+    /// Only this architecture. May be given several times.
     #[arg(long, value_name = "ARCH", value_parser = arch)]
     pub arch: Vec<Arch>,
 }
 
-/// What happens to calls that are not named.
+/// The action for calls that a policy does not name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DefaultAction {
-    /// The process ends.
+    /// End the process.
     KillProcess,
-    /// The thread ends.
+    /// End the thread.
     KillThread,
-    /// The thread gets SIGSYS.
+    /// Send SIGSYS to the thread.
     Trap,
 }
 
@@ -189,7 +189,7 @@ impl From<DefaultAction> for Action {
     }
 }
 
-/// How a program is written.
+/// The format of a program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Bytes for the kernel.
@@ -200,10 +200,10 @@ pub enum Format {
 }
 
 impl ArchArgument {
-    /// The architecture that was chosen, or the one that this runs on.
+    /// The chosen architecture, or that of this machine.
     pub fn get(&self) -> Result<Arch, String> {
         let arch = self.arch.or(Arch::HOST);
-        arch.ok_or_else(|| "there are no policies for this machine: choose with --arch".to_owned())
+        arch.ok_or_else(|| "no policies exist for this machine: choose one with --arch".to_owned())
     }
 }
 
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_numbers() {
+    fn values_are_decimal_or_hexadecimal_numbers() {
         assert_eq!(number("0x10"), Ok(16));
         assert_eq!(number("10"), Ok(10));
         assert!(number("ten").is_err());

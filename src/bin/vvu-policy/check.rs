@@ -1,15 +1,15 @@
-//! `check`: does every policy compile?
+//! `check` compiles every policy.
 
 use std::io::Write;
 use std::path::Path;
 
 use policies::compiler::{Arch, Policy, compile};
 
-use crate::tree::{Tree, name};
-use crate::{Failure, Outcome};
+use crate::tree::{PolicyTree, name};
+use crate::{CommandError, CommandResult, Verdict};
 
-pub fn run(tree: &Tree, arches: &[Arch], notes: bool, out: &mut dyn Write) -> Outcome {
-    let mut fine = true;
+pub fn run(tree: &PolicyTree, arches: &[Arch], notes: bool, out: &mut dyn Write) -> CommandResult {
+    let mut verdict = Verdict::Fine;
     for arch in tree.arches(arches) {
         for path in tree.policies(arch)? {
             match check(tree, &path, arch) {
@@ -19,17 +19,17 @@ pub fn run(tree: &Tree, arches: &[Arch], notes: bool, out: &mut dyn Write) -> Ou
                     writeln!(out, "{arch}/{name}: {calls} calls, {length} instructions")?;
                     write_notes(&policy, notes, out)?;
                 }
-                Err(failure) => {
-                    fine = false;
-                    writeln!(out, "{failure}")?;
+                Err(error) => {
+                    verdict = Verdict::Findings;
+                    writeln!(out, "{error}")?;
                 }
             }
         }
     }
-    Ok(fine)
+    Ok(verdict)
 }
 
-fn check(tree: &Tree, path: &Path, arch: Arch) -> Result<(Policy, usize), Failure> {
+fn check(tree: &PolicyTree, path: &Path, arch: Arch) -> Result<(Policy, usize), CommandError> {
     let policy = Policy::merge(&tree.load(path)?, arch)?;
     let length = compile(&policy)?.len();
     Ok((policy, length))

@@ -1,4 +1,4 @@
-//! `compile`: a program for the kernel, from any policy.
+//! `compile` writes the program of a policy for the kernel.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,9 +9,9 @@ use policies::compiler::{Action, Arch, Instruction, Options, Policy, compile, lo
 
 use crate::args::{Format, TreeArguments};
 use crate::tree::{failed, folder, name};
-use crate::{Failure, Outcome};
+use crate::{CommandError, CommandResult, Verdict};
 
-/// What to compile, and to what.
+/// The policy to compile, and how.
 pub struct Job<'a> {
     pub file: &'a Path,
     pub format: Format,
@@ -20,8 +20,8 @@ pub struct Job<'a> {
     pub denylist: bool,
 }
 
-pub fn run(tree: &TreeArguments, job: &Job<'_>, arch: Arch, out: &mut dyn Write) -> Outcome {
-    // Without a tree, a policy may include what is in its own folder and below.
+pub fn run(tree: &TreeArguments, job: &Job<'_>, arch: Arch, out: &mut dyn Write) -> CommandResult {
+    // Without a tree, a policy may include files in its own folder and below.
     let parent = job
         .file
         .parent()
@@ -47,7 +47,7 @@ pub fn run(tree: &TreeArguments, job: &Job<'_>, arch: Arch, out: &mut dyn Write)
         Some(path) => fs::write(path, bytes).map_err(|error| failed(path, &error))?,
         None => out.write_all(&bytes)?,
     }
-    Ok(true)
+    Ok(Verdict::Fine)
 }
 
 fn raw(program: &[Instruction]) -> Vec<u8> {
@@ -59,7 +59,7 @@ fn raw(program: &[Instruction]) -> Vec<u8> {
     program.iter().flat_map(bytes).collect()
 }
 
-fn c(program: &[Instruction], arch: Arch, file: &Path) -> Result<String, Failure> {
+fn c(program: &[Instruction], arch: Arch, file: &Path) -> Result<String, CommandError> {
     let write = || -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         let name = identifier(&name(file));
@@ -79,15 +79,16 @@ fn c(program: &[Instruction], arch: Arch, file: &Path) -> Result<String, Failure
         writeln!(text, "}};")?;
         Ok(text)
     };
-    write().map_err(|error| Failure::Other(error.to_string()))
+    write().map_err(|error| CommandError::Other(error.to_string()))
 }
 
-/// The name with only letters that an identifier may have.
+/// The name as a valid identifier in C.
 fn identifier(name: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let name: String = name.chars().map(letter).collect();
-    match name.starts_with(|c: char| c.is_ascii_digit()) {
-        true => format!("_{name}"),
-        false => name,
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("_{name}")
+    } else {
+        name
     }
 }

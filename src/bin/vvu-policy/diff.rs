@@ -1,23 +1,29 @@
-//! `diff`: the rules that only one of two contexts has.
+//! `diff` prints the rules that only one of two contexts has.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 
 use policies::compiler::{Arch, Policy};
 
-use crate::show::places;
-use crate::tree::Tree;
-use crate::{Outcome, names};
+use crate::show::origins;
+use crate::tree::PolicyTree;
+use crate::{CommandResult, Verdict, names};
 
-pub fn run(tree: &Tree, contexts: [&str; 2], arch: Arch, out: &mut dyn Write) -> Outcome {
+pub fn run(
+    tree: &PolicyTree,
+    contexts: [&str; 2],
+    arch: Arch,
+    out: &mut dyn Write,
+) -> CommandResult {
     let [first, second] = contexts;
     let (left, right) = (tree.context(first, arch)?, tree.context(second, arch)?);
     let (left_rules, right_rules) = (rules(&left), rules(&right));
     let mut all: Vec<_> = left_rules.keys().chain(right_rules.keys()).collect();
     all.sort();
     all.dedup();
-    let mut same = left.default == right.default;
-    if !same {
+    let mut verdict = Verdict::Fine;
+    if left.default != right.default {
+        verdict = Verdict::Findings;
         writeln!(out, "- @default {}", names::action(arch, left.default))?;
         writeln!(out, "+ @default {}", names::action(arch, right.default))?;
     }
@@ -27,19 +33,19 @@ pub fn run(tree: &Tree, contexts: [&str; 2], arch: Arch, out: &mut dyn Write) ->
             (None, Some(from)) => ('+', from),
             _ => continue,
         };
-        same = false;
+        verdict = Verdict::Findings;
         writeln!(out, "{sign} {rule:<44} # {from}")?;
     }
-    Ok(same)
+    Ok(verdict)
 }
 
-/// Each rule, and the places that say so.
+/// Each rule, with the file and line of its statements.
 fn rules(policy: &Policy) -> BTreeMap<String, String> {
     let mut rules = BTreeMap::new();
     for call in policy.calls.values() {
         for chain in &call.chains {
             let rule = names::chain(policy.arch, call.name, chain);
-            rules.insert(format!("{}: {rule}", call.name), places(chain));
+            rules.insert(format!("{}: {rule}", call.name), origins(chain));
         }
     }
     rules

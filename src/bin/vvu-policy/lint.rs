@@ -1,126 +1,131 @@
-//! `lint`: rules that allow much, or do nothing.
+//! `lint` finds rules that allow much, and lines that add nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
 use policies::compiler::{
-    Arch, Atom, Clause, Loaded, Op, Options, Place, Policy, Rule, compile, load, may_overlap,
+    Arch, Atom, Clause, Loaded, Op, Options, Policy, Position, Rule, compile, load, may_overlap,
 };
 
-use crate::tree::Tree;
-use crate::{Failure, Outcome};
+use crate::tree::PolicyTree;
+use crate::{CommandError, CommandResult, Verdict};
 
 /// Calls that open files.
 const OPENS: [&str; 5] = ["open", "openat", "openat2", "creat", "open_by_handle_at"];
 /// Calls that start other programs.
 const EXECUTES: [&str; 2] = ["execve", "execveat"];
-/// Calls that make memory executable: the access is argument 2.
+/// Calls that can make memory executable. Argument 2 is the protection.
 const MAPS: [&str; 4] = ["mmap", "mmap2", "mprotect", "pkey_mprotect"];
 const PROT_EXEC: u64 = 4;
 const CLONE_THREAD: u64 = 0x10000;
 
-/// What was found, in the order of places.
-type Findings = BTreeSet<(Place, String)>;
-/// Places, and whether some policy would be another without what is there.
-type Needed = BTreeMap<Place, bool>;
+/// The findings, sorted by position.
+type Findings = BTreeSet<(Position, String)>;
+/// The positions of statements or includes, and whether any policy needs each of them.
+type Needed = BTreeMap<Position, bool>;
 
-pub fn run(tree: &Tree, arches: &[Arch], out: &mut dyn Write) -> Outcome {
+pub fn run(tree: &PolicyTree, arches: &[Arch], out: &mut dyn Write) -> CommandResult {
     let mut findings = Findings::new();
-    let mut needed = Needed::new();
+    let mut rules = Needed::new();
     let mut includes = Needed::new();
     for arch in tree.arches(arches) {
         for path in tree.contexts(arch)? {
             let loaded = tree.load(&path)?;
             let policy = Policy::merge(&loaded, arch)?;
-            permissive(&policy, &mut findings);
+            find_permissive_rules(&policy, &mut findings);
             note_includes(tree, &path, &loaded, &policy, &mut includes)?;
-            note_needed(&loaded, &policy, &mut needed);
+            note_rules(&loaded, &policy, &mut rules);
         }
     }
-    for (places, message) in [
-        (needed, "no architecture's policy needs this rule"),
+    for (positions, message) in [
+        (rules, "this rule adds nothing on any architecture"),
         (includes, "this include adds nothing"),
     ] {
-        let useless = places.into_iter().filter(|(_, needed)| !needed);
-        findings.extend(useless.map(|(place, _)| (place, message.to_owned())));
+        let useless = positions.into_iter().filter(|(_, needed)| !needed);
+        findings.extend(useless.map(|(position, _)| (position, message.to_owned())));
     }
-    for (place, message) in &findings {
-        writeln!(out, "{place}: {message}")?;
+    for (position, message) in &findings {
+        writeln!(out, "{position}: {message}")?;
     }
-    Ok(findings.is_empty())
+    Ok(if findings.is_empty() {
+        Verdict::Fine
+    } else {
+        Verdict::Findings
+    })
 }
 
-fn permissive(policy: &Policy, findings: &mut Findings) {
+fn find_permissive_rules(policy: &Policy, findings: &mut Findings) {
     for call in policy.calls.values() {
         for chain in &call.chains {
             let mut allowing = chain.rules.iter().filter(|rule| rule.action.permits());
             let Some(message) = allowing.find_map(|rule| complaint(call.name, rule)) else {
                 continue;
             };
-            let places = chain.from.iter().map(|from| from.place());
-            findings.extend(places.map(|place| (place, format!("{}: {message}", call.name))));
+            let message = format!("{}: {message}", call.name);
+            let positions = chain.from.iter().map(|from| from.position());
+            findings.extend(positions.map(|position| (position, message.clone())));
         }
     }
 }
 
-/// What is too much about a rule that allows something.
+/// Why a rule that permits a call allows too much, if it does.
 fn complaint(call: &str, rule: &Rule) -> Option<&'static str> {
     let atoms = rule.clause.atoms();
     let has_request = atoms.iter().any(|a| (a.arg, a.op) == (1, Op::Equal));
     match call {
-        "ioctl" if !has_request => Some("allowed without a list of requests (arg1 == ...)"),
+        "ioctl" if !has_request => Some("may make any request (list them: arg1 == ...)"),
         "clone" if may_hold(rule, 0, Op::OnlyBits, !CLONE_THREAD) => {
-            Some("may start a process (arg0 & CLONE_THREAD)")
+            Some("may start a process (require arg0 & CLONE_THREAD)")
         }
         "clone3" | "fork" | "vfork" => Some("may start a process"),
         call if MAPS.contains(&call) && may_hold(rule, 2, Op::AnyBit, PROT_EXEC) => {
-            Some("memory may become executable (arg2 in ~PROT_EXEC)")
+            Some("may make memory executable (require arg2 in ~PROT_EXEC)")
         }
         call if OPENS.contains(&call) => Some("may open files"),
         call if EXECUTES.contains(&call) => Some("may start other programs"),
-        "ptrace" => Some("may look into other processes"),
+        "ptrace" => Some("may control other processes"),
         _ => None,
     }
 }
 
-/// Whether a rule that allows something may do so where this holds, too.
+/// Whether the rule may apply to a call for which `argN OP value` holds, too.
 fn may_hold(rule: &Rule, arg: u8, op: Op, value: u64) -> bool {
     may_overlap(&rule.clause, &Clause::new(vec![Atom { arg, op, value }]))
 }
 
-/// Notes for each include whether the program would be another without it.
+/// Notes for each include whether the program would differ without it.
 fn note_includes(
-    tree: &Tree,
+    tree: &PolicyTree,
     path: &Path,
     loaded: &Loaded,
     policy: &Policy,
     needed: &mut Needed,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let program = compile(policy)?;
     for (location, _) in loaded.includes() {
-        let place = location.place();
+        let position = location.position();
         let options = Options {
-            without: Some((place.path.clone(), place.line)),
+            without: Some((position.path.clone(), position.line)),
             ..Options::default()
         };
         let without = load(tree.source(), path, &options)?;
-        // A policy that says nothing else is an error, and so another one.
+        // If the rest names no call, merging fails. The include is needed then, too.
         let other = Policy::merge(&without, policy.arch).and_then(|policy| compile(&policy));
-        *needed.entry(place).or_default() |= !other.is_ok_and(|other| other == program);
+        *needed.entry(position).or_default() |= !other.is_ok_and(|other| other == program);
     }
     Ok(())
 }
 
-/// Notes for each statement whether some policy would be another without it.
-fn note_needed(loaded: &Loaded, policy: &Policy, needed: &mut Needed) {
+/// Notes for each statement whether its rule is left after merging.
+fn note_rules(loaded: &Loaded, policy: &Policy, needed: &mut Needed) {
     for location in loaded.statements() {
-        needed.entry(location.place()).or_default();
+        needed.entry(location.position()).or_default();
     }
     for chain in policy.calls.values().flat_map(|call| &call.chains) {
-        // Of several that say the same, none is needed by itself; the first counts.
+        // If several statements have the same rule, only the first counts as needed.
         if let Some(first) = chain.from.first() {
-            needed.insert(first.place(), true);
+            needed.insert(first.position(), true);
         }
     }
 }

@@ -22,39 +22,47 @@ use clap::Parser;
 use policies::compiler::Diagnostic;
 
 use args::{Arguments, Command};
-use tree::Tree;
+use tree::PolicyTree;
 
-/// Why a command could not do what it was asked to.
+/// What a command found.
+#[derive(Clone, Copy, Debug)]
+enum Verdict {
+    /// Nothing is wrong.
+    Fine,
+    /// The command printed mistakes, differences or proposals.
+    Findings,
+}
+
+/// Why a command did not finish.
 #[derive(Debug)]
-enum Failure {
+enum CommandError {
     /// A policy is wrong.
     Policy(Diagnostic),
-    /// Anything else.
+    /// Wrong usage, or a file that cannot be read or written.
     Other(String),
 }
 
-/// Whether all is well; false: something was found that there should not be.
-type Outcome = Result<bool, Failure>;
+type CommandResult = Result<Verdict, CommandError>;
 
-impl From<Diagnostic> for Failure {
+impl From<Diagnostic> for CommandError {
     fn from(diagnostic: Diagnostic) -> Self {
         Self::Policy(diagnostic)
     }
 }
 
-impl From<String> for Failure {
+impl From<String> for CommandError {
     fn from(message: String) -> Self {
         Self::Other(message)
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
         Self::Other(error.to_string())
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Policy(diagnostic) => write!(f, "error: {diagnostic}"),
@@ -66,21 +74,21 @@ impl fmt::Display for Failure {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut out = io::BufWriter::new(io::stdout());
-    let outcome = run(&arguments, &mut out);
-    match outcome.and_then(|fine| Ok(out.flush().map(|()| fine)?)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(failure) => {
-            eprintln!("{failure}");
-            ExitCode::from(match failure {
-                Failure::Policy(_) => 1,
-                Failure::Other(_) => 2,
+    let result = run(&arguments, &mut out);
+    match result.and_then(|verdict| Ok(out.flush().map(|()| verdict)?)) {
+        Ok(Verdict::Fine) => ExitCode::SUCCESS,
+        Ok(Verdict::Findings) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(match error {
+                CommandError::Policy(_) => 1,
+                CommandError::Other(_) => 2,
             })
         }
     }
 }
 
-fn run(arguments: &Arguments, out: &mut dyn Write) -> Outcome {
+fn run(arguments: &Arguments, out: &mut dyn Write) -> CommandResult {
     if let Command::Compile {
         file,
         arch,
@@ -99,7 +107,7 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Outcome {
         };
         return compile::run(&arguments.tree, &job, arch.get()?, out);
     }
-    let tree = Tree::open(&arguments.tree)?;
+    let tree = PolicyTree::open(&arguments.tree)?;
     match &arguments.command {
         Command::Check { arch, notes } => check::run(&tree, &arch.arch, *notes, out),
         Command::Show { context, arch } => show::show(&tree, context, arch.get()?, out),
@@ -120,6 +128,6 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Outcome {
             from_output,
             command,
         } => trace::run(&tree, context, from_output.as_deref(), command, out),
-        Command::Compile { .. } => Ok(true),
+        Command::Compile { .. } => Ok(Verdict::Fine),
     }
 }

@@ -1,9 +1,9 @@
-//! Rules with the names that people know numbers by.
+//! Prints rules with names of constants in place of numbers.
 
-use policies::compiler::{Action, Arch, Atom, Chain, Op, Rule, constants_with_value};
+use policies::compiler::{Action, Arch, Atom, Op, Rule, RuleChain, constants_with_value};
 
-/// Where names for the arguments of calls are looked for, by the names' begin. Those of flags are
-/// put together from bits.
+/// Arguments whose values have names: the call, the index of the argument, the prefixes of the
+/// names, and whether the names are those of single bits.
 const NAMES: [(&str, u8, &[&str], bool); 22] = [
     ("mmap", 2, &["PROT_"], true),
     ("mmap", 3, &["MAP_"], true),
@@ -36,14 +36,14 @@ const NAMES: [(&str, u8, &[&str], bool); 22] = [
     ("newfstatat", 3, &["AT_E"], true),
 ];
 
-/// The arguments of a call that are worth a condition, and have names.
+/// The arguments of a call whose values have names. Conditions on them make sense.
 pub fn named_arguments(call: &str) -> impl Iterator<Item = u8> {
     let of_call = NAMES.iter().filter(move |entry| entry.0 == call);
     of_call.map(|entry| entry.1)
 }
 
-/// A chain as it stands in a policy, after the colon.
-pub fn chain(arch: Arch, call: &str, chain: &Chain) -> String {
+/// A chain as a policy has it after the colon.
+pub fn chain(arch: Arch, call: &str, chain: &RuleChain) -> String {
     let rules: Vec<_> = chain
         .rules
         .iter()
@@ -71,7 +71,7 @@ fn rule(arch: Arch, call: &str, rule: &Rule) -> String {
     }
 }
 
-/// An action as it stands in a policy.
+/// An action as a policy has it.
 pub fn action(arch: Arch, action: Action) -> String {
     let Action::Errno(number) = action else {
         return action.to_string();
@@ -91,7 +91,7 @@ fn atom(arch: Arch, call: &str, atom: &Atom) -> String {
     format!("arg{} {} {value}", atom.arg, atom.op)
 }
 
-/// A value by name where it has one.
+/// The name of a value, or its number if it has none.
 pub fn value(arch: Arch, call: &str, atom: &Atom) -> String {
     let entry = NAMES
         .iter()
@@ -112,7 +112,8 @@ pub fn value(arch: Arch, call: &str, atom: &Atom) -> String {
     })
 }
 
-/// Bits by name, when all of them have one; or those that are missing, where these are fewer.
+/// The names of the bits of a value, or of the missing bits after `~` if these are fewer. `None` if
+/// a bit has no name.
 fn flags(arch: Arch, prefix: &str, atom: &Atom) -> Option<String> {
     let all = u64::MAX >> (64 - if arch.is_64_bit() { 64 } else { 32 });
     let missing = all & !atom.value;
@@ -136,7 +137,7 @@ fn bits(arch: Arch, prefix: &str, value: u64) -> Option<String> {
     (!names.is_empty()).then(|| names.join("|"))
 }
 
-/// One of several names of a number, always the same: SIGABRT, which is SIGIOT too.
+/// The first name in alphabetical order. A number may have several, such as SIGABRT and SIGIOT.
 fn first(names: Vec<&'static str>) -> Option<&'static str> {
     names.into_iter().min()
 }

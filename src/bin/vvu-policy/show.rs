@@ -1,13 +1,15 @@
-//! `show` and `explain`: what a context allows, and where that is said.
+//! `show` and `explain` print what a context allows, and the statements that say so.
 
 use std::io::{self, Write};
 
-use policies::compiler::{Arch, Chain, Location, Policy, call_name, call_number, compile, decide};
+use policies::compiler::{
+    Arch, Location, Policy, RuleChain, call_name, call_number, compile, decide,
+};
 
-use crate::tree::Tree;
-use crate::{Failure, Outcome, names};
+use crate::tree::PolicyTree;
+use crate::{CommandResult, Verdict, names};
 
-pub fn show(tree: &Tree, context: &str, arch: Arch, out: &mut dyn Write) -> Outcome {
+pub fn show(tree: &PolicyTree, context: &str, arch: Arch, out: &mut dyn Write) -> CommandResult {
     let policy = tree.context(context, arch)?;
     let (calls, length) = (policy.calls.len(), compile(&policy)?.len());
     writeln!(
@@ -20,32 +22,31 @@ pub fn show(tree: &Tree, context: &str, arch: Arch, out: &mut dyn Write) -> Outc
     for call in calls {
         for chain in &call.chains {
             let rule = format!("{}: {}", call.name, names::chain(arch, call.name, chain));
-            writeln!(out, "{rule:<44} # {}", places(chain))?;
+            writeln!(out, "{rule:<44} # {}", origins(chain))?;
         }
     }
-    Ok(true)
+    Ok(Verdict::Fine)
 }
 
-/// File and line of each statement that says so.
-pub fn places(chain: &Chain) -> String {
-    let place = |location: &Location| {
-        let place = location.place();
-        format!("{}:{}", place.path.display(), place.line)
+/// The file and line of each statement with these rules.
+pub fn origins(chain: &RuleChain) -> String {
+    let origin = |location: &Location| {
+        let position = location.position();
+        format!("{}:{}", position.path.display(), position.line)
     };
-    let places: Vec<_> = chain.from.iter().map(place).collect();
-    places.join(" ")
+    let origins: Vec<_> = chain.from.iter().map(origin).collect();
+    origins.join(" ")
 }
 
 pub fn explain(
-    tree: &Tree,
+    tree: &PolicyTree,
     context: &str,
     (name, values): (&str, &[u64]),
     arch: Arch,
     out: &mut dyn Write,
-) -> Outcome {
+) -> CommandResult {
     let number = call_number(arch, name).or_else(|| name.parse().ok());
-    let number =
-        number.ok_or_else(|| Failure::Other(format!("{arch} has no system call '{name}'")))?;
+    let number = number.ok_or_else(|| format!("{arch} has no system call '{name}'"))?;
     let policy = tree.context(context, arch)?;
     let name = call_name(arch, number).unwrap_or(name);
     writeln!(out, "{name} ({number} on {arch}) in {context}:")?;
@@ -58,7 +59,7 @@ pub fn explain(
         write_origins(chain, out)?;
     }
     writeln!(out, "  otherwise: {}", names::action(arch, policy.default))?;
-    Ok(true)
+    Ok(Verdict::Fine)
 }
 
 fn explain_use(
@@ -66,7 +67,7 @@ fn explain_use(
     (name, number): (&str, u32),
     values: &[u64],
     out: &mut dyn Write,
-) -> Outcome {
+) -> CommandResult {
     let mut args = [0; 6];
     args[..values.len()].copy_from_slice(values);
     let decision = decide(policy, number, &args);
@@ -78,12 +79,12 @@ fn explain_use(
             writeln!(out, "  because {}", names::chain(policy.arch, name, chain))?;
             write_origins(chain, out)?;
         }
-        None => writeln!(out, "  because no rule decides it")?,
+        None => writeln!(out, "  by default, because no rule decides it")?,
     }
-    Ok(true)
+    Ok(Verdict::Fine)
 }
 
-fn write_origins(chain: &Chain, out: &mut dyn Write) -> io::Result<()> {
+fn write_origins(chain: &RuleChain, out: &mut dyn Write) -> io::Result<()> {
     for location in &chain.from {
         writeln!(out, "    {location}")?;
         let mut from = location.included_from();

@@ -1,36 +1,38 @@
-//! `trace`: what a program does that a context does not allow.
+//! `trace` finds the calls of a program that a context does not allow.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use policies::compiler::{Action, Arch, Location, Policy, call_name, decide};
+use policies::compiler::{Action, Arch, Policy, call_name, decide};
 
-use crate::tree::Tree;
-use crate::{Failure, Outcome, names};
+use crate::tree::PolicyTree;
+use crate::{CommandResult, Verdict, names};
 
 mod propose;
 mod tracer;
 
-use tracer::Seen;
+use tracer::SeenCall;
 
-/// A call that is not allowed: its number and the arguments that a condition could be about.
-type Missing = BTreeMap<(u32, Vec<(u8, u64)>), u64>;
+/// How often each call was made that no rule allows. The key is the number of the call and those
+/// arguments that a condition could check.
+type MissingCalls = BTreeMap<(u32, Vec<(u8, u64)>), u64>;
 
-/// Calls that are not allowed, and how often each was made.
+/// The calls that the policy does not allow.
 #[derive(Default)]
 struct Report {
-    missing: Missing,
-    /// Those that a rule refuses, by the place of the rule.
+    missing: MissingCalls,
+    /// How often each call was made that a rule refuses with an error. The key is the name of the
+    /// call and the position of the rule.
     refused: BTreeMap<(String, String), u64>,
 }
 
 pub fn run(
-    tree: &Tree,
+    tree: &PolicyTree,
     context: &str,
     from_output: Option<&str>,
     command: &[String],
     out: &mut dyn Write,
-) -> Outcome {
+) -> CommandResult {
     let arch = Arch::HOST.ok_or_else(|| "cannot trace on this architecture".to_owned())?;
     let loaded = tree.load_context(context, arch)?;
     let policy = Policy::merge(&loaded, arch)?;
@@ -38,45 +40,38 @@ pub fn run(
     let traced = tracer::run(command, arch, from_output, |seen| {
         report.note(&policy, seen)
     });
-    let ended = traced.map_err(|error| Failure::Other(format!("{}: {error}", command[0])))?;
+    let ended = traced.map_err(|error| format!("{}: {error}", command[0]))?;
     if !ended.started {
-        return Err(Failure::Other(
-            "the text of --from-output was never written".to_owned(),
-        ));
+        let message = "the command never wrote the text of --from-output".to_owned();
+        return Err(message.into());
     }
     writeln!(out, "# {context} on {arch}: the command {}", ended.how)?;
-    for ((call, place), count) in &report.refused {
-        writeln!(
-            out,
-            "# {call} was called {count} times, which {place} refuses"
-        )?;
+    for ((call, position), count) in &report.refused {
+        writeln!(out, "# {position} refused {call} {count} times")?;
     }
     if report.missing.is_empty() {
         writeln!(out, "# nothing is missing")?;
-        return Ok(true);
+        return Ok(Verdict::Fine);
     }
     for (file, lines) in propose::lines(&report.missing, &loaded, arch) {
-        writeln!(
-            out,
-            "\n# {file}: proposed, think about each before you take it"
-        )?;
+        writeln!(out, "\n# {file}: proposed lines, check each before use")?;
         for line in lines {
             writeln!(out, "{line}")?;
         }
     }
-    Ok(false)
+    Ok(Verdict::Findings)
 }
 
 impl Report {
-    fn note(&mut self, policy: &Policy, seen: &Seen) {
+    fn note(&mut self, policy: &Policy, seen: &SeenCall) {
         let decision = decide(policy, seen.number, &seen.args);
         if decision.action.permits() {
             return;
         }
         let name = call_name(policy.arch, seen.number).unwrap_or_default();
-        if let (Action::Errno(_), Some(place)) = (decision.action, decision.location()) {
-            let place = Location::place(place).to_string();
-            *self.refused.entry((name.to_owned(), place)).or_default() += 1;
+        if let (Action::Errno(_), Some(location)) = (decision.action, decision.location()) {
+            let key = (name.to_owned(), location.to_string());
+            *self.refused.entry(key).or_default() += 1;
             return;
         }
         let args = names::named_arguments(name);

@@ -1,4 +1,4 @@
-//! Where policies are.
+//! The tree of policies that a command works on.
 
 use std::fs;
 use std::io;
@@ -6,31 +6,30 @@ use std::path::{Path, PathBuf};
 
 use policies::compiler::{Arch, Folder, Loaded, Memory, Options, Policy, Source, load};
 
-use crate::Failure;
+use crate::CommandError;
 use crate::args::TreeArguments;
 
-/// A folder for each architecture, with policies in it.
-pub enum Tree {
-    /// Those that were built in.
+/// Policies in a folder for each architecture.
+pub enum PolicyTree {
+    /// The policies that are built into the programs.
     BuiltIn(Memory),
-    /// Those of a folder, and its path.
+    /// The policies below a folder, and the path of the folder.
     Folder(Folder, PathBuf),
 }
 
-impl Tree {
-    pub fn open(arguments: &TreeArguments) -> Result<Self, Failure> {
+impl PolicyTree {
+    pub fn open(arguments: &TreeArguments) -> Result<Self, CommandError> {
         let Some(root) = &arguments.tree else {
             return Ok(Self::BuiltIn(policies::sources()));
         };
         let folder = folder(root, arguments)?;
         let tree = Self::Folder(folder, root.clone());
-        match Arch::ALL.into_iter().any(|arch| tree.has(arch)) {
-            true => Ok(tree),
-            false => Err(Failure::Other(format!(
-                "{}: has no folder x86_64, aarch64 or arm",
-                root.display()
-            ))),
+        if Arch::ALL.into_iter().any(|arch| tree.has(arch)) {
+            return Ok(tree);
         }
+        let root = root.display();
+        let message = format!("{root}: the tree has no folder x86_64, aarch64 or arm");
+        Err(CommandError::Other(message))
     }
 
     pub fn source(&self) -> &dyn Source {
@@ -40,7 +39,7 @@ impl Tree {
         }
     }
 
-    /// The architectures among `wanted` that there are policies for; all, when none is wanted.
+    /// The architectures of the tree, or only those among `wanted` if that is not empty.
     pub fn arches(&self, wanted: &[Arch]) -> Vec<Arch> {
         let chosen = |arch: &Arch| wanted.is_empty() || wanted.contains(arch);
         let arches = Arch::ALL.into_iter().filter(chosen);
@@ -54,8 +53,8 @@ impl Tree {
         }
     }
 
-    /// The policies of an architecture, in order.
-    pub fn policies(&self, arch: Arch) -> Result<Vec<PathBuf>, Failure> {
+    /// The paths of all policies of an architecture, sorted.
+    pub fn policies(&self, arch: Arch) -> Result<Vec<PathBuf>, CommandError> {
         let all: Vec<PathBuf> = match self {
             Self::BuiltIn(memory) => {
                 let paths = memory.paths().filter(|path| path.starts_with(arch.name()));
@@ -74,8 +73,8 @@ impl Tree {
         Ok(policies)
     }
 
-    /// The policies of an architecture that no other one includes.
-    pub fn contexts(&self, arch: Arch) -> Result<Vec<PathBuf>, Failure> {
+    /// The paths of the policies of an architecture that no other policy includes.
+    pub fn contexts(&self, arch: Arch) -> Result<Vec<PathBuf>, CommandError> {
         let policies = self.policies(arch)?;
         let mut included = Vec::new();
         for path in &policies {
@@ -86,32 +85,33 @@ impl Tree {
         Ok(alone.collect())
     }
 
-    pub fn load(&self, path: &Path) -> Result<Loaded, Failure> {
+    pub fn load(&self, path: &Path) -> Result<Loaded, CommandError> {
         Ok(load(self.source(), path, &Options::default())?)
     }
 
-    /// The policy of a context.
-    pub fn context(&self, name: &str, arch: Arch) -> Result<Policy, Failure> {
+    /// Merges the policy of a context.
+    pub fn context(&self, name: &str, arch: Arch) -> Result<Policy, CommandError> {
         Ok(Policy::merge(&self.load_context(name, arch)?, arch)?)
     }
 
-    /// The policy of a context, as its files say it.
-    pub fn load_context(&self, name: &str, arch: Arch) -> Result<Loaded, Failure> {
+    /// Loads the policy of a context without merging it.
+    pub fn load_context(&self, name: &str, arch: Arch) -> Result<Loaded, CommandError> {
         let policies = self.policies(arch)?;
         let path = policies.iter().find(|path| self::name(path) == name);
         match path {
             Some(path) => self.load(path),
             None => {
                 let known: Vec<_> = policies.iter().map(|path| self::name(path)).collect();
-                let message = format!("{arch} has no policy '{name}', but {}", known.join(", "));
-                Err(Failure::Other(message))
+                let known = known.join(", ");
+                let message = format!("{arch} has no policy '{name}'; it has {known}");
+                Err(CommandError::Other(message))
             }
         }
     }
 }
 
-/// A folder with the freedom that was asked for.
-pub fn folder(root: &Path, arguments: &TreeArguments) -> Result<Folder, Failure> {
+/// Opens a folder with the options of the command line.
+pub fn folder(root: &Path, arguments: &TreeArguments) -> Result<Folder, CommandError> {
     let mut folder = Folder::new(root).map_err(|error| failed(root, &error))?;
     for (from, to) in &arguments.map {
         folder.map(from.clone(), to.clone());
@@ -122,7 +122,7 @@ pub fn folder(root: &Path, arguments: &TreeArguments) -> Result<Folder, Failure>
     Ok(folder)
 }
 
-/// A policy's name.
+/// The name of a policy: its file name without `.policy`.
 pub fn name(path: &Path) -> String {
     path.file_stem()
         .unwrap_or_default()
@@ -130,7 +130,7 @@ pub fn name(path: &Path) -> String {
         .into_owned()
 }
 
-/// What went wrong with a file.
-pub fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::Other(format!("{}: {error}", path.display()))
+/// The error for a file that cannot be read or written.
+pub fn failed(path: &Path, error: &io::Error) -> CommandError {
+    CommandError::Other(format!("{}: {error}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! Puts a program together from its end.
+//! Builds a program from its last instruction to its first.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ const LD_W_ABS: u16 = 0x20;
 const JMP_JA: u16 = 0x05;
 const RET_K: u16 = 0x06;
 
-/// How far a conditional jump reaches.
+/// The most instructions that a conditional jump can skip.
 const REACH: usize = u8::MAX as usize;
 
-/// An instruction, counted from the end.
+/// The index of an instruction, counted from the end of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Label(usize);
 
-/// What a conditional jump looks at: the loaded word and a number.
+/// How a conditional jump compares the loaded word with a number.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Test {
     Equal,
@@ -40,7 +40,7 @@ impl Test {
 pub(super) struct Emitter {
     /// The last instruction first.
     reversed: Vec<Instruction>,
-    /// Where each action is returned.
+    /// The latest instruction that returns each action.
     returns: HashMap<u32, Label>,
 }
 
@@ -55,18 +55,18 @@ impl Emitter {
         emitter
     }
 
-    /// The last instruction.
+    /// The last instruction, which returns the default action.
     pub fn default(&self) -> Label {
         Label(0)
     }
 
-    /// The program; none when it is too long.
+    /// The program, or `None` if it is too long for the kernel.
     pub fn finish(mut self) -> Option<Vec<Instruction>> {
         self.reversed.reverse();
         (self.reversed.len() <= MAX_INSTRUCTIONS).then_some(self.reversed)
     }
 
-    /// Returns an action; one that is near is used again.
+    /// Emits an instruction that returns an action, or reuses one that is near.
     pub fn ret(&mut self, code: u32) -> Label {
         match self.returns.get(&code) {
             Some(label) if self.distance(*label) < REACH / 2 => *label,
@@ -78,31 +78,31 @@ impl Emitter {
         }
     }
 
-    /// Loads the word at `offset` and goes on to `next`.
+    /// Emits a load of the word at `offset`. The program continues at `next`.
     pub fn load(&mut self, offset: u32, next: Label) -> Label {
         self.jump_far(next, 0);
         self.push(LD_W_ABS, 0, 0, offset)
     }
 
-    /// Goes on to `yes` or `no`.
+    /// Emits a conditional jump to `yes` or `no`.
     pub fn test(&mut self, test: Test, k: u32, yes: Label, no: Label) -> Label {
-        // The second stepping stone moves the first target one further away.
+        // If `yes` needs a jump of its own, that instruction moves `no` one further away.
         let no = self.jump_far(no, REACH - 1);
         let yes = self.jump_far(yes, REACH);
         let (jt, jf) = (self.distance(yes) as u8, self.distance(no) as u8);
         self.push(test.code(), jt, jf, k)
     }
 
-    /// How many instructions the next one has to skip to get there.
+    /// The number of instructions between `label` and the instruction emitted next.
     fn distance(&self, label: Label) -> usize {
         self.reversed.len() - 1 - label.0
     }
 
-    /// A stepping stone when it is farther away than `reach`.
+    /// Returns `label`, or emits an unconditional jump to it if it is farther away than `reach`.
     fn jump_far(&mut self, label: Label, reach: usize) -> Label {
         match self.distance(label) {
             near if near <= reach => label,
-            // Programs that are too long for 32 bits are too long for the kernel long before.
+            // A distance cut to 32 bits does no harm: `finish` refuses such a long program.
             far => self.push(JMP_JA, 0, 0, far as u32),
         }
     }

@@ -1,15 +1,15 @@
-//! Programs whose jumps go far.
+//! Programs with far jumps, and the default action.
 
 use super::*;
 use crate::interpreter::{CallData, run};
 use crate::rule::Clause;
-use crate::{Chain, tables};
+use crate::{CallRules, RuleChain, tables};
 
-/// A policy with as many distinct conditions as fit, spread over calls or all on one.
+/// A policy with `each` distinct conditions for each of these calls.
 fn large(arch: Arch, names: &[&'static str], each: u64) -> Policy {
     let mut policy = Policy::deny_all(arch);
     for name in names {
-        let chain = |i| Chain {
+        let chain = |i| RuleChain {
             rules: vec![Rule {
                 clause: Clause::new(vec![
                     Atom {
@@ -33,7 +33,7 @@ fn large(arch: Arch, names: &[&'static str], each: u64) -> Policy {
         };
         let chains = (0..each).map(chain).collect();
         let number = tables::call_number(arch, name).unwrap();
-        policy.calls.insert(number, Call { name, chains });
+        policy.calls.insert(number, CallRules { name, chains });
     }
     policy
 }
@@ -57,7 +57,7 @@ fn check(policy: &Policy, each: u64) {
 }
 
 #[test]
-fn jumps_of_any_distance_arrive() {
+fn jumps_of_any_distance_reach_their_target() {
     for arch in Arch::ALL {
         check(&large(arch, &["ioctl"], 400), 400);
         check(&large(arch, &["read", "write", "ioctl", "prctl"], 100), 100);
@@ -65,7 +65,7 @@ fn jumps_of_any_distance_arrive() {
 }
 
 #[test]
-fn nothing_is_allowed_by_the_policy_that_denies_all() {
+fn deny_all_ends_the_process_on_every_call() {
     for arch in Arch::ALL {
         let program = compile(&Policy::deny_all(arch)).unwrap();
         for number in (0..600).chain([u32::MAX, 1 << 30]) {
@@ -80,19 +80,19 @@ fn nothing_is_allowed_by_the_policy_that_denies_all() {
 }
 
 #[test]
-fn another_default_replaces_the_default_alone() {
+fn with_default_replaces_only_the_default_action() {
     let mut policy = large(Arch::X86_64, &["read"], 4);
     let killed = Rule {
         clause: Clause::default(),
         action: Action::KillProcess,
     };
-    let chain = Chain {
+    let chain = RuleChain {
         rules: vec![killed],
         from: Vec::new(),
     };
     policy.calls.insert(
         1,
-        Call {
+        CallRules {
             name: "write",
             chains: vec![chain],
         },

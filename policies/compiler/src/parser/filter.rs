@@ -1,4 +1,4 @@
-//! Filters: conditions on arguments, and actions.
+//! Parses filters: conditions on arguments, and actions.
 
 use super::Parser;
 use crate::ast::{ActionKind, ActionText, AtomText, Filter, Value};
@@ -28,12 +28,13 @@ impl Parser {
                 alternatives.push(self.clause()?);
             }
         }
-        let action = match alternatives.is_empty() || self.take(";")? {
-            true => self.action()?,
-            false => ActionText {
+        let action = if alternatives.is_empty() || self.take(";")? {
+            self.action()?
+        } else {
+            ActionText {
                 kind: ActionKind::Allow,
                 at: at.clone(),
-            },
+            }
         };
         Ok(Filter {
             alternatives,
@@ -42,7 +43,8 @@ impl Parser {
         })
     }
 
-    /// The argument's number if one is next.
+    /// The number of the argument if the next token is one. A number above 255 counts as 255, which
+    /// is refused like every other above 5.
     fn argument(&self) -> Option<u8> {
         let Token::Word(word) = &self.token else {
             return None;
@@ -101,7 +103,7 @@ impl Parser {
     fn named_action(&self, word: &str) -> Result<ActionKind, Diagnostic> {
         Ok(match word {
             "allow" => ActionKind::Allow,
-            // Its value follows.
+            // A placeholder: `action` takes the value, which comes next.
             "return" => ActionKind::Return(Value::Number(0, self.at.clone())),
             "kill" | "kill-process" => ActionKind::KillProcess,
             "kill-thread" => ActionKind::KillThread,

@@ -1,15 +1,15 @@
-//! Values: numbers and constants, put together.
+//! Parses values: numbers and constants, joined by operators.
 
 use super::Parser;
 use crate::ast::{Text, Value};
 use crate::diagnostic::Diagnostic;
 use crate::lexer::Token;
 
-/// How deep parentheses and complements may be.
+/// How deep parentheses and prefixes (`~`, `-`) may be nested.
 const MAX_DEPTH: usize = 32;
 
 impl Parser {
-    /// Constants joined by `|`.
+    /// Takes one value, or several joined by `|`.
     pub(super) fn value(&mut self) -> Result<Value, Diagnostic> {
         self.value_at(0)
     }
@@ -24,7 +24,7 @@ impl Parser {
 
     fn part(&mut self, depth: usize) -> Result<Value, Diagnostic> {
         if depth > MAX_DEPTH {
-            return Err(Diagnostic::new("a value is nested too deeply").at(&self.at));
+            return Err(Diagnostic::new("the value is nested too deeply").at(&self.at));
         }
         match &self.token {
             Token::Number(_) | Token::Word(_) => self.single(),

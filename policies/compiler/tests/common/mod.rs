@@ -1,4 +1,4 @@
-//! Policies in memory.
+//! Helpers for tests with policies in memory.
 #![allow(dead_code, reason = "each test file uses some of it")]
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
@@ -9,7 +9,7 @@ use policy_compiler::{
     Action, Arch, Diagnostic, Instruction, Memory, Options, Policy, call_number, load,
 };
 
-/// A tree of files: name and content.
+/// Makes a tree of files from their names and contents.
 pub fn tree(files: &[(&str, &str)]) -> Memory {
     let mut memory = Memory::new();
     for (path, text) in files {
@@ -18,23 +18,23 @@ pub fn tree(files: &[(&str, &str)]) -> Memory {
     memory
 }
 
-/// Merges the first of these files for an architecture.
+/// Loads the first of these files and merges it for an architecture.
 pub fn merge(arch: Arch, files: &[(&str, &str)]) -> Result<Policy, Diagnostic> {
     let loaded = load(&tree(files), Path::new(files[0].0), &Options::default())?;
     Policy::merge(&loaded, arch)
 }
 
-/// Merges one file for x86_64.
+/// Loads one file and merges it for x86_64.
 pub fn policy(text: &str) -> Result<Policy, Diagnostic> {
     merge(Arch::X86_64, &[("a.policy", text)])
 }
 
-/// What goes wrong with one file on x86_64.
+/// The error message for one file on x86_64.
 pub fn error(text: &str) -> String {
     policy(text).unwrap_err().to_string()
 }
 
-/// What a program does with a call.
+/// The value that a program returns for a call. Missing arguments are 0.
 pub fn returned(program: &[Instruction], arch: Arch, name: &str, args: &[u64]) -> u32 {
     let number = call_number(arch, name).unwrap();
     let mut all = [0; 6];
@@ -50,7 +50,7 @@ pub fn returned(program: &[Instruction], arch: Arch, name: &str, args: &[u64]) -
 pub const ALLOW: u32 = 0x7fff_0000;
 pub const KILL: u32 = 0x8000_0000;
 
-/// The code of a call that returns an error.
+/// The value that a program returns for a call that fails with an error.
 pub fn errno(number: u16) -> u32 {
     Action::Errno(number).code()
 }

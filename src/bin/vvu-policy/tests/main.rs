@@ -1,5 +1,5 @@
-//! `vvu-policy` as its users see it: what it prints is compared with files beside this one. Run with
-//! UPDATE_GOLDEN=1 to write them anew, and read the difference.
+//! Runs `vvu-policy` and compares its output with the files in `golden/`. With UPDATE_GOLDEN=1 it
+//! rewrites these files; read the difference afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ fn stdout(arguments: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Compares what is printed on both outputs, and the exit code, with a file.
+/// Compares both outputs and the exit code with a file.
 fn golden(name: &str, arguments: &str) {
     let output = run(arguments);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -44,7 +44,7 @@ fn golden(name: &str, arguments: &str) {
 }
 
 #[test]
-fn check() {
+fn check_shows_each_program_and_each_mistake() {
     golden("check", "--tree tree check");
     golden("check-notes", "--tree loose check --notes");
     golden("check-wrong", "--tree wrong check");
@@ -52,7 +52,7 @@ fn check() {
 }
 
 #[test]
-fn show() {
+fn show_prints_the_merged_policy() {
     golden(
         "show",
         "--tree tree show net_device_vhost_user --arch x86_64",
@@ -66,7 +66,7 @@ fn show() {
 }
 
 #[test]
-fn what_is_shown_is_the_same_policy() {
+fn the_output_of_show_compiles_to_the_same_program() {
     for arch in Arch::ALL {
         for context in Context::ALL {
             let text = stdout(&format!("show {} --arch {arch}", context.name()));
@@ -86,7 +86,7 @@ fn what_is_shown_is_the_same_policy() {
 }
 
 #[test]
-fn explain() {
+fn explain_names_the_rules_and_their_files() {
     golden(
         "explain",
         "--tree tree explain net_device_vhost_user ioctl --arch x86_64",
@@ -106,7 +106,7 @@ fn explain() {
 }
 
 #[test]
-fn diff() {
+fn diff_prints_the_rules_of_only_one_context() {
     golden(
         "diff",
         "--tree tree diff net_device net_device_vhost_user --arch x86_64",
@@ -118,19 +118,19 @@ fn diff() {
 }
 
 #[test]
-fn lint() {
+fn lint_reports_loose_and_useless_rules() {
     golden("lint", "--tree loose lint");
     golden("lint-clean", "--tree tree lint");
 }
 
 #[test]
-fn our_own_policies_have_nothing_to_complain_about() {
+fn lint_and_check_find_nothing_in_our_own_policies() {
     assert_eq!(stdout("lint"), "");
     stdout("check");
 }
 
 #[test]
-fn compile_to_c() {
+fn compile_writes_a_c_header() {
     golden(
         "compile-c",
         "compile loose/x86_64/base.policy --arch aarch64 --format c",
@@ -144,13 +144,13 @@ fn compile_to_c() {
 }
 
 #[test]
-fn compile_to_bytes_for_the_kernel() {
+fn compile_writes_bytes_for_the_kernel() {
     let target = std::env::temp_dir().join(format!("vvu-policy-{}", std::process::id()));
     let from = "compile tree/x86_64/net_device.policy --arch x86_64 -o";
     stdout(&format!("{from} {}", target.display()));
     let bytes = fs::read(&target).expect("was written");
     fs::remove_file(&target).expect("is there");
-    // ld [4]; jeq AUDIT_ARCH_X86_64.
+    // The program begins with `ld [4]` and `jeq AUDIT_ARCH_X86_64`.
     assert_eq!(bytes[..10], [0x20, 0, 0, 0, 4, 0, 0, 0, 0x15, 0]);
     assert_eq!(bytes[12..16], 0xc000_003eu32.to_le_bytes());
     assert!(bytes.len().is_multiple_of(8));
@@ -172,7 +172,7 @@ fn wrong_usage_exits_with_2() {
 
 #[test]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn trace_proposes_what_is_missing_and_changes_nothing() {
+fn trace_proposes_lines_for_missing_calls() {
     let arguments = "--tree tree trace net_device --from-output begin -- sh -c";
     let mut command = Command::new(PROGRAM);
     command
@@ -191,7 +191,7 @@ fn trace_proposes_what_is_missing_and_changes_nothing() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn trace_is_content_when_nothing_is_missing() {
+fn trace_proposes_nothing_if_no_call_is_missing() {
     let mut command = Command::new(PROGRAM);
     let arguments = "trace block_device_vhost_user --from-output begin -- sh -c";
     command

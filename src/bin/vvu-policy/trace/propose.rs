@@ -1,11 +1,11 @@
-//! Lines that a context lacks, and the files that they belong into.
+//! Proposes the lines that a context lacks, and the file for each.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use policies::compiler::{Arch, Atom, Loaded, Op, call_name};
 
-use super::Missing;
+use super::MissingCalls;
 use crate::names;
 use crate::tree::name;
 
@@ -45,7 +45,7 @@ const COMMON: [&str; 33] = [
     "sigaltstack",
     "write",
 ];
-/// Calls on the files and devices behind a device.
+/// Calls for the files and descriptors of one device.
 const DEVICE: [&str; 20] = [
     "copy_file_range",
     "eventfd2",
@@ -69,8 +69,8 @@ const DEVICE: [&str; 20] = [
     "writev",
 ];
 
-/// Lines by file, each with how often the call was made.
-pub fn lines(missing: &Missing, loaded: &Loaded, arch: Arch) -> BTreeMap<String, Vec<String>> {
+/// The proposed lines by file. Each line says how often the call was made.
+pub fn lines(missing: &MissingCalls, loaded: &Loaded, arch: Arch) -> BTreeMap<String, Vec<String>> {
     let mut lines = BTreeMap::<String, Vec<String>>::new();
     for ((number, args), count) in missing {
         let call = call_name(arch, *number);
@@ -106,11 +106,11 @@ fn statement(arch: Arch, call: &str, args: &[(u8, u64)]) -> String {
     }
 }
 
-/// The included file whose business the call is, or else the context's own.
+/// The included file that the call belongs into, or else the context's own file.
 fn file(call: &str, loaded: &Loaded) -> String {
     let files = loaded.files();
     let own = files.first().map_or(Path::new(""), |path| path.as_path());
-    // block_device_vvu is about the device block.
+    // The context block_device_vvu is for the device block.
     let own_name = name(own);
     let (device, _) = own_name.split_once("_device").unwrap_or((&own_name, ""));
     let named = |wanted: &str| files[1..].iter().find(|path| name(path) == wanted);

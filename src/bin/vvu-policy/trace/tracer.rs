@@ -1,5 +1,5 @@
-//! Runs a command and looks at each system call that it makes, with ptrace. The only unsafe code of
-//! this program.
+//! Runs a command and watches each system call that it makes, with ptrace. All unsafe code of this
+//! program is here.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,22 +12,22 @@ use std::ptr;
 use libc::{c_int, pid_t};
 use policies::compiler::{Arch, call_number};
 
-/// One call as it begins.
+/// A call that a thread is about to make.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub struct SeenCall {
     pub number: u32,
     pub args: [u64; 6],
 }
 
 /// How the command ended.
 pub struct Ended {
-    /// Whether what was to be looked at ever began.
+    /// Whether watching began. It is false if the command never wrote the text to wait for.
     pub started: bool,
-    /// In words.
+    /// How it ended, in words.
     pub how: String,
 }
 
-/// `struct ptrace_syscall_info` of linux/ptrace.h, as it is when a call begins.
+/// `struct ptrace_syscall_info` of linux/ptrace.h, in the form for the entry of a call.
 #[repr(C)]
 #[derive(Default)]
 struct SyscallInfo {
@@ -42,11 +42,19 @@ struct SyscallInfo {
 
 const PTRACE_GET_SYSCALL_INFO: u32 = 0x420e;
 const PTRACE_SYSCALL_INFO_ENTRY: u8 = 1;
-/// What PTRACE_O_TRACESYSGOOD adds to SIGTRAP.
+/// A stop for a system call. PTRACE_O_TRACESYSGOOD adds 0x80 to its signal (ptrace(2)).
 const SYSCALL_STOP: c_int = libc::SIGTRAP | 0x80;
 
-/// Runs the command to its end and shows all calls of all its threads and processes; or, when
-/// `from_output` is given, those of the process that writes it, from then on.
+/// A ptrace request that takes no pointer.
+#[derive(Clone, Copy)]
+enum Request {
+    TraceMe,
+    SetOptions,
+    Syscall,
+}
+
+/// Runs the command to its end, and calls `see` for each call of all its threads and processes.
+/// With `from_output`, only calls of the process that writes this text count, from then on.
 ///
 /// # Errors
 ///
@@ -55,7 +63,7 @@ pub fn run(
     command: &[String],
     arch: Arch,
     from_output: Option<&str>,
-    mut see: impl FnMut(&Seen),
+    mut see: impl FnMut(&SeenCall),
 ) -> io::Result<Ended> {
     let child = start(command)?;
     let mut tracer = Tracer {
@@ -67,10 +75,10 @@ pub fn run(
     };
     let mut how = String::new();
     while let Some((thread, status)) = wait()? {
-        match libc::WIFSTOPPED(status) {
-            true => tracer.stopped(thread, status, &mut see)?,
-            false if thread == child => how = describe(status),
-            false => {}
+        if libc::WIFSTOPPED(status) {
+            tracer.stopped(thread, status, &mut see)?;
+        } else if thread == child {
+            how = describe(status);
         }
     }
     Ok(Ended {
@@ -79,17 +87,18 @@ pub fn run(
     })
 }
 
-/// Starts the command; it stops before its first instruction.
+/// Starts the command, and stops it before its first instruction.
 fn start(command: &[String]) -> io::Result<pid_t> {
     let mut process = Command::new(&command[0]);
     process.args(&command[1..]);
-    // SAFETY: ptrace is async-signal-safe and touches no memory here.
+    // SAFETY: the closure runs between fork and exec, where it must not allocate or take a lock. It
+    // makes one system call and at most reads errno, so it does neither.
     unsafe {
-        process.pre_exec(|| trace(libc::PTRACE_TRACEME, 0, 0).map(drop));
+        process.pre_exec(|| trace(Request::TraceMe, 0, 0));
     }
     let child = process.spawn()?.id() as pid_t;
     let mut status = 0;
-    // SAFETY: the pointer is valid, and the child is this process's own.
+    // SAFETY: waitpid writes one integer through its pointer, which points to `status`.
     if unsafe { libc::waitpid(child, &mut status, 0) } != child {
         return Err(io::Error::last_os_error());
     }
@@ -99,18 +108,20 @@ fn start(command: &[String]) -> io::Result<pid_t> {
         | libc::PTRACE_O_TRACEVFORK
         | libc::PTRACE_O_TRACEEXEC
         | libc::PTRACE_O_EXITKILL;
-    trace(libc::PTRACE_SETOPTIONS, child, options as usize)?;
-    trace(libc::PTRACE_SYSCALL, child, 0)?;
+    trace(Request::SetOptions, child, options as usize)?;
+    trace(Request::Syscall, child, 0)?;
     Ok(child)
 }
 
 struct Tracer<'a> {
     arch: Arch,
+    /// The number of the call `write`.
     write: Option<u32>,
+    /// The text to wait for. It is `None` while calls are watched.
     waits_for: Option<&'a str>,
-    /// The process that wrote it: the only one to look at.
+    /// The process that wrote the text. If there is one, only this process is watched.
     writer: Option<pid_t>,
-    /// Threads, and the processes that they belong to.
+    /// Each thread, and the process that it belongs to.
     processes: HashMap<pid_t, pid_t>,
 }
 
@@ -119,7 +130,7 @@ impl Tracer<'_> {
         &mut self,
         thread: pid_t,
         status: c_int,
-        see: &mut impl FnMut(&Seen),
+        see: &mut impl FnMut(&SeenCall),
     ) -> io::Result<()> {
         let is_new = !self.processes.contains_key(&thread);
         let process = *self
@@ -131,7 +142,7 @@ impl Tracer<'_> {
                 self.call(thread, process, see)?;
                 0
             }
-            // Events, and the stop that a new thread begins with.
+            // An event of ptrace or the first stop of a new thread is not a signal to pass on.
             _ if status >> 16 != 0 => 0,
             libc::SIGSTOP if is_new => 0,
             signal => signal,
@@ -143,7 +154,7 @@ impl Tracer<'_> {
         &mut self,
         thread: pid_t,
         process: pid_t,
-        see: &mut impl FnMut(&Seen),
+        see: &mut impl FnMut(&SeenCall),
     ) -> io::Result<()> {
         let Some(info) = syscall_info(thread)? else {
             return Ok(());
@@ -151,7 +162,7 @@ impl Tracer<'_> {
         if info.op != PTRACE_SYSCALL_INFO_ENTRY || info.arch != self.arch.audit() {
             return Ok(());
         }
-        let seen = Seen {
+        let seen = SeenCall {
             number: info.number as u32,
             args: info.args,
         };
@@ -177,18 +188,18 @@ fn process_of(thread: pid_t) -> pid_t {
         .unwrap_or(thread)
 }
 
-/// Whether a call of write has this text in it.
-fn writes(thread: pid_t, seen: &Seen, text: &str) -> bool {
+/// Whether a call of write writes this text, within its first 4096 bytes.
+fn writes(thread: pid_t, seen: &SeenCall, text: &str) -> bool {
     let mut buffer = vec![0; seen.args[2].min(4096) as usize];
     let memory = File::open(format!("/proc/{thread}/mem"));
     let read = memory.and_then(|memory| memory.read_exact_at(&mut buffer, seen.args[1]));
     read.is_ok() && String::from_utf8_lossy(&buffer).contains(text)
 }
 
-/// The next thread that stopped or ended; none when all have ended.
+/// Waits for a thread to stop or end, and returns its status. `None` means that all have ended.
 fn wait() -> io::Result<Option<(pid_t, c_int)>> {
     let mut status = 0;
-    // SAFETY: the pointer is valid; only children of this process are waited for.
+    // SAFETY: waitpid writes one integer through its pointer, which points to `status`.
     match unsafe { libc::waitpid(-1, &mut status, libc::__WALL) } {
         -1 => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
@@ -199,10 +210,10 @@ fn wait() -> io::Result<Option<(pid_t, c_int)>> {
 }
 
 fn go_on(thread: pid_t, signal: c_int) -> io::Result<()> {
-    gone_is_ok(trace(libc::PTRACE_SYSCALL, thread, signal as usize)).map(drop)
+    gone_is_ok(trace(Request::Syscall, thread, signal as usize)).map(drop)
 }
 
-/// A thread may be killed at any time.
+/// Returns `None` for a thread that is gone, because a thread may be killed at any time.
 fn gone_is_ok(result: io::Result<()>) -> io::Result<Option<()>> {
     match result {
         Ok(()) => Ok(Some(())),
@@ -214,7 +225,8 @@ fn gone_is_ok(result: io::Result<()>) -> io::Result<Option<()>> {
 fn syscall_info(thread: pid_t) -> io::Result<Option<SyscallInfo>> {
     let mut info = SyscallInfo::default();
     let size = size_of::<SyscallInfo>();
-    // SAFETY: the kernel writes at most `size` bytes, which `info` has.
+    // SAFETY: the kernel writes at most `size` bytes, which is the size of `info`. The fields of
+    // `info` are integers, so any bytes are valid.
     let result = unsafe {
         libc::ptrace(
             PTRACE_GET_SYSCALL_INFO as _,
@@ -231,19 +243,24 @@ fn syscall_info(thread: pid_t) -> io::Result<Option<SyscallInfo>> {
     Ok(gone_is_ok(result)?.map(|()| info))
 }
 
-/// A request that neither reads nor writes this process's memory.
-fn trace(request: impl TryInto<i64>, thread: pid_t, data: usize) -> io::Result<()> {
-    let request = request.try_into().unwrap_or(-1);
-    // SAFETY: none of the requests that are made through this function takes a pointer.
-    match unsafe { libc::ptrace(request as _, thread, ptr::null_mut::<u8>(), data) } {
+fn trace(request: Request, thread: pid_t, data: usize) -> io::Result<()> {
+    let request = match request {
+        Request::TraceMe => libc::PTRACE_TRACEME,
+        Request::SetOptions => libc::PTRACE_SETOPTIONS,
+        Request::Syscall => libc::PTRACE_SYSCALL,
+    };
+    // SAFETY: for these requests the kernel ignores the address and takes `data` as a number
+    // (ptrace(2)), so it accesses no memory of this process.
+    match unsafe { libc::ptrace(request, thread, ptr::null_mut::<u8>(), data) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
 }
 
 fn describe(status: c_int) -> String {
-    match libc::WIFEXITED(status) {
-        true => format!("exited with {}", libc::WEXITSTATUS(status)),
-        false => format!("was killed by signal {}", libc::WTERMSIG(status)),
+    if libc::WIFEXITED(status) {
+        format!("exited with {}", libc::WEXITSTATUS(status))
+    } else {
+        format!("was killed by signal {}", libc::WTERMSIG(status))
     }
 }
