@@ -19,7 +19,7 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Qemu => "#969696",
         Peer::QemuThreads => "#cccccc",
         Peer::Local => "#4393c3",
-        Peer::Socket | Peer::Pci | Peer::Packed => "#5aae61",
+        _ => "#5aae61",
     }
 }
 
@@ -42,9 +42,9 @@ pub fn svg(cells: &[Cell]) -> String {
     )
 }
 
-/// Those that are compared with something else would need a scale of their own.
+/// Peers that are compared with something else would need a scale of their own.
 fn is_shown(peer: Peer) -> bool {
-    peer.reference() == Peer::Qemu
+    peer.references().first() == Some(&Peer::Qemu)
 }
 
 fn bars(cell: &Cell) -> impl Iterator<Item = (Peer, f64)> + '_ {
@@ -68,7 +68,7 @@ fn legend() -> String {
 
 /// Draws a group from `y` on and returns where it ends.
 fn group(text: &mut String, cell: &Cell, scale: f64, mut y: usize) -> usize {
-    let name = format!("{} {}", cell.medium.name(), cell.workload.name);
+    let name = cell.name();
     write_at(text, (8, y + 2 * BAR), &name);
     for (peer, ratio) in bars(cell) {
         rectangle(text, (LABEL, y), ratio * scale, peer);

@@ -1,4 +1,4 @@
-//! What a back-end costs when nothing is to be done: its start, its memory, its sleep.
+//! What a back-end costs when it has nothing to do: its start, its memory, its sleep.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,26 +10,22 @@ use anyhow::{Context, Result, ensure};
 use super::measure::load;
 use super::peer::Served;
 use super::plan::{Medium, Options, Peer, Workload};
+use super::setting::Setting;
 use super::summary::median;
-use super::usage::{Usage, family, resident, tick};
+use super::usage::{Memory, Usage};
 use crate::process::Process;
 use crate::progress;
-use crate::provision::BenchmarkTools;
-use crate::rundir::RunDir;
 
-/// How often each peer is started.
-const STARTS: usize = 10;
+/// How many times each peer starts for each turn that it has.
+const STARTS: usize = 4;
 
-/// How long a connected front-end has nothing to do.
-const IDLE: Duration = Duration::from_secs(2);
-
-/// How long anything may take.
+/// How long a start or an end may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who is looked at.
-const PEERS: [Peer; 2] = [Peer::Ours, Peer::Qemu];
+/// The peers whose costs are measured.
+const PEERS: [Peer; 3] = [Peer::Ours, Peer::Other, Peer::Qemu];
 
-/// What happens before a peer has nothing to do, so that all its memory is there.
+/// The load that comes before a peer has nothing to do, so that all its memory is there.
 const BEFORE: Workload = Workload {
     name: "before idling",
     block: 4 << 10,
@@ -37,58 +33,101 @@ const BEFORE: Workload = Workload {
     write: false,
 };
 
-/// What a peer costs.
+/// What a peer costs: medians of several turns. It offers [`QUEUES`](super::peer::QUEUES) queues,
+/// of which the front-end uses one.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
     /// Who it is.
     pub peer: Peer,
-    /// From its start until it serves, the median in milliseconds.
+    /// From its start until it serves, in milliseconds.
     pub start: f64,
     /// Milliseconds of CPU time in a second without requests, with a front-end connected.
     pub idle: f64,
-    /// Memory of its own in MiB, without the front-end's, of the process that serves.
-    pub memory: f64,
+    /// Resident memory in MiB, without the front-end's; see [`Memory::rss`].
+    pub rss: f64,
+    /// The same, where shared pages count in part; see [`Memory::pss`].
+    pub pss: f64,
 }
 
-/// Looks at those peers that are left after filtering.
-pub fn all(options: &Options, tools: &BenchmarkTools, run: &RunDir) -> Result<Vec<Costs>> {
+/// Measures the costs of the peers that are left after filtering.
+pub fn all(options: &Options, setting: &Setting) -> Result<Vec<Costs>> {
     let wanted: Vec<_> = options.peers(Medium::Tmpfs).collect();
     let peers = PEERS.into_iter().filter(|peer| wanted.contains(peer));
-    peers
-        .map(|peer| of(peer, tools, run).with_context(|| format!("costs of {}", peer.name())))
-        .collect()
+    let served = peers.map(|peer| Served::start(peer, Medium::Tmpfs, setting));
+    let served: Vec<_> = served.collect::<Result<_>>()?;
+    progress("sleep and memory");
+    let idle = in_turns(&served, options.turns, idle)?;
+    // One that still ran would keep its image locked.
+    served.iter().try_for_each(Served::end)?;
+    progress("start");
+    let starts = in_turns(&served, STARTS * options.turns, |served| {
+        start(served, setting)
+    })?;
+    let found = served.iter().zip(starts).zip(idle);
+    Ok(found
+        .map(|((served, starts), idle)| Costs::new(served.peer, starts, &idle))
+        .collect())
 }
 
-fn of(peer: Peer, tools: &BenchmarkTools, run: &RunDir) -> Result<Costs> {
-    progress(format!("start and sleep of {}", peer.name()));
-    let served = Served::start(peer, Medium::Tmpfs, tools, run)?;
-    let mut load = load(&served, &BEFORE)?;
+/// The results of each peer.
+fn in_turns<T>(
+    served: &[Served],
+    turns: usize,
+    turn: impl Fn(&Served) -> Result<T>,
+) -> Result<Vec<Vec<T>>> {
+    let mut all: Vec<_> = served.iter().map(|_| Vec::new()).collect();
+    for _ in 0..turns {
+        for (one, found) in served.iter().zip(&mut all) {
+            let result = turn(one).with_context(|| format!("costs of {}", one.peer.name()));
+            found.push(result?);
+        }
+    }
+    Ok(all)
+}
+
+/// A back-end without requests, with a front-end connected.
+struct Idle {
+    /// CPU time in a second.
+    cpu: Duration,
+    memory: Memory,
+}
+
+impl Costs {
+    fn new(peer: Peer, starts: Vec<f64>, idle: &[Idle]) -> Self {
+        let middle = |get: fn(&Idle) -> f64| median(idle.iter().map(get).collect());
+        let mebibyte = f64::from(1 << 20);
+        Self {
+            peer,
+            start: median(starts),
+            idle: middle(|idle| idle.cpu.as_secs_f64() * 1e3),
+            rss: middle(|idle| idle.memory.rss as f64) / mebibyte,
+            pss: middle(|idle| idle.memory.pss as f64) / mebibyte,
+        }
+    }
+}
+
+fn idle(served: &Served) -> Result<Idle> {
+    let pids = served.pids();
+    let mut load = load(served, &BEFORE)?;
     load.run(Duration::from_millis(300))?;
-    let begin = Usage::of(&served.pids())?;
-    thread::sleep(IDLE);
-    let used = Usage::of(&served.pids())?.since(begin);
-    let memory = family(&served.pids())?.into_iter().map(resident);
-    let memory = memory.collect::<Result<Vec<_>>>()?;
-    drop(load);
-    served.end()?;
-    let starts = (0..STARTS).map(|_| start(&served, tools, run));
-    Ok(Costs {
-        peer,
-        start: median(starts.collect::<Result<_>>()?),
-        idle: used.ticks as f64 * tick() * 1e3 / IDLE.as_secs_f64(),
-        memory: memory.into_iter().max().unwrap_or_default() as f64 / f64::from(1 << 20),
+    let begin = Usage::of(&pids)?;
+    thread::sleep(Duration::from_secs(1));
+    Ok(Idle {
+        cpu: Usage::of(&pids)?.since(begin).cpu,
+        memory: Memory::of(&pids)?,
     })
 }
 
-/// Milliseconds that a start takes.
-fn start(served: &Served, tools: &BenchmarkTools, run: &RunDir) -> Result<f64> {
-    let socket = run.file("start.sock");
-    let mut command = served.command(&socket, tools)?;
+/// How many milliseconds a start takes.
+fn start(served: &Served, setting: &Setting) -> Result<f64> {
+    let socket = setting.run.file("start.sock");
+    let mut command = served.command(&socket, setting)?;
     let begin = Instant::now();
-    let process = Process::spawn("start", &mut command, run.path())?;
-    match served.peer {
-        Peer::Ours => process.wait_line("ready:", PATIENCE).map(drop)?,
-        _ => until_served(&socket, begin)?,
+    let process = Process::spawn("start", &mut command, setting.run.path())?;
+    if served.peer == Peer::Qemu {
+        until_served(&socket, begin)?;
+    } else {
+        process.wait_line("ready:", PATIENCE)?;
     }
     let time = begin.elapsed();
     process.terminate(PATIENCE)?;

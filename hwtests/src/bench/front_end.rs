@@ -1,5 +1,5 @@
-//! Who asks for I/O: drivers of a disk with one queue, which sleep until they are called as a guest
-//! sleeps until its interrupt.
+//! Drivers of a disk with one queue. Without anything to do they sleep until they are called, as a
+//! guest sleeps until its interrupt.
 
 mod one_file;
 mod packed;
@@ -12,7 +12,8 @@ use anyhow::Result;
 
 /// A connected disk, with a buffer for each request that may be in flight (a slot).
 pub trait FrontEnd {
-    /// The buffer of a slot that has no request in flight; `None` where nobody else has to see it.
+    /// The buffer of a slot that has no request in flight; `None` where the front-end keeps it to
+    /// itself.
     fn buffer(&mut self, slot: usize) -> Option<&mut [u8]> {
         let _ = slot;
         None
@@ -27,7 +28,7 @@ pub trait FrontEnd {
     /// Kicks the back-end if it wants to be told of new requests.
     fn kick(&mut self) -> Result<()>;
 
-    /// Adds the slots of requests that have ended, all well.
+    /// Adds the slots of requests that have ended. It is an error if one of them failed.
     fn ended(&mut self, slots: &mut Vec<usize>) -> Result<()>;
 
     /// Asks for a call and sleeps until there is one, unless something has ended meanwhile.
@@ -37,14 +38,14 @@ pub trait FrontEnd {
     fn alarm(&self) -> Result<OwnedFd>;
 }
 
-/// Which front-end.
+/// The kinds of front-end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// That of the virtio-driver crate, which is libblkio's.
     VirtioDriver,
     /// The same with a packed virtqueue.
     Packed,
-    /// One whose memory is all in this file, for a back-end that knows no other memory.
+    /// A front-end with all its memory in this file, for a back-end that accepts no other memory.
     OneFile(PathBuf),
 }
 

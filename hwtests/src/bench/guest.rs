@@ -1,6 +1,7 @@
 //! The disk in a guest, as a PCI function, beside QEMU's own virtio-blk-pci.
 //!
-//! One guest, under emulation, has both disks, whose images are alike, and fio in it uses them in turns.
+//! One guest, under emulation, has both disks, and their images are alike. Its fio uses them in
+//! turns.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -24,7 +25,7 @@ const IMAGE_SIZE: usize = 256 << 20;
 const SLOT: u8 = 0x10;
 const CPUS: u32 = 2;
 
-/// What fio does, by its options.
+/// Names of loads, and fio's options for them.
 const LOADS: [(&str, &str); 4] = [
     ("4k random read, QD1", "--rw=randread --bs=4k --iodepth=1"),
     ("4k random read, QD32", "--rw=randread --bs=4k --iodepth=32"),
@@ -39,7 +40,7 @@ const LOADS: [(&str, &str); 4] = [
 struct Disk {
     /// Its node.
     node: String,
-    /// Its device's name, which its interrupts have.
+    /// The name of its device, which is part of its interrupts' names.
     device: String,
 }
 
@@ -51,7 +52,7 @@ struct Turn {
     interrupts: f64,
 }
 
-/// Runs it: five turns of two seconds for each disk, or three shorter ones for a `quick` look.
+/// Compares them in five turns of two seconds each, or in three shorter ones for a `quick` look.
 pub fn run(quick: bool) -> Result<()> {
     let strace = benchmark_tools()?.strace;
     let lab = Lab::open("bench-guest")?;
@@ -99,7 +100,7 @@ pub fn run(quick: bool) -> Result<()> {
     lab.run.discard()
 }
 
-/// Ours and QEMU's.
+/// Our disk and QEMU's.
 fn disks(guest: &Vm) -> Result<[Disk; 2]> {
     let find = |condition: &str| {
         let script = format!(
@@ -119,13 +120,13 @@ fn disks(guest: &Vm) -> Result<[Disk; 2]> {
     Ok([find("=")?, find("!=")?])
 }
 
-/// One turn, and how many requests it had.
+/// Takes one turn; also returns its number of requests.
 fn turn(guest: &Vm, disk: &Disk, load: &str, seconds: u32) -> Result<(Turn, f64)> {
     let Disk { node, device } = disk;
     let script = format!(
         "interrupts() {{
-            awk '/{device}-req/ {{ for (i = 2; i < 2 + {CPUS}; i++) sum += $i }} END {{ print sum }}' \
-                /proc/interrupts
+            awk '/{device}-req/ {{ for (i = 2; i < 2 + {CPUS}; i++) sum += $i }}
+                END {{ print sum }}' /proc/interrupts
         }}
         before=$(interrupts)
         /usr/bin/fio --name=load --filename={node} {load} --direct=1 --ioengine=libaio \

@@ -1,4 +1,4 @@
-//! Keeps a number of requests in flight and measures how they fare.
+//! Keeps a number of requests in flight and measures how long each takes.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,8 +11,10 @@ use anyhow::{Result, ensure};
 use super::front_end::FrontEnd;
 use super::plan::Workload;
 
-/// How often a sleeping front-end looks at the clock, and how much longer than planned it waits.
+/// How often a sleeping front-end looks at the clock.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How much longer than planned a load may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a stretch of load achieved.
@@ -41,13 +43,13 @@ impl Load {
             started: vec![Instant::now(); workload.depth],
             front_end,
             workload,
-            // Any odd number; the same for all, so that all do the same.
+            // Any odd number. It is the same for each peer, so that all get the same requests.
             random: 0x9e37_79b9_7f4a_7c15,
             _ticker: ticker,
         })
     }
 
-    /// Runs for that long, then waits for what is in flight.
+    /// Runs for this long, then waits for the requests in flight.
     pub fn run(&mut self, time: Duration) -> Result<Outcome> {
         let begin = Instant::now();
         let mut latencies = Vec::with_capacity(1 << 20);

@@ -1,4 +1,4 @@
-//! The limit: fio with io_uring on the image itself, without any back-end.
+//! The limit: fio with io_uring on the image itself, without a back-end.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::plan::{Medium, Options, Workload};
 /// Runs a workload with fio.
 pub fn run(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {
     let report = served.fio.output(arguments(served, workload, options))?;
-    // Notes may precede it.
+    // fio may print notes before it.
     let json = report.find('{').map(|at| &report[at..]);
     let report = serde_json::from_str(json.unwrap_or_default()).context("fio's report")?;
     sample(&report, workload).context("fio's report lacks a number")

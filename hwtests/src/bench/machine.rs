@@ -4,21 +4,21 @@ use std::fs;
 use std::process::Command;
 use std::thread::available_parallelism;
 
-/// What a number means little without.
+/// The machine and the day, without which a number means little.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// Year, month and day, in UTC.
     pub date: String,
     /// How many processors there are.
     pub processors: usize,
-    /// What they call themselves.
+    /// Their model, by their own name.
     pub model: String,
     /// The kernel's release.
     pub kernel: String,
 }
 
 impl Machine {
-    /// This one, now; what it does not tell is empty.
+    /// This machine, today. A field is empty where the machine does not tell.
     pub fn here() -> Self {
         let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
         let date = date.map(|output| output.stdout).unwrap_or_default();

@@ -1,13 +1,14 @@
-//! What a benchmark found, as the README says it.
+//! The part of a benchmark's findings that the README shows.
 
 use std::fmt::Write;
 
+use super::peer::QUEUES;
 use super::plan::Peer;
 use super::report::ratio;
 use super::summary::Summary;
 use super::{Cell, Findings};
 
-/// Tables of what matters most, and under which conditions it was measured.
+/// Tables of the most important numbers, and the conditions under which they were measured.
 pub fn text(findings: &Findings) -> String {
     let mut text = conditions(findings);
     text += &comparison(&findings.cells);
@@ -15,35 +16,33 @@ pub fn text(findings: &Findings) -> String {
     text + &costs(findings)
 }
 
-fn conditions(findings: &Findings) -> String {
+/// Where and when everything was measured, and how much else there was to do.
+pub fn conditions(findings: &Findings) -> String {
     let machine = &findings.machine;
     let all = || findings.cells.iter().flat_map(|cell| &cell.peers);
-    let turns: usize = all().map(|(_, summary)| summary.turns).sum();
-    let noisy: usize = all().map(|(_, summary)| summary.noisy).sum();
+    let turns: usize = all().map(|(_, summary)| summary.turns()).sum();
+    let noisy: usize = all().map(|(_, summary)| summary.noisy()).sum();
     format!(
         "Measured by `cargo xtask bench` on {} with {} processors ({}) and Linux {}: medians of {} \
-         turns of {:.1} s each. In {noisy} of {turns} turns the machine was busy with something else.\n",
+         turns of {:.1} s each. In {noisy} of {turns} turns the machine was busy with something \
+         else.\n",
         machine.date,
         machine.processors,
         machine.model,
         machine.kernel,
-        findings.repetitions,
+        findings.turns,
         findings.turn.as_secs_f64(),
     )
 }
 
-fn of(cell: &Cell, peer: Peer) -> Option<&Summary> {
-    let found = cell.peers.iter().find(|(one, _)| *one == peer);
-    found.map(|(_, summary)| summary)
-}
-
-fn number(value: Option<f64>, digits: usize) -> String {
+/// A number with the given number of digits behind the point; `-` for none.
+pub fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".into(), |value| format!("{value:.digits$}"))
 }
 
 /// One number of ours and the same of qemu-storage-daemon.
 fn pair(cell: &Cell, digits: usize, get: impl Fn(&Summary) -> Option<f64>) -> String {
-    let one = |peer| number(of(cell, peer).and_then(&get), digits);
+    let one = |peer| number(cell.summary(peer).and_then(&get), digits);
     format!("{} / {}", one(Peer::Ours), one(Peer::Qemu))
 }
 
@@ -55,13 +54,15 @@ fn comparison(cells: &[Cell]) -> String {
             .to_owned();
     text += &" ---: |".repeat(8);
     text.push('\n');
-    for cell in cells.iter().filter(|cell| of(cell, Peer::Ours).is_some()) {
+    for cell in cells
+        .iter()
+        .filter(|cell| cell.summary(Peer::Ours).is_some())
+    {
         let _ = writeln!(
             text,
-            "| {} {} | {} | **{}** | {} | {} | {} | {} | {} | {} |",
-            cell.medium.name(),
-            cell.workload.name,
-            number(of(cell, Peer::Ours).map(|s| s.median.iops), 0),
+            "| {} | {} | **{}** | {} | {} | {} | {} | {} | {} |",
+            cell.name(),
+            number(cell.summary(Peer::Ours).map(|s| s.median.iops), 0),
             number(ratio(cell, Peer::Ours), 2),
             number(ratio(cell, Peer::QemuThreads), 2),
             number(ratio(cell, Peer::Local), 2),
@@ -77,14 +78,14 @@ fn comparison(cells: &[Cell]) -> String {
 fn through_proxy(cells: &[Cell]) -> String {
     let mut rows = String::new();
     for cell in cells {
-        let (Some(socket), Some(pci)) = (of(cell, Peer::Socket), of(cell, Peer::Pci)) else {
+        let (Some(socket), Some(pci)) = (cell.summary(Peer::Socket), cell.summary(Peer::Pci))
+        else {
             continue;
         };
         let _ = writeln!(
             rows,
-            "| {} {} | {:.0} | {:.0} | {} |",
-            cell.medium.name(),
-            cell.workload.name,
+            "| {} | {:.0} | {:.0} | {} |",
+            cell.name(),
             socket.median.iops,
             pci.median.iops,
             number(ratio(cell, Peer::Pci), 2)
@@ -103,17 +104,20 @@ fn costs(findings: &Findings) -> String {
     if findings.costs.is_empty() {
         return String::new();
     }
-    let mut text =
-        "\n| | start until ready, ms | idle, CPU ms per s | memory, MiB |\n| --- | ---: | ---: | ---: |\n"
-            .to_owned();
+    let mut text = format!(
+        "\nWith {QUEUES} queues offered and 1 in use:\n\n\
+         | | start until ready, ms | idle, CPU ms per s | memory (RSS / PSS), MiB |\n\
+         | --- | ---: | ---: | ---: |\n"
+    );
     for costs in &findings.costs {
         let _ = writeln!(
             text,
-            "| {} | {:.1} | {:.1} | {:.1} |",
+            "| {} | {:.1} | {:.1} | {:.1} / {:.1} |",
             costs.peer.name(),
             costs.start,
             costs.idle,
-            costs.memory
+            costs.rss,
+            costs.pss
         );
     }
     text
@@ -134,7 +138,7 @@ mod tests {
             iops,
             ..Sample::default()
         };
-        Summary::new(&[sample])
+        Summary::new(vec![sample])
     }
 
     #[test]
@@ -154,11 +158,12 @@ mod tests {
             peer: Peer::Ours,
             start: 4.25,
             idle: 0.0,
-            memory: 3.0,
+            rss: 3.0,
+            pss: 2.0,
         };
         let text = text(&Findings {
             machine: Machine::here(),
-            repetitions: 5,
+            turns: 5,
             turn: Duration::from_secs(2),
             cells: vec![cell],
             costs: vec![costs],
@@ -166,7 +171,7 @@ mod tests {
         for row in [
             "| tmpfs read-4k-qd1 | 300 | **1.50** | - | - | 0 / 0 | 0 / 0 | 0.0 / 0.0 | - / - |",
             "| tmpfs read-4k-qd1 | 100 | 95 | 0.95 |",
-            "| vvu-block | 4.2 | 0.0 | 3.0 |",
+            "| vvu-block | 4.2 | 0.0 | 3.0 / 2.0 |",
             "5 turns of 2.0 s each. In 0 of 4 turns",
         ] {
             assert!(text.contains(row), "{row}\n{text}");

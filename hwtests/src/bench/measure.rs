@@ -1,7 +1,7 @@
 //! One turn of one peer.
 
 use std::thread::available_parallelism;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -9,7 +9,7 @@ use super::load::{Load, Outcome};
 use super::local;
 use super::peer::Served;
 use super::plan::{Options, Workload};
-use super::usage::{Usage, busy_ticks, children_ticks, tick};
+use super::usage::{Usage, busy, children_cpu};
 
 /// What a turn achieved.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,18 +26,18 @@ pub struct Sample {
     pub cpu: f64,
     /// Context switches of the back-end for a request.
     pub switches: f64,
-    /// Which part of the processors' time went to those who do not belong here.
+    /// The part of the processors' time that others used: neither a peer nor the benchmark.
     pub foreign: f64,
 }
 
-/// Lets a peer carry out a workload.
+/// Has a peer carry out a workload.
 pub fn measure(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {
-    let before = Machine::now()?;
+    let before = Moment::now()?;
     let mut sample = match &served.socket {
         Some(_) => vhost_user(served, workload, options)?,
         None => local::run(served, workload, options)?,
     };
-    sample.foreign = Machine::now()?.foreign(&before);
+    sample.foreign = Moment::now()?.foreign(&before);
     Ok(sample)
 }
 
@@ -73,40 +73,40 @@ fn sample(mut outcome: Outcome, used: Usage) -> Sample {
         p50: percentile(0.5),
         p99: percentile(0.99),
         p999: percentile(0.999),
-        cpu: used.ticks as f64 * tick() * 1e6 / count,
+        cpu: used.cpu.as_secs_f64() * 1e6 / count,
         switches: used.switches as f64 / count,
         foreign: 0.0,
     }
 }
 
-/// A moment of the machine, to tell who used it since.
-struct Machine {
+/// The machine's use of time up to a moment, to tell who used it since.
+struct Moment {
     time: Instant,
-    busy: u64,
-    ours: u64,
+    busy: Duration,
+    ours: Duration,
 }
 
-impl Machine {
+impl Moment {
     fn now() -> Result<Self> {
         Ok(Self {
             time: Instant::now(),
-            busy: busy_ticks()?,
-            ours: Usage::of(&[std::process::id()])?.ticks + children_ticks()?,
+            busy: busy()?,
+            ours: Usage::of(&[std::process::id()])?.cpu + children_cpu()?,
         })
     }
 
     fn foreign(&self, before: &Self) -> f64 {
         let processors = available_parallelism().map_or(1, usize::from) as f64;
-        let all = (self.time - before.time).as_secs_f64() / tick() * processors;
-        let foreign = (self.busy - before.busy).saturating_sub(self.ours - before.ours);
-        foreign as f64 / all.max(1.0)
+        let all = (self.time - before.time).as_secs_f64() * processors;
+        let busy = self.busy.saturating_sub(before.busy);
+        let foreign = busy.saturating_sub(self.ours.saturating_sub(before.ours));
+        foreign.as_secs_f64() / all
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn percentiles_come_from_sorted_latencies() {
@@ -115,11 +115,12 @@ mod tests {
             latencies: (0..1000).rev().map(|n| n * 1000).collect(),
         };
         let used = Usage {
-            ticks: 0,
+            cpu: Duration::from_millis(3),
             switches: 500,
         };
         let sample = sample(outcome, used);
         assert_eq!((sample.iops, sample.switches), (500.0, 0.5));
+        assert!((sample.cpu - 3.0).abs() < 1e-9);
         assert_eq!((sample.p50, sample.p99, sample.p999), (500.0, 990.0, 999.0));
     }
 }

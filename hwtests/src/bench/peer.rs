@@ -1,4 +1,4 @@
-//! Starts those who serve an image.
+//! Starts the programs that serve an image.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -10,22 +10,24 @@ use anyhow::{Context, Result};
 
 use super::front_end::Kind;
 use super::plan::{Medium, Options, Peer};
-use crate::binaries;
+use super::setting::Setting;
 use crate::process::{Process, wait_file};
-use crate::provision::BenchmarkTools;
 use crate::rundir::RunDir;
 use crate::tree::Program;
 
 /// Size of an image in bytes.
 const IMAGE_SIZE: u64 = 256 << 20;
 
-/// Size of the file that is the memory of a front-end which has just one.
+/// Size of the file with all memory of a front-end that has one file only.
 const MEMORY_SIZE: u64 = 16 << 20;
+
+/// How many queues are offered; the front-ends use one.
+pub const QUEUES: u16 = 16;
 
 /// How long a program may take to serve.
 const READY: Duration = Duration::from_secs(30);
 
-/// An image and who serves it.
+/// An image, and the programs that serve it.
 pub struct Served {
     /// Who it is.
     pub peer: Peer,
@@ -33,37 +35,34 @@ pub struct Served {
     pub medium: Medium,
     /// The image.
     pub image: PathBuf,
-    /// The vhost-user socket; there is none for a local run.
+    /// The vhost-user socket, which a local run does not have.
     pub socket: Option<PathBuf>,
-    /// Who connects to it.
+    /// The front-end that connects to it.
     pub front_end: Kind,
-    /// For local runs.
+    /// The program for local runs.
     pub fio: Program,
     processes: Vec<Process>,
 }
 
 impl Served {
-    /// Makes an image for each peer and starts them all; nobody shares an image.
-    pub fn start_all(
-        options: &Options,
-        medium: Medium,
-        tools: &BenchmarkTools,
-        run: &RunDir,
-    ) -> Result<Vec<Self>> {
-        let start = |peer| Self::start(peer, medium, tools, run);
+    /// Makes an image for each peer and starts them all. No two share an image.
+    pub fn start_all(options: &Options, medium: Medium, setting: &Setting) -> Result<Vec<Self>> {
+        let start = |peer| Self::start(peer, medium, setting);
         options.peers(medium).map(start).collect()
     }
 
     /// Makes an image for a peer and starts it.
-    pub fn start(peer: Peer, medium: Medium, tools: &BenchmarkTools, run: &RunDir) -> Result<Self> {
-        let name = format!("{}-{}", peer.name(), medium.name());
+    pub fn start(peer: Peer, medium: Medium, setting: &Setting) -> Result<Self> {
+        let (name, run) = (format!("{}-{}", peer.name(), medium.name()), &setting.run);
         let image = match medium {
             Medium::Tmpfs => run.memory(&name),
             Medium::Cached | Medium::Direct => run.file(&format!("{name}.img")),
         };
         fill(&image)?;
         let front_end = match peer {
-            Peer::Socket | Peer::Pci => Kind::OneFile(run.memory(&format!("{name}-memory"))),
+            Peer::Socket | Peer::Pci | Peer::OtherPci => {
+                Kind::OneFile(run.memory(&format!("{name}-memory")))
+            }
             Peer::Packed => Kind::Packed,
             _ => Kind::VirtioDriver,
         };
@@ -73,71 +72,92 @@ impl Served {
             image,
             socket: None,
             front_end,
-            fio: tools.fio.clone(),
+            fio: setting.tools.fio.clone(),
             processes: Vec::new(),
         };
-        served.serve(&name, tools, run)?;
+        served.serve(&name, setting)?;
         Ok(served)
     }
 
-    fn serve(&mut self, name: &str, tools: &BenchmarkTools, run: &RunDir) -> Result<()> {
+    fn serve(&mut self, name: &str, setting: &Setting) -> Result<()> {
+        let run = &setting.run;
         let socket = run.file(&format!("{name}.sock"));
         if let (Peer::Socket, Kind::OneFile(memory)) = (self.peer, &self.front_end) {
             File::create_new(memory)?.set_len(MEMORY_SIZE)?;
         }
-        let command = match (self.peer, &self.front_end) {
-            (Peer::Local, _) => return Ok(()),
-            (Peer::Pci, Kind::OneFile(memory)) => {
+        let command = match &self.front_end {
+            _ if self.peer == Peer::Local => return Ok(()),
+            Kind::OneFile(memory) if self.peer.is_behind_proxy() => {
                 let function = run.file(&format!("{name}-vfio.sock"));
-                let command = proxy_command(&socket, &function, memory)?;
+                let command = self.proxy_command(&socket, &function, memory, setting)?;
                 self.spawn(&format!("{name}-proxy"), command, &function, run)?;
-                self.function_command(&function)?
+                self.function_command(&function, setting)?
             }
-            _ => self.command(&socket, tools)?,
+            _ => self.command(&socket, setting)?,
         };
         self.spawn(name, command, &socket, run)?;
         self.socket = Some(socket);
         Ok(())
     }
 
-    /// Starts a program that serves once there is this socket.
+    /// Starts a program that serves as soon as this socket exists.
     fn spawn(&mut self, name: &str, command: Command, socket: &Path, run: &RunDir) -> Result<()> {
         let process = Process::spawn(name, &mut { command }, run.path())?;
-        match process.name().starts_with("vvu") {
-            true => process.wait_line("ready:", READY).map(drop)?,
-            false => wait_file(socket, READY).with_context(|| process.tail())?,
+        if process.name().starts_with("vvu") {
+            process.wait_line("ready:", READY)?;
+        } else {
+            wait_file(socket, READY).with_context(|| process.tail())?;
         }
         self.processes.push(process);
         Ok(())
     }
 
-    /// What serves the image at a vhost-user socket.
-    pub fn command(&self, socket: &Path, tools: &BenchmarkTools) -> Result<Command> {
+    /// The command that serves the image at a vhost-user socket.
+    pub fn command(&self, socket: &Path, setting: &Setting) -> Result<Command> {
+        let daemon = &setting.tools.storage_daemon;
         match self.peer {
-            Peer::Qemu => Ok(self.qemu_command(&tools.storage_daemon, "io_uring", socket)),
-            Peer::QemuThreads => Ok(self.qemu_command(&tools.storage_daemon, "threads", socket)),
+            Peer::Qemu => Ok(self.qemu_command(daemon, "io_uring", socket)),
+            Peer::QemuThreads => Ok(self.qemu_command(daemon, "threads", socket)),
             _ => {
-                let mut command = self.our_command()?;
+                let mut command = self.our_command(setting)?;
                 command.arg("--socket-path").arg(socket);
                 Ok(command)
             }
         }
     }
 
-    /// What serves the image through the VVU function that is at a vfio-user socket.
-    fn function_command(&self, socket: &Path) -> Result<Command> {
-        let mut command = self.our_command()?;
+    /// The command that serves the image through the VVU function at a vfio-user socket.
+    fn function_command(&self, socket: &Path, setting: &Setting) -> Result<Command> {
+        let mut command = self.our_command(setting)?;
         command.arg("--pci");
         command.arg(format!("vfio-user:{}", socket.display()));
         Ok(command)
     }
 
-    fn our_command(&self) -> Result<Command> {
-        let mut command = Command::new(binaries::build("vvu-block", "vvu-block")?);
+    /// Options that builds of any age have.
+    fn our_command(&self, setting: &Setting) -> Result<Command> {
+        let mut command = Command::new(setting.program(self.peer, "vvu-block")?);
         command.arg(&self.image);
+        command.arg(format!("--num-queues={QUEUES}"));
         if self.medium == Medium::Direct {
             command.arg("--cache=none");
         }
+        Ok(command)
+    }
+
+    /// A VVU function whose front-end has its memory in a file.
+    fn proxy_command(
+        &self,
+        socket: &Path,
+        function: &Path,
+        memory: &Path,
+        setting: &Setting,
+    ) -> Result<Command> {
+        let mut command = Command::new(setting.program(self.peer, "vvu-proxy")?);
+        command.arg("--socket-path").arg(socket);
+        command.arg("--vfio-user-path").arg(function);
+        command.arg("--memory");
+        command.arg(format!("{},size={MEMORY_SIZE}", memory.display()));
         Ok(command)
     }
 
@@ -153,13 +173,14 @@ impl Served {
             self.image.display()
         ));
         command.arg("--export").arg(format!(
-            "type=vhost-user-blk,id=export,node-name=disk,writable=on,addr.type=unix,addr.path={}",
+            "type=vhost-user-blk,id=export,node-name=disk,writable=on,num-queues={QUEUES},\
+             addr.type=unix,addr.path={}",
             socket.display()
         ));
         command
     }
 
-    /// Ends those who serve it.
+    /// Ends the processes that serve it.
     pub fn end(&self) -> Result<()> {
         for process in &self.processes {
             process.terminate(READY)?;
@@ -171,16 +192,6 @@ impl Served {
     pub fn pids(&self) -> Vec<u32> {
         self.processes.iter().map(Process::id).collect()
     }
-}
-
-/// A VVU function whose front-end has its memory in a file.
-fn proxy_command(socket: &Path, function: &Path, memory: &Path) -> Result<Command> {
-    let mut command = Command::new(binaries::build("vvu-block", "vvu-proxy")?);
-    command.arg("--socket-path").arg(socket);
-    command.arg("--vfio-user-path").arg(function);
-    command.arg("--memory");
-    command.arg(format!("{},size={MEMORY_SIZE}", memory.display()));
-    Ok(command)
 }
 
 impl Drop for Served {
@@ -204,6 +215,6 @@ fn fill(image: &Path) -> Result<()> {
     for _ in 0..IMAGE_SIZE >> 20 {
         file.write_all(&noise).with_context(context)?;
     }
-    // Else the kernel would write it out while others are measured.
+    // Otherwise the kernel would write it out while others are measured.
     file.sync_all().with_context(context)
 }

@@ -1,5 +1,6 @@
-//! What is measured: where, what, with whom, how often.
+//! What is measured: media, workloads, peers, and the number and length of turns.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the image is, and how it is opened.
@@ -64,30 +65,35 @@ pub const WORKLOADS: [Workload; 6] = [
 pub enum Peer {
     /// `vvu-block` on a vhost-user socket.
     Ours,
-    /// qemu-storage-daemon's vhost-user-blk export with io_uring: what all are compared with.
+    /// The same program of another build.
+    Other,
+    /// qemu-storage-daemon's vhost-user-blk export with io_uring.
     Qemu,
     /// The same with its thread pool.
     QemuThreads,
     /// Nobody: fio with io_uring on the file itself.
     Local,
-    /// `vvu-block` on a vhost-user socket, with the front-end that [`Peer::Pci`] has: what that is
-    /// compared with.
+    /// `vvu-block` on a vhost-user socket, with the front-end that [`Peer::Pci`] has.
     Socket,
     /// `vvu-block --pci vfio-user:PATH` behind `vvu-proxy`.
     Pci,
-    /// `vvu-block` on a vhost-user socket with a packed virtqueue; only when asked for.
+    /// Both these programs of another build.
+    OtherPci,
+    /// `vvu-block` on a vhost-user socket with a packed virtqueue.
     Packed,
 }
 
 impl Peer {
-    /// All of them, in the order they take turns.
-    pub const ALL: [Self; 7] = [
+    /// All of them, in the order in which they take turns.
+    pub const ALL: [Self; 9] = [
         Self::Ours,
+        Self::Other,
         Self::Qemu,
         Self::QemuThreads,
         Self::Local,
         Self::Socket,
         Self::Pci,
+        Self::OtherPci,
         Self::Packed,
     ];
 
@@ -95,39 +101,50 @@ impl Peer {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "vvu-block",
+            Self::Other => "vvu-block-other",
             Self::Qemu => "qemu-io_uring",
             Self::QemuThreads => "qemu-threads",
             Self::Local => "local-io_uring",
             Self::Socket => "vvu-socket",
             Self::Pci => "vvu-pci",
+            Self::OtherPci => "vvu-pci-other",
             Self::Packed => "vvu-packed",
         }
     }
 
-    /// The peer that this one is compared with.
-    pub fn reference(self) -> Self {
+    /// Whether its programs are those of another build.
+    pub fn is_other(self) -> bool {
+        matches!(self, Self::Other | Self::OtherPci)
+    }
+
+    /// Whether a VVU device stands between it and its front-end.
+    pub fn is_behind_proxy(self) -> bool {
+        matches!(self, Self::Pci | Self::OtherPci)
+    }
+
+    /// The peers that this one is compared with: with the first of them that is measured.
+    pub fn references(self) -> &'static [Self] {
         match self {
-            Self::Socket | Self::Pci => Self::Socket,
-            Self::Packed => Self::Ours,
-            _ => Self::Qemu,
+            Self::Ours => &[Self::Qemu, Self::Other],
+            Self::Pci => &[Self::Socket, Self::OtherPci],
+            Self::Packed => &[Self::Ours],
+            Self::Qemu | Self::QemuThreads | Self::Local => &[Self::Qemu],
+            Self::Socket | Self::Other | Self::OtherPci => &[],
         }
     }
 
-    /// Whether it is measured with this.
-    pub fn takes(self, medium: Medium, workload: Workload) -> bool {
-        match self {
-            // The way of a request is the same on all media.
-            Self::Socket | Self::Pci => medium == Medium::Tmpfs && !workload.write,
-            _ => true,
-        }
+    /// Whether it is measured on this medium. The medium makes no difference to a request's way
+    /// through a proxy.
+    pub fn takes(self, medium: Medium) -> bool {
+        medium == Medium::Tmpfs || !(self.is_behind_proxy() || self == Self::Socket)
     }
 }
 
 /// How much is measured.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Times that each peer gets its turn.
-    pub repetitions: usize,
+    /// How many turns each peer has.
+    pub turns: usize,
     /// How long a turn is measured.
     pub time: Duration,
     /// How long each turn runs before that.
@@ -138,19 +155,22 @@ pub struct Options {
     pub peers: Vec<String>,
     /// Whether packed virtqueues are measured, too.
     pub packed: bool,
+    /// The folder with the programs of another build, which is then all that ours is compared with.
+    pub beside: Option<PathBuf>,
 }
 
 impl Options {
     /// Five turns of two seconds; or three shorter ones for a `quick` look.
-    pub fn new(quick: bool, filter: Vec<String>, peers: Vec<String>) -> Self {
-        let (repetitions, milliseconds) = if quick { (3, 700) } else { (5, 2000) };
+    pub fn new(quick: bool) -> Self {
+        let (turns, milliseconds) = if quick { (3, 700) } else { (5, 2000) };
         Self {
-            repetitions,
+            turns,
             time: Duration::from_millis(milliseconds),
             warm_up: Duration::from_millis(300),
-            filter,
-            peers,
+            filter: Vec::new(),
+            peers: Vec::new(),
             packed: false,
+            beside: None,
         }
     }
 
@@ -173,10 +193,16 @@ impl Options {
     /// The peers that are left on a medium after filtering.
     pub fn peers(&self, medium: Medium) -> impl Iterator<Item = Peer> + '_ {
         Peer::ALL.into_iter().filter(move |peer| {
-            matches(&self.peers, peer.name())
-                && (self.packed || *peer != Peer::Packed)
-                && self.workloads(medium).any(|w| peer.takes(medium, w))
+            self.wants(*peer) && peer.takes(medium) && matches(&self.peers, peer.name())
         })
+    }
+
+    fn wants(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Ours | Peer::Pci => true,
+            Peer::Packed => self.packed,
+            _ => self.beside.is_some() == peer.is_other(),
+        }
     }
 }
 
@@ -188,14 +214,33 @@ fn matches(words: &[String], name: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn peers(options: &Options, medium: Medium) -> Vec<&'static str> {
+        options.peers(medium).map(Peer::name).collect()
+    }
+
     #[test]
     fn filters_leave_what_they_name() {
-        let options = Options::new(true, vec!["tmpfs read-4k-qd1".into()], vec!["qemu".into()]);
+        let mut options = Options::new(true);
+        assert_eq!(options.media().count(), 3);
+        options.filter = vec!["tmpfs read-4k-qd1".into()];
+        options.peers = vec!["qemu".into()];
         let media: Vec<_> = options.media().collect();
         assert_eq!(media, [Medium::Tmpfs]);
         let names: Vec<_> = options.workloads(Medium::Tmpfs).map(|w| w.name).collect();
         assert_eq!(names, ["read-4k-qd1", "read-4k-qd128"]);
-        assert_eq!(options.peers(Medium::Tmpfs).count(), 2);
-        assert_eq!(Options::new(false, vec![], vec![]).media().count(), 3);
+        assert_eq!(
+            peers(&options, Medium::Tmpfs),
+            ["qemu-io_uring", "qemu-threads"]
+        );
+    }
+
+    #[test]
+    fn beside_another_build_only_the_two_builds_are_measured() {
+        let mut options = Options::new(false);
+        options.beside = Some("release".into());
+        let socket = ["vvu-block", "vvu-block-other"];
+        assert_eq!(peers(&options, Medium::Direct), socket);
+        let both = [socket, ["vvu-pci", "vvu-pci-other"]].concat();
+        assert_eq!(peers(&options, Medium::Tmpfs), both);
     }
 }

@@ -13,20 +13,30 @@ use super::{Cell, Findings, usage};
 /// A Markdown table with a row for each workload and peer.
 pub fn table(cells: &[Cell]) -> String {
     let mut text = format!(
-        "| medium | workload | peer | IOPS | spread | ratio | p50 us | p99 us | p99.9 us | CPU us/IO \
-         | switches/IO | syscalls/IO | turns with noise |\n|{}\n",
+        "| medium | workload | peer | IOPS | spread | ratio | p50 us | p99 us | p99.9 us \
+         | CPU us/IO | switches/IO | syscalls/IO | turns with noise |\n|{}\n",
         "---|".repeat(13)
     );
     text += &rows(cells.iter());
     let _ = writeln!(
         text,
-        "\nLoad now {}; ratios are those of IOPS to {}, of {} to {}.",
+        "\nLoad now {}. Ratios are those of IOPS: {}.",
         usage::load_average(),
-        Peer::Qemu.name(),
-        Peer::Pci.name(),
-        Peer::Pci.reference().name(),
+        references(cells).join(", "),
     );
     text
+}
+
+/// The peers that others are compared with.
+fn references(cells: &[Cell]) -> Vec<String> {
+    let Some(cell) = cells.first() else {
+        return Vec::new();
+    };
+    let pairs = cell.peers.iter().filter_map(|(peer, _)| {
+        let reference = reference(cell, *peer).filter(|reference| reference != peer)?;
+        Some(format!("{} to {}", peer.name(), reference.name()))
+    });
+    pairs.collect()
 }
 
 /// The rows of some cells.
@@ -44,12 +54,13 @@ fn row(cell: &Cell, peer: Peer, summary: &Summary) -> String {
     let median = &summary.median;
     let ratio = ratio(cell, peer).map_or("-".into(), |ratio| format!("{ratio:.2}"));
     format!(
-        "| {} | {} | {} | {:.0} | {:.0} % | {ratio} | {:.1} | {:.1} | {:.1} | {:.2} | {:.3} | {} | {}/{} |\n",
+        "| {} | {} | {} | {:.0} | {:.0} % | {ratio} | {:.1} | {:.1} | {:.1} | {:.2} | {:.3} | {} \
+         | {}/{} |\n",
         cell.medium.name(),
         cell.workload.name,
         peer.name(),
         median.iops,
-        summary.spread * 100.0,
+        summary.spread() * 100.0,
         median.p50,
         median.p99,
         median.p999,
@@ -58,21 +69,23 @@ fn row(cell: &Cell, peer: Peer, summary: &Summary) -> String {
         summary
             .syscalls
             .map_or("-".into(), |count| format!("{count:.2}")),
-        summary.noisy,
-        summary.turns,
+        summary.noisy(),
+        summary.turns(),
     )
 }
 
-/// A peer's IOPS by those of the one that all are compared with.
+/// A peer's IOPS as a ratio to those of the peer that it is compared with.
 pub fn ratio(cell: &Cell, peer: Peer) -> Option<f64> {
-    let iops = |wanted| {
-        let found = cell.peers.iter().find(|(peer, _)| *peer == wanted);
-        found.map(|(_, summary)| summary.median.iops)
-    };
-    Some(iops(peer)? / iops(peer.reference())?)
+    let iops = |peer| Some(cell.summary(peer)?.median.iops);
+    Some(iops(peer)? / iops(reference(cell, peer)?)?)
 }
 
-/// Everything, for other programs.
+fn reference(cell: &Cell, peer: Peer) -> Option<Peer> {
+    let measured = |peer: &&Peer| cell.summary(**peer).is_some();
+    peer.references().iter().find(measured).copied()
+}
+
+/// All findings, for other programs.
 pub fn json(findings: &Findings) -> Result<String> {
     let machine = &findings.machine;
     let costs: Vec<_> = findings.costs.iter().map(cost).collect();
@@ -93,7 +106,8 @@ fn cost(costs: &Costs) -> Value {
         "peer": costs.peer.name(),
         "start_ms": costs.start,
         "idle_cpu_ms_per_second": costs.idle,
-        "memory_mib": costs.memory,
+        "memory_rss_mib": costs.rss,
+        "memory_pss_mib": costs.pss,
     })
 }
 
@@ -104,7 +118,7 @@ fn results(cells: &[Cell]) -> Vec<Value> {
             "workload": cell.workload.name,
             "peer": peer.name(),
             "iops": summary.median.iops,
-            "spread": summary.spread,
+            "spread": summary.spread(),
             "ratio": ratio(cell, peer),
             "latency_us": {
                 "p50": summary.median.p50,
@@ -115,8 +129,8 @@ fn results(cells: &[Cell]) -> Vec<Value> {
             "context_switches_per_request": summary.median.switches,
             "system_calls_per_request": summary.syscalls,
             "foreign_cpu": summary.median.foreign,
-            "turns": summary.turns,
-            "noisy_turns": summary.noisy,
+            "turns": summary.turns(),
+            "noisy_turns": summary.noisy(),
         })
     };
     let of_cell = |cell: &Cell| {

@@ -1,28 +1,24 @@
-//! Several turns as one.
+//! The numbers of several turns in one.
 
 use super::measure::Sample;
 
-/// Others' share of the processors above which a turn says little.
+/// A turn is noisy when others used more than this part of the processors.
 const NOISY: f64 = 0.15;
 
 /// What a peer achieved in all its turns.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// Each number's median.
     pub median: Sample,
-    /// The difference between the best and the worst turn's IOPS, as part of the median.
-    pub spread: f64,
-    /// How many turns there were.
-    pub turns: usize,
-    /// In how many of them the machine was too busy with something else.
-    pub noisy: usize,
+    /// All turns. Those of the peers of a cell that have the same index were in the same round.
+    pub samples: Vec<Sample>,
     /// System calls of the back-end for a request, counted in a run of its own.
     pub syscalls: Option<f64>,
 }
 
 impl Summary {
-    /// Sums samples up; there has to be one.
-    pub fn new(samples: &[Sample]) -> Self {
+    /// Sums up samples, of which there must be one at least.
+    pub fn new(samples: Vec<Sample>) -> Self {
         let all = |get: fn(&Sample) -> f64| median(samples.iter().map(get).collect());
         let median = Sample {
             iops: all(|sample| sample.iops),
@@ -33,16 +29,41 @@ impl Summary {
             switches: all(|sample| sample.switches),
             foreign: all(|sample| sample.foreign),
         };
-        let iops = || samples.iter().map(|sample| sample.iops);
-        let range = iops().fold(0.0, f64::max) - iops().fold(f64::MAX, f64::min);
         Self {
             median,
-            spread: range / median.iops,
-            turns: samples.len(),
-            noisy: samples.iter().filter(|s| s.foreign > NOISY).count(),
+            samples,
             syscalls: None,
         }
     }
+
+    /// How many turns there were.
+    pub fn turns(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// How many turns were noisy.
+    pub fn noisy(&self) -> usize {
+        self.samples.iter().filter(|s| s.is_noisy()).count()
+    }
+
+    /// The difference between the best and the worst turn's IOPS, as a part of the median.
+    pub fn spread(&self) -> f64 {
+        let (least, most) = range(self.samples.iter().map(|sample| sample.iops));
+        (most - least) / self.median.iops
+    }
+}
+
+impl Sample {
+    /// Whether others used so much of the processors that the turn says little.
+    pub fn is_noisy(&self) -> bool {
+        self.foreign > NOISY
+    }
+}
+
+/// The least and the greatest of some numbers.
+pub fn range(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let least = values.clone().fold(f64::INFINITY, f64::min);
+    (least, values.fold(f64::NEG_INFINITY, f64::max))
 }
 
 /// The middle of some numbers.
@@ -67,10 +88,10 @@ mod tests {
             foreign: if iops > 500.0 { 0.5 } else { 0.0 },
             ..Sample::default()
         });
-        let summary = Summary::new(&samples);
+        let summary = Summary::new(samples.to_vec());
         assert_eq!(summary.median.iops, 100.0);
-        assert!((summary.spread - 8.2).abs() < 1e-9);
-        assert_eq!((summary.turns, summary.noisy), (5, 1));
+        assert!((summary.spread() - 8.2).abs() < 1e-9);
+        assert_eq!((summary.turns(), summary.noisy()), (5, 1));
     }
 
     #[test]

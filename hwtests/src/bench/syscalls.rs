@@ -1,5 +1,6 @@
-//! How many system calls a back-end makes for a request, counted by strace in a run of its own, as
-//! that slows it down.
+//! How many system calls a back-end makes for a request.
+//!
+//! strace counts them in a run of its own, because it slows the back-end down.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use rustix::process::Signal;
 use super::measure::load;
 use super::peer::Served;
 use super::plan::Workload;
+use super::setting::Setting;
 use super::usage::family;
 use crate::process::Process;
 use crate::rundir::RunDir;
@@ -22,21 +24,22 @@ const TIME: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// System calls for a request, by all threads of the peer's processes; `None` for a local run.
-pub fn count(
-    served: &Served,
-    workload: &Workload,
-    strace: &Program,
-    run: &RunDir,
-) -> Result<Option<f64>> {
+pub fn count(served: &Served, workload: &Workload, setting: &Setting) -> Result<Option<f64>> {
     if served.socket.is_none() {
         return Ok(None);
     }
     let mut load = load(served, workload)?;
-    // Threads that start now are there when strace comes.
+    // The first requests start threads, which takes calls of its own.
     load.run(TIME)?;
-    let table = run.file("syscalls");
+    let table = setting.run.file("syscalls");
     let pids = family(&served.pids())?;
-    let tracer = attach(&pids, &["-f", "-c"], strace, &table, run)?;
+    let tracer = attach(
+        &pids,
+        &["-f", "-c"],
+        &setting.tools.strace,
+        &table,
+        &setting.run,
+    )?;
     let requests = load.run(TIME)?.latencies.len();
     tracer.signal(Signal::INT);
     tracer.wait(PATIENCE)?;
@@ -45,7 +48,7 @@ pub fn count(
     Ok(Some(calls as f64 / requests.max(1) as f64))
 }
 
-/// Has strace count with these options how often which call is made, until it is interrupted.
+/// Has strace, with these options, count the calls by their names until it is interrupted.
 pub fn attach(
     pids: &[u32],
     options: &[&str],
@@ -66,7 +69,7 @@ pub fn attach(
     Ok(tracer)
 }
 
-/// How often a call was made, or all together as the `total`; a line has a number and a name.
+/// How often a call was made; `total` stands for all calls. A line has a number and a name.
 pub fn calls(table: &str, name: &str) -> Option<u64> {
     let mut lines = table.lines().map(str::split_whitespace);
     let mut words = lines.find(|words| words.clone().last() == Some(name))?;

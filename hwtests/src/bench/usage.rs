@@ -1,15 +1,18 @@
-//! What processes and the machine have used, from /proc.
+//! What processes and the machine have used.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 
-/// Time that processes have used, in clock ticks, and how often they gave up a processor.
+/// Time that processes have used, and how often they gave up a processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// User and system time of all threads, in clock ticks.
-    pub ticks: u64,
-    /// Context switches of all threads that are there.
+    /// User and system time of all threads, also of those that have ended.
+    pub cpu: Duration,
+    /// Context switches of the threads that are there.
     pub switches: u64,
 }
 
@@ -18,7 +21,7 @@ impl Usage {
     pub fn of(pids: &[u32]) -> Result<Self> {
         let mut sum = Self::default();
         for pid in family(pids)? {
-            sum.ticks += ticks(pid)?;
+            sum.cpu += cpu(pid).with_context(|| format!("CPU time of process {pid}"))?;
             sum.switches += switches(pid)?;
         }
         Ok(sum)
@@ -27,7 +30,7 @@ impl Usage {
     /// What was used since `before`.
     pub fn since(self, before: Self) -> Self {
         Self {
-            ticks: self.ticks.saturating_sub(before.ticks),
+            cpu: self.cpu.saturating_sub(before.cpu),
             switches: self.switches.saturating_sub(before.switches),
         }
     }
@@ -44,34 +47,68 @@ pub fn family(pids: &[u32]) -> Result<Vec<u32>> {
     Ok(all)
 }
 
-/// Memory of a process in bytes, without what it shares with others, such as a front-end's.
-pub fn resident(pid: u32) -> Result<u64> {
-    let status = read(&format!("/proc/{pid}/status"))?;
-    parse_resident(&status).with_context(|| format!("cannot read the memory of process {pid}"))
+/// Memory of processes in bytes, without the front-end's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Resident pages.
+    pub rss: u64,
+    /// The same, where a page that several processes use counts in part (such as a library's).
+    pub pss: u64,
 }
 
-fn parse_resident(status: &str) -> Option<u64> {
-    let kilobytes = |name| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-    };
-    Some((kilobytes("RssAnon:")? + kilobytes("RssFile:")?) << 10)
+/// What the names of the front-end's memory contain.
+const FRONT_END: [&str; 2] = ["/memfd:", "/dev/shm/"];
+
+impl Memory {
+    /// The sum over these processes and their descendants.
+    pub fn of(pids: &[u32]) -> Result<Self> {
+        let mut sum = Self::default();
+        for pid in family(pids)? {
+            sum.add(&read(&format!("/proc/{pid}/smaps"))?);
+        }
+        Ok(sum)
+    }
+
+    /// Adds the mappings of one process. Its `status` is not exact: the kernel counts there by
+    /// processor and adds up now and then.
+    fn add(&mut self, smaps: &str) {
+        let mut counts = true;
+        for line in smaps.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let sum = match words.next() {
+                Some("Rss:") => &mut self.rss,
+                Some("Pss:") => &mut self.pss,
+                Some(name) if name.ends_with(':') => continue,
+                _ => {
+                    counts = !FRONT_END.iter().any(|name| line.contains(name));
+                    continue;
+                }
+            };
+            let kilobytes = words.next().and_then(|word| word.parse::<u64>().ok());
+            if counts {
+                *sum += kilobytes.unwrap_or_default() << 10;
+            }
+        }
+    }
 }
 
-/// Clock ticks in which the machine's processors were not idle.
-pub fn busy_ticks() -> Result<u64> {
+/// Time in which the machine's processors were not idle.
+pub fn busy() -> Result<Duration> {
     let stat = read("/proc/stat")?;
     let first = stat.lines().next().unwrap_or_default();
     let numbers: Vec<u64> = first.split(' ').filter_map(|n| n.parse().ok()).collect();
-    // user nice system idle iowait irq softirq steal; what follows is part of the first two.
+    // user nice system idle iowait irq softirq steal; later fields are part of user and nice.
     let busy = [0, 1, 2, 5, 6, 7];
-    Ok(busy.iter().filter_map(|&at| numbers.get(at)).sum())
+    Ok(duration(
+        busy.iter().filter_map(|&at| numbers.get(at)).sum(),
+    ))
 }
 
-/// Clock ticks that children of this process used which have ended.
-pub fn children_ticks() -> Result<u64> {
+/// Time that those children of this process used that have ended.
+pub fn children_cpu() -> Result<Duration> {
     let stat = read("/proc/self/stat")?;
-    parse_ticks(&stat, 13).context("cannot read the CPU time of children")
+    let ticks = parse_ticks(&stat, 13).context("cannot read the CPU time of children")?;
+    Ok(duration(ticks))
 }
 
 /// The machine's load averages, as the kernel prints them.
@@ -80,18 +117,19 @@ pub fn load_average() -> String {
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Seconds in a clock tick.
-pub fn tick() -> f64 {
-    1.0 / rustix::param::clock_ticks_per_second() as f64
+/// How long this number of the kernel's clock ticks is.
+fn duration(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-fn ticks(pid: u32) -> Result<u64> {
-    let stat = read(&format!("/proc/{pid}/stat"))?;
-    parse_ticks(&stat, 11).with_context(|| format!("cannot read the CPU time of process {pid}"))
+/// Read from the process's CPU clock, because `/proc` counts in ticks of 10 ms.
+fn cpu(pid: u32) -> Result<Duration> {
+    let pid = Pid::from_raw(i32::try_from(pid)?);
+    Ok(clock_getcpuclockid(pid)?.now()?.into())
 }
 
-/// Two times that lie `skip` fields after the name, which may hold anything: 11 for the process's
-/// own (utime and stime), 13 for its children's.
+/// Two times that lie `skip` fields after the name, which may hold anything: 13 for those of the
+/// process's children.
 fn parse_ticks(stat: &str, skip: usize) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(skip);
@@ -100,7 +138,7 @@ fn parse_ticks(stat: &str, skip: usize) -> Option<u64> {
     Some(user + system)
 }
 
-/// The processes whose parent this is. Not every kernel lists them at their parent.
+/// The processes with this parent. They are searched for because not every kernel lists them.
 fn children(parent: u32) -> Result<Vec<u32>> {
     let entries = fs::read_dir("/proc").context("cannot read /proc")?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -148,15 +186,32 @@ mod tests {
         assert_eq!(parse_parent(stat), Some(1));
         let status = "Name:\tx\nvoluntary_ctxt_switches:\t5\nnonvoluntary_ctxt_switches:\t7\n";
         assert_eq!(parse_switches(status), 12);
-        let status = "VmRSS:\t  990 kB\nRssAnon:\t   8 kB\nRssFile:\t  4 kB\nRssShmem:\t 9 kB\n";
-        assert_eq!(parse_resident(status), Some(12 << 10));
     }
 
     #[test]
-    fn one_s_own_usage_is_there() {
-        let own = Usage::of(&[std::process::id()]).unwrap();
-        assert_eq!(own.since(own), Usage::default());
-        assert!(busy_ticks().unwrap() > 0);
-        assert!(resident(std::process::id()).unwrap() > 0);
+    fn memory_of_the_front_end_does_not_count() {
+        let smaps = "5600-5700 rw-p 0000 00:00 0 [heap]\nSize: 90 kB\nRss: 8 kB\nPss: 8 kB\n\
+                     VmFlags: rd wr\n7f00-7f01 r--p 0000 fe:00 7 /lib/libc.so\nRss: 6 kB\n\
+                     Pss: 2 kB\n7f02-7f03 rw-s 0000 00:01 8 /memfd:buffers (deleted)\n\
+                     Rss: 64 kB\nPss: 32 kB\n";
+        let mut memory = Memory::default();
+        memory.add(smaps);
+        let expected = Memory {
+            rss: 14 << 10,
+            pss: 10 << 10,
+        };
+        assert_eq!(memory, expected);
+    }
+
+    /// Without descendants: other tests start some, which may end at any time.
+    #[test]
+    fn a_process_sees_its_own_usage() {
+        let own = std::process::id();
+        let before = cpu(own).unwrap();
+        while cpu(own).unwrap() == before {}
+        assert!(busy().unwrap() > Duration::ZERO);
+        let mut memory = Memory::default();
+        memory.add(&read("/proc/self/smaps").unwrap());
+        assert!(0 < memory.pss && memory.pss <= memory.rss);
     }
 }

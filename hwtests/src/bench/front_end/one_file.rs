@@ -1,7 +1,7 @@
 //! A small vhost-user front-end whose rings and buffers are all in one named file.
 //!
-//! A VVU device knows its front-end's memory beforehand and takes no other, for which the front-end
-//! of the virtio-driver crate is not made.
+//! A VVU device has to know its front-end's memory beforehand. The front-end of the virtio-driver
+//! crate allocates its memory as it goes.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -23,7 +23,7 @@ use super::FrontEnd;
 /// Descriptors in the queue.
 const QUEUE_SIZE: u16 = 512;
 
-/// Each slot has as many, always the same.
+/// Each slot has this many descriptors, always the same ones.
 const DESCRIPTORS: usize = 3;
 
 // Where things are in the file.
@@ -32,7 +32,7 @@ const USED: usize = AVAIL + 0x1000;
 const REQUESTS: usize = USED + 0x2000;
 const BUFFERS: usize = REQUESTS + 0x8000;
 
-/// Length of a request's header; its status follows.
+/// Length of a request's header, which its status follows.
 const HEADER: usize = 16;
 const REQUEST: usize = 32;
 
@@ -52,9 +52,9 @@ pub struct OneFile {
     capacity: u64,
     /// How many requests were made available, modulo 2^16.
     avail: u16,
-    /// Up to which of them the back-end was told.
+    /// How many of them the back-end was told about, modulo 2^16.
     told: u16,
-    /// How many came back.
+    /// How many came back, modulo 2^16.
     used: u16,
     _connection: Frontend,
 }
@@ -134,7 +134,7 @@ impl FrontEnd for OneFile {
     }
 
     fn kick(&mut self) -> Result<()> {
-        // The back-end writes its event index, then looks for requests.
+        // The back-end writes its event index before it looks for requests the last time.
         fence(Ordering::SeqCst);
         let at = USED + 4 + 8 * usize::from(QUEUE_SIZE);
         let event: u16 = self.load(at, Ordering::Relaxed)?;
@@ -161,12 +161,12 @@ impl FrontEnd for OneFile {
     fn wait(&mut self) -> Result<()> {
         let event = AVAIL + 4 + 2 * usize::from(QUEUE_SIZE);
         self.store(event, self.used, Ordering::Relaxed)?;
-        // The back-end writes its index, then looks whether a call is wanted.
+        // The back-end writes its index before it looks whether a call is wanted.
         fence(Ordering::SeqCst);
         if self.has_ended()? {
             return Ok(());
         }
-        // A back-end may have made the eventfd one that does not block.
+        // A back-end may have made the eventfd non-blocking, so reading alone does not wait.
         poll(&mut [PollFd::new(&borrow(&self.call), PollFlags::IN)], None)?;
         self.call.read()?;
         Ok(())
@@ -190,7 +190,7 @@ fn map(path: &Path) -> Result<MmapRegion> {
     MmapRegion::from_file(FileOffset::new(file, 0), usize::try_from(len)?).with_context(context)
 }
 
-/// Connects and agrees on features; also the disk's size in bytes.
+/// Connects and agrees on features; returns the disk's size in bytes, too.
 fn negotiate(socket: &Path) -> Result<(Frontend, u64)> {
     let mut connection = Frontend::connect(socket, 1)
         .with_context(|| format!("cannot connect to {}", socket.display()))?;

@@ -1,7 +1,7 @@
 //! Stands between the front-end of the virtio-driver crate and a back-end, for packed virtqueues.
 //!
-//! That front-end has each virtqueue begin at 0, which is a packed one's second lap, and uses it from
-//! the first lap on. What other front-ends say, this says in its place.
+//! That front-end says that each virtqueue begins at 0. For a packed one this means its second lap,
+//! but the front-end uses it from the first lap on. This corrects the message on its way.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -16,17 +16,17 @@ use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 /// Length of a message's header: request, flags and length of the payload.
 const HEADER: usize = 12;
 
-/// The most that a payload has.
+/// The longest payload.
 const MAX_PAYLOAD: usize = 4096;
 
-/// The request that says where a vring begins, and where a packed one does.
+/// The request that says where a vring begins, and its value for a packed one in its first lap.
 const SET_VRING_BASE: u32 = 10;
 const FIRST_LAP: u32 = 0x8000_8000;
 
 /// A socket for one front-end of the back-end at `socket`.
 pub fn between(socket: &Path) -> Result<PathBuf> {
     let path = socket.with_extension("packed");
-    // Of a front-end before.
+    // An earlier front-end may have left it.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).context("cannot listen")?;
     let back_end = UnixStream::connect(socket).context("cannot connect")?;

@@ -25,7 +25,7 @@ pub struct VirtioDriver {
     kick: Box<dyn QueueNotifier>,
     call: Arc<EventFd>,
     block: usize,
-    /// Where all buffers are. Goes before the transport, whose peer maps it by file.
+    /// All buffers. Dropped before the transport, whose peer maps them by file.
     buffers: MmapMut,
     /// Bytes on the disk.
     capacity: u64,
@@ -79,17 +79,17 @@ impl VirtioDriver {
 }
 
 impl VirtioDriver {
-    /// The buffer of a slot, which must not be in use.
+    /// The buffer of a slot that has no request in flight.
     pub fn buffer(&mut self, slot: usize) -> &mut [u8] {
         &mut self.buffers[slot * self.block..][..self.block]
     }
 
-    /// Puts a request into the ring to make stable what was written.
+    /// Puts a request into the ring to make all earlier writes stable.
     pub fn flush(&mut self, slot: usize) -> Result<()> {
         Ok(self.queue.flush(slot)?)
     }
 
-    /// Puts a request into the ring to forget a whole block.
+    /// Puts a request into the ring to discard a whole block.
     pub fn discard(&mut self, block: u64, slot: usize) -> Result<()> {
         let len = self.block as u64;
         Ok(self.queue.discard(block * len, len, slot)?)
@@ -101,7 +101,7 @@ impl VirtioDriver {
         Ok(self.queue.write_zeroes(block * len, len, unmap, slot)?)
     }
 
-    /// Kicks, and waits until so many requests have ended, all well.
+    /// Kicks, and waits until this many requests have ended. It is an error if one of them failed.
     pub fn finish(&mut self, mut pending: usize) -> Result<()> {
         self.kick()?;
         let mut slots = Vec::new();
@@ -155,7 +155,7 @@ impl FrontEnd for VirtioDriver {
     fn wait(&mut self) -> Result<()> {
         self.queue.set_used_notif_enabled(true);
         if !self.queue.completions().has_next() {
-            // A back-end may have made the eventfd one that does not block.
+            // A back-end may have made the eventfd non-blocking, so reading alone does not wait.
             poll(&mut [PollFd::new(&self.call, PollFlags::IN)], None)?;
             self.call.read()?;
         }
@@ -168,12 +168,13 @@ impl FrontEnd for VirtioDriver {
     }
 }
 
-/// Memory that the back-end maps, too.
+/// Memory that the back-end maps as well.
 fn shared_buffers(transport: &mut VirtioBlkTransport, len: usize) -> Result<MmapMut> {
     let file = File::from(memfd_create("buffers", MemfdFlags::CLOEXEC)?);
     file.set_len(len as u64)?;
-    // SAFETY: the file is ours and not made shorter. The back-end writes to buffers only while they
-    // belong to a request, and nobody looks at them then.
+    // SAFETY: the file is our own and is never truncated, so that each page of the map stays valid.
+    // The back-end is trusted here: it writes to a buffer only while a request holds it, and
+    // `buffer` is not called for such a buffer.
     let buffers = unsafe { MmapMut::map_mut(&file) }?;
     transport.map_mem_region(buffers.as_ptr() as usize, len, file.as_raw_fd(), 0)?;
     Ok(buffers)

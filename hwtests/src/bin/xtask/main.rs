@@ -25,9 +25,9 @@ enum Task {
     Test,
     /// Check formatting, lints and documentation
     Lint,
-    /// Compare the back-end with qemu-storage-daemon and the kernel's own limit
+    /// Compare the back-end with qemu-storage-daemon and the kernel's own limit, or another build
     Bench(BenchArguments),
-    /// Write the manual pages in docs/man anew
+    /// Write the manual pages in docs/man
     Man,
     /// Fetch what the demo and the tests need
     Setup,
@@ -35,22 +35,28 @@ enum Task {
 
 #[derive(clap::Args)]
 struct BenchArguments {
-    /// Fewer and shorter turns: a look, not a result
+    /// Take fewer and shorter turns: for a look, not for a result
     #[arg(long)]
     quick: bool,
+    /// How many turns each peer has [default: 5, or 3 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    turns: Option<u16>,
+    /// Instead, compare with another build, whose vvu-block and vvu-proxy are in this folder
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["guest", "packed"])]
+    beside: Option<PathBuf>,
     /// Instead, compare with QEMU's own virtio disk in a guest
-    #[arg(long, conflicts_with_all = ["filter", "peer", "out"])]
+    #[arg(long, conflicts_with_all = ["filter", "peer", "out", "turns"])]
     guest: bool,
-    /// Only what has this in "MEDIUM WORKLOAD", such as "tmpfs read-4k"; may be repeated
+    /// Measure only what has this in "MEDIUM WORKLOAD", such as "tmpfs read-4k"; may be repeated
     #[arg(long, value_name = "WORDS")]
     filter: Vec<String>,
-    /// Only the peers that have this in their names; may be repeated
+    /// Measure only peers with this in their names; may be repeated
     #[arg(long, value_name = "WORD")]
     peer: Vec<String>,
     /// Measure packed virtqueues, too
     #[arg(long)]
     packed: bool,
-    /// The folder for bench.json, bench.svg and bench.md
+    /// Write bench.json, bench.md and bench.svg to this folder
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     out: PathBuf,
 }
@@ -83,8 +89,12 @@ fn bench(arguments: BenchArguments) -> Result<()> {
     if arguments.guest {
         return hwtests::bench::guest::run(arguments.quick);
     }
-    let mut options = Options::new(arguments.quick, arguments.filter, arguments.peer);
+    let mut options = Options::new(arguments.quick);
+    options.turns = arguments.turns.map_or(options.turns, usize::from);
+    options.filter = arguments.filter;
+    options.peers = arguments.peer;
     options.packed = arguments.packed;
+    options.beside = arguments.beside;
     hwtests::bench::run(&options, &arguments.out)
 }
 
