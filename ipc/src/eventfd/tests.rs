@@ -1,0 +1,167 @@
+use std::fs::File;
+use std::os::fd::FromRawFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::thread::JoinHandleExt;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Instant;
+
+use rustix::fs::MemfdFlags;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Adds to the counter up to the highest value that it can have.
+fn fill(eventfd: &SharedEventFd) {
+    let highest = u64::MAX - 1;
+    rustix::io::write(eventfd, &highest.to_ne_bytes()).unwrap();
+}
+
+#[test]
+fn many_signals_are_taken_at_once() {
+    let ours = SharedEventFd::new().unwrap();
+    let theirs = SharedEventFd::from_fd(ours.try_clone().unwrap()).unwrap();
+    assert!(!ours.take().unwrap());
+    theirs.signal().unwrap();
+    theirs.signal().unwrap();
+    assert!(ours.take().unwrap());
+    assert!(!ours.take().unwrap());
+}
+
+#[test]
+fn a_full_counter_counts_as_signalled() {
+    let eventfd = SharedEventFd::new().unwrap();
+    fill(&eventfd);
+    eventfd.signal().unwrap();
+    assert!(eventfd.take().unwrap());
+    assert!(!eventfd.take().unwrap());
+}
+
+#[test]
+fn an_eventfd_that_blocks_is_made_one_that_does_not() {
+    let theirs = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    let eventfd = SharedEventFd::from_fd(theirs).unwrap();
+    fill(&eventfd);
+    eventfd.signal().unwrap();
+}
+
+#[test]
+fn what_was_signalled_before_it_was_taken_over_is_not_lost() {
+    let theirs = eventfd(3, EventfdFlags::CLOEXEC).unwrap();
+    assert!(SharedEventFd::from_fd(theirs).unwrap().take().unwrap());
+}
+
+#[test]
+fn taking_does_not_block_when_the_peer_takes_o_nonblock_off() {
+    let eventfd = SharedEventFd::new().unwrap();
+    ioctl_fionbio(&eventfd, false).unwrap();
+    let (done, result) = channel();
+    thread::spawn(move || done.send(eventfd.take().unwrap()).unwrap());
+    assert!(!result.recv_timeout(PATIENCE).unwrap());
+}
+
+extern "C" fn do_nothing(_: libc::c_int) {}
+
+/// Lets SIGUSR1 interrupt system calls for good.
+fn interrupt_with_sigusr1() {
+    // SAFETY: all-zero is a valid sigaction: no flags, so no SA_RESTART, and an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = do_nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: the handler does nothing, so it may run anywhere; the pointers are valid or null.
+    let set = unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
+}
+
+#[test]
+fn a_signal_handler_gets_out_of_a_blocked_signal_which_then_says_so() {
+    interrupt_with_sigusr1();
+    let eventfd = SharedEventFd::new().unwrap();
+    fill(&eventfd);
+    ioctl_fionbio(&eventfd, false).unwrap();
+    let (done, result) = channel();
+    let blocked = thread::spawn(move || done.send(eventfd.signal().unwrap_err().kind()).unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    // The first signals may come before the thread blocks; one of the later ones does not.
+    let kind = loop {
+        match result.recv_timeout(Duration::from_millis(1)) {
+            Err(RecvTimeoutError::Timeout) => assert!(Instant::now() < deadline),
+            kind => break kind.unwrap(),
+        }
+        // SAFETY: the thread was not joined, so that its handle is valid.
+        unsafe { libc::pthread_kill(blocked.as_pthread_t(), libc::SIGUSR1) };
+    };
+    assert_eq!(kind, io::ErrorKind::Interrupted);
+    blocked.join().unwrap();
+}
+
+/// A timer that has gone off, so that it is readable as a signalled eventfd is.
+fn expired_timer() -> OwnedFd {
+    let at_once = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 1,
+    };
+    let when = libc::itimerspec {
+        it_interval: at_once,
+        it_value: at_once,
+    };
+    // SAFETY: the descriptor is checked before it is owned, and nobody else's; the pointers are
+    // valid or null.
+    let timer = unsafe {
+        let timer = libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC);
+        assert_ne!(timer, -1);
+        assert_eq!(
+            libc::timerfd_settime(timer, 0, &when, std::ptr::null_mut()),
+            0
+        );
+        OwnedFd::from_raw_fd(timer)
+    };
+    let [expired] = poll([Interest::readable(&timer)], Some(PATIENCE)).unwrap();
+    assert!(expired);
+    timer
+}
+
+#[test]
+fn what_is_not_an_eventfd_is_refused() {
+    let (socket, _peer) = UnixStream::pair().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let (pipe, pipe_end) = rustix::pipe::pipe().unwrap();
+    let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC);
+    let others: [(&str, OwnedFd); 9] = [
+        ("a file", tempfile::tempfile().unwrap().into()),
+        ("a folder", File::open("/").unwrap().into()),
+        (
+            "zeroes",
+            File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/zero")
+                .unwrap()
+                .into(),
+        ),
+        (
+            "memory",
+            rustix::fs::memfd_create("memory", MemfdFlags::CLOEXEC).unwrap(),
+        ),
+        ("a socket", socket.into()),
+        ("the end of a pipe that is read", pipe),
+        ("the other end of a pipe", pipe_end),
+        ("a timer", expired_timer()),
+        ("an epoll instance", epoll.unwrap()),
+    ];
+    for (kind, fd) in others {
+        let refused = SharedEventFd::from_fd(fd);
+        assert!(
+            matches!(refused, Err(SharedEventFdError::NotAnEventFd)),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn an_eventfd_that_is_full_when_it_comes_is_refused() {
+    let eventfd = SharedEventFd::new().unwrap();
+    fill(&eventfd);
+    let refused = SharedEventFd::from_fd(eventfd.into());
+    assert!(matches!(refused, Err(SharedEventFdError::NotAnEventFd)));
+}

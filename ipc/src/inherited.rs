@@ -1,0 +1,157 @@
+//! Sockets that were open before the program began.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketType, getpeername, sockopt};
+
+use crate::listener::Listener;
+
+/// A Unix stream socket that the process which started this one opened for it.
+#[derive(Debug)]
+pub enum Inherited {
+    /// The peer is connected already.
+    Connected(UnixStream),
+    /// Peers can connect. The path belongs to the process that made the socket.
+    Listening(Listener),
+}
+
+/// Why a descriptor cannot be used as an inherited socket.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InheritError {
+    /// Nothing is open under this number.
+    #[error("file descriptor {0} is not open")]
+    NotOpen(RawFd),
+    /// It is another kind of file.
+    #[error("file descriptor {0} is not a Unix stream socket")]
+    NotAUnixStream(RawFd),
+    /// It is a socket of no use.
+    #[error("file descriptor {0} is a socket that is neither connected nor listening")]
+    Idle(RawFd),
+    /// The operating system reports a failure.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Inherited {
+    /// Takes over the socket under this number, which is closed on exec from now on.
+    ///
+    /// # Safety
+    ///
+    /// Nothing else in the process uses or closes the descriptor of this number.
+    ///
+    /// # Errors
+    ///
+    /// See [`InheritError`]. The descriptor stays open then.
+    pub unsafe fn take_over(number: RawFd) -> Result<Self, InheritError> {
+        if number < 0 {
+            return Err(InheritError::NotOpen(number));
+        }
+        // SAFETY: it is not negative. If it is open, it stays so by this function's contract; if it
+        // is not, each system call reports that.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let listens = listens(fd)?;
+        fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(io::Error::from)?;
+        // SAFETY: it is open, as it is a socket, and by this function's contract nobody else's.
+        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        if listens {
+            Ok(Self::Listening(Listener::new(fd.into())?))
+        } else {
+            Ok(Self::Connected(fd.into()))
+        }
+    }
+}
+
+/// Whether a Unix stream socket listens. It is connected if not.
+fn listens(fd: BorrowedFd<'_>) -> Result<bool, InheritError> {
+    let number = fd.as_raw_fd();
+    let domain = sockopt::socket_domain(fd).map_err(|errno| match errno {
+        Errno::BADF => InheritError::NotOpen(number),
+        _ => InheritError::NotAUnixStream(number),
+    })?;
+    let kind = sockopt::socket_type(fd).map_err(io::Error::from)?;
+    if domain != AddressFamily::UNIX || kind != SocketType::STREAM {
+        return Err(InheritError::NotAUnixStream(number));
+    }
+    let listens = sockopt::socket_acceptconn(fd).map_err(io::Error::from)?;
+    if !listens && getpeername(fd).is_err() {
+        return Err(InheritError::Idle(number));
+    }
+    Ok(listens)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    use rustix::io::fcntl_getfd;
+
+    use super::*;
+    use crate::Accepted;
+
+    fn take_over(file: impl IntoRawFd) -> Result<Inherited, InheritError> {
+        // SAFETY: the number is the only trace of it.
+        unsafe { Inherited::take_over(file.into_raw_fd()) }
+    }
+
+    #[test]
+    fn a_connected_socket_is_its_peers_other_end() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        fcntl_setfd(&ours, FdFlags::empty()).unwrap();
+        let Inherited::Connected(ours) = take_over(ours).unwrap() else {
+            panic!("it is connected");
+        };
+        assert_eq!(fcntl_getfd(&ours).unwrap(), FdFlags::CLOEXEC);
+        drop(ours);
+        assert_eq!(std::io::Read::read(&mut &theirs, &mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_listening_socket_accepts_peers_and_leaves_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let made = UnixListener::bind(&path).unwrap();
+        let Inherited::Listening(listener) = take_over(made).unwrap() else {
+            panic!("it listens");
+        };
+        assert!(matches!(listener.accept().unwrap(), Accepted::Nobody));
+        let _peer = UnixStream::connect(&path).unwrap();
+        assert!(matches!(listener.accept().unwrap(), Accepted::Peer(_)));
+        drop(listener);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn other_files_are_refused_and_stay_open() {
+        let file = tempfile::tempfile().unwrap();
+        let datagram = UnixDatagram::unbound().unwrap();
+        for number in [file.as_raw_fd(), datagram.as_raw_fd()] {
+            // SAFETY: it is refused, so that it stays its owner's.
+            let refused = unsafe { Inherited::take_over(number) };
+            assert!(matches!(refused, Err(InheritError::NotAUnixStream(_))));
+        }
+        file.metadata().unwrap();
+        datagram.local_addr().unwrap();
+    }
+
+    #[test]
+    fn a_socket_without_a_peer_is_refused() {
+        let idle = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        // SAFETY: it is refused, so that it stays its owner's.
+        let refused = unsafe { Inherited::take_over(idle.as_raw_fd()) };
+        assert!(matches!(refused, Err(InheritError::Idle(_))));
+    }
+
+    #[test]
+    fn a_number_without_a_file_is_refused() {
+        for number in [-1, i32::MAX] {
+            // SAFETY: nothing is open there.
+            let refused = unsafe { Inherited::take_over(number) };
+            assert!(matches!(refused, Err(InheritError::NotOpen(_))));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Waiting for descriptors.
+
+use std::array;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+/// What to wait for at one descriptor.
+#[derive(Clone, Copy, Debug)]
+pub enum Interest<'a> {
+    /// Bytes to read, a peer to accept, or a signal to take.
+    Readable(BorrowedFd<'a>),
+    /// Room to write.
+    Writable(BorrowedFd<'a>),
+    /// Nothing: this one is never ready.
+    Nothing,
+}
+
+impl<'a> Interest<'a> {
+    /// Waits until there is something to read.
+    pub fn readable(fd: &'a impl AsFd) -> Self {
+        Self::Readable(fd.as_fd())
+    }
+
+    /// Waits until there is room to write.
+    pub fn writable(fd: &'a impl AsFd) -> Self {
+        Self::Writable(fd.as_fd())
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'a>> {
+        match *self {
+            Self::Readable(fd) | Self::Writable(fd) => Some(fd),
+            Self::Nothing => None,
+        }
+    }
+
+    fn flags(&self) -> PollFlags {
+        match self {
+            Self::Readable(_) => PollFlags::IN,
+            Self::Writable(_) => PollFlags::OUT,
+            Self::Nothing => PollFlags::empty(),
+        }
+    }
+}
+
+/// Waits until at least one descriptor is ready, and says which ones are.
+///
+/// A descriptor that hung up or failed is ready, too: the next read or write says what happened.
+/// None is ready when `timeout` has passed (`None`: no limit) or a signal handler ran, so the
+/// caller looks at its own deadline and calls again.
+///
+/// # Errors
+///
+/// When the operating system lacks memory.
+pub fn poll<const N: usize>(
+    interests: [Interest<'_>; N],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    // A duration that is too long for the kernel is longer than any process lives.
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    let Some(any) = interests.iter().find_map(Interest::fd) else {
+        rustix::event::poll(&mut [], timeout.as_ref()).or_else(ignore_interruption)?;
+        return Ok([false; N]);
+    };
+    // An entry of no interest needs a descriptor, too: it repeats one that is waited for anyway.
+    let mut fds = interests
+        .map(|interest| PollFd::from_borrowed_fd(interest.fd().unwrap_or(any), interest.flags()));
+    rustix::event::poll(&mut fds, timeout.as_ref()).or_else(ignore_interruption)?;
+    Ok(array::from_fn(|index| {
+        interests[index].fd().is_some() && !fds[index].revents().is_empty()
+    }))
+}
+
+/// After an interruption the kernel left all results at 0: none is ready.
+fn ignore_interruption(errno: Errno) -> Result<usize, Errno> {
+    match errno {
+        Errno::INTR => Ok(0),
+        errno => Err(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const NOW: Option<Duration> = Some(Duration::ZERO);
+
+    #[test]
+    fn each_descriptor_is_ready_for_what_was_asked_and_no_more() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let both = || [Interest::readable(&ours), Interest::writable(&ours)];
+        assert_eq!(poll(both(), NOW).unwrap(), [false, true]);
+        theirs.write_all(&[1]).unwrap();
+        assert_eq!(poll(both(), NOW).unwrap(), [true, true]);
+    }
+
+    #[test]
+    fn a_peer_that_left_makes_its_socket_ready() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        assert_eq!(poll([Interest::readable(&ours)], None).unwrap(), [true]);
+    }
+
+    #[test]
+    fn nothing_is_never_ready_even_beside_a_descriptor_that_is() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        let interests = [Interest::Nothing, Interest::readable(&ours)];
+        assert_eq!(poll(interests, None).unwrap(), [false, true]);
+        assert_eq!(poll([Interest::Nothing; 2], NOW).unwrap(), [false; 2]);
+    }
+}

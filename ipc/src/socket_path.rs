@@ -1,0 +1,161 @@
+//! The place of a socket in the file system.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Where a socket is, as something to be removed.
+#[derive(Clone, Debug)]
+pub struct SocketPath {
+    path: PathBuf,
+    /// `None`: it was gone right after it was made.
+    file: Option<FileIdentity>,
+}
+
+/// What tells one file from another. An inode alone may be used again, for the next file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+    /// `None` where the file system does not keep it.
+    created: Option<SystemTime>,
+}
+
+impl SocketPath {
+    /// The socket that is at `path` now.
+    fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            file: file_at(path),
+        }
+    }
+
+    /// Removes the socket, unless another one has been put in its place.
+    pub fn remove(&self) {
+        if self.file.is_some() && file_at(&self.path) == self.file {
+            // It fails only when the socket has just gone.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn file_at(path: &Path) -> Option<FileIdentity> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some(FileIdentity {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        created: metadata.created().ok(),
+    })
+}
+
+/// Why a path cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// A process listens there.
+    #[error("{0}: another process listens on this socket; stop it or choose another path")]
+    Busy(PathBuf),
+    /// Something else has the name.
+    #[error("{0}: exists and is not a socket; remove it or choose another path")]
+    NotASocket(PathBuf),
+    /// The folder is missing.
+    #[error("{0}: its folder does not exist; make it first")]
+    NoFolder(PathBuf),
+    /// The operating system reports another failure.
+    #[error("{path}: cannot listen")]
+    Io {
+        /// The path asked for.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+}
+
+/// Makes a non-blocking listening socket at `path`, in place of one that nobody listens on any
+/// more.
+pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketPath), ListenError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => ListenError::NoFolder(path.to_owned()),
+        io::ErrorKind::AddrInUse => ListenError::Busy(path.to_owned()),
+        _ => ListenError::Io {
+            path: path.to_owned(),
+            source,
+        },
+    };
+    remove_stale(path)?;
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok((listener, SocketPath::of(path)))
+}
+
+/// Removes the socket that a killed process left behind.
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(ListenError::NotASocket(path.to_owned()));
+    }
+    let removed = match UnixStream::connect(path) {
+        Ok(_) => return Err(ListenError::Busy(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        // Its owner removed it just now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(|source| ListenError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_path_is_taken_over_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (first, _) = listen(&path).unwrap();
+        assert!(matches!(listen(&path), Err(ListenError::Busy(_))));
+        assert!(path.exists(), "the refused one leaves the other's socket");
+        // A killed process leaves a socket that nobody listens on.
+        drop(first);
+        let (_second, place) = listen(&path).unwrap();
+        place.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_was_put_in_its_place_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("socket"), folder.path().join("other"));
+        let (_ours, place) = listen(&path).unwrap();
+        let (_theirs, _) = listen(&other).unwrap();
+        fs::rename(&other, &path).unwrap();
+        place.remove();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn what_is_not_a_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "keep me").unwrap();
+        assert!(matches!(listen(&file), Err(ListenError::NotASocket(_))));
+        assert_eq!(fs::read(&file).unwrap(), b"keep me");
+    }
+
+    #[test]
+    fn a_missing_folder_is_reported_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/socket");
+        assert!(matches!(listen(&path), Err(ListenError::NoFolder(_))));
+    }
+}
