@@ -57,7 +57,7 @@ impl SharedEventFd {
     /// [`SharedEventFdError`]; the descriptor is closed then.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, SharedEventFdError> {
         let eventfd = Self(fd);
-        // A real eventfd has 8 bytes or nothing to give, and what counted is still there afterwards.
+        // An eventfd gives 8 bytes or none; this takes nothing from its counter.
         if eventfd.read(&mut [0; 4]) != Err(Errno::INVAL) {
             return Err(SharedEventFdError::NotAnEventFd);
         }

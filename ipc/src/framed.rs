@@ -3,9 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::stream::{Stream, StreamError};
+
+/// How long a peer may take from the first byte of a message to its last, where nothing else is
+/// asked for.
+const MESSAGE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Messages over a Unix stream socket, for a protocol that tells the length of a message from its
 /// first bytes. Never blocks: its user waits for the descriptor.
@@ -20,6 +24,7 @@ pub struct Framed {
     fds: Vec<OwnedFd>,
     /// When the first bytes of the message that arrives came.
     began: Option<Instant>,
+    limit: Duration,
     outbox: Outbox,
 }
 
@@ -54,8 +59,14 @@ impl Framed {
             received: 0,
             fds: Vec::new(),
             began: None,
+            limit: MESSAGE_LIMIT,
             outbox: Outbox::default(),
         })
+    }
+
+    /// Gives the peer `limit`, in place of 5 seconds, from the first byte of a message to its last.
+    pub fn with_message_limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// The next message, or `None` when it is not all here yet.
@@ -67,26 +78,35 @@ impl Framed {
     ///
     /// # Errors
     ///
-    /// [`StreamError`] or an error of `missing`; the connection is to be dropped then.
+    /// [`StreamError`], [`Stalled`](StreamError::Stalled) when the end of a message is late, or an
+    /// error of `missing`; the connection is to be dropped then.
     pub fn receive<E: From<StreamError>>(
         &mut self,
         missing: impl Fn(&[u8]) -> Result<usize, E>,
     ) -> Result<Option<Frame>, E> {
+        let before = self.received;
         loop {
             let missing = missing(&self.bytes[..self.received])?;
             if missing == 0 {
                 return Ok(Some(self.take()));
             }
             if !self.receive_some(missing)? {
-                return Ok(None);
+                break;
             }
         }
+        // When this is called late, the peer may have waited for room in the socket: bytes that
+        // came only now show that it goes on.
+        let progress = self.received > before;
+        if !progress && self.time_left() == Some(Duration::ZERO) {
+            return Err(StreamError::Stalled.into());
+        }
+        Ok(None)
     }
 
-    /// Since when a message has been arriving whose end is not here yet. Its peer owes the rest,
-    /// and the caller decides how long it may take.
-    pub fn began(&self) -> Option<Instant> {
-        self.began
+    /// How long the peer may still take to end the message that it began; `None`: it began none.
+    /// When this has passed, [`receive`](Self::receive) is to be called again.
+    pub fn time_left(&self) -> Option<Duration> {
+        Some(self.limit.saturating_sub(self.began?.elapsed()))
     }
 
     /// Receives at most `limit` bytes. False when there is nothing to receive now.

@@ -47,23 +47,39 @@ fn messages_arrive_whole_however_they_are_cut() {
 }
 
 #[test]
-fn it_is_known_since_when_a_message_has_been_arriving() {
-    let (mut peer, mut framed) = pair();
+fn a_message_that_began_has_a_time_limit_which_further_bytes_do_not_stretch() {
+    let (mut peer, framed) = pair();
+    let mut framed = framed.with_message_limit(Duration::from_secs(1000));
     assert!(framed.receive(missing).unwrap().is_none());
-    assert_eq!(framed.began(), None);
+    assert_eq!(framed.time_left(), None);
     peer.write_all(&[2, 0]).unwrap();
     assert!(framed.receive(missing).unwrap().is_none());
-    let began = framed.began().unwrap();
+    let first = framed.time_left().unwrap();
     peer.write_all(&[1]).unwrap();
     assert!(framed.receive(missing).unwrap().is_none());
-    assert_eq!(
-        framed.began(),
-        Some(began),
-        "a further byte is no new beginning"
-    );
+    assert!(framed.time_left().unwrap() <= first);
     peer.write_all(&[2]).unwrap();
     assert!(framed.receive(missing).unwrap().is_some());
-    assert_eq!(framed.began(), None);
+    assert_eq!(framed.time_left(), None);
+}
+
+#[test]
+fn a_peer_that_stops_in_a_message_is_given_up_once_nothing_more_comes() {
+    let (mut peer, framed) = pair();
+    let mut framed = framed.with_message_limit(Duration::ZERO);
+    assert!(
+        framed.receive(missing).unwrap().is_none(),
+        "no message has begun"
+    );
+    for byte in [3, 0, 1] {
+        peer.write_all(&[byte]).unwrap();
+        assert!(
+            framed.receive(missing).unwrap().is_none(),
+            "there was more to receive"
+        );
+    }
+    let error = framed.receive(missing).unwrap_err();
+    assert!(matches!(error, TestError::Stream(StreamError::Stalled)));
 }
 
 #[test]
