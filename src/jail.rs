@@ -146,7 +146,7 @@ fn filter(action: SeccompAction, context: Context) -> Result<(), JailError> {
 fn accept(sandbox: Sandbox, name: &str, result: Result<(), JailError>) -> Result<(), JailError> {
     match result {
         Err(error) if sandbox == Sandbox::Auto => {
-            tracing::warn!("the jail lacks its {name}: {error}");
+            tracing::warn!("the jail lacks its {name}: {}", crate::one_line(&error));
             Ok(())
         }
         result => result,

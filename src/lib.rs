@@ -74,8 +74,44 @@ pub fn exit_code(program: &str, result: Result<(), Box<dyn Error>>) -> ExitCode 
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {}", error.to_string().replace('\n', " "));
+            eprintln!("{program}: {}", one_line(error.as_ref()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its sources in one line. A source that the text before it repeats is left out.
+fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot{what}")]
+    struct Failure {
+        what: &'static str,
+        source: io::Error,
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_each_source_once() {
+        let line = |what| {
+            let source = io::Error::other("no\nroom");
+            one_line(&Failure { what, source })
+        };
+        assert_eq!(line(""), "cannot: no room");
+        assert_eq!(line(" write: no\nroom"), "cannot write: no room");
     }
 }

@@ -1,31 +1,43 @@
 //! The programs' seccomp filters.
 //!
-//! Each [`Context`] has a policy, in the folder of each architecture; `README.md` there says how they
-//! are named, how they merge, and how to add one. They are compiled when this library is built and
-//! embedded, so that nothing is read at run time. [`install`] puts one on all threads of the process.
+//! Each [`Context`] has a policy in the folder of each architecture. The build compiles the policies
+//! and embeds them, so that nothing is read at run time. `README.md` says how policies are named, how
+//! they merge, and how to add one. [`install`] puts a filter on all threads of the process:
+//!
+//! ```no_run
+//! use policies::{Context, DeviceName, TransportName, Violation, install};
+//!
+//! let context = Context::Device(DeviceName::Block, TransportName::VhostUser);
+//! install(context, Violation::KillProcess)?;
+//! // From here on, this process makes only the calls that block_device_vhost_user.policy allows.
+//! # Ok::<(), policies::InstallError>(())
+//! ```
 
 mod context;
 mod kernel;
 
 mod embedded {
-    use policy_compiler::Instruction;
+    use policy_compiler::{Arch, Instruction};
+
+    use crate::{Context, DeviceName, TransportName};
+
     include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 }
 
-pub use context::Context;
+pub use context::{Context, DeviceName, ImageFormat, TransportName, policy_names};
 pub use kernel::InstallError;
 pub use policy_compiler as compiler;
 
 use policy_compiler::{Action, Arch, Instruction, Memory, with_default};
 
-/// What happens to a call that a policy does not mention.
+/// What happens to a call that a policy does not name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// The process ends with SIGSYS, and there is nothing that it could do about it.
+    /// The kernel ends the process with SIGSYS, which no handler can catch.
     KillProcess,
-    /// The thread gets SIGSYS: a handler can say which call it was.
+    /// The thread gets SIGSYS, whose handler can say which call it was.
     Trap,
-    /// The call is made all the same, and the kernel's log says so. Protects from nothing.
+    /// The kernel makes the call and logs it. This protects from nothing.
     Log,
     /// The call fails with this error number.
     Errno(u16),
@@ -42,30 +54,22 @@ impl From<Violation> for Action {
     }
 }
 
-/// The program of a context for an architecture; a violation ends the process.
+/// The program of a context for an architecture. It ends the process at a call that the policy does
+/// not name.
 pub fn program(arch: Arch, context: Context) -> &'static [Instruction] {
-    let programs = match arch {
-        Arch::X86_64 => &embedded::X86_64,
-        Arch::Aarch64 => &embedded::AARCH64,
-        Arch::Arm => &embedded::ARM,
-    };
-    programs[context as usize]
+    embedded::program(arch, context)
 }
 
-/// The program of a context for the architecture that this was built for, if it has any.
-pub fn embedded(context: Context) -> Option<&'static [Instruction]> {
-    Some(program(Arch::HOST?, context))
-}
-
-/// Limits all threads of this process, and those that they will start, to the calls of a context.
-/// Threads give up the right to get new privileges first, and for ever.
+/// Limits all threads of this process, and those that they start later, to the calls of a context.
+///
+/// Sets no_new_privs first. Neither can be undone.
 ///
 /// # Errors
 ///
-/// [`InstallError`]; no thread is limited then.
+/// [`InstallError`]. No thread has the filter then, but no_new_privs may be set.
 pub fn install(context: Context, violation: Violation) -> Result<(), InstallError> {
-    let program = embedded(context).ok_or(InstallError::Architecture)?;
-    kernel::install(&with_default(program, violation.into()))
+    let arch = Arch::HOST.ok_or(InstallError::Architecture)?;
+    kernel::install(&with_default(program(arch, context), violation.into()))
 }
 
 /// The policies' text, by path: `x86_64/block.policy`.

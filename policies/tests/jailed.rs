@@ -1,7 +1,7 @@
-//! Whole programs inside a filter: what must go on working there, and how a panic ends.
+//! Whole programs inside a filter: what has to work there, and how a panic ends.
 //!
-//! Run without arguments, it runs itself once for each context and task, as one test each. Without a
-//! test harness, because its threads would be inside the filter, too.
+//! Without arguments, this program runs itself once for each context and task. It has no test
+//! harness, because the threads of a harness would be inside the filter, too.
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -23,41 +23,50 @@ mod outside {
     use std::process::{Command, Output};
 
     pub fn run_all() {
-        for context in Context::ALL {
-            for task in ["thread", "memory", "sleep", "time", "hash", "log"] {
-                let output = run(context, task, "0");
-                assert!(
-                    output.status.success(),
-                    "{}: {task}: {output:?}",
-                    context.name()
-                );
+        for context in Context::all() {
+            for task in ["memory", "sleep", "time", "hash", "log"] {
+                succeeds(context, task);
             }
-            for backtrace in ["0", "1", "full"] {
-                panics(context, "panic", backtrace);
-                panics(context, "panic-in-thread", backtrace);
-            }
+            panics(context, "panic");
             aborts(context);
-            println!("{}: ok", context.name());
+            // Only queues have threads.
+            if context.device().is_some() {
+                succeeds(context, "threads");
+                succeeds(context, "interrupt");
+                panics(context, "panic-in-thread");
+            }
+            println!("{context}: ok");
         }
+        let any = Context::VvuProxy;
+        succeeds(any, "refused-for-another-thread");
     }
 
-    fn panics(context: Context, task: &str, backtrace: &str) {
-        let output = run(context, task, backtrace);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let what = format!("{}: {task}, RUST_BACKTRACE={backtrace}", context.name());
-        assert_eq!(output.status.code(), Some(101), "{what}: {output:?}");
-        assert!(stderr.contains("something is wrong"), "{what}: {stderr}");
+    fn succeeds(context: Context, task: &str) {
+        let output = run(context, task, "0");
+        assert!(output.status.success(), "{context}: {task}: {output:?}");
+    }
+
+    fn panics(context: Context, task: &str) {
+        for backtrace in ["0", "1", "full"] {
+            let output = run(context, task, backtrace);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let what = format!("{context}: {task}, RUST_BACKTRACE={backtrace}");
+            assert_eq!(output.status.code(), Some(101), "{what}: {output:?}");
+            assert!(stderr.contains("something is wrong"), "{what}: {stderr}");
+        }
     }
 
     fn aborts(context: Context) {
         let output = run(context, "abort", "0");
-        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+        let signal = output.status.signal();
+        assert_eq!(signal, Some(libc::SIGABRT), "{context}: {output:?}");
     }
 
     fn run(context: Context, task: &str, backtrace: &str) -> Output {
         let mut command = Command::new(std::env::current_exe().unwrap());
+        let context = context.to_string();
         command
-            .args(["inside", context.name(), task])
+            .args(["inside", &context, task])
             .env("RUST_BACKTRACE", backtrace);
         command.output().unwrap()
     }
@@ -65,23 +74,30 @@ mod outside {
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod inside {
-    use policies::{Context, Violation, install};
+    use policies::{Context, InstallError, Violation, install};
+    use seccompiler::sock_filter;
     use std::collections::HashMap;
+    use std::mem::MaybeUninit;
+    use std::os::unix::thread::JoinHandleExt;
+    use std::ptr::null_mut;
+    use std::sync::Barrier;
     use std::thread;
     use std::time::{Duration, Instant, SystemTime};
 
     pub fn run(context: &str, task: &str) {
-        let context = Context::ALL
-            .into_iter()
-            .find(|c| c.name() == context)
-            .unwrap();
+        let context = Context::all().find(|c| c.to_string() == context).unwrap();
+        if task == "refused-for-another-thread" {
+            return refused_for_another_thread(context);
+        }
+        install_interrupt_handler();
         install(context, Violation::KillProcess).unwrap();
         match task {
-            "thread" => thread_runs(),
+            "threads" => threads(),
+            "interrupt" => interrupt(),
             "memory" => memory(),
             "sleep" => thread::sleep(Duration::from_millis(2)),
             "time" => assert!(SystemTime::now() > SystemTime::UNIX_EPOCH),
-            "hash" => assert_eq!(thread::spawn(hash).join().unwrap(), 2),
+            "hash" => assert_eq!(hash(), 2),
             "log" => eprintln!("{:?}", Instant::now()),
             "panic" => panic!("something is wrong"),
             "panic-in-thread" => thread::spawn(|| panic!("something is wrong"))
@@ -92,15 +108,74 @@ mod inside {
         }
     }
 
-    fn thread_runs() {
-        let threads = (0..4).map(|i| {
+    /// A filter that only one other thread has.
+    fn refused_for_another_thread(context: Context) {
+        // BPF_RET with SECCOMP_RET_ALLOW.
+        let allow = sock_filter {
+            code: 6,
+            jt: 0,
+            jf: 0,
+            k: 0x7fff_0000,
+        };
+        let (filtered, end) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                seccompiler::apply_filter(&[allow]).unwrap();
+                filtered.wait();
+                end.wait();
+            });
+            filtered.wait();
+            let result = install(context, Violation::KillProcess);
+            end.wait();
+            let error = result.unwrap_err();
+            assert!(matches!(error, InstallError::Thread(_)), "{error:?}");
+            assert!(
+                error.to_string().contains("another seccomp filter"),
+                "{error}"
+            );
+        });
+    }
+
+    fn threads() {
+        let start = |i| {
             let thread = thread::Builder::new().name(format!("queue {i}"));
             thread.spawn(memory).unwrap()
+        };
+        let threads: Vec<_> = (0..4).map(start).collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+
+    extern "C" fn ignore(_signal: libc::c_int) {}
+
+    /// As a queue runner does before the jail closes. System calls are not restarted.
+    fn install_interrupt_handler() {
+        // SAFETY: all zeroes is a valid `sigaction`, and the handler does nothing.
+        unsafe {
+            let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
+            action.sa_sigaction = ignore as *const () as usize;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, null_mut()), 0);
+        }
+    }
+
+    /// Gets a thread out of a read that nobody answers.
+    fn interrupt() {
+        // SAFETY: the call takes numbers only.
+        let eventfd = unsafe { libc::eventfd(0, 0) };
+        let blocked = thread::spawn(move || {
+            let mut counter = 0u64;
+            // SAFETY: the counter has the 8 bytes that are read.
+            let count = unsafe { libc::read(eventfd, (&raw mut counter).cast(), 8) };
+            (count, std::io::Error::last_os_error().kind())
         });
-        let threads: Vec<_> = threads.collect();
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        while !blocked.is_finished() {
+            // SAFETY: the thread was not joined, so its handle is valid.
+            unsafe { libc::pthread_kill(blocked.as_pthread_t(), libc::SIGUSR1) };
+            thread::yield_now();
+        }
+        let result = blocked.join().unwrap();
+        assert_eq!(result, (-1, std::io::ErrorKind::Interrupted));
     }
 
     /// Small, large and growing memory, from the main and other arenas.
@@ -111,13 +186,8 @@ mod inside {
             block.resize(3 << shift, 2);
             blocks.push(block);
         }
-        assert_eq!(
-            blocks
-                .iter()
-                .map(|block| usize::from(block[0]))
-                .sum::<usize>(),
-            20
-        );
+        let sum: usize = blocks.iter().map(|block| usize::from(block[0])).sum();
+        assert_eq!(sum, 20);
     }
 
     fn hash() -> usize {

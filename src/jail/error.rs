@@ -18,7 +18,7 @@ pub enum JailError {
         source: io::Error,
     },
     /// There is no filter of system calls.
-    #[error("{0}; run with --sandbox=auto to do without")]
+    #[error("cannot filter system calls; run with --sandbox=auto to do without")]
     Filter(#[from] InstallError),
     /// The kernel has no Landlock.
     #[error("this kernel has no Landlock; run with --sandbox=auto to do without")]

@@ -16,13 +16,13 @@ use super::JailError;
 /// With what the program exits then.
 pub const EXIT_CODE: i32 = 3;
 
-/// In which context; set before there is a handler.
-static CONTEXT: OnceLock<Context> = OnceLock::new();
+/// The name of the policy. Set before there is a handler, which must not take memory for it.
+static POLICY: OnceLock<String> = OnceLock::new();
 
 /// Sets the handler, which names this context.
 pub fn report_in(context: Context) -> Result<(), JailError> {
     let refused = JailError::refused::<io::Error>("handle SIGSYS", "sigaction(2)");
-    let _ = CONTEXT.set(context);
+    let _ = POLICY.set(context.to_string());
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: all zeroes is a valid `sigaction`, with an empty mask; the handler calls nothing that
     // is not async-signal-safe.
@@ -100,8 +100,8 @@ impl Default for Line {
 
 impl Line {
     fn describe(&mut self, call: u32, arguments: [u64; 6]) {
-        let context = CONTEXT.get().map_or("?", |context| context.name());
-        self.text("policy ").text(context).text(" does not allow ");
+        let policy = POLICY.get().map_or("?", String::as_str);
+        self.text("policy ").text(policy).text(" does not allow ");
         match Arch::HOST.and_then(|arch| call_name(arch, call)) {
             Some(name) => self.text(name),
             None => self.text("system call ").number(call.into()),

@@ -7,6 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use imago::FormatCreateBuilder;
+
 /// How long anything may take. Nothing comes near it unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -22,6 +24,21 @@ impl Folder {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    /// Makes a qcow2 image with an empty disk of 1 MiB.
+    pub fn make_qcow2(&self, name: &str) {
+        let mut options = std::fs::File::options();
+        let file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(self.path(name));
+        let file = imago::file::File::try_from(file.unwrap()).unwrap();
+        imago::qcow2::Qcow2::<imago::file::File>::create_builder(file)
+            .size(1 << 20)
+            .create()
+            .unwrap();
     }
 
     /// What is in it, in order.

@@ -21,17 +21,25 @@ fn jailed(folder: &Folder, program: &str, arguments: &str) -> Running {
     running
 }
 
-/// Both programs, with their contexts.
-fn programs() -> [(&'static str, &'static str, &'static str); 2] {
+/// The programs, with their contexts.
+fn programs() -> [(&'static str, &'static str, &'static str); 4] {
+    let raw = "--socket-path vu.sock disk.img";
+    let qcow2 = "--socket-path vu.sock --format qcow2 disk.qcow2";
+    let function = "--virtio-pci-socket blk.sock disk.img";
     let proxy = "--socket-path vu.sock --vfio-user-path vvu.sock --memory ram,size=1M";
     [
-        (
-            BLOCK,
-            "--socket-path vu.sock disk.img",
-            "block_device_vhost_user",
-        ),
+        (BLOCK, raw, "block_device_vhost_user"),
+        (BLOCK, qcow2, "block_qcow2_device_vhost_user"),
+        (BLOCK, function, "block_device"),
         (PROXY, proxy, "vvu_proxy_device"),
     ]
+}
+
+/// A folder with whatever image a program may want.
+fn images() -> Folder {
+    let folder = Folder::new();
+    folder.make_qcow2("disk.qcow2");
+    folder
 }
 
 /// The process inside, which is the only child of that outside.
@@ -54,7 +62,7 @@ fn namespace(pid: &str, name: &str) -> std::path::PathBuf {
 #[test]
 fn nothing_is_to_be_seen_from_inside() {
     for (program, arguments, _) in programs() {
-        let folder = Folder::new();
+        let folder = images();
         let running = jailed(&folder, program, arguments);
         let pid = inside(&running);
         for name in ["pid", "mnt", "net", "ipc", "uts"] {
@@ -107,6 +115,42 @@ fn an_ordinary_user_serves_from_the_whole_jail() {
     assert_eq!(fs::read(folder.path("disk.img")).unwrap()[512], 0x77);
 }
 
+/// Each kind of request, on a disk whose file grows.
+#[test]
+fn a_qcow2_image_is_served_from_the_whole_jail() {
+    let folder = images();
+    let length = || fs::metadata(folder.path("disk.qcow2")).unwrap().len();
+    let before = length();
+    let running = jailed(
+        &folder,
+        BLOCK,
+        "--socket-path vu.sock --format qcow2 disk.qcow2",
+    );
+    let mut disk = Disk::new(UnixStream::connect(folder.path("vu.sock")).unwrap());
+    for sector in [1, 128, 2047] {
+        assert_eq!(disk.write(sector, 0x77), 0);
+    }
+    assert_eq!(disk.request(4, 0, None), 0, "flush");
+    assert_eq!(disk.request(0, 128, Some((512, true))), 0, "read");
+    assert_eq!(
+        disk.change_range(13, 128, 8),
+        0,
+        "write zeroes to a part of a cluster"
+    );
+    assert_eq!(
+        disk.change_range(13, 0, 128),
+        0,
+        "write zeroes to a cluster"
+    );
+    assert_eq!(disk.change_range(11, 128, 1920), 0, "discard");
+    assert_eq!(disk.write(700, 0x78), 0);
+    drop(disk);
+    running.signal(libc::SIGTERM);
+    let output = running.output();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(length() > before, "the file grew");
+}
+
 #[test]
 fn the_inside_does_not_outlive_the_outside() {
     let folder = Folder::new();
@@ -130,7 +174,7 @@ fn the_inside_does_not_outlive_the_outside() {
 #[cfg(target_arch = "x86_64")]
 fn a_forbidden_call_is_named_and_ends_the_program() {
     for (program, arguments, context) in programs() {
-        let folder = Folder::new();
+        let folder = images();
         let running = jailed(&folder, program, arguments);
         inject::call(inside(&running), libc::SYS_socket, [1, 2, 0]);
         let output = running.output();

@@ -276,8 +276,17 @@ impl Disk {
         self.front.set_vring_kick(0, &self.kick).unwrap();
     }
 
+    /// Does one request about a range, without data, and returns its status.
+    pub fn change_range(&mut self, kind: u32, sector: u64, sectors: u32) -> u8 {
+        let range = [&sector.to_le_bytes()[..], &sectors.to_le_bytes(), &[0; 4]].concat();
+        self.memory
+            .write_slice(&range, GuestAddress(Self::DATA))
+            .unwrap();
+        self.request(kind, 0, Some((16, false)))
+    }
+
     /// Does one request and returns its status.
-    fn request(&mut self, kind: u32, sector: u64, data: Option<(u32, bool)>) -> u8 {
+    pub fn request(&mut self, kind: u32, sector: u64, data: Option<(u32, bool)>) -> u8 {
         let header = [kind.to_le_bytes(), [0; 4]].concat();
         self.memory
             .write_slice(&header, GuestAddress(Self::HEADER))

@@ -51,7 +51,7 @@ pub fn attempt_with(
     }
     match libc::WEXITSTATUS(status) {
         0 => Outcome::Done,
-        NO_FILTER => panic!("{}: no filter", context.name()),
+        NO_FILTER => panic!("{context}: no filter"),
         code => Outcome::Error(code - ERRORS),
     }
 }

@@ -7,41 +7,43 @@ mod attempt;
 
 use attempt::{Outcome, attempt, attempt_with};
 use libc::c_long;
-use policies::{Context, Violation};
+use policies::{Context, DeviceName, ImageFormat, TransportName, Violation};
 
-use Context::{
-    BlockDevice, BlockDeviceVhostUser, BlockDeviceVvu, BlockDeviceVvuVfioUser, VvuProxyDevice,
-};
-
-/// Asserts that the call ends the process in these contexts, and only there.
-fn killed_in(contexts: &[Context], number: c_long, args: [c_long; 6]) {
-    for context in Context::ALL {
+/// Asserts that the call ends the process in exactly those contexts for which this holds.
+fn killed_where(expected: impl Fn(Context) -> bool, number: c_long, args: [c_long; 6]) {
+    for context in Context::all() {
         let outcome = attempt(context, number, args);
         let killed = outcome == Outcome::Signal(libc::SIGSYS);
-        let name = context.name();
         assert_eq!(
             killed,
-            contexts.contains(&context),
-            "{name}: call {number}: {outcome:?}"
+            expected(context),
+            "{context}: call {number}: {outcome:?}"
         );
     }
 }
 
 fn killed_everywhere(number: c_long, args: [c_long; 6]) {
-    killed_in(&Context::ALL, number, args);
+    killed_where(|_| true, number, args);
 }
 
 /// Asserts that the call fails with this error everywhere.
 fn fails_everywhere(number: c_long, args: [c_long; 6], errno: i32) {
-    for context in Context::ALL {
-        assert_eq!(
-            attempt(context, number, args),
-            Outcome::Error(errno),
-            "{}",
-            context.name()
-        );
+    for context in Context::all() {
+        let outcome = attempt(context, number, args);
+        assert_eq!(outcome, Outcome::Error(errno), "{context}");
     }
 }
+
+/// Whether peers connect to a listening socket of this context.
+fn listens(context: Context) -> bool {
+    match context.transport() {
+        Some(TransportName::Pci | TransportName::VhostUser) | None => true,
+        Some(TransportName::Vvu | TransportName::VvuVfioUser) => false,
+    }
+}
+
+/// A context that the tests of what all have in common use.
+const ANY: Context = Context::Device(DeviceName::Null, TransportName::Vvu);
 
 const NO_FD: c_long = -1;
 const PATH: *const libc::c_char = c"/dev/null".as_ptr();
@@ -91,7 +93,17 @@ fn none_starts_a_process() {
     killed_everywhere(libc::SYS_clone, [libc::SIGCHLD.into(), 0, 0, 0, 0, 0]);
     let new_user: c_long = (libc::CLONE_THREAD | libc::CLONE_NEWUSER).into();
     killed_everywhere(libc::SYS_clone, [new_user, 0, 0, 0, 0, 0]);
-    fails_everywhere(libc::SYS_clone3, [0; 6], libc::ENOSYS);
+    for context in Context::all() {
+        let expected = match context.device() {
+            Some(_) => Outcome::Error(libc::ENOSYS),
+            None => Outcome::Signal(libc::SIGSYS),
+        };
+        assert_eq!(
+            attempt(context, libc::SYS_clone3, [0; 6]),
+            expected,
+            "{context}"
+        );
+    }
     killed_everywhere(
         libc::SYS_unshare,
         [libc::CLONE_NEWUSER.into(), 0, 0, 0, 0, 0],
@@ -117,9 +129,9 @@ fn none_maps_executable_memory() {
     killed_everywhere(libc::SYS_pkey_mprotect, [0, 4096, rw, 0, 0, 0]);
     killed_everywhere(libc::SYS_shmat, [0; 6]);
     killed_everywhere(libc::SYS_remap_file_pages, [0; 6]);
-    for context in Context::ALL {
+    for context in Context::all() {
         let mapped = attempt(context, libc::SYS_mmap, [0, 4096, rw, anonymous, NO_FD, 0]);
-        assert_eq!(mapped, Outcome::Done, "{}", context.name());
+        assert_eq!(mapped, Outcome::Done, "{context}");
     }
 }
 
@@ -131,6 +143,11 @@ fn none_debugs_or_signals_others() {
     killed_everywhere(libc::SYS_pidfd_getfd, [0; 6]);
     killed_everywhere(libc::SYS_kill, [1, 0, 0, 0, 0, 0]);
     killed_everywhere(libc::SYS_tgkill, [1, 1, libc::SIGKILL.into(), 0, 0, 0]);
+    killed_everywhere(libc::SYS_tkill, [1, libc::SIGKILL.into(), 0, 0, 0, 0]);
+    killed_everywhere(
+        libc::SYS_rt_tgsigqueueinfo,
+        [1, 1, libc::SIGUSR1.into(), 0, 0, 0],
+    );
 }
 
 #[test]
@@ -161,39 +178,34 @@ fn none_gets_privileges_or_loosens_its_filter() {
 }
 
 #[test]
-fn driving_a_function_takes_no_sockets() {
-    let sockets = [BlockDevice, BlockDeviceVhostUser, VvuProxyDevice];
-    let without = [BlockDeviceVvu, BlockDeviceVvuVfioUser];
-    killed_in(&without, libc::SYS_accept4, [NO_FD, 0, 0, 0, 0, 0]);
-    killed_in(&[BlockDeviceVvu], libc::SYS_recvmsg, [NO_FD, 0, 0, 0, 0, 0]);
-    let sends = [BlockDeviceVhostUser, VvuProxyDevice];
-    let not_sending: Vec<_> = Context::ALL
-        .into_iter()
-        .filter(|c| !sends.contains(c))
-        .collect();
-    killed_in(&not_sending, libc::SYS_sendto, [NO_FD, 0, 0, 0, 0, 0]);
-    for context in sockets {
-        let accepted = attempt(context, libc::SYS_accept4, [NO_FD, 0, 0, 0, 0, 0]);
-        assert_eq!(accepted, Outcome::Error(libc::EBADF));
+fn sockets_are_used_by_the_transports_that_have_them() {
+    let args = [NO_FD, 0, 0, 0, 0, 0];
+    killed_where(|context| !listens(context), libc::SYS_accept4, args);
+    let has_none = |context: Context| context.transport() == Some(TransportName::Vvu);
+    killed_where(has_none, libc::SYS_recvmsg, args);
+    killed_where(has_none, libc::SYS_sendmsg, args);
+    let front_ends =
+        |context: Context| matches!(context.transport(), Some(TransportName::VhostUser) | None);
+    killed_where(|context| !front_ends(context), libc::SYS_sendto, args);
+    for context in Context::all().filter(|context| listens(*context)) {
+        let accepted = attempt(context, libc::SYS_accept4, args);
+        assert_eq!(accepted, Outcome::Error(libc::EBADF), "{context}");
     }
 }
 
 #[test]
-fn only_the_vfio_context_talks_to_vfio() {
-    let others: Vec<_> = Context::ALL
-        .into_iter()
-        .filter(|c| *c != BlockDeviceVvu)
-        .collect();
+fn only_the_vfio_contexts_talk_to_vfio() {
+    let others = |context: Context| context.transport() != Some(TransportName::Vvu);
     // VFIO_DEVICE_SET_IRQS, VFIO_DEVICE_RESET, VFIO_IOMMU_UNMAP_DMA.
     for request in [0x3b6e, 0x3b6f, 0x3b72] {
-        killed_in(&others, libc::SYS_ioctl, [NO_FD, request, 0, 0, 0, 0]);
+        killed_where(others, libc::SYS_ioctl, [NO_FD, request, 0, 0, 0, 0]);
     }
     // VFIO_IOMMU_MAP_DMA, VFIO_GROUP_GET_DEVICE_FD: over when the jail closes.
     for request in [0x3b71, 0x3b6a] {
         killed_everywhere(libc::SYS_ioctl, [NO_FD, request, 0, 0, 0, 0]);
     }
-    killed_in(&others, libc::SYS_pread64, [NO_FD, 0, 0, 0, 0, 0]);
-    killed_in(&others, libc::SYS_pwrite64, [NO_FD, 0, 0, 0, 0, 0]);
+    killed_where(others, libc::SYS_pread64, [NO_FD, 0, 0, 0, 0, 0]);
+    killed_where(others, libc::SYS_pwrite64, [NO_FD, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -205,32 +217,36 @@ fn requests_to_terminals_and_kvm_are_nobodys() {
 }
 
 #[test]
-fn the_image_is_the_block_devices_alone() {
-    for number in [
-        libc::SYS_preadv,
-        libc::SYS_pwritev,
-        libc::SYS_fdatasync,
-        libc::SYS_fsync,
-        libc::SYS_ftruncate,
-        libc::SYS_io_uring_enter,
-    ] {
-        killed_in(&[VvuProxyDevice], number, [NO_FD, 0, 0, 0, 0, 0]);
-    }
+fn only_disks_use_images() {
+    let without = |context: Context| context.image().is_none();
+    killed_where(without, libc::SYS_preadv, [NO_FD, 0, 0, 0, 0, 0]);
+    killed_where(without, libc::SYS_pwritev, [NO_FD, 0, 0, 0, 0, 0]);
     let punch: c_long = (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE).into();
-    killed_in(
-        &[VvuProxyDevice],
-        libc::SYS_fallocate,
-        [NO_FD, punch, 0, 512, 0, 0],
-    );
-    // Nothing allocates behind an image's end, or takes a part out of it.
+    killed_where(without, libc::SYS_fallocate, [NO_FD, punch, 0, 512, 0, 0]);
+    // Nothing allocates past an image's end, or takes a part out of it.
     killed_everywhere(libc::SYS_fallocate, [NO_FD, 0, 0, 512, 0, 0]);
     let collapse: c_long = libc::FALLOC_FL_COLLAPSE_RANGE.into();
     killed_everywhere(libc::SYS_fallocate, [NO_FD, collapse | 1, 0, 512, 0, 0]);
 }
 
 #[test]
+fn only_files_with_a_format_change_their_size() {
+    let others = |context: Context| context.image() != Some(ImageFormat::Qcow2);
+    killed_where(others, libc::SYS_ftruncate, [NO_FD, 0, 0, 0, 0, 0]);
+    killed_where(others, libc::SYS_fsync, [NO_FD, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn only_raw_images_are_used_by_io_uring() {
+    let others = |context: Context| context.image() != Some(ImageFormat::Raw);
+    killed_where(others, libc::SYS_io_uring_enter, [NO_FD, 0, 0, 0, 0, 0]);
+    killed_where(others, libc::SYS_io_uring_setup, [0; 6]);
+    killed_everywhere(libc::SYS_io_uring_register, [NO_FD, 0, 0, 0, 0, 0]);
+}
+
+#[test]
 fn violations_end_as_was_chosen() {
-    let attempt = |violation| attempt_with(BlockDeviceVvu, violation, libc::SYS_getppid, [0; 6]);
+    let attempt = |violation| attempt_with(ANY, violation, libc::SYS_getppid, [0; 6]);
     assert_eq!(
         attempt(Violation::KillProcess),
         Outcome::Signal(libc::SIGSYS)
@@ -248,7 +264,7 @@ fn violations_end_as_was_chosen() {
 fn calls_of_x32_are_refused_whatever_was_chosen() {
     let read = libc::SYS_read | 0x4000_0000;
     for violation in [Violation::KillProcess, Violation::Errno(1), Violation::Log] {
-        let outcome = attempt_with(BlockDeviceVvu, violation, read, [NO_FD, 0, 0, 0, 0, 0]);
+        let outcome = attempt_with(ANY, violation, read, [NO_FD, 0, 0, 0, 0, 0]);
         assert_eq!(outcome, Outcome::Signal(libc::SIGSYS));
     }
 }

@@ -2,6 +2,7 @@
 
 use block::{Cache, EngineKind, Format};
 use clap::ValueEnum;
+use policies::DeviceName;
 
 /// [`Format`] on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -16,6 +17,16 @@ impl From<FormatName> for Format {
         match name {
             FormatName::Raw => Self::Raw,
             FormatName::Qcow2 => Self::Qcow2,
+        }
+    }
+}
+
+impl FormatName {
+    /// What its policies call a disk with such an image.
+    pub fn device(self) -> DeviceName {
+        match self {
+            Self::Raw => DeviceName::Block,
+            Self::Qcow2 => DeviceName::BlockQcow2,
         }
     }
 }

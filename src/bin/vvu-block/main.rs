@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use block::{BlockDevice, Image, Options};
 use clap::Parser;
+use policies::Context;
 use std::os::fd::AsFd;
 use vvu::vhost_user::inspection;
 use vvu_block::{StopSignal, announce_ready, exit_code, jail, start_logging};
@@ -46,7 +47,8 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .with_engine(arguments.aio.into())
         .with_limits(arguments.limits.into());
     let device = Arc::new(device);
-    jail::enter(arguments.jail, opened.context, &opened.paths, outside)?;
+    let context = Context::Device(arguments.format.device(), opened.transport_name);
+    jail::enter(arguments.jail, context, &opened.paths, outside)?;
     // Nobody may be there to read it; the front-end is served all the same.
     let _ = announce_ready(&opened.name);
     let served = opened.serve(device, stop.as_fd());

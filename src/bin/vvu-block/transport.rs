@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use pcidev::{Kind, VirtioFunction};
-use policies::Context;
+use policies::TransportName;
 use rustix::net::{AddressFamily, SocketType};
 use vvu::transport::{SocketTransport, Transport, VvuTransport};
 use vvu::vhost_user::{Inspector, Listener, SocketPath};
@@ -31,18 +31,22 @@ pub struct Opened {
     carrier: Carrier,
     /// What to call it in front of people.
     pub name: String,
-    /// What the jail is for.
-    pub context: Context,
+    /// What its policies call it.
+    pub transport_name: TransportName,
     /// Sockets that are to be gone at the end.
     pub paths: Vec<SocketPath>,
 }
 
 impl Opened {
-    fn new(transport: impl Transport + 'static, name: String, context: Context) -> Self {
+    fn new(
+        transport: impl Transport + 'static,
+        name: String,
+        transport_name: TransportName,
+    ) -> Self {
         Self {
             carrier: Carrier::VhostUser(Box::new(transport)),
             name,
-            context,
+            transport_name,
             paths: Vec::new(),
         }
     }
@@ -76,11 +80,12 @@ pub fn open(
         let function = vvu::pci::open(address)?;
         let transport = VvuTransport::new(function, queues, arguments.vvu_dialect)?;
         let name = format!("virtio-vhost-user {address}");
-        let context = match vvu::pci::is_vfio_user(address) {
-            true => Context::BlockDeviceVvuVfioUser,
-            false => Context::BlockDeviceVvu,
+        let transport_name = if vvu::pci::is_vfio_user(address) {
+            TransportName::VvuVfioUser
+        } else {
+            TransportName::Vvu
         };
-        return Ok(Opened::new(transport, name, context));
+        return Ok(Opened::new(transport, name, transport_name));
     }
     if let Some(path) = &arguments.socket_path {
         let listener = Listener::bind(path)?;
@@ -89,7 +94,7 @@ pub fn open(
         let opened = Opened::new(
             transport,
             format!("vhost-user {}", path.display()),
-            Context::BlockDeviceVhostUser,
+            TransportName::VhostUser,
         );
         return Ok(Opened { paths, ..opened });
     }
@@ -97,7 +102,7 @@ pub fn open(
         let clients = Listener::bind(path)?;
         return Ok(Opened {
             name: format!("virtio-pci {}", path.display()),
-            context: Context::BlockDevice,
+            transport_name: TransportName::Pci,
             paths: vec![clients.path().clone()],
             carrier: Carrier::VirtioPci(clients),
         });
@@ -106,7 +111,7 @@ pub fn open(
     let transport = SocketTransport::connected(inherited_socket(number)?.into())?;
     let transport = transport.inspected_by(inspector);
     let name = format!("vhost-user file descriptor {number}");
-    Ok(Opened::new(transport, name, Context::BlockDeviceVhostUser))
+    Ok(Opened::new(transport, name, TransportName::VhostUser))
 }
 
 /// Takes over a connected Unix stream socket that was inherited under this number.

@@ -37,7 +37,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     };
     let (inspector, outside) = inspection()?;
     let mut device = VvuDevice::new(options, window, front_ends)?.inspected_by(inspector);
-    jail::enter(arguments.jail, Context::VvuProxyDevice, &paths, outside)?;
+    jail::enter(arguments.jail, Context::VvuProxy, &paths, outside)?;
     // Nobody may be there to read it; clients are served all the same.
     let _ = announce_ready(&format!(
         "vhost-user {}, vfio-user {}",

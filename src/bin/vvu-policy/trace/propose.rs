@@ -10,12 +10,10 @@ use crate::names;
 use crate::tree::name;
 
 /// Calls that any device may need.
-const COMMON: [&str; 33] = [
+const COMMON: [&str; 29] = [
     "brk",
     "clock_gettime",
     "clock_nanosleep",
-    "clone",
-    "clone3",
     "close",
     "dup",
     "exit",
@@ -35,20 +33,28 @@ const COMMON: [&str; 33] = [
     "prctl",
     "read",
     "restart_syscall",
-    "rseq",
     "rt_sigaction",
     "rt_sigprocmask",
     "rt_sigreturn",
     "sched_getaffinity",
     "sched_yield",
-    "set_robust_list",
     "sigaltstack",
     "write",
 ];
-/// Calls for the files and descriptors of one device.
-const DEVICE: [&str; 20] = [
-    "copy_file_range",
+/// Calls of threads of queues.
+const QUEUES: [&str; 8] = [
+    "clone",
+    "clone3",
     "eventfd2",
+    "preadv2",
+    "rseq",
+    "set_robust_list",
+    "tgkill",
+    "tkill",
+];
+/// Calls for the files and descriptors of one device.
+const DEVICE: [&str; 18] = [
+    "copy_file_range",
     "fallocate",
     "fdatasync",
     "fsync",
@@ -58,7 +64,6 @@ const DEVICE: [&str; 20] = [
     "io_uring_setup",
     "lseek",
     "preadv",
-    "preadv2",
     "pwritev",
     "pwritev2",
     "readv",
@@ -116,10 +121,12 @@ fn file(call: &str, loaded: &Loaded) -> String {
     let named = |wanted: &str| files[1..].iter().find(|path| name(path) == wanted);
     let found = if COMMON.contains(&call) {
         named("common_device")
+    } else if QUEUES.contains(&call) {
+        named("queues").or_else(|| named("common_device"))
     } else if DEVICE.contains(&call) {
         named(device)
     } else {
-        let others = ["common_device", device];
+        let others = ["common_device", "queues", device];
         files[1..]
             .iter()
             .find(|path| !others.contains(&name(path).as_str()))
