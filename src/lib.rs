@@ -1,4 +1,4 @@
-//! What the programs have in common: how they log, how they are told to stop, how they end.
+//! Code that the programs share: logging, stop signals, exit codes, and the jail.
 
 pub mod jail;
 mod signals;
@@ -14,16 +14,16 @@ use tracing_subscriber::filter::LevelFilter;
 pub use signals::StopSignal;
 pub use size::parse_size;
 
-/// How much a program says on stderr.
+/// How much a program logs on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
-    /// Nothing but the error that ends the program.
+    /// Only the error that ends the program.
     Off,
-    /// What it cannot serve.
+    /// Failures.
     Error,
-    /// What it refuses, and whom it drops.
+    /// Also refused messages, dropped peers, and features that do not work.
     Warn,
-    /// Also who comes and goes.
+    /// Also peers that connect and leave.
     #[default]
     Info,
     /// Also every message.
@@ -45,7 +45,7 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
-/// Sends what is logged to stderr from now on.
+/// Sends log lines to stderr from now on.
 pub fn start_logging(level: LogLevel) {
     let format = tracing_subscriber::fmt()
         .with_writer(io::stderr)
@@ -56,20 +56,21 @@ pub fn start_logging(level: LogLevel) {
         .init();
 }
 
-/// Says on stdout, for scripts to wait for, that the program serves now: one line that begins with
-/// `ready: `.
+/// Prints one line on stdout that begins with `ready: `. Scripts wait for it: from now on, peers
+/// can connect.
 ///
 /// # Errors
 ///
-/// When stdout takes no more; nobody waits then, so that this may be ignored.
-pub fn announce_ready(what: &str) -> io::Result<()> {
+/// When stdout cannot be written to. Callers may ignore that, because then nobody waits for the
+/// line.
+pub fn announce_ready(name: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "ready: {what}")?;
+    writeln!(stdout, "ready: {name}")?;
     stdout.flush()
 }
 
-/// Ends a program: 0 after success, else one line on stderr and 1. (Usage errors exit with 2
-/// before anything else happens.)
+/// The exit code of a program: 0 after success, else 1 and one line on stderr with the error and
+/// its sources. (Wrong usage ends a program with 2 before this.)
 pub fn exit_code(program: &str, result: Result<(), Box<dyn Error>>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,18 +81,20 @@ pub fn exit_code(program: &str, result: Result<(), Box<dyn Error>>) -> ExitCode 
     }
 }
 
-/// An error and its sources in one line. A source that the text before it repeats is left out.
-fn one_line(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+/// An error and its sources as one line: "outer: inner: innermost". A source that the text before
+/// it repeats is left out.
+pub fn one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
     let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
+    while let Some(inner) = source {
+        let text = inner.to_string();
+        // Errors of other crates may repeat their source.
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
         }
-        source = error.source();
+        source = inner.source();
     }
-    text.replace('\n', " ")
+    line.replace('\n', " ")
 }
 
 #[cfg(test)]
@@ -99,19 +102,19 @@ mod tests {
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
-    #[error("cannot{what}")]
-    struct Failure {
-        what: &'static str,
-        source: io::Error,
+    enum Outer {
+        #[error("cannot read the disk")]
+        Plain(#[source] io::Error),
+        #[error("cannot read the disk ({0})")]
+        Repeating(#[source] io::Error),
     }
 
     #[test]
     fn an_error_is_one_line_with_each_source_once() {
-        let line = |what| {
-            let source = io::Error::other("no\nroom");
-            one_line(&Failure { what, source })
-        };
-        assert_eq!(line(""), "cannot: no room");
-        assert_eq!(line(" write: no\nroom"), "cannot write: no room");
+        let inner = || io::Error::other("bad\nsector");
+        let expected = "cannot read the disk: bad sector";
+        assert_eq!(one_line(&Outer::Plain(inner())), expected);
+        let expected = "cannot read the disk (bad sector)";
+        assert_eq!(one_line(&Outer::Repeating(inner())), expected);
     }
 }

@@ -1,48 +1,49 @@
-//! SIGINT and SIGTERM as something to wait for.
+//! Turns SIGINT and SIGTERM into a file descriptor that a program can wait for.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Readable once the program was asked to stop.
+/// A file descriptor that becomes readable when SIGINT or SIGTERM arrives.
 #[derive(Debug)]
 pub struct StopSignal {
     fd: OwnedFd,
 }
 
 impl StopSignal {
-    /// Blocks SIGINT and SIGTERM in this thread, and so in all that it starts from now on, and
-    /// makes them readable instead. To be called before there are other threads.
+    /// Blocks SIGINT and SIGTERM in this thread, and makes them readable instead. Call this before
+    /// any other thread exists: a thread inherits the blocked signals only from the one that starts
+    /// it.
     ///
     /// # Errors
     ///
     /// When the operating system is out of file descriptors or memory.
     pub fn install() -> io::Result<Self> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: sigemptyset initialises the set, which the other calls then only read or change;
-        // the signal numbers are valid and the pointer for the old set may be null.
+        // SAFETY: the pointers point to `set`. sigemptyset initialises it before the other calls
+        // change or read it. pthread_sigmask accepts null for the old set.
         let fd = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
             libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
-            if libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) != 0 {
-                return Err(io::Error::last_os_error());
+            match libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) {
+                0 => libc::signalfd(-1, set.as_ptr(), libc::SFD_NONBLOCK | libc::SFD_CLOEXEC),
+                error => return Err(io::Error::from_raw_os_error(error)),
             }
-            libc::signalfd(-1, set.as_ptr(), libc::SFD_NONBLOCK | libc::SFD_CLOEXEC)
         };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor was just made and belongs to nobody else.
+        // SAFETY: signalfd has just made this descriptor, so it is open and has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self { fd })
     }
 
-    /// Takes a signal that came; false when none did.
+    /// Takes a signal, and returns whether there was one.
     ///
     /// # Errors
     ///
-    /// What reading it failed with.
+    /// When the descriptor cannot be read.
     pub fn take(&self) -> io::Result<bool> {
         let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
         match rustix::io::read(&self.fd, &mut signal) {

@@ -1,10 +1,10 @@
-//! Numbers of bytes on command lines.
+//! Parses numbers of bytes on command lines.
 
-/// A number of bytes, more than none; with K, M or G in powers of 1024.
+/// Parses a number of bytes above 0. The suffixes K, M and G stand for powers of 1024.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// A message for the user.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.char_indices().last() {
         Some((at, 'K' | 'k')) => (&text[..at], 10),
@@ -16,7 +16,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number
         .and_then(|number| number.checked_mul(1 << shift))
         .filter(|size| *size > 0)
-        .ok_or_else(|| format!("'{text}' is no size; write for instance 512M"))
+        .ok_or_else(|| format!("'{text}' is not a size; write it like 512M"))
 }
 
 #[cfg(test)]

@@ -13,21 +13,21 @@ use crate::limits::LimitArguments;
 
 /// Serve a disk image to a virtual machine as a virtio block device.
 ///
-/// The virtual machine is reached in one of four ways: through a virtio-vhost-user (VVU) PCI
-/// function, when this program runs in a VM beside it; through a vfio-user socket where such a
-/// function is served; through a vhost-user Unix socket, when this program runs on its host; or as
-/// an ordinary virtio PCI function of its own, for a VMM with a vfio-user client.
+/// With --pci, vvu-block drives a virtio-vhost-user (VVU) PCI function. It then runs in a virtual
+/// machine beside the one that uses the disk, or reaches the function through a vfio-user socket.
+/// With --socket-path or --fd, it runs on the host and serves a vhost-user front-end. With
+/// --virtio-pci-socket, it is an ordinary virtio PCI function for a VMM with a vfio-user client.
 ///
-/// When a front-end or VMM can connect, one line that begins with "ready: " is printed on stdout. SIGTERM
-/// and SIGINT end the program after requests in flight are finished and the image is flushed.
+/// When a front-end or VMM can connect, vvu-block prints one line on stdout that begins with
+/// "ready: ". On SIGTERM or SIGINT, it finishes the requests in flight, flushes the image and ends.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 #[command(after_help = "\
-An ordinary virtio disk for QEMU 10.1 or newer, with `-machine memory-backend=ram` and \
-`-object memory-backend-memfd,id=ram,size=SIZE,share=on`:
+QEMU (10.1 or newer) with the PATH of --virtio-pci-socket:
+  -object memory-backend-memfd,id=ram,size=SIZE,share=on -machine memory-backend=ram
   -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"PATH\"}}'
 
-Exit status: 0 when asked to stop or, with --fd, when the front-end left; 1 on failure; 2 on wrong \
+Exit status: 0 if told to stop or, with --fd, if the front-end left; 1 on failure; 2 on wrong \
 usage; 3 after a system call that the policy does not allow.")]
 pub struct Arguments {
     #[command(flatten)]
@@ -36,8 +36,8 @@ pub struct Arguments {
     /// The disk: an image file or a block device.
     pub image: PathBuf,
 
-    /// What the image is: `raw`, or `qcow2` with those below it. It is never guessed, as the virtual
-    /// machine may have written what an image begins with.
+    /// The format of the image: `raw`, or `qcow2` with its backing files. vvu-block never guesses
+    /// the format, because the virtual machine can write any header to a raw image.
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "raw")]
     pub format: FormatName,
 
@@ -45,47 +45,48 @@ pub struct Arguments {
     #[arg(long)]
     pub read_only: bool,
 
-    /// When writes become stable: `writeback` when the virtual machine flushes its disk; `none` the
-    /// same, without a copy in the host's page cache (O_DIRECT); `writethrough` at once, unless it
-    /// turns its write cache on; `unsafe` at any time, for disks that nobody will miss.
+    /// When written data becomes stable. `writeback`: when the virtual machine flushes its disk.
+    /// `none`: the same, but without the host's page cache (O_DIRECT). `writethrough`: before each
+    /// write ends, unless the virtual machine turns its write cache on. `unsafe`: at any time, so a
+    /// crash of the host may destroy the disk.
     #[arg(long, value_name = "MODE", value_enum, default_value = "writeback")]
     pub cache: CacheMode,
 
-    /// How the image is read and written: `auto` at once where nothing has to be waited for, such as
-    /// from the page cache, and else with io_uring; `io_uring` with that alone; `threads` by up to 16
-    /// threads for each queue, which serve qcow2 images, too, and all where the kernel refuses
-    /// io_uring.
+    /// How vvu-block reads and writes the image. `auto`: directly if that does not block, such as
+    /// from the page cache, and else with io_uring. `io_uring`: always with io_uring. `threads`:
+    /// with up to 16 threads for each queue. Threads always serve qcow2 images. They serve raw
+    /// images, too, if the kernel refuses io_uring.
     #[arg(long, value_name = "ENGINE", value_enum, default_value = "auto")]
     pub aio: Aio,
 
-    /// Give the space of what the virtual machine discards back to the file system or device.
+    /// Give the space of discarded blocks back to the file system or device.
     #[arg(long, value_name = "ON|OFF", value_enum, default_value = "on")]
     pub discard: Switch,
 
-    /// The sector size that the virtual machine sees: 512 or 4096 bytes [default: a block
-    /// device's own; 512 for a file].
+    /// The sector size that the virtual machine sees: 512 or 4096 bytes [default: 512 for a file,
+    /// the sector size of the device for a block device].
     #[arg(long, value_name = "BYTES", value_parser = block_size)]
     pub block_size: Option<u32>,
 
-    /// Whether to lock the image as QEMU does, so that no two programs write to it unknowingly.
+    /// Lock the image as QEMU does, so that two programs do not write to it by mistake.
     #[arg(long, value_name = "AUTO|OFF", value_enum, default_value = "auto")]
     pub lock: Lock,
 
-    /// How many virtqueues to offer; a front-end may want one for each of its processors.
+    /// The number of virtqueues to offer. A front-end may want one for each of its processors.
     #[arg(long, value_name = "N", default_value = "16")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     pub num_queues: u16,
 
-    /// The largest virtqueue to offer, in descriptors: a power of two.
+    /// The largest size of a virtqueue, in descriptors: a power of two.
     #[arg(long, value_name = "N", default_value = "1024", value_parser = queue_size)]
     pub queue_size: u16,
 
-    /// Offer packed virtqueues, which the virtual machine's driver may then use instead of split ones.
+    /// Offer packed virtqueues. The driver may then use them instead of split ones.
     #[arg(long, value_name = "ON|OFF", value_enum, default_value = "on")]
     pub packed: Switch,
 
-    /// Offer to use buffers in order, for drivers that want it. A request that is ready then waits for
-    /// all before it, so this is no gain for disks.
+    /// Offer to use buffers in order, for drivers that want it. Disks gain nothing by this, because
+    /// a finished request then waits for all earlier ones.
     #[arg(long, value_name = "ON|OFF", value_enum, default_value = "off")]
     pub in_order: Switch,
 
@@ -105,12 +106,12 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The same if its parts go together.
+    /// Checks that the options go together.
     pub fn checked(self) -> Result<Self, clap::Error> {
         match (self.format, self.aio) {
             (FormatName::Qcow2, Aio::IoUring) => Err(Self::command().error(
                 ErrorKind::ArgumentConflict,
-                "--aio=io_uring does not go with --format=qcow2, which is served by threads",
+                "--aio=io_uring does not go with --format=qcow2: threads serve qcow2 images",
             )),
             _ => Ok(self),
         }
@@ -134,33 +135,35 @@ impl Arguments {
 #[group(skip)]
 #[command(group = ArgGroup::new("transport").required(true))]
 pub struct TransportArguments {
-    /// Drive the VVU function at this PCI address (0000:00:10.0), which must be bound to vfio-pci;
-    /// or one that is served at a vfio-user socket (vfio-user:/run/vvu0.sock).
+    /// Drive the VVU function at this PCI address (0000:00:10.0), which must be bound to vfio-pci,
+    /// or the one at this vfio-user socket (vfio-user:/run/vvu0.sock).
     #[arg(long, group = "transport", value_name = "ADDRESS")]
     pub pci: Option<String>,
 
-    /// How the VVU device does what differs between devices: ours, spec, qemu or crosvm [default:
-    /// what its PCI identity says].
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["socket_path", "fd", "virtio_pci_socket"])]
+    /// The dialect of the VVU device: ours, spec, qemu or crosvm [default: that of its PCI
+    /// identity].
+    #[arg(long, value_name = "NAME")]
+    #[arg(conflicts_with_all = ["socket_path", "fd", "virtio_pci_socket"])]
     pub vvu_dialect: Option<Dialect>,
 
     /// Listen for front-ends on a vhost-user socket at this path.
     #[arg(long, group = "transport", value_name = "PATH")]
     pub socket_path: Option<PathBuf>,
 
-    /// Be a virtio PCI function for the vfio-user clients that connect to a socket at this path.
+    /// Serve a virtio PCI function to vfio-user clients that connect to a socket at this path.
     #[arg(long, group = "transport", value_name = "PATH")]
     pub virtio_pci_socket: Option<PathBuf>,
 
-    /// Serve the one front-end at the other end of this inherited, connected vhost-user socket.
-    #[arg(long, group = "transport", value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(3..))]
+    /// Serve one front-end over this inherited file descriptor of a connected vhost-user socket.
+    #[arg(long, group = "transport", value_name = "NUMBER")]
+    #[arg(value_parser = clap::value_parser!(i32).range(3..))]
     pub fd: Option<i32>,
 }
 
 fn queue_size(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
         Ok(size) if size.is_power_of_two() && (2..=32768).contains(&size) => Ok(size),
-        _ => Err("give a power of two from 2 to 32768".to_owned()),
+        _ => Err("expected a power of two from 2 to 32768".to_owned()),
     }
 }
 
@@ -168,14 +171,14 @@ fn block_size(text: &str) -> Result<u32, String> {
     match text {
         "512" => Ok(512),
         "4096" => Ok(4096),
-        _ => Err("give 512 or 4096".to_owned()),
+        _ => Err("expected 512 or 4096".to_owned()),
     }
 }
 
 fn serial(text: &str) -> Result<String, String> {
     match text.len() {
         0..=20 => Ok(text.to_owned()),
-        length => Err(format!("has {length} bytes; at most 20 fit")),
+        length => Err(format!("the text has {length} bytes, the limit is 20")),
     }
 }
 
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn one_transport_is_needed() {
+    fn exactly_one_transport_is_needed() {
         assert!(parse("vvu-block disk.img").is_err());
         assert!(parse("vvu-block --fd 3 --socket-path s disk.img").is_err());
         assert!(parse("vvu-block --socket-path s disk.img").is_ok());
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_needs_threads() {
+    fn qcow2_does_not_go_with_io_uring() {
         let fits = |words| {
             let words = format!("vvu-block --fd 3 disk.img --format=qcow2{words}");
             parse(&words).unwrap().checked().is_ok()
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_image_reach_it() {
+    fn the_options_for_the_image_are_those_of_the_command_line() {
         let options = |words| {
             let words = format!("vvu-block --fd 3 disk.img{words}");
             parse(&words).unwrap().open_options()
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_checked() {
+    fn wrong_values_are_refused() {
         for wrong in [
             "--queue-size 3",
             "--queue-size 0",

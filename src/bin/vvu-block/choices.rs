@@ -1,4 +1,4 @@
-//! Values that options choose from.
+//! The values of options that offer a choice.
 
 use block::{Cache, EngineKind, Format};
 use clap::ValueEnum;
@@ -22,7 +22,7 @@ impl From<FormatName> for Format {
 }
 
 impl FormatName {
-    /// What its policies call a disk with such an image.
+    /// The device in the names of the policies for a disk with such an image.
     pub fn device(self) -> DeviceName {
         match self {
             Self::Raw => DeviceName::Block,
@@ -31,7 +31,7 @@ impl FormatName {
     }
 }
 
-/// Who reads and writes the image.
+/// [`EngineKind`] on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Aio {
@@ -51,7 +51,7 @@ impl From<Aio> for EngineKind {
     }
 }
 
-/// Something that is done or not.
+/// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Switch {
@@ -63,8 +63,9 @@ pub enum Switch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Lock {
-    /// Where the file system has locks.
+    /// Lock if the file system has locks.
     Auto,
+    /// Do not lock.
     Off,
 }
 

@@ -1,37 +1,37 @@
-//! How fast the disk may be, on the command line.
+//! Options that limit the speed of the disk.
 
 use block::{Rate, RateLimits};
 use clap::Args;
 use vvu_block::parse_size;
 
-/// Limits; all queues share them and take turns where they have to wait.
+/// The limits. All queues share them and take turns when they wait.
 #[derive(Args, Clone, Copy, Debug, Default)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArguments {
-    /// How many requests a second, and how many of them at once after a while with fewer [default: a
-    /// tenth of a second's]. All queues share each limit and take turns. Discards and zeroes count as
-    /// writes without bytes; flushes do not count.
+    /// The most requests per second. The burst is the number of requests that may come at once
+    /// after a quiet time [default: a tenth of N]. All queues share each limit and take turns.
+    /// Discards and write-zeroes requests count as writes without bytes. Flushes do not count.
     #[arg(long, value_name = "N[,burst=M]", value_parser = requests)]
     pub iops: Option<Rate>,
 
-    /// How many reads a second.
+    /// The most reads per second.
     #[arg(long, value_name = "N[,burst=M]", value_parser = requests)]
     pub iops_read: Option<Rate>,
 
-    /// How many writes a second.
+    /// The most writes per second.
     #[arg(long, value_name = "N[,burst=M]", value_parser = requests)]
     pub iops_write: Option<Rate>,
 
-    /// How many bytes a second, read or written; K, M and G are powers of 1024. A request may be larger
-    /// than the burst: those after it wait the longer.
+    /// The most bytes read or written per second. K, M and G stand for powers of 1024. A request
+    /// may be larger than the burst. The requests after it then wait longer.
     #[arg(long, value_name = "SIZE[,burst=SIZE]", value_parser = bytes)]
     pub bps: Option<Rate>,
 
-    /// How many bytes are read a second.
+    /// The most bytes read per second.
     #[arg(long, value_name = "SIZE[,burst=SIZE]", value_parser = bytes)]
     pub bps_read: Option<Rate>,
 
-    /// How many bytes are written a second.
+    /// The most bytes written per second.
     #[arg(long, value_name = "SIZE[,burst=SIZE]", value_parser = bytes)]
     pub bps_write: Option<Rate>,
 }
@@ -51,7 +51,7 @@ impl From<LimitArguments> for RateLimits {
 
 fn requests(text: &str) -> Result<Rate, String> {
     rate(text, |number| match number.parse() {
-        Ok(0) | Err(_) => Err(format!("'{number}' is no number of requests")),
+        Ok(0) | Err(_) => Err(format!("'{number}' is not a number of requests")),
         Ok(count) => Ok(count),
     })
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_have_a_burst_or_a_default() {
+    fn a_rate_without_a_burst_gets_a_tenth_of_itself() {
         let rate = |per_second, burst| Ok(Rate { per_second, burst });
         assert_eq!(requests("500"), rate(500, 50));
         assert_eq!(requests("3"), rate(3, 1));

@@ -7,14 +7,14 @@ use vvu_block::{LogLevel, jail, parse_size};
 
 /// Give a virtual machine a virtio-vhost-user (VVU) PCI device.
 ///
-/// Through the device, a program in that virtual machine (the device VM) serves a virtio device to
-/// another one (the sibling VM), as if it sat on the host's side of a vhost-user socket. The
-/// sibling's memory is a BAR of the device, its kicks are interrupts, calls to it are doorbell
-/// registers.
+/// With the device, a program in that virtual machine (the device VM) serves a virtio device to
+/// another virtual machine (the sibling VM). It works like a vhost-user back-end on the host: it
+/// sees the sibling's memory as a BAR of the device and gets the sibling's kicks as interrupts. To
+/// call the sibling, it writes to a doorbell register.
 ///
-/// When both sockets can be connected to, one line that begins with "ready: " is printed on
-/// stdout. Either virtual machine may come, reboot and go at any time. SIGTERM and SIGINT end the
-/// program and remove the sockets.
+/// When both sockets accept connections, vvu-proxy prints one line on stdout that begins with
+/// "ready: ". Both virtual machines may start, reboot and stop at any time. SIGTERM and SIGINT end
+/// vvu-proxy, which then removes its sockets.
 #[derive(Debug, Parser)]
 #[command(name = "vvu-proxy", version, max_term_width = 100)]
 #[command(after_help = "\
@@ -25,30 +25,31 @@ Sibling VM (QEMU), with FILE and SIZE of --memory:
   -object memory-backend-file,id=mem,mem-path=FILE,size=SIZE,share=on -machine memory-backend=mem
   -chardev socket,id=vu,path=SOCKET_PATH -device vhost-user-blk-pci,chardev=vu
 
-Exit status: 0 when asked to stop; 1 on failure; 2 on wrong usage; 3 after a system call that the
+Exit status: 0 if told to stop; 1 on failure; 2 on wrong usage; 3 after a system call that the
 policy does not allow.")]
 pub struct Arguments {
-    /// Where the sibling's vhost-user front-end connects.
+    /// The path of the socket for the sibling's vhost-user front-end.
     #[arg(long, value_name = "PATH")]
     pub socket_path: PathBuf,
 
-    /// Where the device VM's vfio-user client connects.
+    /// The path of the socket for the device VM's vfio-user client.
     #[arg(long, value_name = "PATH")]
     pub vfio_user_path: PathBuf,
 
     /// The file that is the sibling's memory, best in /dev/shm.
     ///
-    /// It is made when it is not there, which needs its size, and left there at the end: it is the
-    /// sibling's RAM. SIZE is in bytes, or with K, M or G in powers of 1024.
+    /// If the file does not exist, vvu-proxy creates it with this size. It does not remove the file
+    /// at the end, because the file is the sibling's RAM. SIZE is in bytes. K, M and G stand for
+    /// powers of 1024.
     #[arg(long, value_name = "FILE[,size=SIZE]", value_parser = memory)]
     pub memory: MemoryArgument,
 
-    /// How many virtqueues of the sibling's device can be served.
+    /// The most virtqueues that the sibling's device can have.
     #[arg(long, value_name = "N", default_value = "16")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_queues: u16,
 
-    /// Identifies the device to its driver.
+    /// The UUID that identifies the device to its driver.
     #[arg(long, value_name = "UUID", default_value = NIL_UUID, value_parser = uuid)]
     pub uuid: [u8; 16],
 
@@ -63,9 +64,9 @@ pub struct Arguments {
 /// The value of `--memory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryArgument {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// How long it is to be, in bytes.
+    /// The size in bytes; `None` accepts that of an existing file.
     pub size: Option<u64>,
 }
 
@@ -77,7 +78,7 @@ fn memory(text: &str) -> Result<MemoryArgument, String> {
         None => (text, None),
     };
     if path.is_empty() {
-        return Err("no file is named".to_owned());
+        return Err("the path of the file is missing".to_owned());
     }
     Ok(MemoryArgument {
         path: PathBuf::from(path),
@@ -86,7 +87,7 @@ fn memory(text: &str) -> Result<MemoryArgument, String> {
 }
 
 fn uuid(text: &str) -> Result<[u8; 16], String> {
-    let wrong = || format!("'{text}' is no UUID; write it like {NIL_UUID}");
+    let wrong = || format!("'{text}' is not a UUID; write it like {NIL_UUID}");
     let groups: Vec<_> = text.split('-').map(str::len).collect();
     let digits = text.replace('-', "");
     let hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_a_file_and_perhaps_a_size() {
+    fn the_memory_argument_is_a_path_and_an_optional_size() {
         let parsed = memory("/dev/shm/a,b,size=512M").unwrap();
         assert_eq!(parsed.path, PathBuf::from("/dev/shm/a,b"));
         assert_eq!(parsed.size, Some(512 << 20));
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn uuids_are_stored_as_written() {
+    fn the_bytes_of_a_uuid_are_in_the_order_of_its_text() {
         let parsed = uuid("00112233-4455-6677-8899-aAbBcCdDeEfF").unwrap();
         assert_eq!(parsed[..3], [0, 0x11, 0x22]);
         assert_eq!(parsed[15], 0xff);

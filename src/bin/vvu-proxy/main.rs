@@ -38,7 +38,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let (inspector, outside) = inspection()?;
     let mut device = VvuDevice::new(options, window, front_ends)?.inspected_by(inspector);
     jail::enter(arguments.jail, Context::VvuProxy, &paths, outside)?;
-    // Nobody may be there to read it; clients are served all the same.
+    // A failure does not matter: clients are served even if nobody reads stdout.
     let _ = announce_ready(&format!(
         "vhost-user {}, vfio-user {}",
         arguments.socket_path.display(),
