@@ -1,9 +1,9 @@
 //! What vhost-user and vfio-user both need from the operating system: messages with descriptors
 //! over Unix stream sockets, listeners, and eventfds that another process has, too.
 //!
-//! The other process may be hostile. It may cut messages anywhere, stop in the middle, send too many
-//! descriptors, never read, or change the flags and the counter of an eventfd at any moment. Nothing
-//! here blocks on a socket: [`poll`] waits, with a time limit that the caller chooses.
+//! The other process may be hostile. It may cut messages anywhere, stop in the middle, send too
+//! many descriptors, never read, or change the flags and the counter of an eventfd at any moment.
+//! Nothing here blocks on a socket: [`poll`] waits, with a time limit that the caller chooses.
 //!
 //! ```
 //! use std::os::unix::net::UnixStream;

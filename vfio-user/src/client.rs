@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipc::StreamError;
+
 use crate::channel::{Channel, ChannelError};
 use crate::codec::{self, INFO_SIZE, REGION_INFO_SIZE};
 use crate::types::{DeviceInfo, DmaFlags, IoEventFd, IrqInfo, RegionFlags, RegionInfo};
@@ -84,6 +86,12 @@ pub enum ClientError {
     TooLong(usize),
 }
 
+impl ClientError {
+    fn from_io(error: io::Error) -> Self {
+        Self::Channel(StreamError::Io(error).into())
+    }
+}
+
 type Result<T> = std::result::Result<T, ClientError>;
 
 impl Client {
@@ -109,13 +117,13 @@ impl Client {
     pub fn from_stream(stream: UnixStream, timeout: Duration) -> Result<Self> {
         let ours = Version::ours();
         let mut client = Self {
-            channel: Channel::new(stream).map_err(ChannelError::Io)?,
+            channel: Channel::new(stream, timeout).map_err(ClientError::from_io)?,
             next_id: 0,
             server: ours,
             timeout,
         };
         let reply = client.call(Command::Version, ours.encode(), &[])?;
-        let server = Version::decode(&reply.payload)
+        let server = Version::decode(reply.payload())
             .ok_or_else(|| bad(Command::Version, "no version in it"))?;
         if server.major != MAJOR || server.minor > MINOR {
             return Err(ClientError::Version {
@@ -136,7 +144,7 @@ impl Client {
         let command = Command::DeviceGetInfo;
         let request = Payload::default().u32(INFO_SIZE).u32(0).u32(0).u32(0);
         let reply = self.call(command, request, &[])?;
-        codec::decode_device(&reply.payload).ok_or_else(|| bad(command, "too short"))
+        codec::decode_device(reply.payload()).ok_or_else(|| bad(command, "too short"))
     }
 
     /// Describes region number `index`; see [`crate::index`]. All areas lie inside the region, and
@@ -152,15 +160,15 @@ impl Client {
             head.u64(0).u64(0)
         };
         let mut reply = self.call(command, request(REGION_INFO_SIZE), &[])?;
-        let needed = Fields(&reply.payload).u32().unwrap_or(0);
+        let needed = Fields(reply.payload()).u32().unwrap_or(0);
         if needed > MAX_DESCRIPTION {
             return Err(bad(command, "says that it is very long"));
         }
-        if needed as usize > reply.payload.len() {
+        if needed as usize > reply.payload().len() {
             reply = self.call(command, request(needed), &[])?;
         }
         let mut info =
-            codec::decode_region(&reply.payload).ok_or_else(|| bad(command, "inconsistent"))?;
+            codec::decode_region(reply.payload()).ok_or_else(|| bad(command, "inconsistent"))?;
         info.file = reply.fds.into_iter().next().map(|fd| Arc::new(fd.into()));
         if info.file.is_none() {
             // Some servers have nothing to map after all. Reads and writes still work.
@@ -179,14 +187,15 @@ impl Client {
         let command = Command::DeviceGetRegionIoFds;
         let request = |argsz: u32| Payload::default().u32(argsz).u32(0).u32(index).u32(0);
         let mut reply = self.call(command, request(INFO_SIZE), &[])?;
-        let needed = codec::io_fds_needed(&reply.payload).unwrap_or(0);
+        let needed = codec::io_fds_needed(reply.payload()).unwrap_or(0);
         if needed > MAX_DESCRIPTION {
             return Err(bad(command, "says that it is very long"));
         }
-        if needed as usize > reply.payload.len() {
+        if needed as usize > reply.payload().len() {
             reply = self.call(command, request(needed), &[])?;
         }
-        codec::decode_io_fds(&reply.payload, reply.fds).ok_or_else(|| bad(command, "inconsistent"))
+        let fds = std::mem::take(&mut reply.fds);
+        codec::decode_io_fds(reply.payload(), fds).ok_or_else(|| bad(command, "inconsistent"))
     }
 
     /// Reads from a region.
@@ -198,7 +207,7 @@ impl Client {
         let command = Command::RegionRead;
         let request = self.access(index, offset, data.len())?;
         let reply = self.call(command, request, &[])?;
-        let (_, bytes) = reply.payload.split_at_checked(16).unwrap_or_default();
+        let (_, bytes) = reply.payload().split_at_checked(16).unwrap_or_default();
         if bytes.len() != data.len() {
             return Err(bad(command, "not as long as the access"));
         }
@@ -274,7 +283,7 @@ impl Client {
         let command = Command::DeviceGetIrqInfo;
         let request = Payload::default().u32(INFO_SIZE).u32(0).u32(index).u32(0);
         let reply = self.call(command, request, &[])?;
-        codec::decode_irq(&reply.payload).ok_or_else(|| bad(command, "too short"))
+        codec::decode_irq(reply.payload()).ok_or_else(|| bad(command, "too short"))
     }
 
     /// Resets the device.

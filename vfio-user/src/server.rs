@@ -1,12 +1,14 @@
 //! The server's end: emulates a PCI function for one client.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
+use ipc::StreamError;
 use rustix::io::Errno;
 
-use crate::channel::{Channel, ChannelError, Outgoing, Packet};
+use crate::channel::{Channel, ChannelError, Packet};
 use crate::codec;
 use crate::types::{DeviceInfo, IoEventFd, IrqInfo, RegionInfo};
 use crate::version::{MAJOR, Version};
@@ -20,6 +22,9 @@ pub use request::{DmaMap, DmaUnmap, IrqAction, IrqData, RegionWrite, Request, Se
 /// What is kept of a request until it is answered: no answer repeats more than this of it.
 const ECHO: usize = 32;
 
+/// How long a client may take from the first byte of a request to its last.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
 /// A connection to one client. Never blocks: its user waits for the file descriptor.
 ///
 /// [`Connection::next`] gives a request, which one of the `reply` methods answers before the next
@@ -29,7 +34,6 @@ pub struct Connection {
     channel: Channel,
     client: Option<Version>,
     pending: Option<Pending>,
-    outgoing: Outbox,
 }
 
 /// The request that was not answered yet.
@@ -37,13 +41,6 @@ pub struct Connection {
 struct Pending {
     header: Header,
     echo: Vec<u8>,
-}
-
-/// The reply that the socket did not take yet. There is at most one.
-#[derive(Debug, Default)]
-struct Outbox {
-    bytes: Vec<u8>,
-    fds: Vec<OwnedFd>,
 }
 
 /// Why a connection is to be dropped.
@@ -60,7 +57,10 @@ pub enum ServerError {
 impl ServerError {
     /// Whether the client merely left.
     pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Channel(ChannelError::Closed))
+        matches!(
+            self,
+            Self::Channel(ChannelError::Stream(StreamError::Closed))
+        )
     }
 }
 
@@ -73,18 +73,27 @@ impl Connection {
     ///
     /// When it cannot be made non-blocking.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
+        Self::with_limit(stream, REQUEST_LIMIT)
+    }
+
+    fn with_limit(stream: UnixStream, limit: Duration) -> io::Result<Self> {
         Ok(Self {
-            channel: Channel::new(stream)?,
+            channel: Channel::new(stream, limit)?,
             client: None,
             pending: None,
-            outgoing: Outbox::default(),
         })
     }
 
     /// Whether a reply is waiting for the socket to become writable. As long as it is, there are
     /// no requests, so that a client which does not read cannot fill memory.
     pub fn wants_write(&self) -> bool {
-        !self.outgoing.bytes.is_empty()
+        self.channel.wants_write()
+    }
+
+    /// How long the client may still take to end the request that it began; `None`: it began none.
+    /// When this has passed, [`next`](Self::next) drops a client that did not.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.channel.time_left()
     }
 
     /// The next request, or `None` when there is none now. Negotiates the version by itself and
@@ -99,8 +108,7 @@ impl Connection {
             self.reply_error(Errno::IO)?;
         }
         loop {
-            self.flush()?;
-            if self.wants_write() {
+            if !self.channel.flush()? {
                 return Ok(None);
             }
             let Some(packet) = self.channel.recv()? else {
@@ -117,14 +125,15 @@ impl Connection {
         if let Kind::Reply { .. } = packet.header.kind {
             return Err(ServerError::Protocol("a reply to no command"));
         }
-        let echo = packet.payload[..packet.payload.len().min(ECHO)].to_vec();
+        let payload = packet.payload();
+        let echo = payload[..payload.len().min(ECHO)].to_vec();
         self.pending = Some(Pending {
             header: packet.header,
             echo,
         });
         let command = Command::from_number(packet.header.command);
         match (self.client, command) {
-            (None, Some(Command::Version)) => self.negotiate(&packet.payload).map(|()| None),
+            (None, Some(Command::Version)) => self.negotiate(packet.payload()).map(|()| None),
             (None, _) => self.break_off("a command before the version"),
             (Some(_), Some(command)) => match Request::decode(command, packet) {
                 Ok(request) => Ok(Some(request)),
@@ -258,25 +267,7 @@ impl Connection {
             kind,
             ..pending.header
         };
-        let owned = fds.iter().map(|fd| fd.try_clone_to_owned());
-        self.outgoing = Outbox {
-            bytes: [&header.encode(payload.0.len())[..], &payload.0].concat(),
-            fds: owned.collect::<io::Result<_>>().map_err(ChannelError::Io)?,
-        };
-        self.flush()
-    }
-
-    /// Sends what the socket takes of the reply.
-    fn flush(&mut self) -> Result<()> {
-        let fds: Vec<_> = self.outgoing.fds.iter().map(AsFd::as_fd).collect();
-        let mut message = Outgoing::new(&self.outgoing.bytes, &fds)?;
-        self.channel.send(&mut message)?;
-        let sent = self.outgoing.bytes.len() - message.remaining();
-        self.outgoing.bytes.drain(..sent);
-        if sent > 0 {
-            self.outgoing.fds.clear();
-        }
-        Ok(())
+        Ok(self.channel.send(&header, &payload.0, fds)?)
     }
 }
 

@@ -1,14 +1,14 @@
 //! One command and its reply.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use ipc::{Interest, poll};
 use rustix::io::Errno;
 
 use super::{Client, ClientError, Result, bad};
-use crate::channel::{ChannelError, Outgoing, Packet};
+use crate::channel::Packet;
 use crate::wire::{Command, Header, Kind, Payload};
 
 impl Client {
@@ -29,6 +29,8 @@ impl Client {
         };
         self.send(command, &header, &request.0, fds, deadline)?;
         loop {
+            // Whatever else the server sends does not give it more time.
+            self.time_left(command, deadline)?;
             let packet = self.recv(command, deadline)?;
             match packet.header.kind {
                 Kind::Command { no_reply } => self.refuse(command, &packet, no_reply, deadline)?,
@@ -40,9 +42,10 @@ impl Client {
         }
     }
 
-    /// The device gets at memory only through the file descriptors that it was given.
+    /// Answers a command of the server. The device gets at memory only through the file descriptors
+    /// that it was given.
     fn refuse(
-        &self,
+        &mut self,
         waiting_for: Command,
         packet: &Packet,
         no_reply: bool,
@@ -61,17 +64,16 @@ impl Client {
     }
 
     fn send(
-        &self,
+        &mut self,
         command: Command,
         header: &Header,
         payload: &[u8],
         fds: &[BorrowedFd<'_>],
         deadline: Instant,
     ) -> Result<()> {
-        let bytes = [&header.encode(payload.len()), payload].concat();
-        let mut message = Outgoing::new(&bytes, fds)?;
-        while !self.channel.send(&mut message)? {
-            self.wait(command, PollFlags::OUT, deadline)?;
+        self.channel.send(header, payload, fds)?;
+        while !self.channel.flush()? {
+            self.wait(command, Interest::writable(&self.channel), deadline)?;
         }
         Ok(())
     }
@@ -81,25 +83,26 @@ impl Client {
             if let Some(packet) = self.channel.recv()? {
                 return Ok(packet);
             }
-            self.wait(command, PollFlags::IN, deadline)?;
+            self.wait(command, Interest::readable(&self.channel), deadline)?;
         }
     }
 
-    fn wait(&self, command: Command, flags: PollFlags, deadline: Instant) -> Result<()> {
+    fn wait(&self, command: Command, interest: Interest<'_>, deadline: Instant) -> Result<()> {
+        let left = self.time_left(command, deadline)?;
+        poll([interest], Some(left)).map_err(ClientError::from_io)?;
+        Ok(())
+    }
+
+    /// How long to wait for the reply yet. An error when its time has passed.
+    fn time_left(&self, command: Command, deadline: Instant) -> Result<Duration> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let limit = Timespec::try_from(left).unwrap_or(Timespec {
-            tv_sec: 1,
-            tv_nsec: 0,
-        });
-        let mut fds = [PollFd::from_borrowed_fd(self.channel.as_fd(), flags)];
-        match poll(&mut fds, Some(&limit)) {
-            Ok(0) => Err(ClientError::TimedOut {
+        if left.is_zero() {
+            return Err(ClientError::TimedOut {
                 command,
                 limit: self.timeout,
-            }),
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(ChannelError::from(errno).into()),
+            });
         }
+        Ok(left)
     }
 }
 

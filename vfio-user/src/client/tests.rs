@@ -4,6 +4,7 @@ use crate::wire::{Header, Kind};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc::channel;
 use std::thread;
 
 use vfio_bindings::bindings::vfio::{vfio_region_info, vfio_region_sparse_mmap_area};
@@ -270,8 +271,29 @@ fn silence_and_hanging_up_are_told_apart() {
     drop(server);
     assert!(matches!(
         client.reset(),
-        Err(ClientError::Channel(ChannelError::Closed))
+        Err(ClientError::Channel(ChannelError::Stream(
+            StreamError::Closed
+        )))
     ));
+}
+
+#[test]
+fn other_messages_do_not_give_the_server_more_time() {
+    let (mut client, mut server) = lying_server(&[]);
+    client.timeout = Duration::from_millis(50);
+    let other = Header {
+        id: 99,
+        command: Command::DmaRead as u16,
+        kind: Kind::Command { no_reply: true },
+    };
+    let flood = other.encode(0).repeat(100);
+    // Ends with an error when the client is dropped.
+    let server = thread::spawn(move || while server.write_all(&flood).is_ok() {});
+    let (done, result) = channel();
+    thread::spawn(move || done.send(client.reset().unwrap_err()).unwrap());
+    let error = result.recv_timeout(TIMEOUT).unwrap();
+    assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
+    server.join().unwrap();
 }
 
 #[test]

@@ -145,13 +145,13 @@ pub(super) enum Refusal {
 const INVALID: Refusal = Refusal::Unacceptable(Errno::INVAL);
 
 impl Request {
-    pub(super) fn decode(command: Command, packet: Packet) -> Result<Self, Refusal> {
-        let Packet { payload, fds, .. } = packet;
+    pub(super) fn decode(command: Command, mut packet: Packet) -> Result<Self, Refusal> {
+        let fds = std::mem::take(&mut packet.fds);
         let takes_fds = matches!(command, Command::DmaMap | Command::DeviceSetIrqs);
         if !takes_fds && !fds.is_empty() {
             return Err(Refusal::Malformed);
         }
-        let fields = Fields(&payload);
+        let fields = Fields(packet.payload());
         match command {
             Command::DmaMap => dma_map(fields, fds).map(Self::DmaMap),
             Command::DmaUnmap => dma_unmap(fields).map(Self::DmaUnmap),

@@ -405,6 +405,23 @@ fn commands_need_a_version_first() {
 }
 
 #[test]
+fn a_client_that_stops_in_the_middle_of_a_request_is_dropped() {
+    let (ours, mut client) = UnixStream::pair().unwrap();
+    let mut connection = Connection::with_limit(ours, Duration::ZERO).unwrap();
+    assert!(connection.next().unwrap().is_none());
+    assert_eq!(connection.time_left(), None, "no request has begun");
+    client.write_all(&[1]).unwrap();
+    assert!(connection.next().unwrap().is_none());
+    assert_eq!(connection.time_left(), Some(Duration::ZERO));
+    assert!(matches!(
+        connection.next(),
+        Err(ServerError::Channel(ChannelError::Stream(
+            StreamError::Stalled
+        )))
+    ));
+}
+
+#[test]
 fn maps_come_with_and_without_a_file() {
     let (mut connection, mut client) = negotiated();
     let map = Payload::default()
