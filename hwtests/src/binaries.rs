@@ -1,4 +1,4 @@
-//! Builds the workspace's programs, so that a test never runs a stale one.
+//! Builds the workspace's programs, so that tests never run outdated ones.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,13 +10,14 @@ use serde_json::Value;
 
 use crate::progress;
 
-/// Programs that this process has built already.
+/// The programs that this process has already built.
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
-/// The environment variable that names the profile of the programs under test, `release` if unset.
+/// The environment variable with the cargo profile of the programs under test. The default is
+/// `release`.
 pub const PROFILE: &str = "VVU_PROFILE";
 
-/// Builds the program `name` of `package`, if need be, and returns its file.
+/// Builds the program `name` of `package` if it is out of date, and returns its path.
 pub fn build(package: &str, name: &str) -> Result<PathBuf> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(file) = built.get(name) {
@@ -48,11 +49,11 @@ fn cargo_build(package: &str, name: &str) -> Result<PathBuf> {
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("cannot build {name}; cargo says why above");
+        bail!("cannot build {name}; see cargo's messages above");
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     let file = messages.lines().find_map(|line| executable(line, name));
-    file.with_context(|| format!("cargo built no {name}"))
+    file.with_context(|| format!("cargo did not build {name}"))
 }
 
 fn executable(message: &str, name: &str) -> Option<PathBuf> {

@@ -1,4 +1,5 @@
-//! Where fetched things are kept between runs: outside the clone, built once, by one process.
+//! A cache for downloads between runs. It is outside the repository, and only one process builds
+//! each entry.
 
 use std::env;
 use std::fs::{self, File};
@@ -6,18 +7,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The cache folder: `$VVU_CACHE`, else `vvu-block` in the user's cache folder.
+/// The cache folder: `$VVU_CACHE`, or `vvu-block` in the user's cache folder.
 #[derive(Debug)]
 pub struct Cache {
     root: PathBuf,
 }
 
 impl Cache {
-    /// Opens the cache, making its folder when absent.
+    /// Opens the cache, and creates its folder if it does not exist.
     pub fn open() -> Result<Self> {
         let root = root()?;
         fs::create_dir_all(&root)
-            .with_context(|| format!("cannot make the cache folder {}", root.display()))?;
+            .with_context(|| format!("cannot create the cache folder {}", root.display()))?;
         Ok(Self { root })
     }
 
@@ -25,15 +26,16 @@ impl Cache {
     pub fn lock(&self, name: &str) -> Result<File> {
         let path = self.root.join(format!("{name}.lock"));
         let file = File::create(&path)
-            .with_context(|| format!("cannot make the lock file {}", path.display()))?;
+            .with_context(|| format!("cannot create the lock file {}", path.display()))?;
         file.lock()
             .with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(file)
     }
 
-    /// Returns the folder `name`, built by `build` if it is not there yet.
+    /// Returns the folder `name`. If it does not exist yet, `build` fills it first.
     ///
-    /// A folder is visible only when complete: it is built beside its place and renamed.
+    /// A folder appears only when it is complete: `build` gets a folder with another name, which is
+    /// then renamed.
     pub fn folder(&self, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let done = self.root.join(name);
         let _lock = self.lock(name)?;
@@ -45,7 +47,7 @@ impl Cache {
         fs::create_dir(&partial)?;
         build(&partial)?;
         fs::rename(&partial, &done)
-            .with_context(|| format!("cannot move the finished {}", done.display()))?;
+            .with_context(|| format!("cannot rename a folder to {}", done.display()))?;
         Ok(done)
     }
 }
@@ -57,7 +59,7 @@ fn root() -> Result<PathBuf> {
     let user = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| env::home_dir().map(|home| home.join(".cache")))
-        .context("no home directory to keep the cache in; set VVU_CACHE to a folder")?;
+        .context("no home directory for the cache; set VVU_CACHE to a folder")?;
     Ok(user.join("vvu-block"))
 }
 

@@ -22,12 +22,12 @@ impl<W: Write> Archive<W> {
         }
     }
 
-    /// Adds a folder. A folder comes before what is in it.
+    /// Adds a folder. Add a folder before its files.
     pub fn directory(&mut self, path: &str) -> io::Result<()> {
         self.entry(path, DIRECTORY, &[])
     }
 
-    /// Adds a file that may be run.
+    /// Adds an executable file.
     pub fn file(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
         self.entry(path, PROGRAM, content)
     }
@@ -47,7 +47,7 @@ impl<W: Write> Archive<W> {
         let size = u32::try_from(content.len())
             .map_err(|_| io::Error::other(format!("{path} is too big for a cpio archive")))?;
         let name_size = path.len() as u32 + 1;
-        // Magic, inode, mode, uid, gid, links, mtime, size, four device numbers, name size, checksum.
+        // Inode, mode, uid, gid, links, mtime, size, four device numbers, name size, checksum.
         let fields = [
             self.next_inode,
             mode,
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_aligned_and_sized() {
+    fn entries_are_aligned_and_have_their_size() {
         let mut bytes = Vec::new();
         let mut archive = Archive::new(&mut bytes);
         archive.directory("etc").unwrap();
@@ -93,7 +93,7 @@ mod tests {
         archive.finish().unwrap();
         assert!(bytes.starts_with(b"070701"));
         assert_eq!(bytes.len() % 4, 0);
-        // 110 bytes of header and "etc\0" make 114, padded to 116, where the next header begins.
+        // A header of 110 bytes and "etc\0" are padded to 116 bytes. The next header begins there.
         assert_eq!(&bytes[116..122], b"070701");
         assert_eq!(&bytes[116 + 54..116 + 62], b"00000005");
         assert_eq!(&bytes[116 + 116..116 + 121], b"hello");

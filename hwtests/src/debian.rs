@@ -1,8 +1,8 @@
-//! A small Debian on a disk image, for guests that boot from it.
+//! Disk images with a small Debian, for guests that boot from them.
 //!
-//! debootstrap made it. Its first process is a script that tests the disk: it looks at what kernel and
-//! udev know, writes files, installs a package, and restarts the machine until it has booted often
-//! enough, then switches it off.
+//! debootstrap makes the files. The first process of the guest is a script that tests the disk: it
+//! prints what the kernel and udev know, writes files, and installs a package. It restarts the
+//! guest until the guest has booted [`BOOTS`] times, and then switches it off.
 
 mod loader;
 mod root;
@@ -19,13 +19,13 @@ use crate::tree::quiet;
 pub use loader::uefi;
 pub use root::possible;
 
-/// How often it boots.
+/// The number of times that the guest boots.
 pub const BOOTS: usize = 3;
 
-/// What the kernel of a disk that boots by itself is told.
+/// The kernel arguments for a disk that the guest can write.
 pub const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=4 panic=-1 reboot=t test.boots=3";
 
-/// What a kernel is told that boots once, from a disk that cannot be written.
+/// The kernel arguments for a read-only disk, from which the guest boots once.
 pub const READ_ONLY_ARGUMENTS: &str =
     "console=ttyS0 loglevel=4 panic=-1 reboot=t test.overlay test.boots=1";
 
@@ -35,13 +35,13 @@ const TEST: &str = include_str!("debian/test.sh");
 /// A disk to boot from.
 #[derive(Debug)]
 pub struct Disk {
-    /// The disk itself.
+    /// The image file.
     pub image: PathBuf,
-    /// Where on it the root file system begins.
+    /// The offset of the root file system in bytes.
     root: u64,
 }
 
-/// A disk that is a root file system and nothing else. For a kernel that is loaded otherwise, with
+/// Makes a disk that contains only a root file system. QEMU has to load the kernel and
 /// [`initramfs`].
 pub fn root_disk(lab: &Lab) -> Result<Disk> {
     let image = lab.run.image("disk.img", loader::ROOT_SIZE)?;
@@ -50,8 +50,8 @@ pub fn root_disk(lab: &Lab) -> Result<Disk> {
     Ok(disk)
 }
 
-/// A disk that firmware boots, be it a BIOS or UEFI: GRUB, and a root file system with a kernel in a
-/// partition.
+/// Makes a disk that a BIOS and UEFI firmware can boot. It has GRUB, and a partition with a root
+/// file system and a kernel.
 pub fn bootable_disk(lab: &Lab) -> Result<Disk> {
     let disk = Disk {
         image: lab.run.image("disk.img", loader::DISK_SIZE)?,
@@ -62,7 +62,7 @@ pub fn bootable_disk(lab: &Lab) -> Result<Disk> {
     Ok(disk)
 }
 
-/// The initramfs that finds the root file system.
+/// Makes the initramfs that mounts the root file system.
 pub fn initramfs(lab: &Lab) -> Result<PathBuf> {
     let mut initramfs = Initramfs::script(&lab.machine, INIT)?;
     for module in ["virtio_pci", "virtio_blk", "overlay"] {
@@ -74,25 +74,26 @@ pub fn initramfs(lab: &Lab) -> Result<PathBuf> {
 }
 
 impl Disk {
-    /// Checks that a disk that has booted as often as it should holds a clean file system.
+    /// Checks that the guest has booted [`BOOTS`] times and that the file system is clean.
     pub fn check(&self, lab: &Lab) -> Result<()> {
         let root = self.root();
         let check = lab.machine.program("e2fsck")?.output(["-f", "-n", &root]);
         check.context("the file system is not clean")?;
         let boots = lab.machine.program("debugfs")?;
         let boots = boots.output(["-R", "cat /boots", &root])?;
-        ensure!(boots == "boot\n".repeat(BOOTS), "it booted: {boots:?}");
+        ensure!(boots == "boot\n".repeat(BOOTS), "boots: {boots:?}");
         Ok(())
     }
 
-    /// The root file system, as programs for ext4 want it named.
+    /// The name of the root file system for the programs of e2fsprogs.
     fn root(&self) -> String {
         format!("{}?offset={}", self.image.display(), self.root)
     }
 
-    /// Makes a file system of debootstrap's files, the test and perhaps a kernel.
+    /// Makes the root file system with debootstrap's files and the test. It also gets a kernel if
+    /// there is an initramfs for it.
     fn make_root(&self, lab: &Lab, initramfs: Option<&Path>) -> Result<()> {
-        // GRUB does not know the newest features.
+        // GRUB does not support these features.
         let features = "^metadata_csum_seed,^orphan_file";
         let offset = format!("offset={}", self.root);
         let mut mke2fs = lab.machine.program("mke2fs")?.command();

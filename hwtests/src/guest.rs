@@ -1,4 +1,4 @@
-//! The harness's end of the line to the agent in a guest.
+//! The harness's end of the connection to the agent in a guest.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};
@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use crate::live::{Live, Output, Stream};
-use crate::protocol::{Frame, Kind};
+use crate::protocol::{Frame, FrameKind};
 
-/// A connection to an agent.
+/// A connection to the agent in a guest.
 #[derive(Debug)]
-pub struct Agent {
+pub struct AgentConnection {
     writer: Mutex<UnixStream>,
     shared: Arc<Shared>,
 }
@@ -34,8 +34,8 @@ struct State {
     commands: HashMap<u32, Arc<Live>>,
 }
 
-impl Agent {
-    /// Takes over a connection that QEMU made.
+impl AgentConnection {
+    /// Takes over a connection from QEMU, which passes the agent's serial port on.
     pub fn new(stream: UnixStream) -> Result<Arc<Self>> {
         let reader = stream
             .try_clone()
@@ -52,7 +52,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// How often the guest has booted.
+    /// The number of times that the guest has booted.
     pub fn boots(&self) -> u32 {
         self.shared.lock().boots
     }
@@ -64,10 +64,10 @@ impl Agent {
         while state.boots <= boots {
             let left = deadline.saturating_duration_since(Instant::now());
             if state.closed {
-                bail!("QEMU ended before the guest was up");
+                bail!("QEMU ended before the guest started");
             }
             if left.is_zero() {
-                bail!("the guest is not up after {} s", timeout.as_secs());
+                bail!("the guest did not start within {} s", timeout.as_secs());
             }
             let waited = self.shared.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -75,11 +75,11 @@ impl Agent {
         Ok(())
     }
 
-    /// Starts a shell command in the guest, whose output `live` takes.
+    /// Starts a shell command in the guest. Its output goes to `live`.
     pub fn spawn(self: &Arc<Self>, command: &str, live: Live) -> Result<GuestProcess> {
         let live = Arc::new(live);
         let id = self.shared.register(&live)?;
-        self.send(Frame::new(Kind::Run, id, command))?;
+        self.send(Frame::new(FrameKind::Run, id, command))?;
         Ok(GuestProcess {
             agent: self.clone(),
             id,
@@ -88,8 +88,8 @@ impl Agent {
         })
     }
 
-    /// Asks the guest to switch itself off or to restart.
-    pub fn end(&self, how: Kind) -> Result<()> {
+    /// Asks the guest to switch itself off (`PowerOff`) or to restart (`Reboot`).
+    pub fn end(&self, how: FrameKind) -> Result<()> {
         self.send(Frame::new(how, 0, []))
     }
 
@@ -130,32 +130,30 @@ impl Shared {
 
     fn take(&self, frame: Frame) -> io::Result<()> {
         match frame.kind {
-            Kind::Hello => {
+            FrameKind::Hello => {
                 self.lose_commands("the guest has rebooted");
                 self.lock().boots += 1;
                 self.changed.notify_all();
             }
-            Kind::Stdout => self.tell(frame.id, |live| live.push(Stream::Stdout, &frame.data)),
-            Kind::Stderr => self.tell(frame.id, |live| live.push(Stream::Stderr, &frame.data)),
-            Kind::Exit => {
+            FrameKind::Stdout => self.tell(frame.id, |live| live.push(Stream::Stdout, &frame.data)),
+            FrameKind::Stderr => self.tell(frame.id, |live| live.push(Stream::Stderr, &frame.data)),
+            FrameKind::Exit => {
                 let status = frame.as_number()?;
                 self.tell(frame.id, |live| live.end(status));
                 self.lock().commands.remove(&frame.id);
             }
-            Kind::Run | Kind::Signal | Kind::PowerOff | Kind::Reboot => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the agent gives orders",
-                ));
+            FrameKind::Run | FrameKind::Signal | FrameKind::PowerOff | FrameKind::Reboot => {
+                let message = "the agent sent a request of the host";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
         }
         Ok(())
     }
 
-    fn tell(&self, id: u32, what: impl FnOnce(&Live)) {
+    fn tell(&self, id: u32, change: impl FnOnce(&Live)) {
         let live = self.lock().commands.get(&id).cloned();
         if let Some(live) = live {
-            what(&live);
+            change(&live);
         }
     }
 
@@ -168,7 +166,7 @@ impl Shared {
 /// A shell command that runs in a guest.
 #[derive(Debug)]
 pub struct GuestProcess {
-    agent: Arc<Agent>,
+    agent: Arc<AgentConnection>,
     id: u32,
     live: Arc<Live>,
     command: String,
@@ -179,27 +177,27 @@ impl GuestProcess {
     pub fn wait_line(&self, pattern: &str, timeout: Duration) -> Result<String> {
         self.live
             .wait_line(pattern, timeout)
-            .with_context(|| self.what())
+            .with_context(|| self.describe())
     }
 
     /// Waits for the end of the command.
     pub fn wait(&self, timeout: Duration) -> Result<Output> {
-        self.live.wait_end(timeout).with_context(|| self.what())
+        self.live.wait_end(timeout).with_context(|| self.describe())
     }
 
-    /// Sends a signal to the command and all that it started.
+    /// Sends a signal to the command and to all processes that it started.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.agent
-            .send(Frame::number(Kind::Signal, self.id, signal.as_raw()))
+            .send(Frame::number(FrameKind::Signal, self.id, signal.as_raw()))
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Sends SIGTERM and waits for the end of the command.
     pub fn terminate(&self, timeout: Duration) -> Result<Output> {
         self.signal(Signal::TERM)?;
         self.wait(timeout)
     }
 
-    fn what(&self) -> String {
+    fn describe(&self) -> String {
         format!(
             "guest command `{}`",
             self.command.lines().next().unwrap_or_default()

@@ -1,5 +1,5 @@
-//! Makes a guest's initramfs: our agent as `/init`, busybox, programs with their libraries, and
-//! kernel modules in the order to load them.
+//! Makes the initramfs of a guest. It contains our agent as `/init`, busybox, programs with their
+//! libraries, and kernel modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -12,7 +12,8 @@ use crate::cpio::Archive;
 use crate::provision::{Kernel, Provisioned};
 use crate::tree::{Program, quiet};
 
-/// Where the agent finds the paths of modules, one a line, in the order to load them.
+/// The file from which the agent reads the paths of modules. Each line is a path; the agent loads
+/// the modules in this order.
 pub const MODULES: &str = "etc/modules";
 
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -33,7 +34,7 @@ enum Entry {
     Link(String),
 }
 
-/// What goes into an initramfs.
+/// An initramfs that is being put together.
 pub struct Initramfs {
     entries: BTreeMap<String, Entry>,
     dependencies: String,
@@ -42,7 +43,7 @@ pub struct Initramfs {
 }
 
 impl Initramfs {
-    /// The agent and busybox.
+    /// Starts an initramfs with busybox, and with the agent as the first process.
     pub fn new(machine: &Provisioned, agent: &Path) -> Result<Self> {
         let mut new = Self::base(machine)?;
         new.program(&Program::host(agent)?)?;
@@ -51,7 +52,7 @@ impl Initramfs {
         Ok(new)
     }
 
-    /// Busybox, and a script for it as the first process.
+    /// Starts an initramfs with busybox, and with a script as the first process.
     pub fn script(machine: &Provisioned, init: &str) -> Result<Self> {
         let mut new = Self::base(machine)?;
         new.add("init", Entry::Content(init.to_owned()));
@@ -75,7 +76,7 @@ impl Initramfs {
         Ok(new)
     }
 
-    /// Adds a program as `/usr/bin/NAME`, with the libraries it loads.
+    /// Adds a program as `/usr/bin/NAME`, with the libraries that it loads.
     pub fn program(&mut self, program: &Program) -> Result<()> {
         self.add(
             &format!("usr/bin/{}", program.name()),
@@ -97,7 +98,7 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Adds a kernel module by its name, after the modules that it needs.
+    /// Adds a kernel module by its name, after the modules that it depends on.
     pub fn module(&mut self, name: &str) -> Result<()> {
         let ending = format!("/{name}.ko");
         let (module, needs) = self
@@ -106,7 +107,7 @@ impl Initramfs {
             .filter_map(|line| line.split_once(':'))
             .find(|(module, _)| module.ends_with(&ending))
             .with_context(|| format!("the guests' kernel has no module {name}"))?;
-        // modules.dep lists what is needed first at the end.
+        // modules.dep lists the module to load first at the end.
         let order = needs.split_whitespace().rev().chain([module]);
         let new: Vec<_> = order.map(str::to_owned).collect();
         for module in new {
@@ -124,7 +125,7 @@ impl Initramfs {
         let modules = self.modules.concat();
         self.add(MODULES, Entry::Content(modules));
         let file = File::create(path)
-            .with_context(|| format!("cannot make the initramfs {}", path.display()))?;
+            .with_context(|| format!("cannot create the initramfs {}", path.display()))?;
         let mut archive = Archive::new(BufWriter::new(file));
         for folder in self.parents() {
             archive.directory(&folder)?;
@@ -150,8 +151,9 @@ impl Initramfs {
         self.entries.insert(path.to_owned(), entry);
     }
 
-    /// Of two libraries of one name the machine's wins: our programs are linked against it, and it
-    /// is at least as new as Debian 12's, whose programs it serves too.
+    /// Adds a library. If two libraries have the same name, the one of this machine is taken. Our
+    /// programs are linked against it, and programs of Debian 12 can use it because it is at least
+    /// as new as theirs.
     fn library(&mut self, path: String, file: PathBuf, host: bool) {
         if host || !self.entries.contains_key(&path) {
             self.entries.insert(path, Entry::Copy(file));

@@ -1,4 +1,4 @@
-//! Everything that one test or demo works with.
+//! The environment of one test or demo.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -16,25 +16,25 @@ use crate::rundir::{RunDir, remove_all};
 
 static INTERRUPT: Once = Once::new();
 
-/// The machine's provisions, a run folder, and the right to use the processors.
+/// The downloaded programs, a folder for files, and the lock that keeps other tests from running.
 #[derive(Debug)]
 pub struct Lab {
-    /// Kernel, QEMUs, programs.
+    /// The guests' kernel, the QEMUs and other programs.
     pub machine: Provisioned,
-    /// Files of this run.
+    /// The folder for the files of this run.
     pub run: RunDir,
-    /// The guest agent.
+    /// The path of the guest agent.
     pub agent: PathBuf,
     _lock: File,
 }
 
 impl Lab {
-    /// Gets everything ready, then waits for other labs on the machine to end: guests under
-    /// emulation need the processors for themselves.
+    /// Prepares everything, and waits until no other lab is open on this machine. Emulated guests
+    /// need all its processors.
     ///
-    /// An interrupt (SIGINT, SIGTERM, SIGHUP) then ends the process with nothing left behind.
+    /// From then on SIGINT, SIGTERM and SIGHUP end the process and remove its files.
     pub fn open(name: &str) -> Result<Self> {
-        INTERRUPT.call_once(clean_up_when_interrupted);
+        INTERRUPT.call_once(clean_up_on_signals);
         let machine = provision()?;
         let agent = binaries::build("hwtests", "guest-agent")?;
         let lock = Cache::open()?.lock("lab")?;
@@ -47,8 +47,8 @@ impl Lab {
     }
 }
 
-fn clean_up_when_interrupted() {
-    // Failing to watch signals is no reason not to run: it means files left in /dev/shm at worst.
+fn clean_up_on_signals() {
+    // A test can run without this. At worst, an interrupt leaves files in /dev/shm.
     let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) else {
         return;
     };
@@ -60,7 +60,7 @@ fn clean_up_when_interrupted() {
     });
 }
 
-/// Runs a test in a lab. Its run folder stays, and is named, when the test fails.
+/// Runs a test in a lab. If the test fails, its folder stays, and its path is printed.
 ///
 /// # Panics
 ///

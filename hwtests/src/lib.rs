@@ -1,19 +1,20 @@
 //! Nested virtual machines for the tests and the demo of vvu-block.
 //!
-//! [`Lab`] is the entry: it holds what [`provision`] fetched, a run directory, and the machine-wide
-//! lock that keeps two tests from sharing the processors. From it come guests ([`vm::Vm`]) and host
-//! programs ([`process::Process`]). Every wait has a deadline, and everything started ends with its
-//! owner.
+//! A test starts with a [`Lab`]. It has the programs that [`provision`] downloaded, a folder for
+//! files, and a lock, so that only one test on the machine uses the processors. With a lab, tests
+//! start guests ([`vm::Vm`]) and programs on the host ([`process::Process`]). Every wait has a
+//! deadline. Guests and programs end when their owner is dropped.
 //!
-//! The environment can say otherwise than the defaults:
+//! Environment variables replace the defaults:
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `VVU_CACHE` | folder for fetched things; else `vvu-block` in the user's cache folder |
-//! | `VVU_PROFILE` | cargo's profile for the programs under test; else `release` |
-//! | `VVU_QEMU` | a QEMU with vfio-user-pci (10.1 or newer), instead of the machine's or a fetched one |
-//! | `VVU_DEBIAN_MIRROR` | where to fetch Debian packages; else where the machine's apt does |
-//! | `TMPDIR` | where run folders go |
+//! | `VVU_CACHE` | the folder for downloads; default: `vvu-block` in the user's cache folder |
+//! | `VVU_PROFILE` | cargo's profile for the programs under test; default: `release` |
+//! | `VVU_QEMU` | a QEMU with vfio-user-pci (10.1 or newer); default: the machine's, or a download
+//! |
+//! | `VVU_DEBIAN_MIRROR` | the address of a Debian mirror; default: that of the machine's apt |
+//! | `TMPDIR` | the parent of the folders for files |
 //!
 //! [`provision`]: mod@provision
 
@@ -39,7 +40,7 @@ pub mod workload;
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use lab::{Lab, test};
 
-/// Says on stderr what a slow step is doing.
-pub fn progress(what: impl std::fmt::Display) {
-    eprintln!("==> {what}");
+/// Prints on stderr what a slow step does.
+pub fn progress(step: impl std::fmt::Display) {
+    eprintln!("==> {step}");
 }

@@ -1,4 +1,4 @@
-//! The output of a running program, as it arrives, and waits on it.
+//! Collects the output of a running program, and waits for lines of it.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Which of a program's two outputs.
+/// One of the two outputs of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -17,14 +17,14 @@ pub enum Stream {
     Stderr,
 }
 
-/// What a program that has ended left behind.
+/// The output and the exit status of a program.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
-    /// Everything it wrote to standard output.
+    /// The bytes on standard output.
     pub stdout: Vec<u8>,
-    /// Everything it wrote to standard error.
+    /// The bytes on standard error.
     pub stderr: Vec<u8>,
-    /// Its exit code; 128 plus the signal's number if a signal ended it.
+    /// The exit code, or 128 plus the number of the signal that ended the program.
     pub status: i32,
 }
 
@@ -48,7 +48,8 @@ struct State {
     lost: Option<String>,
 }
 
-/// Output that one side fills while others wait for lines or for the end.
+/// The output of a running program. One thread adds to it while others wait for lines or for the
+/// end of the program.
 #[derive(Debug, Default)]
 pub struct Live {
     state: Mutex<State>,
@@ -56,7 +57,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Output that is also added to the file `log`.
+    /// Makes an output that is also appended to the file `log`.
     pub fn logged(log: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log);
         let file = file.with_context(|| format!("cannot write the log {}", log.display()))?;
@@ -74,7 +75,7 @@ impl Live {
     pub fn push(&self, stream: Stream, bytes: &[u8]) {
         let mut state = self.lock();
         if let Some(log) = &mut state.log {
-            // A full disk shows elsewhere.
+            // The log is only a copy. A full disk shows elsewhere.
             let _ = log.write_all(bytes);
         }
         match stream {
@@ -92,7 +93,7 @@ impl Live {
         self.changed.notify_all();
     }
 
-    /// Records that the program can no longer be heard, and why. Later waits fail with that.
+    /// Records that the connection to the program is lost. Later waits fail with this reason.
     pub fn lose(&self, why: &str) {
         let mut state = self.lock();
         if !state.ended {
@@ -101,7 +102,8 @@ impl Live {
         self.changed.notify_all();
     }
 
-    /// Waits for the first complete line, on either stream, that contains `pattern`.
+    /// Waits for a complete line that contains `pattern`, and returns the first one. Standard
+    /// output is searched before standard error.
     pub fn wait_line(&self, pattern: &str, timeout: Duration) -> Result<String> {
         let found = self.wait(timeout, |state| {
             let (out, err) = (&state.output.stdout, &state.output.stderr);
@@ -109,7 +111,7 @@ impl Live {
         });
         match found {
             Ok(line) => Ok(line),
-            Err(why) => bail!("no line with {pattern:?}: {why}{}", self.tail()),
+            Err(why) => bail!("no line contains {pattern:?}: {why}{}", self.tail()),
         }
     }
 
@@ -121,7 +123,7 @@ impl Live {
         }
     }
 
-    /// The last lines of both streams, set off for the end of an error message.
+    /// The last lines of both outputs, formatted for the end of an error message.
     pub fn tail(&self) -> String {
         let state = self.lock();
         let both = [&state.output.stdout[..], &state.output.stderr[..]].concat();
@@ -140,14 +142,15 @@ impl Live {
                 return Ok(value);
             }
             if state.ended {
-                return Err(format!("it ended with status {}", state.output.status));
+                let status = state.output.status;
+                return Err(format!("the program ended with status {status}"));
             }
             if let Some(why) = &state.lost {
                 return Err(why.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(format!("nothing after {} s", timeout.as_secs()));
+                return Err(format!("timed out after {} s", timeout.as_secs()));
             }
             state = match self.changed.wait_timeout(state, left) {
                 Ok((state, _)) => state,
@@ -161,7 +164,7 @@ impl Live {
     }
 }
 
-/// The last `count` lines of `text`, indented, beginning with a new line; empty for no text.
+/// The last `count` lines of `text`, each indented and after a line break.
 pub fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let first = lines.len().saturating_sub(count);
@@ -190,7 +193,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(10);
 
     #[test]
-    fn a_line_counts_once_it_is_complete() {
+    fn only_complete_lines_are_found() {
         let live = Live::default();
         live.push(Stream::Stdout, b"ready: on /tmp/x");
         assert!(live.wait_line("ready:", SHORT).is_err());
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_ends_early_fails_the_wait_with_its_last_words() {
+    fn a_wait_fails_with_the_last_output_if_the_program_ends() {
         let live = Live::default();
         live.push(Stream::Stderr, b"error: no such image\n");
         live.end(1);
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn losing_the_guest_fails_waits_but_not_finished_programs() {
+    fn a_lost_guest_fails_waits_except_for_programs_that_have_ended() {
         let live = Live::default();
         live.end(3);
         live.lose("the guest rebooted");

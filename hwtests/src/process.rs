@@ -1,4 +1,4 @@
-//! Programs on the host, started with their output watched and logged.
+//! Runs programs on the host, and collects and logs their output.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,10 +14,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::live::{Live, Output, Stream};
 
-/// How long a killed program may take to be gone.
+/// The time limit for a killed program to end.
 const REAP: Duration = Duration::from_secs(10);
 
-/// A child of ours. It is killed and reaped when dropped, and dies with the thread that started it.
+/// A child process. Dropping it kills it. It also ends if the thread that started it ends.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -28,7 +28,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; its output goes to `NAME.log` in `folder`.
+    /// Starts `command`. Its output goes to `NAME.log` in `folder`.
     pub fn spawn(name: &str, command: &mut Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let live = Arc::new(Live::logged(&log)?);
@@ -70,34 +70,34 @@ impl Process {
             .with_context(|| format!("{} does not end", self.name))
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Sends SIGTERM and waits for the program to end.
     pub fn terminate(&self, timeout: Duration) -> Result<Output> {
         self.signal(Signal::TERM);
         self.wait(timeout)
     }
 
-    /// Sends SIGKILL and waits for the end.
+    /// Sends SIGKILL and waits for the program to end.
     pub fn kill(&self) -> Result<Output> {
         self.signal(Signal::KILL);
         self.wait(REAP)
     }
 
-    /// Sends a signal; one that has ended already does not mind.
+    /// Sends a signal. Nothing happens if the program has already ended.
     pub fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 
-    /// What it goes by in messages and in its log's name.
+    /// The name of the program in messages and in the name of its log.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process number, which may be another's once it has ended.
+    /// The process id. After the program has ended, another process may have the same id.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// The file with its output.
+    /// The path of the log.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -128,12 +128,12 @@ fn die_with_parent(command: &mut Command) {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         Ok(())
     };
-    // SAFETY: between fork and exec the closure makes one system call; it neither allocates nor
-    // takes a lock.
+    // SAFETY: the closure runs between fork and exec, where it must not allocate or take a lock. It
+    // makes one system call and converts an error number, so it does neither.
     unsafe { command.pre_exec(request) };
 }
 
-/// Copies the child's output to `live`, and tells it when the child has ended.
+/// Copies the child's output to `live`, and records there when the child has ended.
 fn watch(mut child: Child, live: &Arc<Live>) -> io::Result<()> {
     let out = child
         .stdout
@@ -152,7 +152,7 @@ fn watch(mut child: Child, live: &Arc<Live>) -> io::Result<()> {
         }
         match status {
             Ok(status) => live.end(code(status)),
-            Err(error) => live.lose(&format!("cannot wait for it: {error}")),
+            Err(error) => live.lose(&format!("cannot wait for the program: {error}")),
         }
     })?;
     Ok(())
@@ -174,7 +174,7 @@ fn copy(
         })
 }
 
-/// Waits for a file to appear, for programs that say no other way that they are ready.
+/// Waits for a file to appear. Some programs show only in this way that they are ready.
 pub fn wait_file(path: &Path, timeout: Duration) -> Result<()> {
     let deadline = Instant::now() + timeout;
     let mut pause = Duration::from_millis(1);
@@ -190,7 +190,7 @@ pub fn wait_file(path: &Path, timeout: Duration) -> Result<()> {
     Ok(())
 }
 
-/// An exit status as a shell gives it.
+/// The exit status as shells have it: the exit code, or 128 plus the number of the signal.
 pub fn code(status: ExitStatus) -> i32 {
     status
         .code()
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_watched_and_logged() {
+    fn output_is_collected_and_logged() {
         let run = RunDir::new("test").unwrap();
         let process = shell("echo ready: yes; echo no >&2; exit 3", &run);
         assert_eq!(process.wait_line("ready:", LONG).unwrap(), "ready: yes");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_named() {
+    fn the_error_for_a_missing_program_names_it() {
         let run = RunDir::new("test").unwrap();
         let error = Process::spawn("x", &mut Command::new("/no/such"), run.path()).unwrap_err();
         assert!(error.to_string().contains("/no/such"), "{error}");

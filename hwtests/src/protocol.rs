@@ -1,41 +1,41 @@
-//! What the harness and the agent in the guest say to each other over a virtio serial port.
+//! The protocol between the harness and the agent in a guest, over a virtio serial port.
 //!
-//! A frame is a 32-bit length, a kind, a 32-bit number of the command it is about, and data. The
-//! length counts the data only; integers are little-endian.
+//! A frame has a 32-bit length, a kind (one byte), the 32-bit id of a command, and data. The length
+//! is that of the data. Integers are little-endian.
 
 use std::io::{self, Read, Write};
 
-/// Name of the virtio serial port.
+/// The name of the virtio serial port.
 pub const PORT: &str = "vvu-agent";
 
-/// Most data in one frame.
+/// The most data in a frame, in bytes.
 pub const MAX_DATA: usize = 1 << 20;
 
-/// What a frame says.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
-    /// Guest: the agent runs; sent once a boot.
+pub enum FrameKind {
+    /// From the guest, once per boot: the agent has started.
     Hello = 1,
-    /// Host: run the data as a shell command.
+    /// From the host: run the data as a shell command.
     Run = 2,
-    /// Host: send a signal (32-bit) to the command's process group.
+    /// From the host: send a signal (32-bit number) to the command's process group.
     Signal = 3,
-    /// Host: switch the guest off.
+    /// From the host: switch the guest off.
     PowerOff = 4,
-    /// Host: restart the guest.
+    /// From the host: restart the guest.
     Reboot = 5,
-    /// Guest: bytes of a command's standard output.
+    /// From the guest: bytes of a command's standard output.
     Stdout = 6,
-    /// Guest: bytes of a command's standard error.
+    /// From the guest: bytes of a command's standard error.
     Stderr = 7,
-    /// Guest: the command ended with this status (32-bit).
+    /// From the guest: the command ended with this status (32-bit).
     Exit = 8,
 }
 
-impl Kind {
+impl FrameKind {
     fn from_byte(byte: u8) -> Option<Self> {
-        use Kind::{Exit, Hello, PowerOff, Reboot, Run, Signal, Stderr, Stdout};
+        use FrameKind::{Exit, Hello, PowerOff, Reboot, Run, Signal, Stderr, Stdout};
         let all = [Hello, Run, Signal, PowerOff, Reboot, Stdout, Stderr, Exit];
         all.into_iter().find(|&kind| kind as u8 == byte)
     }
@@ -44,17 +44,17 @@ impl Kind {
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What it says.
-    pub kind: Kind,
-    /// The command it is about; 0 where that means nothing.
+    /// The kind.
+    pub kind: FrameKind,
+    /// The id of the command, or 0 for kinds that are not about a command.
     pub id: u32,
-    /// Its data.
+    /// The data.
     pub data: Vec<u8>,
 }
 
 impl Frame {
-    /// A frame with data.
-    pub fn new(kind: Kind, id: u32, data: impl Into<Vec<u8>>) -> Self {
+    /// Makes a frame with data.
+    pub fn new(kind: FrameKind, id: u32, data: impl Into<Vec<u8>>) -> Self {
         Self {
             kind,
             id,
@@ -62,23 +62,23 @@ impl Frame {
         }
     }
 
-    /// A frame whose data is one number.
-    pub fn number(kind: Kind, id: u32, number: i32) -> Self {
+    /// Makes a frame with a number as its data.
+    pub fn number(kind: FrameKind, id: u32, number: i32) -> Self {
         Self::new(kind, id, number.to_le_bytes())
     }
 
-    /// The number that the data is.
+    /// The data as a number.
     pub fn as_number(&self) -> io::Result<i32> {
         let bytes = self.data[..]
             .try_into()
-            .map_err(|_| invalid("a number is four bytes"))?;
+            .map_err(|_| invalid("the data is not a number of four bytes"))?;
         Ok(i32::from_le_bytes(bytes))
     }
 
     /// Writes the frame in one piece.
     pub fn write_to(&self, writer: &mut impl Write) -> io::Result<()> {
         if self.data.len() > MAX_DATA {
-            return Err(invalid("more data than fits in a frame"));
+            return Err(invalid("the data does not fit in a frame"));
         }
         let mut bytes = Vec::with_capacity(9 + self.data.len());
         bytes.extend((self.data.len() as u32).to_le_bytes());
@@ -94,9 +94,10 @@ impl Frame {
         let [kind] = read_array(reader)?;
         let id = u32::from_le_bytes(read_array(reader)?);
         if length > MAX_DATA {
-            return Err(invalid("a frame longer than allowed"));
+            return Err(invalid("the frame is too long"));
         }
-        let kind = Kind::from_byte(kind).ok_or_else(|| invalid("a frame of unknown kind"))?;
+        let kind = FrameKind::from_byte(kind);
+        let kind = kind.ok_or_else(|| invalid("the kind of the frame is unknown"))?;
         let mut data = vec![0; length];
         reader.read_exact(&mut data)?;
         Ok(Self { kind, id, data })
@@ -109,8 +110,8 @@ fn read_array<const N: usize>(reader: &mut impl Read) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+fn invalid(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 #[cfg(test)]
@@ -118,11 +119,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_survive_the_wire() {
+    fn a_frame_that_is_written_and_read_is_the_same() {
         let frames = [
-            Frame::new(Kind::Hello, 0, []),
-            Frame::new(Kind::Run, 7, "echo hi"),
-            Frame::number(Kind::Exit, 7, -3),
+            Frame::new(FrameKind::Hello, 0, []),
+            Frame::new(FrameKind::Run, 7, "echo hi"),
+            Frame::number(FrameKind::Exit, 7, -3),
         ];
         let mut wire = Vec::new();
         for frame in &frames {
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_frames_are_refused() {
         let long = [0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0];
         assert_eq!(
             Frame::read_from(&mut &long[..]).unwrap_err().kind(),
@@ -145,6 +146,6 @@ mod tests {
         );
         let unknown = [0, 0, 0, 0, 99, 0, 0, 0, 0];
         assert!(Frame::read_from(&mut &unknown[..]).is_err());
-        assert!(Frame::new(Kind::Hello, 0, []).as_number().is_err());
+        assert!(Frame::new(FrameKind::Hello, 0, []).as_number().is_err());
     }
 }

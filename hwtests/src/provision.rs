@@ -1,4 +1,4 @@
-//! Gets what tests and the demo need: two QEMUs, a kernel and programs for guests.
+//! Downloads the QEMUs, the guests' kernel, and the programs for tests, demo and benchmark.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use crate::progress;
 use crate::qemu::Qemu;
 use crate::tree::{Packages, Program, Tree, quiet};
 
-/// Guests' kernel and programs, QEMU 7.2, and tools for the host. Counted up when it changes.
+/// The guests' kernel and programs, QEMU 7.2, and tools for the host. Count the name up when the
+/// packages change; the same goes for the names below.
 const OLD_TREE: &str = "bookworm-1";
 const OLD: Packages = Packages {
     suites: &["bookworm"],
@@ -29,7 +30,7 @@ const OLD: Packages = Packages {
     ],
 };
 
-/// A QEMU with vfio-user-pci, which came with 10.1. Counted up when it changes.
+/// A QEMU with vfio-user-pci, which is new in 10.1.
 const NEW_TREE: &str = "trixie-backports-1";
 const NEW: Packages = Packages {
     suites: &["trixie", "trixie-backports"],
@@ -37,7 +38,7 @@ const NEW: Packages = Packages {
     names: &["qemu-system-x86"],
 };
 
-/// Programs that the benchmark compares with, and one for images. Counted up when it changes.
+/// The programs that the benchmark uses, and qemu-img.
 const BENCHMARK_TREE: &str = "benchmark-2";
 const BENCHMARK: Packages = Packages {
     suites: &["trixie", "trixie-backports"],
@@ -45,18 +46,18 @@ const BENCHMARK: Packages = Packages {
     names: &["fio", "qemu-utils", "strace"],
 };
 
-/// What [`benchmark_tools`] got.
+/// The programs for the benchmark.
 #[derive(Debug)]
 pub struct BenchmarkTools {
-    /// Does I/O on a file.
+    /// A program that does I/O on a file.
     pub fio: Program,
     /// QEMU's vhost-user-blk back-end.
     pub storage_daemon: Program,
-    /// Counts system calls.
+    /// A program that counts system calls.
     pub strace: Program,
 }
 
-/// Fetches what the benchmark compares with, if it is not in the cache yet.
+/// Downloads the programs for the benchmark if they are not in the cache yet.
 pub fn benchmark_tools() -> Result<BenchmarkTools> {
     let what = "fio, qemu-storage-daemon and strace";
     let cache = Cache::open()?;
@@ -68,7 +69,7 @@ pub fn benchmark_tools() -> Result<BenchmarkTools> {
     })
 }
 
-/// Fetches QEMU's program for images, if it is not in the cache yet.
+/// Downloads qemu-img if it is not in the cache yet.
 pub fn qemu_img() -> Result<Program> {
     let what = "qemu-img";
     tree(
@@ -81,7 +82,7 @@ pub fn qemu_img() -> Result<Program> {
     .program(what)
 }
 
-/// What a Debian disk is made with, and firmware for it. Counted up when it changes.
+/// The programs that make a Debian disk, and firmware that boots it.
 const DEBIAN_TREE: &str = "bookworm-disk-1";
 const DEBIAN: Packages = Packages {
     suites: &["bookworm"],
@@ -97,13 +98,13 @@ const DEBIAN: Packages = Packages {
     ],
 };
 
-/// Fetches what a Debian disk is made with, if it is not in the cache yet.
+/// Downloads the programs that make a Debian disk if they are not in the cache yet.
 pub fn debian_tools() -> Result<Tree> {
     let what = "debootstrap, GRUB and firmware";
     tree(&Cache::open()?, DEBIAN_TREE, &DEBIAN, what, |_| Ok(()))
 }
 
-/// A server of network block devices for guests. Counted up when it changes.
+/// A server of network block devices for guests.
 const NBD_TREE: &str = "bookworm-nbd-1";
 const NBD: Packages = Packages {
     suites: &["bookworm"],
@@ -111,17 +112,17 @@ const NBD: Packages = Packages {
     names: &["qemu-utils"],
 };
 
-/// Fetches qemu-nbd, if it is not in the cache yet.
+/// Downloads qemu-nbd if it is not in the cache yet.
 pub fn nbd_server() -> Result<Program> {
     tree(&Cache::open()?, NBD_TREE, &NBD, "qemu-nbd", |_| Ok(()))?.program("qemu-nbd")
 }
 
-/// What [`provision`] got.
+/// The programs for all tests.
 #[derive(Debug)]
 pub struct Provisioned {
     /// Debian 12's QEMU, 7.2.
     pub old_qemu: Qemu,
-    /// A QEMU that has vfio-user-pci.
+    /// A QEMU with vfio-user-pci.
     pub new_qemu: Qemu,
     /// The guests' kernel.
     pub kernel: Kernel,
@@ -129,7 +130,7 @@ pub struct Provisioned {
 }
 
 impl Provisioned {
-    /// A program of Debian 12: for guests, or to run on the host.
+    /// A program of Debian 12, for guests or for the host.
     pub fn program(&self, name: &str) -> Result<Program> {
         self.tools.program(name)
     }
@@ -138,9 +139,9 @@ impl Provisioned {
 /// The guests' kernel.
 #[derive(Debug)]
 pub struct Kernel {
-    /// The kernel itself.
+    /// The path of the kernel image.
     pub image: PathBuf,
-    /// The folder with its modules.
+    /// The folder with the modules.
     pub modules: PathBuf,
 }
 
@@ -153,11 +154,11 @@ impl Kernel {
     }
 }
 
-/// Fetches what is not in the cache yet.
+/// Downloads the programs for all tests if they are not in the cache yet.
 pub fn provision() -> Result<Provisioned> {
     ensure!(
         cfg!(target_arch = "x86_64"),
-        "the test guests are x86-64: run this on such a machine"
+        "the test guests need an x86-64 machine"
     );
     let cache = Cache::open()?;
     let tools = tree(
@@ -175,7 +176,7 @@ pub fn provision() -> Result<Provisioned> {
     })
 }
 
-/// `$VVU_QEMU`, else the machine's QEMU if new enough, else one from the packages.
+/// Returns `$VVU_QEMU`, or the machine's QEMU if it is new enough, or else one from packages.
 fn new_qemu(cache: &Cache) -> Result<Qemu> {
     if let Some(path) = env::var_os("VVU_QEMU") {
         let qemu = Qemu::at(Path::new(&path)).context("VVU_QEMU")?;
@@ -202,35 +203,36 @@ fn tree(
 ) -> Result<Tree> {
     let root = cache.folder(name, |folder| {
         let start = Instant::now();
-        progress(format!("fetching {what} ({}; about 15 s)", packages.prefer));
+        let suite = packages.prefer;
+        progress(format!("downloading {what} ({suite}; about 15 s)"));
         let tree = Tree::unpack(folder, &mirror()?, packages)
-            .with_context(|| format!("cannot fetch {what}"))?;
+            .with_context(|| format!("cannot download {what}"))?;
         finish(&tree)?;
-        progress(format!("fetched {what} in {} s", start.elapsed().as_secs()));
+        let seconds = start.elapsed().as_secs();
+        progress(format!("downloaded {what} in {seconds} s"));
         Ok(())
     })?;
     Ok(Tree::new(root))
 }
 
-/// The mirror that the machine itself installs Debian from, or `$VVU_DEBIAN_MIRROR`.
+/// Returns `$VVU_DEBIAN_MIRROR`, or the mirror from which this machine installs Debian packages.
 pub fn mirror() -> Result<String> {
     if let Ok(mirror) = env::var("VVU_DEBIAN_MIRROR") {
         return Ok(mirror);
     }
-    let release = fs::read_to_string("/etc/os-release").context("cannot tell the system")?;
+    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let codename = release
         .lines()
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    // Lines such as 'ADDRESS/dists/bookworm/InRelease' and more, even before any update.
+    // The command prints lines such as 'ADDRESS/dists/bookworm/InRelease', even before any update.
     let sources = quiet(Command::new("apt-get").args(["update", "--print-uris"]))?;
     let ending = format!("/dists/{}/InRelease'", codename.unwrap_or_default());
     let mirror = sources.lines().find_map(|line| line.split_once(&ending));
-    mirror.map(|(address, _)| address.trim_start_matches('\'').to_owned()).context(
-        "apt has no Debian source to take a mirror from; set VVU_DEBIAN_MIRROR to the address of one",
-    )
+    let address = mirror.map(|(address, _)| address.trim_start_matches('\'').to_owned());
+    address.context("apt has no Debian source; set VVU_DEBIAN_MIRROR to the address of a mirror")
 }
 
-/// Writes the modules' dependencies, which the package leaves to its install script.
+/// Writes the list of dependencies of modules. Normally the package's install script does this.
 fn index_modules(tree: &Tree) -> Result<()> {
     let modules = only_entry(&tree.root().join("lib/modules"))?;
     let depmod = tree.program("kmod")?.named("depmod");
@@ -245,7 +247,7 @@ fn only_entry(folder: &Path) -> Result<PathBuf> {
         .collect::<Result<Vec<_>, _>>()?;
     ensure!(
         entries.len() == 1,
-        "{} holds {} folders, not one",
+        "{} has {} entries, not one",
         folder.display(),
         entries.len()
     );

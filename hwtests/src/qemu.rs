@@ -1,4 +1,4 @@
-//! The two QEMUs that tests run: an old one, and one that can attach a vfio-user device.
+//! The two QEMUs for tests: an old one, and one with vfio-user-pci.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,7 +25,7 @@ impl Qemu {
         Self::new(tree.program(NAME)?, Some(tree.root().to_owned()))
     }
 
-    /// A QEMU of the machine.
+    /// The QEMU at this path.
     pub fn at(path: &Path) -> Result<Self> {
         Self::new(Program::host(path)?, None)
     }
@@ -37,18 +37,18 @@ impl Qemu {
         found.into_iter().find_map(|file| Self::at(&file).ok())
     }
 
-    /// Its version, such as `7.2.22`.
+    /// The version, such as `7.2.22`.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Fails unless it can attach a vfio-user device.
+    /// Checks that this QEMU can attach a vfio-user device.
     pub fn need_vfio_user(&self) -> Result<()> {
         let devices = quiet(self.command().args(["-device", "help"]))?;
         if !devices.contains("\"vfio-user-pci\"") {
             bail!(
-                "{} is QEMU {}, which has no vfio-user-pci; need 10.1 or newer: unset VVU_QEMU to \
-                 have one fetched, or set it to the path of a newer one",
+                "{} is QEMU {}, which has no vfio-user-pci; set VVU_QEMU to the path of QEMU 10.1 \
+                 or newer, or unset it to download one",
                 self.program.path().display(),
                 self.version
             );
@@ -56,7 +56,7 @@ impl Qemu {
         Ok(())
     }
 
-    /// A command that runs it.
+    /// A command that runs this QEMU.
     pub fn command(&self) -> Command {
         let mut command = self.program.command();
         if let Some(tree) = &self.tree {
@@ -73,10 +73,8 @@ impl Qemu {
         let words = text.split_whitespace();
         let version = words.skip_while(|word| *word != "version").nth(1);
         let version = version.with_context(|| {
-            format!(
-                "{} does not tell its version as QEMU does",
-                program.path().display()
-            )
+            let path = program.path().display();
+            format!("{path} does not print a version as QEMU does")
         })?;
         Ok(Self {
             version: version.to_owned(),

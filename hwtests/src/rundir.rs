@@ -1,4 +1,4 @@
-//! A folder for the files of one test or demo: logs, images, sockets, guest memory.
+//! Folders for the files of a test or demo: logs, images, sockets, guest memory.
 
 use std::fs::{self, DirEntry};
 use std::os::unix::fs::FileTypeExt;
@@ -8,15 +8,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// Where guests' memory files are.
+/// The folder of the files with guest memory.
 const MEMORY: &str = "/dev/shm";
 
-/// The folders of this process's runs, for an interrupt to remove.
+/// The folders of this process. A signal handler removes them.
 static RUNS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A run's folder. Kept, and its path printed, unless [`RunDir::discard`] is called.
+/// The folder of one run. When dropped, it is kept and its path is printed, except after
+/// [`RunDir::discard`].
 ///
-/// Sockets and memory files go either way.
+/// Sockets and memory files are always removed.
 #[derive(Debug)]
 pub struct RunDir {
     folder: Option<TempDir>,
@@ -24,12 +25,12 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes a folder whose name begins with `vvu-NAME`.
+    /// Creates a folder whose name begins with `vvu-NAME`.
     pub fn new(name: &str) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix(&format!("vvu-{name}-"))
             .tempdir()
-            .context("cannot make a folder for temporary files; set TMPDIR to a writable one")?;
+            .context("cannot create a temporary folder; set TMPDIR to a writable folder")?;
         let path = folder.path().to_owned();
         runs().push(path.clone());
         Ok(Self {
@@ -38,39 +39,42 @@ impl RunDir {
         })
     }
 
-    /// The folder itself.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A file in the folder.
+    /// The path of a file in the folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// A file in `/dev/shm` for a guest's memory: its name is unique, and it goes with the folder.
+    /// The path of a file in `/dev/shm` for a guest's memory. The name is unique to this run, and
+    /// the file is removed when this value is dropped.
     pub fn memory(&self, name: &str) -> PathBuf {
         Path::new(MEMORY).join(memory_prefix(&self.path) + name)
     }
 
-    /// Makes a disk image full of zeroes.
+    /// Creates a disk image that reads as zeroes.
     pub fn image(&self, name: &str, size: u64) -> Result<PathBuf> {
         let path = self.file(name);
         fs::File::create_new(&path)
             .and_then(|file| file.set_len(size))
-            .with_context(|| format!("cannot make the disk image {}", path.display()))?;
+            .with_context(|| format!("cannot create the disk image {}", path.display()))?;
         Ok(path)
     }
 
-    /// Removes the folder: the run went well and nobody needs its logs.
+    /// Removes the folder, after a run that went well.
     pub fn discard(mut self) -> Result<()> {
         match self.folder.take() {
-            Some(folder) => folder.close().context("cannot remove the run's folder"),
+            Some(folder) => folder
+                .close()
+                .context("cannot remove the folder of the run"),
             None => Ok(()),
         }
     }
 
-    /// Removes all but the logs: the run went well and its logs may interest someone.
+    /// Removes all files except the logs, and returns the path of the folder.
     pub fn keep_logs(mut self) -> PathBuf {
         self.remove_files(|entry| entry.path().extension() != Some("log".as_ref()));
         self.folder.take().map(TempDir::keep);
@@ -98,7 +102,7 @@ impl Drop for RunDir {
     }
 }
 
-/// Removes the folders and memory files of all runs: the process is about to end in their midst.
+/// Removes the folders and memory files of all runs, because the process is about to end.
 pub fn remove_all() {
     for path in runs().drain(..) {
         remove_memory(&path);
@@ -133,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_discarded_run_leaves_nothing() {
+    fn a_discarded_run_leaves_no_files() {
         let run = RunDir::new("test").unwrap();
         let (path, memory) = (run.path().to_owned(), run.memory("ram"));
         fs::write(&memory, "x").unwrap();
@@ -142,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_run_keeps_logs_only() {
+    fn a_failed_run_keeps_its_logs_but_no_sockets_and_memory() {
         let run = RunDir::new("test").unwrap();
         let (path, memory) = (run.path().to_owned(), run.memory("ram"));
         fs::write(&memory, "x").unwrap();

@@ -1,4 +1,4 @@
-//! The programs under test and the guests around them, as tests and the demo start them.
+//! Starts the programs under test and the guests around them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,34 +15,34 @@ use crate::tree::Program;
 use crate::vm::{Iommu, Memory, Vm, VmBuilder};
 use crate::workload::DISK;
 
-/// Where the VVU function is in the device VM.
+/// The PCI address of the VVU function in the device VM.
 pub const BDF: &str = "0000:00:10.0";
 const SLOT: u8 = 0x10;
 
-/// The sibling's memory in MiB, which is also the size of the file that the proxy shares.
+/// The size of the sibling's memory and of the proxy's memory file, in MiB.
 pub const MEMORY: u32 = 512;
 
-/// Queues of the sibling's disk.
+/// The number of queues of the sibling's disk.
 const QUEUES: u16 = 2;
 
-/// Size of a test's disk.
+/// The size of a test's disk in bytes.
 pub const DISK_SIZE: u64 = 128 << 20;
 
-/// All programs serve in a jail, complete or not at all.
+/// All programs serve in the full jail, or the test fails.
 const JAIL: [&str; 1] = ["--sandbox=full"];
 
-/// How long a program may take to serve.
+/// The time limit for a program to become ready.
 const READY: Duration = Duration::from_secs(30);
 
-/// How long a program may take to end when told to: what its users were promised.
+/// The time limit for a program to end after SIGTERM. Users rely on it.
 pub const END: Duration = Duration::from_secs(2);
 
-/// A new sibling whose disk is behind `socket`, with its memory in the file `memory`.
+/// Starts a sibling whose disk is behind `socket`, with its memory in the file `memory`.
 pub fn sibling(lab: &Lab, name: &str, qemu: &Qemu, socket: &Path, memory: &Path) -> Result<Vm> {
     new_sibling(lab, name, qemu, socket, memory)?.start()
 }
 
-/// As [`sibling`], before it starts.
+/// Prepares a sibling like that of [`sibling`], but does not start it.
 pub fn new_sibling<'a>(
     lab: &'a Lab,
     name: &str,
@@ -61,7 +61,7 @@ pub fn new_sibling<'a>(
     Ok(sibling)
 }
 
-/// `vvu-block` on the host: `transport` is its options that say how it is reached.
+/// Starts `vvu-block` on the host. `transport` is its options for the transport.
 pub fn block(lab: &Lab, transport: &[&str], image: &Path) -> Result<Process> {
     let mut command = Command::new(binaries::build("vvu-block", "vvu-block")?);
     command.args(JAIL).args(transport).arg(image);
@@ -70,7 +70,7 @@ pub fn block(lab: &Lab, transport: &[&str], image: &Path) -> Result<Process> {
     Ok(block)
 }
 
-/// Ends a program as its users would: SIGTERM, exit code 0, in time.
+/// Ends a program with SIGTERM, and checks that it exits with 0 within [`END`].
 pub fn end(process: &Process) -> Result<()> {
     let status = process.terminate(END)?.status;
     ensure!(
@@ -85,18 +85,18 @@ pub fn end(process: &Process) -> Result<()> {
 /// A running `vvu-proxy`.
 #[derive(Debug)]
 pub struct Proxy {
-    /// The program.
+    /// The process.
     pub process: Process,
-    /// Where a vhost-user front-end connects.
+    /// The path of the vhost-user socket.
     pub vhost_user: PathBuf,
-    /// Where the function's user connects.
+    /// The path of the vfio-user socket.
     pub vfio_user: PathBuf,
-    /// The front-end's memory.
+    /// The path of the file with the front-end's memory.
     pub memory: PathBuf,
 }
 
 impl Proxy {
-    /// Starts it.
+    /// Starts `vvu-proxy`.
     pub fn start(lab: &Lab) -> Result<Self> {
         let (vhost_user, vfio_user) = (lab.run.file("vu.sock"), lab.run.file("vvu0.sock"));
         let memory = lab.run.memory("sibling");
@@ -119,12 +119,12 @@ impl Proxy {
         })
     }
 
-    /// A sibling whose disk comes through this proxy.
+    /// Starts a sibling whose disk is behind this proxy.
     pub fn sibling(&self, lab: &Lab, name: &str, qemu: &Qemu) -> Result<Vm> {
         self.new_sibling(lab, name, qemu)?.start()
     }
 
-    /// As [`Proxy::sibling`], before it starts.
+    /// Prepares a sibling like that of [`Proxy::sibling`], but does not start it.
     pub fn new_sibling<'a>(
         &self,
         lab: &'a Lab,
@@ -135,12 +135,12 @@ impl Proxy {
     }
 }
 
-/// A VM that has the proxy's function, and `vvu-block` in it that serves its disk through that.
+/// A VM with the proxy's function. In it, `vvu-block` serves the VM's disk through the function.
 #[derive(Debug)]
 pub struct DeviceVm {
     /// The VM.
     pub vm: Vm,
-    /// `vvu-block` in it.
+    /// `vvu-block` in the VM.
     pub block: GuestProcess,
 }
 
@@ -150,7 +150,7 @@ impl DeviceVm {
         Self::serve(lab, Self::builder(lab, proxy, image)?.start()?)
     }
 
-    /// What the VM is made of.
+    /// Prepares the VM, but does not start it.
     pub fn builder<'a>(lab: &'a Lab, proxy: &Proxy, image: &Path) -> Result<VmBuilder<'a>> {
         let program = Program::host(&binaries::build("vvu-block", "vvu-block")?)?;
         Ok(VmBuilder::new(lab, "device")
@@ -162,15 +162,15 @@ impl DeviceVm {
             .program(program))
     }
 
-    /// Restarts the VM and serves again.
+    /// Restarts the VM, and starts `vvu-block` again.
     pub fn reboot(self, lab: &Lab) -> Result<Self> {
         self.vm.reboot()?;
         Self::serve(lab, self.vm)
     }
 
-    /// Ends `vvu-block` as its users would, then the VM.
+    /// Ends `vvu-block` with SIGTERM, and then the VM.
     pub fn end(self) -> Result<()> {
-        // Emulated, it may take longer than on the host.
+        // Under emulation, it may take longer than on the host.
         let output = self.block.terminate(END * 2)?;
         ensure!(
             output.status == 0,
@@ -185,7 +185,7 @@ impl DeviceVm {
         Self::serve_disk(lab, vm, DISK)
     }
 
-    /// Hands the function to user space, and serves this disk of the VM.
+    /// Hands the function to user space, and starts `vvu-block` with this disk of the VM.
     pub fn serve_disk(lab: &Lab, vm: Vm, disk: &str) -> Result<Self> {
         bind(&vm)?;
         let log = lab.run.file("device.vvu-block.log");
@@ -198,7 +198,7 @@ impl DeviceVm {
     }
 }
 
-/// Hands the function at [`BDF`] to user space, as a user would.
+/// Hands the function at [`BDF`] to user space: binds it to vfio-pci.
 pub fn bind(vm: &Vm) -> Result<()> {
     let script = format!(
         "set -e

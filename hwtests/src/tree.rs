@@ -1,8 +1,8 @@
-//! Debian packages unpacked into a folder, and their programs run from there.
+//! Unpacks Debian packages into a folder, and runs their programs from there.
 //!
-//! apt resolves and verifies the packages with a package database of its own, so nothing is
-//! installed on the machine and nobody needs to be root. The programs run through the tree's own
-//! dynamic loader, so they see the machine's paths, not a chroot.
+//! apt resolves and verifies the packages with a package database of its own. So nothing is
+//! installed on the machine, and root is not needed. The programs run with the dynamic loader of
+//! the tree instead of in a chroot, so they see the machine's files.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::live::last_lines;
 
-/// The keys that Debian signs with.
+/// The public keys of Debian's archive.
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const HOST_LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 const LOADERS: [&str; 2] = [
@@ -28,14 +28,15 @@ const LIBRARIES: [&str; 3] = [
     "usr/lib/x86_64-linux-gnu/ceph",
 ];
 
-/// What to unpack.
+/// The packages to unpack.
 #[derive(Clone, Copy, Debug)]
 pub struct Packages {
     /// The suites to take packages from.
     pub suites: &'static [&'static str],
     /// The suite to prefer.
     pub prefer: &'static str,
-    /// The packages; what they depend on comes along, what they recommend does not.
+    /// The names of the packages. Packages that they depend on are unpacked, too, but not those
+    /// that they recommend.
     pub names: &'static [&'static str],
 }
 
@@ -46,7 +47,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// A tree that was unpacked earlier.
+    /// Takes over a tree that was unpacked earlier.
     pub fn new(root: PathBuf) -> Self {
         Self { root }
     }
@@ -74,7 +75,7 @@ impl Tree {
         Ok(Self::new(root.to_owned()))
     }
 
-    /// The folder itself.
+    /// The path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -100,7 +101,7 @@ impl Tree {
         let found = paths.iter().find(|path| path.exists());
         found.cloned().with_context(|| {
             format!(
-                "{} is missing; remove its tree to fetch it again",
+                "{} is missing; remove its tree to download it again",
                 paths[0].display()
             )
         })
@@ -117,7 +118,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program of the machine itself.
+    /// A program of this machine.
     pub fn host(path: &Path) -> Result<Self> {
         ensure!(path.is_file(), "{} is not a program", path.display());
         let name = path
@@ -133,13 +134,13 @@ impl Program {
         })
     }
 
-    /// The same program under another name, for one that goes by it.
+    /// Sets the name by which to run the program. Some programs behave according to their name.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
         self
     }
 
-    /// A command that runs it.
+    /// A command that runs the program.
     pub fn command(&self) -> Command {
         if self.search.is_empty() {
             return Command::new(&self.path);
@@ -149,7 +150,7 @@ impl Program {
         command
     }
 
-    /// Runs it to its end and returns what it printed; an error when it fails.
+    /// Runs the program to its end and returns its standard output. It fails if the program fails.
     pub fn output<I: Into<OsString>>(
         &self,
         arguments: impl IntoIterator<Item = I>,
@@ -157,27 +158,27 @@ impl Program {
         quiet(self.command().args(arguments.into_iter().map(Into::into)))
     }
 
-    /// The file.
+    /// The path of the program.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The name to run it by.
+    /// The name by which to run the program.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The dynamic loader it wants.
+    /// The dynamic loader of the program.
     pub fn loader(&self) -> &Path {
         &self.loader
     }
 
-    /// Whether it belongs to the machine, not to a tree.
+    /// Whether the program belongs to this machine, and not to a tree.
     pub fn is_host(&self) -> bool {
         self.search.is_empty()
     }
 
-    /// The libraries it loads, as files on this machine.
+    /// The paths of the libraries that the program loads.
     pub fn libraries(&self) -> Result<Vec<PathBuf>> {
         let listing = quiet(self.loader_command().arg("--list").arg(&self.path))?;
         let files = listing.lines().filter_map(|line| line.split_once(" => "));
@@ -201,14 +202,14 @@ impl Program {
     }
 }
 
-/// Writes a shell script that can be run.
+/// Writes an executable shell script.
 pub fn script(path: &Path, text: &str) -> Result<()> {
     fs::write(path, format!("#!/bin/sh\n{text}"))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
-/// apt with a configuration and a package database of its own, both in one folder.
+/// apt with a configuration and a package database of its own in a folder.
 struct Apt {
     folder: PathBuf,
 }
@@ -238,9 +239,9 @@ impl Apt {
             "Dir::Etc::Preferences=/dev/null".into(),
             "Dir::Etc::PreferencesParts=/dev/null".into(),
             "APT::Install-Recommends=false".into(),
-            // apt drops root for downloads, and then may not read a folder in root's home.
+            // Without this, apt downloads as another user, who may not read root's home.
             "APT::Sandbox::User=".into(),
-            // Lets a plain user resolve packages; our own lock keeps others out.
+            // This lets a user who is not root resolve packages. Our own lock is enough.
             "Debug::NoLocking=true".into(),
         ];
         let mut command = Command::new("apt-get");
@@ -255,7 +256,8 @@ impl Apt {
     }
 }
 
-/// Runs a command, returning its standard output; an error carries its last words.
+/// Runs a command and returns its standard output. If the command fails, the error contains the
+/// last lines of its output.
 pub fn quiet(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -263,11 +265,11 @@ pub fn quiet(command: &mut Command) -> Result<String> {
         .with_context(|| format!("cannot start {program}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        let words = text + &String::from_utf8_lossy(&output.stderr);
+        let printed = text + &String::from_utf8_lossy(&output.stderr);
         bail!(
             "{program} failed ({}){}",
             output.status,
-            last_lines(&words, 8)
+            last_lines(&printed, 8)
         );
     }
     Ok(text)

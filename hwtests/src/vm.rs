@@ -1,4 +1,4 @@
-//! Guests: a QEMU of ours with our agent in it.
+//! Guests: virtual machines under QEMU, with our agent as the first process.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -12,35 +12,35 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::guest::{Agent, GuestProcess};
+use crate::guest::{AgentConnection, GuestProcess};
 use crate::initramfs::Initramfs;
 use crate::lab::Lab;
 use crate::live::{Live, Output, last_lines};
 use crate::process::Process;
-use crate::protocol::{Kind, PORT};
+use crate::protocol::{FrameKind, PORT};
 use crate::qemu::Qemu;
 use crate::tree::Program;
 
-/// How long a guest may take to boot, under emulation on a busy machine.
+/// The time limit for a guest to boot, under emulation on a busy machine.
 pub const BOOT: Duration = Duration::from_secs(90);
-/// How long a command may take unless said otherwise.
+/// The default time limit for a command.
 pub const COMMAND: Duration = Duration::from_secs(60);
-/// How long a guest may take to switch itself off.
+/// The time limit for a guest to switch itself off.
 pub const POWER_OFF: Duration = Duration::from_secs(30);
 
-/// A guest's memory.
+/// How QEMU allocates the memory of a guest.
 #[derive(Clone, Debug)]
 pub enum Memory {
-    /// Anonymous, shared with device back-ends by descriptor.
+    /// As an anonymous file. Device back-ends get its descriptor.
     Memfd,
-    /// A file that others can open too.
+    /// As a file that other processes can open.
     File(PathBuf),
 }
 
-/// What translates a guest's devices' memory accesses, as far as its user space drives devices.
+/// The IOMMU of a guest, for devices that its user space drives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Iommu {
-    /// Nothing.
+    /// No IOMMU.
     None,
     /// An IOMMU that lets devices raise any interrupt.
     WithoutRemapping,
@@ -48,7 +48,7 @@ pub enum Iommu {
     Remapping,
 }
 
-/// A guest to be.
+/// The configuration of a guest.
 pub struct VmBuilder<'a> {
     lab: &'a Lab,
     name: String,
@@ -63,7 +63,7 @@ pub struct VmBuilder<'a> {
 }
 
 impl<'a> VmBuilder<'a> {
-    /// A guest with one processor, 256 MiB, no disk, and Debian's old QEMU.
+    /// A guest with one processor, 256 MiB, no disk, and the old QEMU of Debian 12.
     pub fn new(lab: &'a Lab, name: &str) -> Self {
         Self {
             lab,
@@ -79,25 +79,25 @@ impl<'a> VmBuilder<'a> {
         }
     }
 
-    /// Runs it under this QEMU.
+    /// Runs the guest under this QEMU.
     pub fn qemu(mut self, qemu: &'a Qemu) -> Self {
         self.qemu = qemu;
         self
     }
 
-    /// Gives it this memory.
+    /// Sets the memory.
     pub fn memory(mut self, memory: Memory, mebibytes: u32) -> Self {
         self.memory = (memory, mebibytes);
         self
     }
 
-    /// Gives it so many processors.
+    /// Sets the number of processors.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
     }
 
-    /// Gives it the drivers to hand a device to user space, and this IOMMU.
+    /// Sets the IOMMU, and adds the drivers that hand a device to user space.
     pub fn iommu(mut self, iommu: Iommu) -> Self {
         self.iommu = iommu;
         self.kernel_arguments += " intel_iommu=on";
@@ -105,14 +105,14 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Passes an argument to its kernel.
+    /// Adds an argument of the kernel.
     pub fn kernel_argument(mut self, argument: &str) -> Self {
         self.kernel_arguments += " ";
         self.kernel_arguments += argument;
         self
     }
 
-    /// Gives it a disk that a vhost-user back-end serves.
+    /// Adds a disk that a vhost-user back-end serves.
     pub fn vhost_user_blk(self, socket: &Path, queues: u16) -> Self {
         let id = format!("vhost{}", self.devices.len());
         self.arg("-chardev")
@@ -123,12 +123,12 @@ impl<'a> VmBuilder<'a> {
             ))
     }
 
-    /// Lets disks that vhost-user back-ends serve have packed virtqueues.
+    /// Allows packed virtqueues for disks that vhost-user back-ends serve.
     pub fn packed_rings(self) -> Self {
         self.arg("-global").arg("vhost-user-blk-pci.packed=on")
     }
 
-    /// Gives it a disk image that QEMU itself serves.
+    /// Adds a disk image that QEMU itself serves.
     pub fn disk(self, image: &Path) -> Self {
         let id = format!("disk{}", self.devices.len());
         let drive = format!("if=none,id={id},format=raw,cache=writeback,file=");
@@ -138,7 +138,7 @@ impl<'a> VmBuilder<'a> {
             .arg(format!("virtio-blk-pci,drive={id}"))
     }
 
-    /// Gives it a PCI function that a vfio-user server serves, at `00:SLOT.0`.
+    /// Adds a PCI function at `00:SLOT.0` that a vfio-user server serves.
     pub fn vfio_user(self, socket: &Path, slot: u8) -> Self {
         let device = serde_json::json!({
             "driver": "vfio-user-pci",
@@ -148,25 +148,25 @@ impl<'a> VmBuilder<'a> {
         self.arg("-device").arg(device.to_string())
     }
 
-    /// Passes an argument to QEMU.
+    /// Adds an argument of QEMU.
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.devices.push(argument.into());
         self
     }
 
-    /// Loads a kernel module at boot.
+    /// Adds a kernel module, which is loaded at boot.
     pub fn module(mut self, name: &'static str) -> Self {
         self.modules.push(name);
         self
     }
 
-    /// Puts a program into the guest.
+    /// Adds a program.
     pub fn program(mut self, program: Program) -> Self {
         self.programs.push(program);
         self
     }
 
-    /// Starts it and waits until it takes commands.
+    /// Starts the guest and waits until it accepts commands.
     pub fn start(self) -> Result<Vm> {
         let name = self.name.clone();
         self.boot().with_context(|| format!("{name} VM"))
@@ -174,10 +174,10 @@ impl<'a> VmBuilder<'a> {
 
     fn boot(self) -> Result<Vm> {
         let run = &self.lab.run;
-        let file = |what: &str| run.file(&format!("{}.{what}", self.name));
+        let file = |suffix: &str| run.file(&format!("{}.{suffix}", self.name));
         self.initramfs(&file("initramfs"))?;
         let socket = file("agent.sock");
-        // A guest of this name may have been here before.
+        // An earlier guest with this name may have left its socket.
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("cannot listen on {}", socket.display()))?;
@@ -186,7 +186,7 @@ impl<'a> VmBuilder<'a> {
         self.configure(&mut command, &socket, &console, &file("initramfs"));
         let qemu = Process::spawn(&format!("{}.qemu", self.name), &mut command, run.path())?;
         let stream = accept(&listener, &qemu)?;
-        let agent = Agent::new(stream)?;
+        let agent = AgentConnection::new(stream)?;
         let vm = Vm {
             name: self.name,
             console,
@@ -264,33 +264,33 @@ impl<'a> VmBuilder<'a> {
     }
 }
 
-/// A running guest. Dropped, its QEMU is killed.
+/// A running guest. Dropping it kills its QEMU.
 #[derive(Debug)]
 pub struct Vm {
     name: String,
     console: PathBuf,
     qemu: Process,
-    agent: Arc<Agent>,
+    agent: Arc<AgentConnection>,
 }
 
 impl Vm {
-    /// Runs a shell command and waits for its end, whatever its status.
+    /// Runs a shell command and waits for its end. It may fail.
     pub fn run(&self, command: &str) -> Result<Output> {
         self.run_within(command, COMMAND)
     }
 
-    /// As [`Vm::run`], with a deadline of its own.
+    /// Like [`Vm::run`], with another time limit.
     pub fn run_within(&self, command: &str, timeout: Duration) -> Result<Output> {
         let process = self.spawn(command)?;
         process.wait(timeout).map_err(|error| self.explain(&error))
     }
 
-    /// Runs a shell command that must succeed and returns what it printed.
+    /// Runs a shell command that must succeed, and returns its standard output.
     pub fn check(&self, command: &str) -> Result<String> {
         self.check_within(command, COMMAND)
     }
 
-    /// As [`Vm::check`], with a deadline of its own.
+    /// Like [`Vm::check`], with another time limit.
     pub fn check_within(&self, command: &str, timeout: Duration) -> Result<String> {
         let output = self.run_within(command, timeout)?;
         ensure!(
@@ -309,7 +309,7 @@ impl Vm {
         self.spawn_live(command, Live::default())
     }
 
-    /// As [`Vm::spawn`], with the output copied to a file.
+    /// Like [`Vm::spawn`], and copies the output to a file.
     pub fn spawn_logged(&self, command: &str, log: &Path) -> Result<GuestProcess> {
         self.spawn_live(command, Live::logged(log)?)
     }
@@ -320,10 +320,10 @@ impl Vm {
             .map_err(|error| self.explain(&error))
     }
 
-    /// Restarts the guest, not its QEMU, and waits until it takes commands again.
+    /// Restarts the guest, but not its QEMU, and waits until it accepts commands again.
     pub fn reboot(&self) -> Result<()> {
         let boots = self.agent.boots();
-        self.agent.end(Kind::Reboot)?;
+        self.agent.end(FrameKind::Reboot)?;
         self.agent
             .wait_boot(boots, BOOT)
             .map_err(|error| self.explain(&error))
@@ -331,7 +331,7 @@ impl Vm {
 
     /// Switches the guest off and waits for its QEMU to end.
     pub fn shutdown(self) -> Result<()> {
-        self.agent.end(Kind::PowerOff)?;
+        self.agent.end(FrameKind::PowerOff)?;
         let output = self
             .qemu
             .wait(POWER_OFF)
@@ -345,22 +345,22 @@ impl Vm {
         Ok(())
     }
 
-    /// Kills its QEMU with SIGKILL.
+    /// Kills the guest's QEMU with SIGKILL.
     pub fn kill(self) -> Result<()> {
         self.qemu.kill().map(drop)
     }
 
-    /// The log of the serial console.
+    /// The path of the log of the serial console.
     pub fn console(&self) -> &Path {
         &self.console
     }
 
-    /// The log of QEMU.
+    /// The path of QEMU's log.
     pub fn log(&self) -> &Path {
         self.qemu.log()
     }
 
-    /// Adds to an error what QEMU and the guest's console said last.
+    /// Adds the last lines of QEMU's output and of the guest's console to an error.
     fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
         let console = fs::read(&self.console).unwrap_or_default();
         anyhow!(
@@ -373,7 +373,7 @@ impl Vm {
     }
 }
 
-/// Waits for QEMU to connect, or to end first.
+/// Waits for QEMU to connect. It fails if QEMU ends instead.
 fn accept(listener: &UnixListener, qemu: &Process) -> Result<UnixStream> {
     let deadline = Instant::now() + BOOT;
     loop {

@@ -1,4 +1,4 @@
-//! What a sibling does with its disk, and how the host checks the image afterwards.
+//! Uses the disk of a sibling, and checks the image on the host afterwards.
 
 use std::fs;
 use std::path::Path;
@@ -10,42 +10,43 @@ use serde_json::Value;
 use crate::lab::Lab;
 use crate::vm::Vm;
 
-/// The disk in a sibling that has one.
+/// The device node of the disk in a sibling.
 pub const DISK: &str = "/dev/vda";
 
-/// How long one workload may take.
+/// The time limit for one workload.
 const LONG: Duration = Duration::from_secs(180);
 
-/// How much of the disk, in MiB, the file system takes; the rest is for [`fio_verify`].
+/// The size of the file system in MiB. [`fio_verify`] uses the rest of the disk.
 pub const FILE_SYSTEM: u64 = 48;
 
-/// The files that a workload wrote: their checksums as `sha256sum` prints them.
+/// The files that a workload wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// A line for each file: checksum, two spaces, path below the file system's root.
+    /// A line for each file as `sha256sum` prints it: the checksum, two spaces, and the path from
+    /// the root of the file system.
     pub sums: String,
-    /// Bytes in all files.
+    /// The number of bytes in all files.
     pub bytes: u64,
 }
 
 impl Written {
-    /// How many files.
+    /// The number of files.
     pub fn files(&self) -> usize {
         self.sums.lines().count()
     }
 
-    /// The lines of the big files.
+    /// The lines of [`Written::sums`] for the big files.
     pub fn big_files(&self) -> impl Iterator<Item = &str> {
         self.sums.lines().filter(|line| line.contains("./big/"))
     }
 }
 
-/// Formats the disk as ext4 and writes files of random content, of many sizes, in folders.
+/// Formats the disk as ext4, and writes files of random content and of many sizes.
 ///
-/// Checksums are of the content before it touches the disk. The files are read back twice: after
-/// unmounting and mounting again, so not from the guest's page cache.
+/// The checksums are those of the content before it is written to the disk. The file system is
+/// mounted again before the files are checked, so they do not come from the guest's page cache.
 pub fn write_files(sibling: &Vm) -> Result<Written> {
-    // By path, since busybox's shell prefers a command of its own.
+    // The path is needed, because busybox's shell prefers its own mke2fs.
     sibling.check_within(
         &format!("/usr/bin/mke2fs -q -F -t ext4 {DISK} {FILE_SYSTEM}M"),
         LONG,
@@ -74,7 +75,8 @@ pub fn write_files(sibling: &Vm) -> Result<Written> {
     Ok(Written { sums, bytes })
 }
 
-/// Mounts the disk, compares all files with their checksums, and returns their bytes in all.
+/// Mounts the disk, compares all files with their checksums, and returns the number of bytes in
+/// all files.
 pub fn check_files(sibling: &Vm, sums: &str) -> Result<u64> {
     let script = format!(
         "set -e
@@ -89,19 +91,19 @@ pub fn check_files(sibling: &Vm, sums: &str) -> Result<u64> {
     );
     let bytes = sibling
         .check_within(&script, LONG)
-        .context("files differ after reading back")?;
+        .context("the files on the disk differ from those written")?;
     bytes
         .trim()
         .parse()
         .with_context(|| format!("not a number of bytes: {bytes:?}"))
 }
 
-/// What fio did.
+/// The result of [`fio_verify`].
 #[derive(Clone, Copy, Debug)]
 pub struct FioReport {
-    /// Bytes it wrote.
+    /// The number of bytes that fio wrote.
     pub written: u64,
-    /// Bytes it read back and found right.
+    /// The number of bytes that fio read back and verified.
     pub verified: u64,
 }
 
@@ -109,7 +111,7 @@ pub struct FioReport {
 pub fn fio(sibling: &Vm, arguments: &str) -> Result<Value> {
     let script = format!("/usr/bin/fio {arguments} --output-format=json");
     let output = sibling.check_within(&script, LONG).context("fio fails")?;
-    // Notes come before the report.
+    // fio prints notes before the report.
     let report = output.find('{').map(|start| &output[start..]);
     serde_json::from_str(report.unwrap_or_default()).context("cannot read fio's report")
 }
@@ -137,9 +139,9 @@ pub fn fio_verify(sibling: &Vm) -> Result<FioReport> {
     Ok(FioReport { written, verified })
 }
 
-/// Checks on the host that the image holds a clean file system with the very files.
+/// Checks on the host that the image has a clean file system with these files.
 ///
-/// The image must not be in use: its back-end has ended or has been told to flush.
+/// The image must not be in use: its back-end has ended, or has flushed it.
 pub fn check_image(lab: &Lab, image: &Path, written: &Written) -> Result<()> {
     let image_text = image.to_string_lossy().into_owned();
     lab.machine
@@ -150,7 +152,7 @@ pub fn check_image(lab: &Lab, image: &Path, written: &Written) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(&folder).context("cannot remove the files of an earlier check")?;
     }
-    fs::create_dir(&folder).context("cannot make a folder for the image's files")?;
+    fs::create_dir(&folder).context("cannot create a folder for the image's files")?;
     let dump = format!("rdump / {}", folder.display());
     lab.machine
         .program("debugfs")?
@@ -173,13 +175,13 @@ fn compare(folder: &Path, sums: &str) -> Result<()> {
     let check = command
         .args(["--check", "--quiet", "sums"])
         .current_dir(folder);
-    crate::tree::quiet(check).context("files in the image differ from what was written")?;
+    crate::tree::quiet(check).context("files in the image differ from those written")?;
     Ok(())
 }
 
 /// Whether the first virtio disk has packed virtqueues.
 pub fn has_packed_rings(guest: &Vm) -> Result<bool> {
-    // A digit for each feature.
+    // The file has a digit for each feature bit. VIRTIO_F_RING_PACKED is bit 34.
     let features = guest.check("cat /sys/block/vda/device/features")?;
     Ok(features.as_bytes().get(34) == Some(&b'1'))
 }

@@ -1,4 +1,4 @@
-//! What `vvu-block` and `vvu-proxy` say when they are given what they cannot use.
+//! The error messages of `vvu-block` and `vvu-proxy` for input that they cannot use.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use hwtests::tree::Program;
 use hwtests::vm::{Iommu, Memory, Vm, VmBuilder};
 use hwtests::{Lab, Result, ensure, test};
 
-/// How long a program may take to say what is wrong.
+/// The time limit for a program to print an error.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A function in the VMs below that is no VVU device.
+/// A function in the VMs below that is not a VVU device.
 const OTHER: &str = "0000:00:11.0";
 
 #[test]
-fn functions_that_cannot_be_driven_are_explained() {
+fn the_error_explains_why_a_function_cannot_be_driven() {
     test("bad-function", |lab| {
         let proxy = Proxy::start(lab)?;
         let vm = vm(lab, &proxy, Iommu::Remapping)?;
@@ -41,7 +41,7 @@ fn functions_that_cannot_be_driven_are_explained() {
 }
 
 #[test]
-fn a_vm_without_an_iommu_is_explained() {
+fn the_error_explains_that_a_vm_has_no_iommu() {
     test("no-iommu", |lab| {
         let proxy = Proxy::start(lab)?;
         let vm = vm(lab, &proxy, Iommu::None)?;
@@ -52,7 +52,7 @@ fn a_vm_without_an_iommu_is_explained() {
 }
 
 #[test]
-fn an_iommu_without_interrupt_remapping_is_explained() {
+fn the_error_explains_that_an_iommu_does_not_remap_interrupts() {
     test("no-remapping", |lab| {
         let proxy = Proxy::start(lab)?;
         let vm = vm(lab, &proxy, Iommu::WithoutRemapping)?;
@@ -64,7 +64,7 @@ fn an_iommu_without_interrupt_remapping_is_explained() {
 }
 
 #[test]
-fn memory_that_is_not_the_proxys_is_explained() {
+fn the_proxy_explains_that_memory_is_not_in_its_file() {
     test("other-memory", |lab| {
         let proxy = Proxy::start(lab)?;
         let image = lab.run.image("disk.img", DISK_SIZE)?;
@@ -73,13 +73,10 @@ fn memory_that_is_not_the_proxys_is_explained() {
         let wrong = bare_sibling(lab, &proxy, "memory-backend-memfd,id=ram,size=64M,share=on")?;
         let option = format!("mem-path={}", proxy.memory.display());
         let line = proxy.process.wait_line(&option, PATIENCE)?;
-        ensure!(
-            line.contains("share=on"),
-            "it does not say share=on: {line}"
-        );
+        ensure!(line.contains("share=on"), "the line lacks share=on: {line}");
         wrong.kill()?;
 
-        // Without share=on there is no file to share.
+        // Without share=on, QEMU passes no file to the proxy.
         let file = format!(
             "memory-backend-file,id=ram,size=64M,mem-path={}",
             proxy.memory.display()
@@ -92,7 +89,7 @@ fn memory_that_is_not_the_proxys_is_explained() {
     });
 }
 
-/// A QEMU with this memory and nothing but firmware, which suffices to start the disk.
+/// Starts a QEMU with this memory and only firmware. The firmware is enough to start the disk.
 fn bare_sibling(lab: &Lab, proxy: &Proxy, memory: &str) -> Result<Process> {
     let socket = proxy.vhost_user.display();
     let mut command = lab.machine.old_qemu.command();
@@ -122,22 +119,22 @@ fn vm(lab: &Lab, proxy: &Proxy, iommu: Iommu) -> Result<Vm> {
         .start()
 }
 
-/// Checks that `vvu-block` exits with 1 and one line that has all of these words.
+/// Checks that `vvu-block` exits with 1 and prints one line that contains all of these words.
 fn refuses(vm: &Vm, function: &str, words: &[&str]) -> Result<()> {
     vm.check("truncate -s 1M /tmp/disk.img")?;
     let output = vm.run(&format!("vvu-block --pci {function} /tmp/disk.img"))?;
     let text = output.error_text();
     ensure!(
         output.status == 1,
-        "it exits with {}: {text}",
+        "vvu-block exits with {}: {text}",
         output.status
     );
     ensure!(
         text.trim_end().lines().count() == 1,
-        "it says more than a line: {text}"
+        "vvu-block prints more than one line: {text}"
     );
     for word in words {
-        ensure!(text.contains(word), "it does not say {word:?} but {text}");
+        ensure!(text.contains(word), "the message lacks {word:?}: {text}");
     }
     Ok(())
 }
@@ -153,7 +150,7 @@ fn bind(vm: &Vm, function: &str) -> Result<()> {
     Ok(())
 }
 
-/// A command that prints a function's IOMMU group.
+/// A shell command that prints the IOMMU group of a function.
 fn group(function: &str) -> String {
     format!("basename $(readlink /sys/bus/pci/devices/{function}/iommu_group)")
 }

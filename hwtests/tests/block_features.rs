@@ -1,4 +1,4 @@
-//! What a Linux guest makes of the disk's features: discard, zeroes, block size, write cache.
+//! A Linux guest uses the features of the disk: discard, zeroes, block size, write cache.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -13,17 +13,17 @@ use hwtests::{Lab, Result, ensure, test};
 
 const MIB: u64 = 1 << 20;
 
-/// What the host's file system may take to remember where the holes are.
+/// Space that the host's file system may need to record the holes, in bytes.
 const SLACK: u64 = 64 << 10;
 
-/// How the disk reaches its guest.
+/// The transport between the disk and its guest.
 #[derive(Clone, Copy)]
 enum Carrier {
     VhostUser,
     VirtioPci,
 }
 
-/// A sibling, its disk's back-end, and the image.
+/// A sibling, the back-end of its disk, and the image.
 struct Disk {
     image: PathBuf,
     back_end: Process,
@@ -69,7 +69,7 @@ impl Disk {
         })
     }
 
-    /// Asks the guest's kernel about the disk.
+    /// Reads a file about the disk in the guest's sysfs.
     fn sysfs(&self, name: &str) -> Result<String> {
         let command = format!("cat /sys/block/vda/{name}");
         Ok(self.sibling.check(&command)?.trim().to_owned())
@@ -90,7 +90,7 @@ impl Disk {
     }
 }
 
-/// An image that is full of 0xa5, so that no part of it is a hole.
+/// Makes an image that is full of 0xa5, so it has no holes.
 fn full_image(lab: &Lab) -> Result<PathBuf> {
     let image = lab.run.image("disk.img", DISK_SIZE)?;
     fs::write(&image, vec![0xa5; DISK_SIZE as usize])?;
@@ -98,11 +98,11 @@ fn full_image(lab: &Lab) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// A block device of the host, with sectors of 4096 bytes; detached when dropped.
+/// A block device of the host with sectors of 4096 bytes. Dropping it detaches it.
 struct LoopDevice(PathBuf);
 
 impl LoopDevice {
-    /// `None`, and said so, where there are no loop devices.
+    /// Attaches a file. If the host has no loop devices, prints this and returns `None`.
     fn new(file: &Path) -> Result<Option<Self>> {
         let output = Command::new("losetup")
             .args(["--find", "--show", "--sector-size", "4096"])
@@ -110,7 +110,7 @@ impl LoopDevice {
             .output()?;
         if !output.status.success() {
             let reason = String::from_utf8_lossy(&output.stderr);
-            println!("SKIPPED, as there is no loop device: {}", reason.trim());
+            println!("SKIPPED, no loop device: {}", reason.trim());
             return Ok(None);
         }
         let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -124,12 +124,12 @@ impl Drop for LoopDevice {
     }
 }
 
-/// How much of its file system an image takes, in bytes.
+/// The space that an image takes in its file system, in bytes.
 fn space(image: &Path) -> Result<u64> {
     Ok(fs::metadata(image)?.blocks() * 512)
 }
 
-/// Whether all bytes of a range of the image are the same.
+/// Whether all bytes in a range of the image are `byte`.
 fn is_all(image: &Path, byte: u8, offset: u64, len: u64) -> Result<bool> {
     let mut bytes = vec![!byte; len as usize];
     File::open(image)?.read_exact_at(&mut bytes, offset)?;
@@ -137,12 +137,12 @@ fn is_all(image: &Path, byte: u8, offset: u64, len: u64) -> Result<bool> {
 }
 
 #[test]
-fn the_kernel_sees_the_features_and_uses_them() {
+fn the_kernel_sees_and_uses_the_features_of_a_vhost_user_disk() {
     check_features("features", Carrier::VhostUser);
 }
 
 #[test]
-fn the_kernel_sees_those_of_a_pci_function_too() {
+fn the_kernel_sees_and_uses_the_features_of_a_pci_function() {
     check_features("features-pci", Carrier::VirtioPci);
 }
 
@@ -167,11 +167,14 @@ fn check_features(name: &str, carrier: Carrier) {
             space(&disk.image)? <= before - 8 * MIB + SLACK,
             "discard gives no space back"
         );
-        ensure!(is_all(&disk.image, 0, MIB, 8 * MIB)?, "no hole");
-        ensure!(is_all(&disk.image, 0xa5, 0, MIB)?, "too much is gone");
-        ensure!(is_all(&disk.image, 0xa5, 9 * MIB, MIB)?, "too much is gone");
+        ensure!(is_all(&disk.image, 0, MIB, 8 * MIB)?, "not discarded");
+        ensure!(is_all(&disk.image, 0xa5, 0, MIB)?, "data before is lost");
+        ensure!(
+            is_all(&disk.image, 0xa5, 9 * MIB, MIB)?,
+            "data behind is lost"
+        );
 
-        // A loop device in the guest makes zeroes of discards.
+        // A loop device in the guest turns discards into write-zeroes requests.
         let script = format!(
             "set -e
             losetup -o {} /dev/loop0 {DISK}
@@ -188,11 +191,11 @@ fn check_features(name: &str, carrier: Carrier) {
         ensure!(is_all(&disk.image, 0, 16 * MIB, 4 * MIB)?, "not zeroed");
         ensure!(
             is_all(&disk.image, 0xa5, 20 * MIB, MIB)?,
-            "too much is gone"
+            "data behind is lost"
         );
         ensure!(
             space(&disk.image)? <= before - 12 * MIB + SLACK,
-            "zeroes take space although they need not"
+            "zeroes take up space"
         );
 
         for mode in ["write through", "write back", "write through"] {
@@ -202,13 +205,14 @@ fn check_features(name: &str, carrier: Carrier) {
         }
         fio_verify(&disk.sibling)?;
         let image = disk.end()?;
-        ensure!(fs::metadata(image)?.len() == DISK_SIZE, "another size");
+        let size = fs::metadata(image)?.len();
+        ensure!(size == DISK_SIZE, "the image has {size} bytes");
         Ok(())
     });
 }
 
 #[test]
-fn a_file_system_gives_space_back() {
+fn fstrim_gives_space_back() {
     test("fstrim", |lab| {
         let disk = Disk::start(lab, &[])?;
         let script = format!(
@@ -232,7 +236,7 @@ fn a_file_system_gives_space_back() {
         let after = space(&disk.image)?;
         ensure!(
             after + 64 * MIB < before,
-            "{before} bytes, {after} after fstrim"
+            "{before} bytes before fstrim, {after} after it"
         );
         let written = write_files(&disk.sibling)?;
         let image = disk.end()?;
@@ -241,7 +245,7 @@ fn a_file_system_gives_space_back() {
 }
 
 #[test]
-fn nothing_is_given_back_when_discard_is_off() {
+fn a_guest_cannot_discard_if_discard_is_off() {
     test("no-discard", |lab| {
         let disk = Disk::start(lab, &["--discard=off"])?;
         disk.expect(&[("queue/discard_max_bytes", "0")])?;
@@ -254,7 +258,7 @@ fn nothing_is_given_back_when_discard_is_off() {
 }
 
 #[test]
-fn sectors_of_4096_bytes_past_the_page_cache() {
+fn a_disk_with_sectors_of_4096_bytes_works_past_the_page_cache() {
     test("sectors-4096", |lab| {
         let disk = Disk::start(lab, &["--block-size=4096", "--cache=none"])?;
         disk.expect(&[
@@ -280,7 +284,7 @@ fn a_disk_past_the_page_cache_keeps_what_fio_writes() {
 }
 
 #[test]
-fn a_block_device_of_the_host_is_a_disk() {
+fn a_block_device_of_the_host_works_as_a_disk() {
     test("block-device", |lab| {
         let file = full_image(lab)?;
         let Some(device) = LoopDevice::new(&file)? else {
@@ -313,8 +317,9 @@ fn a_block_device_of_the_host_is_a_disk() {
         );
         ensure!(is_all(&file, 0, 64 * MIB, 8 * MIB)?, "not discarded");
         ensure!(is_all(&file, 0, 80 * MIB, 4 * MIB)?, "not zeroed");
-        ensure!(is_all(&file, 0xa5, 72 * MIB, 8 * MIB)?, "too much is gone");
-        ensure!(is_all(&file, 0xa5, 84 * MIB, MIB)?, "too much is gone");
+        let between = is_all(&file, 0xa5, 72 * MIB, 8 * MIB)?;
+        let behind = is_all(&file, 0xa5, 84 * MIB, MIB)?;
+        ensure!(between && behind, "other data is lost");
         drop(device);
         check_image(lab, &file, &written)
     });

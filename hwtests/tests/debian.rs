@@ -1,4 +1,4 @@
-//! A Debian boots from `vvu-block --virtio-pci-socket`, which is all the disk that its machine has.
+//! A Debian boots from `vvu-block --virtio-pci-socket`. Its machine has no other disk.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,39 +10,40 @@ use hwtests::scenario::{block, end};
 use hwtests::vm::COMMAND;
 use hwtests::{Lab, Result, ensure};
 
-/// How long it may take to boot as often as it does.
+/// The time limit for all boots of a guest.
 const LONG: Duration = Duration::from_secs(400);
 
-/// What the guest says of a disk that nothing special was said of.
-const SEEN: &str = "TEST DISK 0 512 4096 4096 0 2147483648 2147483648 write back 2 queues";
+/// The line that the guest prints about a disk with default options.
+const DEFAULT_DISK: &str = "TEST DISK 0 512 4096 4096 0 2147483648 2147483648 write back 2 queues";
 
 #[test]
-fn it_boots_through_a_bios() {
+fn debian_boots_through_a_bios() {
     test("debian-bios", |lab| {
         let disk = debian::bootable_disk(lab)?;
         let served = Served::start(lab, &disk, &["--serial", "debian-bios"])?;
-        let said = served.run(&mut served.machine(2, ""))?;
-        said.expect(&[SEEN, "TEST LINK virtio-debian-bios /dev/vda", "by bios"])?;
+        let console = served.run(&mut served.machine(2, ""))?;
+        let link = "TEST LINK virtio-debian-bios /dev/vda";
+        console.expect(&[DEFAULT_DISK, link, "by bios"])?;
         end(&served.process)?;
         disk.check(lab)
     });
 }
 
 #[test]
-fn it_boots_through_uefi() {
+fn debian_boots_through_uefi() {
     test("debian-uefi", |lab| {
         let disk = debian::bootable_disk(lab)?;
         let served = Served::start(lab, &disk, &[])?;
         let mut qemu = served.machine(2, "");
-        let said = served.run(qemu.arg("-bios").arg(debian::uefi()?))?;
-        said.expect(&[SEEN, "by efi"])?;
+        let console = served.run(qemu.arg("-bios").arg(debian::uefi()?))?;
+        console.expect(&[DEFAULT_DISK, "by efi"])?;
         end(&served.process)?;
         disk.check(lab)
     });
 }
 
 #[test]
-fn it_boots_behind_an_iommu_with_large_sectors_and_many_queues() {
+fn debian_boots_behind_an_iommu_with_large_sectors_and_four_queues() {
     test("debian-iommu", |lab| {
         let disk = debian::root_disk(lab)?;
         let options = [
@@ -56,8 +57,8 @@ fn it_boots_behind_an_iommu_with_large_sectors_and_many_queues() {
         qemu.args(["-device", "intel-iommu,intremap=on,caching-mode=on"]);
         let arguments = "intel_iommu=on iommu.passthrough=0 no_timer_check";
         served.load_kernel(&mut qemu, debian::KERNEL_ARGUMENTS, arguments)?;
-        let said = served.run(&mut qemu)?;
-        said.expect(&[
+        let console = served.run(&mut qemu)?;
+        console.expect(&[
             "TEST DISK 0 4096 4096 4096 0 2147483648 2147483648 write back 4 queues",
             "TEST LINK virtio-debian-4k /dev/vda",
         ])?;
@@ -67,7 +68,7 @@ fn it_boots_behind_an_iommu_with_large_sectors_and_many_queues() {
 }
 
 #[test]
-fn it_boots_from_a_disk_that_cannot_be_written() {
+fn debian_boots_from_a_read_only_disk() {
     test("debian-read-only", |lab| {
         let disk = debian::root_disk(lab)?;
         let sums = || hwtests::tree::quiet(Command::new("sha256sum").arg(&disk.image));
@@ -75,23 +76,24 @@ fn it_boots_from_a_disk_that_cannot_be_written() {
         let served = Served::start(lab, &disk, &["--read-only"])?;
         let mut qemu = served.machine(2, "");
         served.load_kernel(&mut qemu, debian::READ_ONLY_ARGUMENTS, "")?;
-        let said = served.run(&mut qemu)?;
-        said.expect(&["TEST DISK 1 512 4096 4096 0 0 0 write back 2 queues"])?;
+        let console = served.run(&mut qemu)?;
+        console.expect(&["TEST DISK 1 512 4096 4096 0 0 0 write back 2 queues"])?;
         end(&served.process)?;
         ensure!(sums()? == before, "the disk was written");
         Ok(())
     });
 }
 
-/// Runs a test where a Debian can be made.
+/// Runs a test if debootstrap can run on this machine.
 fn test(name: &str, body: impl FnOnce(&Lab) -> Result<()>) {
-    match debian::possible() {
-        true => hwtests::test(name, body),
-        false => println!("SKIPPED, as debootstrap needs root"),
+    if debian::possible() {
+        hwtests::test(name, body);
+    } else {
+        println!("SKIPPED, debootstrap needs root");
     }
 }
 
-/// A disk that is being served.
+/// A disk that `vvu-block` serves.
 struct Served<'a> {
     lab: &'a Lab,
     process: Process,
@@ -110,7 +112,7 @@ impl<'a> Served<'a> {
         })
     }
 
-    /// A machine that has nothing but the disk.
+    /// A machine with only the disk.
     fn machine(&self, cpus: u32, options: &str) -> Command {
         let mut qemu = self.lab.machine.new_qemu.command();
         let device = serde_json::json!({
@@ -127,7 +129,7 @@ impl<'a> Served<'a> {
         qemu
     }
 
-    /// Boots the guests' kernel without a boot loader.
+    /// Lets QEMU load the guests' kernel, without a boot loader.
     fn load_kernel(&self, qemu: &mut Command, arguments: &str, more: &str) -> Result<()> {
         let initramfs = debian::initramfs(self.lab)?;
         qemu.arg("-kernel").arg(&self.lab.machine.kernel.image);
@@ -137,23 +139,25 @@ impl<'a> Served<'a> {
     }
 
     /// Runs the machine until it switches itself off.
-    fn run(&self, qemu: &mut Command) -> Result<Said> {
+    fn run(&self, qemu: &mut Command) -> Result<Console> {
         let guest = Process::spawn("debian.qemu", qemu, self.lab.run.path())?;
         guest.wait_line("TEST PASSED", LONG)?;
         let output = guest.wait(COMMAND)?;
         ensure!(output.status == 0, "QEMU failed{}", guest.tail());
-        Ok(Said(output.text()))
+        Ok(Console(output.text()))
     }
 }
 
-/// What the guest wrote to its console.
-struct Said(String);
+/// The text that the guest wrote to its console.
+struct Console(String);
 
-impl Said {
-    fn expect(&self, words: &[&str]) -> Result<()> {
-        for words in words {
+impl Console {
+    /// Checks that for each text some line contains it.
+    fn expect(&self, texts: &[&str]) -> Result<()> {
+        for text in texts {
             let mut lines = self.0.lines();
-            ensure!(lines.any(|line| line.contains(words)), "not said: {words}");
+            let found = lines.any(|line| line.contains(text));
+            ensure!(found, "no line on the console contains {text:?}");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! How fast a guest finds a disk that has limits.
+//! Measures the speed of a disk with limits in a guest.
 
 use hwtests::scenario::{block, end, sibling};
 use hwtests::vm::Vm;
@@ -7,13 +7,13 @@ use hwtests::{Lab, Result, ensure, test};
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// Requests a second.
+/// The limit of requests per second.
 const IOPS: f64 = 400.0;
 
-/// Bytes written a second.
+/// The limit of bytes written per second.
 const BPS: f64 = 4.0 * MIB;
 
-/// What each job achieves with a disk of which all is asked: one value a job.
+/// Runs fio, and returns a value of the report for each job.
 fn run(sibling: &Vm, jobs: &str, direction: &str, value: &str) -> Result<Vec<f64>> {
     let report = fio(
         sibling,
@@ -27,11 +27,12 @@ fn run(sibling: &Vm, jobs: &str, direction: &str, value: &str) -> Result<Vec<f64
     Ok(values.collect())
 }
 
-fn near(what: &str, value: f64, expected: f64) -> Result<()> {
-    println!("{what}: {value:.1}, {expected:.1} allowed");
+/// Checks that a value differs by less than 10 % from the expected one.
+fn near(name: &str, value: f64, expected: f64) -> Result<()> {
+    println!("{name}: {value:.1}, expected {expected:.1}");
     ensure!(
         (value / expected - 1.0).abs() < 0.1,
-        "{what}: {value:.1}, not {expected:.1}"
+        "{name}: {value:.1}, expected {expected:.1}"
     );
     Ok(())
 }
@@ -46,23 +47,23 @@ fn limited(lab: &Lab) -> Result<()> {
     let memory = lab.run.memory("sibling");
     let sibling = sibling(lab, "sibling", &lab.machine.new_qemu, &socket, &memory)?;
 
-    // A processor has its own queue: one is full all the time, in the other one request at a time.
+    // Each processor has its own queue. One queue is always full, the other has one request.
     let jobs = "--rw=randread --bs=4k --name=full --cpus_allowed=0 --iodepth=32 \
                 --name=single --cpus_allowed=1 --iodepth=1";
     let iops = run(&sibling, jobs, "read", "iops")?;
-    near("reads a second", iops.iter().sum(), IOPS)?;
+    near("reads per second", iops.iter().sum(), IOPS)?;
     for share in iops {
-        near("reads of a queue a second", share, IOPS / 2.0)?;
+        near("reads per second of one queue", share, IOPS / 2.0)?;
     }
 
     let jobs = "--rw=write --bs=256k --name=large --iodepth=4";
     let bytes = run(&sibling, jobs, "write", "bw_bytes")?;
-    near("bytes written a second", bytes.iter().sum(), BPS)?;
+    near("bytes written per second", bytes.iter().sum(), BPS)?;
     sibling.shutdown()?;
     end(&back_end)
 }
 
 #[test]
-fn a_guest_gets_what_is_allowed_and_queues_share_it() {
+fn a_guest_reaches_the_limits_and_its_queues_share_them() {
     test("limits", limited);
 }

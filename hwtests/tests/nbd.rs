@@ -1,4 +1,4 @@
-//! A network block device of the device VM as the sibling's disk.
+//! A network block device in the device VM is the sibling's disk.
 
 use hwtests::provision::nbd_server;
 use hwtests::scenario::{DISK_SIZE, DeviceVm, Proxy, end};
@@ -37,6 +37,6 @@ fn serve(lab: &Lab) -> Result<()> {
 }
 
 #[test]
-fn a_network_block_device_is_a_disk() {
+fn a_network_block_device_works_as_a_disk() {
     test("nbd", serve);
 }

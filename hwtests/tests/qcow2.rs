@@ -1,4 +1,4 @@
-//! qcow2 images, made and checked by qemu-img.
+//! Uses qcow2 images that qemu-img makes and checks.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -17,18 +17,19 @@ const SLOTS: usize = 32;
 const BLOCKS: u64 = 2048;
 const SIZE: u64 = BLOCKS * BLOCK as u64;
 
-/// A qcow2 disk being served, and a plain file that is to have the same content.
+/// A qcow2 image, and a plain file with the content that the image should have.
 struct Disk<'a> {
     lab: &'a Lab,
     qemu_img: Program,
     image: PathBuf,
     plain: PathBuf,
-    /// What next_block() goes by.
+    /// The state of the random numbers of `next_block`.
     state: u64,
 }
 
 impl<'a> Disk<'a> {
-    /// A new disk on top of these files, each of which has its own content: the last is raw.
+    /// Makes an image with this chain of backing files. Each file has different content, and the
+    /// last one is raw.
     fn new(lab: &'a Lab, backing: &[&str]) -> Result<Self> {
         let disk = Self {
             lab,
@@ -83,7 +84,7 @@ impl<'a> Disk<'a> {
             .map(drop)
     }
 
-    /// An image on top of another that differs from that one in a part.
+    /// Makes an image with a backing file that differs from it in the MiB number `part`.
     fn differ(&self, path: &Path, part: usize, below: (&str, &str)) -> Result<()> {
         let (name, format) = below;
         let (path, changed) = (path.to_string_lossy(), "changed.img");
@@ -97,7 +98,7 @@ impl<'a> Disk<'a> {
             .map(drop)
     }
 
-    /// Serves it; the options may be any.
+    /// Serves the image with these options of `vvu-block`, and connects a front-end.
     fn serve(&self, options: &[&str]) -> Result<(Process, VirtioDriver)> {
         let socket = self.lab.run.file("vu.sock");
         let text = socket.to_string_lossy().into_owned();
@@ -107,13 +108,13 @@ impl<'a> Disk<'a> {
         Ok((process, front_end))
     }
 
-    /// Any block below this one; the same ones in each run.
+    /// A random number of a block below `end`. Each run has the same numbers.
     fn next_block(&mut self, end: u64) -> u64 {
         self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1);
         (self.state >> 33) % end
     }
 
-    /// Writes, zeroes and forgets blocks, in both.
+    /// Writes and zeroes blocks, both in the image and in the plain file.
     fn use_blocks(&mut self, front_end: &mut VirtioDriver, rounds: usize) -> Result<()> {
         let plain = File::options().write(true).open(&self.plain)?;
         for round in 0..rounds {
@@ -140,7 +141,7 @@ impl<'a> Disk<'a> {
         front_end.finish(1)
     }
 
-    /// All that was written is read.
+    /// Reads all blocks, and compares them with the plain file.
     fn read_blocks(&self, front_end: &mut VirtioDriver) -> Result<()> {
         let plain = fs::read(&self.plain)?;
         for (number, expected) in plain.chunks(BLOCK * SLOTS).enumerate() {
@@ -157,7 +158,7 @@ impl<'a> Disk<'a> {
         Ok(())
     }
 
-    /// qemu-img finds no fault with the image, and the same content.
+    /// Checks with qemu-img that the image is valid and has the content of the plain file.
     fn check(&self) -> Result<()> {
         let (image, plain) = (self.image.to_string_lossy(), self.plain.to_string_lossy());
         self.qemu_img(&["check", "-f", "qcow2", &image])?;
@@ -181,24 +182,24 @@ fn use_disk(lab: &Lab, backing: &[&str], options: &[&str]) -> Result<()> {
         disk.check()?;
     }
     let after: Vec<_> = below.iter().map(contents).collect::<Result<_>>()?;
-    ensure!(before == after, "an image below was changed");
+    ensure!(before == after, "a backing file has changed");
     Ok(())
 }
 
 #[test]
-fn an_image_of_its_own() {
+fn an_image_without_a_backing_file_works() {
     test("qcow2", |lab| use_disk(lab, &[], &[]));
 }
 
 #[test]
-fn an_image_on_top_of_a_raw_one_past_the_page_cache() {
+fn an_image_with_a_raw_backing_file_works_past_the_page_cache() {
     test("qcow2-raw", |lab| {
         use_disk(lab, &["base.img"], &["--cache=none"])
     });
 }
 
 #[test]
-fn an_image_on_top_of_others_written_through() {
+fn an_image_with_a_chain_of_backing_files_works_with_write_through() {
     test("qcow2-chain", |lab| {
         let backing = ["middle.qcow2", "low.qcow2", "base.img"];
         use_disk(lab, &backing, &["--cache=writethrough"])
@@ -206,20 +207,20 @@ fn an_image_on_top_of_others_written_through() {
 }
 
 #[test]
-fn what_was_flushed_outlives_a_kill_under_load() {
+fn flushed_data_survives_a_kill_under_load() {
     test("qcow2-kill", |lab| {
         let mut disk = Disk::new(lab, &["base.img"])?;
         let (process, mut front_end) = disk.serve(&[])?;
         disk.use_blocks(&mut front_end, 20)?;
-        // What follows is not flushed, and may be there or not: but all of it is the same byte.
-        let allowed = 0xee;
+        // These writes are not flushed, so they may get lost. All of them write the same byte.
+        let unflushed = 0xee;
         for round in 0..20 {
             let first = disk.next_block(BLOCKS - SLOTS as u64);
             for slot in 0..SLOTS {
-                front_end.buffer(slot).fill(allowed);
+                front_end.buffer(slot).fill(unflushed);
                 front_end.submit(true, first + slot as u64, slot)?;
             }
-            // The last ones are under way when it is killed.
+            // The requests of the last round are in flight when the process is killed.
             match round {
                 19 => front_end.kick()?,
                 _ => front_end.finish(SLOTS)?,
@@ -231,7 +232,7 @@ fn what_was_flushed_outlives_a_kill_under_load() {
         let output = check.args(["check", "-f", "qcow2", &image]).output()?;
         let report = String::from_utf8_lossy(&output.stdout);
         println!("{report}");
-        // 3: clusters are allocated that nobody uses, and nothing else is wrong.
+        // qemu-img exits with 3 if there are leaked clusters and no errors.
         let code = output.status.code();
         ensure!(matches!(code, Some(0 | 3)), "{code:?}: {report}");
         let found = lab.run.file("found.img");
@@ -239,10 +240,10 @@ fn what_was_flushed_outlives_a_kill_under_load() {
         let (found, plain) = (fs::read(&found)?, fs::read(&disk.plain)?);
         for (block, (found, plain)) in found.chunks(BLOCK).zip(plain.chunks(BLOCK)).enumerate() {
             let pairs = found.iter().zip(plain);
-            let fine = pairs.into_iter().all(|(f, p)| f == p || *f == allowed);
-            ensure!(fine, "block {block} has lost what was flushed");
+            let fine = pairs.into_iter().all(|(f, p)| f == p || *f == unflushed);
+            ensure!(fine, "block {block} has lost flushed data");
         }
-        // It can be used again.
+        // The image can be served again.
         let options = ["-r", "leaks", "-q", "-f", "qcow2", &image];
         disk.qemu_img(&[&["check"], &options[..]].concat())?;
         let (process, mut front_end) = disk.serve(&[])?;

@@ -1,6 +1,6 @@
-//! Many jobs write over many queues for a while, and find again what they wrote.
+//! Many jobs write through many queues for a while, and verify what they wrote.
 //!
-//! For ten seconds with each cache mode; for five minutes with
+//! A normal run takes ten seconds for each cache mode. To take five minutes for each, run
 //! `cargo test -p hwtests --test soak -- --ignored --nocapture`.
 
 use std::time::Duration;
@@ -10,14 +10,16 @@ use hwtests::vm::{Memory, VmBuilder};
 use hwtests::workload::DISK;
 use hwtests::{Lab, Result, ensure, test};
 
-/// Processors of the guest and queues of its disk.
+/// The number of processors of the guest, and of queues of its disk.
 const QUEUES: u16 = 4;
 
-/// Jobs, and how much of the disk is each one's.
+/// The number of jobs.
 const JOBS: u64 = 16;
+
+/// The size of each job's part of the disk, in bytes.
 const SIZE: u64 = 8 << 20;
 
-/// How much longer than planned it may take.
+/// The time limit for a run, in addition to its planned time.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 fn soak(lab: &Lab, cache: &str, seconds: u64) -> Result<()> {
@@ -34,7 +36,7 @@ fn soak(lab: &Lab, cache: &str, seconds: u64) -> Result<()> {
         .start()?;
     let queues = sibling.check("ls /sys/block/vda/mq | wc -l")?;
     ensure!(queues.trim() == QUEUES.to_string(), "{queues} queues");
-    // What was written is read back soon after, and all the time.
+    // verify_backlog makes each job read its blocks back soon after it wrote them.
     let script = format!(
         "/usr/bin/fio --name=soak --filename={DISK} --direct=1 --ioengine=libaio --iodepth=8 \
          --numjobs={JOBS} --size={SIZE} --offset_increment={SIZE} --rw=randwrite \
@@ -47,29 +49,29 @@ fn soak(lab: &Lab, cache: &str, seconds: u64) -> Result<()> {
         println!("{cache}: {}", line.unwrap_or_default().trim());
     }
     ensure!(report.contains("err= 0"), "{report}");
-    ensure!(report.contains("READ:"), "nothing was verified: {report}");
+    ensure!(report.contains("READ:"), "fio verified nothing: {report}");
     sibling.shutdown()?;
     end(&back_end)
 }
 
 #[test]
-fn ten_seconds_past_the_page_cache() {
+fn written_data_is_read_back_past_the_page_cache() {
     test("soak", |lab| soak(lab, "none", 10));
 }
 
 #[test]
-fn ten_seconds_in_the_page_cache() {
+fn written_data_is_read_back_through_the_page_cache() {
     test("soak", |lab| soak(lab, "writeback", 10));
 }
 
 #[test]
 #[ignore = "takes five minutes"]
-fn five_minutes_past_the_page_cache() {
+fn written_data_is_read_back_for_five_minutes_past_the_page_cache() {
     test("soak", |lab| soak(lab, "none", 300));
 }
 
 #[test]
 #[ignore = "takes five minutes"]
-fn five_minutes_in_the_page_cache() {
+fn written_data_is_read_back_for_five_minutes_through_the_page_cache() {
     test("soak", |lab| soak(lab, "writeback", 300));
 }

@@ -1,4 +1,4 @@
-//! `vvu-block --socket-path`: a sibling VM's disk over a Unix socket.
+//! `vvu-block --socket-path` serves a sibling VM's disk over a Unix socket.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ fn a_new_qemu_uses_the_disk_with_packed_rings() {
 }
 
 #[test]
-fn front_ends_come_and_go() {
+fn the_next_front_end_finds_the_files_of_one_that_was_killed() {
     test("socket-again", |lab| {
         let (image, socket, back_end) = start(lab)?;
         let memory = lab.run.memory("sibling");
@@ -41,23 +41,23 @@ fn front_ends_come_and_go() {
 }
 
 #[test]
-fn sigterm_ends_it_while_a_sibling_is_connected() {
+fn sigterm_ends_vvu_block_while_a_sibling_is_connected() {
     test("socket-term", |lab| {
         let (_, socket, back_end) = start(lab)?;
         let memory = lab.run.memory("sibling");
         let sibling = sibling(lab, "sibling", &lab.machine.old_qemu, &socket, &memory)?;
         end(&back_end)?;
-        ensure!(!socket.exists(), "vvu-block leaves its socket behind");
+        ensure!(!socket.exists(), "vvu-block does not remove its socket");
         sibling.kill()
     });
 }
 
 #[test]
-fn a_driver_that_we_did_not_write_has_packed_rings() {
+fn a_driver_of_another_project_uses_packed_rings() {
     test("socket-packed", |lab| {
         let (image, socket, back_end) = start(lab)?;
         let mut disk = Kind::Packed.connect(&socket, BLOCK, SLOTS)?;
-        // Many times around the ring.
+        // The blocks are enough to go around the ring many times.
         for begin in (0..2000).step_by(SLOTS) {
             transfer(disk.as_mut(), true, begin)?;
         }
@@ -68,7 +68,7 @@ fn a_driver_that_we_did_not_write_has_packed_rings() {
         end(&back_end)?;
         let image = std::fs::read(image)?;
         for (number, block) in (0..2000).zip(image.chunks(BLOCK)) {
-            ensure!(block == contents(number), "block {number}");
+            ensure!(block == contents(number), "block {number} differs");
         }
         Ok(())
     });
@@ -77,20 +77,21 @@ fn a_driver_that_we_did_not_write_has_packed_rings() {
 const BLOCK: usize = 4096;
 const SLOTS: usize = 40;
 
-/// What is in a block.
+/// The content of a block.
 fn contents(block: u64) -> Vec<u8> {
     let byte = |n: u64| (block * 7 + n % 251) as u8;
     (0..BLOCK as u64).map(byte).collect()
 }
 
-/// Writes blocks, or reads them and checks what is there.
+/// Writes blocks, or reads them and checks their content.
 fn transfer(disk: &mut dyn FrontEnd, write: bool, begin: u64) -> Result<()> {
     let blocks = begin..begin + SLOTS as u64;
     for (slot, block) in blocks.clone().enumerate() {
         let buffer = disk.buffer(slot).context("no buffers")?;
-        match write {
-            true => buffer.copy_from_slice(&contents(block)),
-            false => buffer.fill(0),
+        if write {
+            buffer.copy_from_slice(&contents(block));
+        } else {
+            buffer.fill(0);
         }
         disk.submit(write, block, slot)?;
     }
@@ -102,7 +103,7 @@ fn transfer(disk: &mut dyn FrontEnd, write: bool, begin: u64) -> Result<()> {
     }
     for (slot, block) in blocks.enumerate() {
         let found = disk.buffer(slot).context("no buffers")? == contents(block);
-        ensure!(found, "block {block}");
+        ensure!(found, "block {block} differs");
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ fn a_sibling_uses_the_disk_and_reboots() {
 }
 
 #[test]
-fn both_sides_come_and_go() {
+fn the_disk_keeps_its_files_when_the_sibling_or_the_back_end_is_replaced() {
     test("vfio-user-again", |lab| {
         let image = lab.run.image("disk.img", DISK_SIZE)?;
         let proxy = Proxy::start(lab)?;

@@ -1,4 +1,4 @@
-//! `vvu-block --virtio-pci-socket`: an ordinary virtio disk for a guest under QEMU.
+//! `vvu-block --virtio-pci-socket` serves an ordinary virtio disk to a guest under QEMU.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use hwtests::workload::{
 };
 use hwtests::{Lab, Result, ensure, test};
 
-/// Where the function is in a guest.
+/// The slot of the function in a guest.
 const SLOT: u8 = 0x10;
 const BDF: &str = "0000:00:10.0";
 
@@ -23,7 +23,7 @@ fn a_guest_uses_the_disk_and_reboots() {
 }
 
 #[test]
-fn behind_an_iommu_too() {
+fn the_disk_works_behind_an_iommu() {
     test("pci-iommu", |lab| {
         let disk = Disk::start(lab, &["--serial", "pci-disk"])?;
         let guest = behind_iommu(disk.guest(lab, "guest")?);
@@ -32,7 +32,7 @@ fn behind_an_iommu_too() {
 }
 
 #[test]
-fn without_message_signalled_interrupts_too() {
+fn the_disk_works_without_message_signaled_interrupts() {
     test("pci-intx", |lab| {
         let disk = Disk::start(lab, &[])?;
         let guest = disk.guest(lab, "guest")?.kernel_argument("pci=nomsi");
@@ -41,7 +41,7 @@ fn without_message_signalled_interrupts_too() {
         fio_verify(&guest)?;
         let device = format!("basename /sys/bus/pci/devices/{BDF}/virtio*");
         let line = guest.check(&format!("grep IO-APIC.*$({device}) /proc/interrupts"))?;
-        ensure!(!line.contains("MSI"), "the guest has {line}");
+        ensure!(!line.contains("MSI"), "the guest uses MSI: {line}");
         guest.shutdown()?;
         end(&disk.process)?;
         check_image(lab, &disk.image, &written)
@@ -49,14 +49,14 @@ fn without_message_signalled_interrupts_too() {
 }
 
 #[test]
-fn memory_that_is_not_shared_is_explained() {
+fn vvu_block_explains_that_memory_has_to_be_shared() {
     test("pci-not-shared", |lab| {
         let disk = Disk::start(lab, &[])?;
         let device = serde_json::json!({
             "driver": "vfio-user-pci",
             "socket": { "type": "unix", "path": disk.socket.to_string_lossy() },
         });
-        // Firmware suffices to use the disk.
+        // The firmware is enough to use the disk.
         let mut qemu = lab.machine.new_qemu.command();
         qemu.args([
             "-nodefaults",
@@ -87,7 +87,7 @@ fn a_read_only_disk_is_not_written() {
         let write = guest.run(&format!(
             "dd if=/dev/zero of={DISK} bs=512 count=1 oflag=direct"
         ))?;
-        ensure!(write.status != 0, "it was written");
+        ensure!(write.status != 0, "the guest could write to the disk");
         guest.check(&format!(
             "mkdir /mnt; mount -t ext4 -o ro,noload {DISK} /mnt; umount /mnt"
         ))?;
@@ -98,14 +98,14 @@ fn a_read_only_disk_is_not_written() {
 }
 
 #[test]
-fn the_driver_comes_and_goes_under_load() {
+fn the_disk_works_after_its_driver_or_function_is_removed_under_load() {
     test("pci-rebind", |lab| {
         let disk = Disk::start(lab, &[])?;
         let guest = behind_iommu(disk.guest(lab, "guest")?).start()?;
         let written = write_files(&guest)?;
         for round in ["unbind", "remove", "unbind", "remove"] {
             let load = load(&guest)?;
-            guest.check(&again(round))?;
+            guest.check(&remove_and_add(round))?;
             load.wait(COMMAND)?;
         }
         check_files(&guest, &written.sums)?;
@@ -117,7 +117,7 @@ fn the_driver_comes_and_goes_under_load() {
 }
 
 #[test]
-fn guests_are_killed_and_new_ones_come() {
+fn the_next_guest_finds_the_files_of_one_that_was_killed() {
     test("pci-killed", |lab| {
         let disk = Disk::start(lab, &[])?;
         let killed = disk.guest(lab, "killed")?.start()?;
@@ -136,15 +136,16 @@ fn guests_are_killed_and_new_ones_come() {
     });
 }
 
-/// Puts an IOMMU in front of all devices. On a busy machine the kernel finds timers late, and gives
-/// up when it sees none through an IOMMU, so it is told not to look.
+/// Adds an IOMMU for all devices. On a busy machine the timer may be late. The kernel then panics
+/// when it checks the timer's interrupt through the IOMMU, so it must not check.
 fn behind_iommu(guest: VmBuilder<'_>) -> VmBuilder<'_> {
     let guest = guest.iommu(Iommu::Remapping);
     guest.kernel_argument("no_timer_check")
 }
 
-/// Writes behind the file system until that fails; returns once it has begun. It has a node of its
-/// own: where that in /dev is gone, dd would make a file, and the kernel no node any more.
+/// Starts a load that writes behind the file system until a write fails. It uses a device node of
+/// its own: if the one in /dev were removed, dd would create a file there, and then the kernel
+/// could not create the node again.
 fn load(guest: &Vm) -> Result<hwtests::guest::GuestProcess> {
     let load = guest.spawn(
         "rm -f /load
@@ -155,8 +156,9 @@ fn load(guest: &Vm) -> Result<hwtests::guest::GuestProcess> {
     Ok(load)
 }
 
-/// Takes the driver from the function, or the function from the kernel, and brings it back.
-fn again(how: &str) -> String {
+/// A script that removes the driver from the function, or the function from the kernel, and adds it
+/// again.
+fn remove_and_add(how: &str) -> String {
     let back = format!("until [ -b {DISK} ]; do :; done");
     match how {
         "unbind" => format!(
@@ -196,7 +198,7 @@ fn use_disk(lab: &Lab, disk: &Disk, guest: VmBuilder<'_>) -> Result<()> {
     check_image(lab, &disk.image, &written)
 }
 
-/// A disk that is being served.
+/// A disk that `vvu-block` serves.
 struct Disk {
     process: Process,
     socket: PathBuf,
@@ -221,7 +223,7 @@ impl Disk {
         })
     }
 
-    /// A guest with this disk only.
+    /// Prepares a guest with only this disk.
     fn guest<'a>(&self, lab: &'a Lab, name: &str) -> Result<VmBuilder<'a>> {
         let mut guest = VmBuilder::new(lab, name)
             .qemu(&lab.machine.new_qemu)

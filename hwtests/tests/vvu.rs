@@ -1,4 +1,4 @@
-//! The main job: `vvu-block --pci` in a device VM serves a sibling VM through `vvu-proxy`.
+//! `vvu-block --pci` in a device VM serves a sibling VM through `vvu-proxy`.
 
 use hwtests::qemu::Qemu;
 use hwtests::scenario::{DISK_SIZE, DeviceVm, Proxy, end};
@@ -19,7 +19,7 @@ fn a_new_sibling_uses_the_disk_with_packed_rings_and_reboots() {
 }
 
 #[test]
-fn siblings_and_the_device_vm_come_and_go() {
+fn the_disk_keeps_its_files_when_the_sibling_or_the_device_vm_restarts() {
     test("vvu-again", |lab| {
         let image = lab.run.image("disk.img", DISK_SIZE)?;
         let proxy = Proxy::start(lab)?;

@@ -1,4 +1,4 @@
-//! The first process of a test guest: sets the system up and runs commands that the host sends.
+//! The first process of a test guest. It sets up the system, and runs commands that the host sends.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use hwtests::initramfs::MODULES;
 use hwtests::process::code;
-use hwtests::protocol::{Frame, Kind, PORT};
+use hwtests::protocol::{Frame, FrameKind, PORT};
 use rustix::mount::MountFlags;
 use rustix::process::{Pid, Signal};
 use rustix::system::RebootCommand;
@@ -31,10 +31,10 @@ const MOUNTS: [(&str, &str); 7] = [
 fn main() -> Result<()> {
     ensure!(
         std::process::id() == 1,
-        "this runs as the first process of a test guest only"
+        "this program has to be the first process of a test guest"
     );
     if let Err(error) = run() {
-        // On the console, which the host logs.
+        // This goes to the console, which the host logs.
         eprintln!("guest agent: {error:#}");
     }
     end(RebootCommand::PowerOff);
@@ -54,7 +54,7 @@ fn run() -> Result<()> {
 
 fn mount_all() -> Result<()> {
     for (path, kind) in MOUNTS {
-        fs::create_dir_all(path).with_context(|| format!("cannot make {path}"))?;
+        fs::create_dir_all(path).with_context(|| format!("cannot create {path}"))?;
         rustix::mount::mount(kind, path, kind, MountFlags::empty(), None)
             .with_context(|| format!("cannot mount {path}"))?;
     }
@@ -71,8 +71,8 @@ fn load_modules() -> Result<()> {
     Ok(())
 }
 
-/// Opens the port to the host. Its name reaches the kernel in a message some time after the driver
-/// starts.
+/// Opens the port to the host. It may have to wait, because the kernel gets the name of the port
+/// only some time after the driver has started.
 fn open_port() -> Result<File> {
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut pause = Duration::from_millis(1);
@@ -82,7 +82,7 @@ fn open_port() -> Result<File> {
             return file.with_context(|| format!("cannot open {}", path.display()));
         }
         if Instant::now() > deadline {
-            bail!("there is no virtio serial port named {PORT}");
+            bail!("no virtio serial port has the name {PORT}");
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(100));
@@ -101,13 +101,14 @@ fn find_port() -> Option<PathBuf> {
 fn end(how: RebootCommand) {
     rustix::fs::sync();
     if let Err(error) = rustix::system::reboot(how) {
-        eprintln!("guest agent: cannot end the guest: {error}");
+        eprintln!("guest agent: cannot power off or restart: {error}");
     }
 }
 
 type Out = Arc<Mutex<File>>;
 
-/// Sends a frame whole. Nothing is left to do for a host that does not listen.
+/// Sends a frame in one piece. A failure is only printed, because without the host nothing can be
+/// done.
 fn send(out: &Out, frame: &Frame) {
     let mut port = out.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = frame.write_to(&mut *port) {
@@ -123,27 +124,28 @@ struct Agent {
 impl Agent {
     fn serve(mut self) -> Result<()> {
         let groups: Arc<Mutex<HashMap<u32, Pid>>> = Arc::default();
-        send(&self.out, &Frame::new(Kind::Hello, 0, []));
+        send(&self.out, &Frame::new(FrameKind::Hello, 0, []));
         loop {
             let frame = Frame::read_from(&mut self.port).context("the host is gone")?;
             match frame.kind {
-                Kind::Run => run_command(&frame, &self.out, &groups),
-                Kind::Signal => {
+                FrameKind::Run => run_command(&frame, &self.out, &groups),
+                FrameKind::Signal => {
                     let signal = Signal::from_named_raw(frame.as_number()?);
                     let groups = groups.lock().unwrap_or_else(PoisonError::into_inner);
                     if let (Some(signal), Some(&group)) = (signal, groups.get(&frame.id)) {
                         let _ = rustix::process::kill_process_group(group, signal);
                     }
                 }
-                Kind::PowerOff => return Ok(()),
-                Kind::Reboot => {
-                    // Held for good, so that the host's next frame is the next boot's hello.
-                    let _quiet = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+                FrameKind::PowerOff => return Ok(()),
+                FrameKind::Reboot => {
+                    // Other threads must not send any more: the next frame is the next boot's
+                    // hello.
+                    let _no_frames = self.out.lock().unwrap_or_else(PoisonError::into_inner);
                     end(RebootCommand::Restart);
                     bail!("the guest did not restart");
                 }
-                Kind::Hello | Kind::Stdout | Kind::Stderr | Kind::Exit => {
-                    bail!("the host sent {:?}", frame.kind)
+                FrameKind::Hello | FrameKind::Stdout | FrameKind::Stderr | FrameKind::Exit => {
+                    bail!("the host sent a frame of the guest: {:?}", frame.kind)
                 }
             }
         }
@@ -168,9 +170,13 @@ fn run_command(frame: &Frame, out: &Out, groups: &Arc<Mutex<HashMap<u32, Pid>>>)
         Err(error) => {
             send(
                 out,
-                &Frame::new(Kind::Stderr, id, format!("cannot start a shell: {error}\n")),
+                &Frame::new(
+                    FrameKind::Stderr,
+                    id,
+                    format!("cannot start a shell: {error}\n"),
+                ),
             );
-            send(out, &Frame::number(Kind::Exit, id, 127));
+            send(out, &Frame::number(FrameKind::Exit, id, 127));
             return;
         }
     };
@@ -185,7 +191,7 @@ fn run_command(frame: &Frame, out: &Out, groups: &Arc<Mutex<HashMap<u32, Pid>>>)
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id);
-        send(&out, &Frame::number(Kind::Exit, id, status));
+        send(&out, &Frame::number(FrameKind::Exit, id, status));
     });
 }
 
@@ -194,18 +200,23 @@ fn finish(mut child: Child, id: u32, out: &Out) -> i32 {
     let stdout = child
         .stdout
         .take()
-        .map(|pipe| forward(pipe, Kind::Stdout, id, out));
+        .map(|pipe| forward(pipe, FrameKind::Stdout, id, out));
     let stderr = child
         .stderr
         .take()
-        .map(|pipe| forward(pipe, Kind::Stderr, id, out));
+        .map(|pipe| forward(pipe, FrameKind::Stderr, id, out));
     for copy in stdout.into_iter().chain(stderr) {
         let _ = copy.join();
     }
     child.wait().map_or(127, code)
 }
 
-fn forward(mut pipe: impl Read + Send + 'static, kind: Kind, id: u32, out: &Out) -> JoinHandle<()> {
+fn forward(
+    mut pipe: impl Read + Send + 'static,
+    kind: FrameKind,
+    id: u32,
+    out: &Out,
+) -> JoinHandle<()> {
     let out = out.clone();
     thread::spawn(move || {
         let mut buffer = [0; 16 << 10];

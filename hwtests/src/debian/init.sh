@@ -1,5 +1,5 @@
 #!/bin/sh
-# Finds the root file system, on whichever disk or partition it is, and goes there.
+# Finds the root file system on any disk or partition, and starts the test there.
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -7,7 +7,7 @@ while read -r module; do insmod "$module"; done < /etc/modules
 mkdir /target /below
 until mount -t ext4 -o ro LABEL=debian /below 2>/dev/null; do :; done
 if grep -q test.overlay /proc/cmdline; then
-    # The disk cannot be written: what is written goes to memory.
+    # The disk is read-only, so writes go to memory.
     mkdir /above
     mount -t tmpfs tmpfs /above
     mkdir /above/files /above/work

@@ -1,4 +1,4 @@
-//! GRUB, and where it has to be for a BIOS and for UEFI firmware.
+//! Puts GRUB on a disk, for a BIOS and for UEFI firmware.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -15,18 +15,18 @@ use super::KERNEL_ARGUMENTS;
 const MIB: u64 = 1 << 20;
 const SECTOR: u64 = 512;
 
-/// Where the root file system begins.
+/// The offset of the partition with the root file system, in bytes.
 pub const ROOT_START: u64 = MIB;
-/// How long it is.
+/// The size of the root file system in bytes.
 pub const ROOT_SIZE: u64 = 512 * MIB;
-/// Where the partition for UEFI firmware begins.
+/// The offset of the partition for UEFI firmware.
 const EFI_START: u64 = ROOT_START + ROOT_SIZE;
-/// How long that is.
+/// The size of the partition for UEFI firmware.
 const EFI_SIZE: u64 = 16 * MIB;
-/// How long all is.
+/// The size of the disk in bytes.
 pub const DISK_SIZE: u64 = EFI_START + EFI_SIZE;
 
-/// Makes firmware of either kind boot what is in the root file system.
+/// Makes the disk bootable for both kinds of firmware.
 pub fn make_bootable(lab: &Lab, image: &Path) -> Result<()> {
     let tools = debian_tools()?;
     let mut disk = OpenOptions::new().write(true).open(image)?;
@@ -34,7 +34,7 @@ pub fn make_bootable(lab: &Lab, image: &Path) -> Result<()> {
     make_efi_partition(lab, &tools, image)
 }
 
-/// Makes the system partition for UEFI firmware, with GRUB as what is booted by default.
+/// Makes the system partition for UEFI firmware, with GRUB under the default name.
 fn make_efi_partition(lab: &Lab, tools: &Tree, image: &Path) -> Result<()> {
     let modules = ["part_msdos", "ext2", "search", "linux"];
     let grub = grub(lab, tools, "x86_64-efi", &modules)?;
@@ -50,12 +50,12 @@ fn make_efi_partition(lab: &Lab, tools: &Tree, image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a disk begins with up to its first partition: GRUB for a BIOS, and the table of partitions.
+/// The bytes before the first partition: GRUB for a BIOS, and the partition table.
 fn boot_sectors(lab: &Lab, tools: &Tree) -> Result<Vec<u8>> {
     let modules = ["biosdisk", "part_msdos", "ext2", "search", "linux"];
     let core = fs::read(grub(lab, tools, "i386-pc", &modules)?)?;
     let mut sectors = fs::read(tools.root().join("usr/lib/grub/i386-pc/boot.img"))?;
-    // GRUB's boot sector has code for diskettes where the table goes.
+    // GRUB's boot sector has code for diskettes here. The partition table replaces it.
     sectors[446..510].copy_from_slice(&partition_table());
     sectors[510..512].copy_from_slice(&[0x55, 0xaa]);
     sectors.extend(core);
@@ -63,7 +63,7 @@ fn boot_sectors(lab: &Lab, tools: &Tree) -> Result<Vec<u8>> {
     Ok(sectors)
 }
 
-/// GRUB as one file for this platform.
+/// Makes an image of GRUB for this platform.
 fn grub(lab: &Lab, tools: &Tree, platform: &str, modules: &[&str]) -> Result<PathBuf> {
     let script = lab.run.file("grub.cfg");
     let find = "search --set=root --label debian";
@@ -78,7 +78,7 @@ fn grub(lab: &Lab, tools: &Tree, platform: &str, modules: &[&str]) -> Result<Pat
     Ok(image)
 }
 
-/// Two primary partitions: Linux, active, and UEFI's.
+/// Two primary partitions: an active one for Linux, and one for UEFI firmware.
 fn partition_table() -> [u8; 64] {
     let mut table = [0; 64];
     let entries = [
@@ -93,7 +93,7 @@ fn partition_table() -> [u8; 64] {
     table
 }
 
-/// Firmware for UEFI.
+/// The UEFI firmware for QEMU.
 pub fn uefi() -> Result<PathBuf> {
     Ok(debian_tools()?.root().join("usr/share/ovmf/OVMF.fd"))
 }

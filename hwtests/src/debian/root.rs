@@ -1,4 +1,4 @@
-//! The root file system that all Debian guests begin with: what debootstrap makes, and udev.
+//! The root file system of all Debian guests, made by debootstrap.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,27 +12,29 @@ use crate::progress;
 use crate::provision::{debian_tools, mirror};
 use crate::tree::{KEYRING, Tree, quiet};
 
-/// Counted up when what is made changes.
+/// The name in the cache. Count it up when the content changes.
 const NAME: &str = "bookworm-debootstrap-1";
 const SUITE: &str = "bookworm";
 
-/// The package that guests install; it is in the root's cache of packages.
+/// The package that guests install. The root file system has it in apt's cache.
 const PACKAGE: &str = "hello";
 
-/// Whether a root file system can be made here: its files belong to users of its own.
+/// Whether this process can make a root file system. It has to be root, because the files belong to
+/// several users.
 pub fn possible() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The folder with the root file system, made if it is not in the cache yet.
+/// The folder with the root file system. It is made if it is not in the cache yet.
 pub fn root() -> Result<PathBuf> {
-    ensure!(possible(), "only root makes a root file system");
+    ensure!(possible(), "only root can make a root file system");
     let tools = debian_tools()?;
     let made = Cache::open()?.folder(NAME, |folder| {
         let start = Instant::now();
-        progress("making a Debian by debootstrap (about 30 s)");
-        make(&tools, folder).context("cannot make a Debian")?;
-        progress(format!("made it in {} s", start.elapsed().as_secs()));
+        progress("making a root file system with debootstrap (about 30 s)");
+        make(&tools, folder).context("cannot make a root file system")?;
+        let seconds = start.elapsed().as_secs();
+        progress(format!("made a root file system in {seconds} s"));
         Ok(())
     })?;
     Ok(made.join("root"))
@@ -58,7 +60,7 @@ fn make(tools: &Tree, folder: &Path) -> Result<()> {
     keep_the_package(&root.join("var/cache/apt/archives"))
 }
 
-/// A folder with a wget, which debootstrap needs and the machine may not have.
+/// Makes a folder with wget. debootstrap needs it, and the machine may not have it.
 fn with_wget(tools: &Tree, folder: &Path) -> Result<PathBuf> {
     let wget = tools.program("wget")?.command();
     let words = std::iter::once(wget.get_program()).chain(wget.get_args());
@@ -72,7 +74,7 @@ fn with_wget(tools: &Tree, folder: &Path) -> Result<PathBuf> {
     Ok(bin)
 }
 
-/// Removes the packages that were installed and are not to be installed again.
+/// Removes all packages from apt's cache except the one that guests install.
 fn keep_the_package(archives: &Path) -> Result<()> {
     for entry in fs::read_dir(archives)? {
         let entry = entry?;

@@ -1,12 +1,12 @@
 #!/bin/bash
-# The first process of the Debian: looks at the disk, writes to it, and restarts the machine until it
-# has booted as often as the kernel's command line says.
+# The first process of a Debian guest. It looks at the disk, writes to it, and restarts the guest
+# until it has booted as often as test.boots in the kernel's command line says.
 export PATH=/usr/bin:/usr/sbin
 say() { echo "TEST $*" > /dev/console; }
 end() { sync; mount -o remount,ro / && echo "$1" > /proc/sysrq-trigger; sleep 60; }
 fail() { say "FAILED: $1"; end o; }
 
-# What the kernel and udev know about the disk.
+# Prints what the kernel and udev know about the disk.
 look() {
     mount -t tmpfs tmpfs /run
     /lib/systemd/systemd-udevd --daemon || fail udevd
@@ -15,15 +15,16 @@ look() {
         case $link in *-part*) ;; *) say "LINK ${link##*/} $(readlink -f "$link")" ;; esac
     done
     cd /sys/block/vda
-    say DISK $(cat ro queue/{logical_block_size,physical_block_size,minimum_io_size,optimal_io_size} \
-        queue/{discard_max_bytes,write_zeroes_max_bytes} cache_type) $(ls mq | wc -l) queues
+    say DISK $(cat ro queue/{logical_block_size,physical_block_size,minimum_io_size} \
+        queue/{optimal_io_size,discard_max_bytes,write_zeroes_max_bytes} cache_type) \
+        $(ls mq | wc -l) queues
     cd /
 }
 
-# Checks the files of the last boot, and writes as many again.
+# Checks the files of the last boot, and writes them again.
 copy() {
     if [ "$count" != 1 ]; then
-        (cd /copy && sha256sum --quiet -c /sums) || fail "files are not what was written"
+        (cd /copy && sha256sum --quiet -c /sums) || fail "files have changed"
         rm -r /copy
     fi
     mkdir /copy
@@ -31,12 +32,12 @@ copy() {
     (cd /copy && find . -type f -exec sha256sum {} + > /sums)
 }
 
-# Installs a package, once; it works ever after.
+# Installs a package at the first boot, and checks that it works at every boot.
 install() {
     if [ "$count" = 1 ]; then
         dpkg --purge hello && dpkg --install /var/cache/apt/archives/hello_*.deb || fail dpkg
     fi
-    dpkg --verify hello && hello | grep -q Hello || fail "the package is not there"
+    dpkg --verify hello && hello | grep -q Hello || fail "the package does not work"
 }
 
 mount -o remount,rw / || fail "the root cannot be written"
