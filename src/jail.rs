@@ -1,83 +1,38 @@
 //! The jail: what is left to a program once everything that it needs is open.
 //!
-//! It closes before the first byte of a peer is parsed. Inside there is no file system, network or
-//! other process to be seen, there are no capabilities, and system calls are filtered by the policy
-//! of the context that the program runs in. Outside waits a supervisor, which passes signals on,
-//! removes what has a path, and exits as the program inside does.
+//! It closes before the first byte of a peer is parsed. The process inside sees no file system, no
+//! network and no other process. It has no capabilities, and makes only the system calls that the
+//! policy of its context allows. A supervisor stays outside. It passes signals on, answers what the
+//! process inside cannot see, removes sockets at the end, and exits as the process inside does.
 
 mod error;
 mod files;
+mod missing;
 mod namespaces;
+mod options;
 mod privileges;
 mod supervisor;
 mod violation;
 
-use clap::{Args, ValueEnum};
-use policies::{Context, Violation};
-use vvu::vhost_user::{Outside, SocketPath};
+use std::io;
+
+use policies::Context;
+use vvu::vhost_user::{Inspector, Outside, SocketPath, inspection};
 
 pub use error::JailError;
+pub use options::{Options, Sandbox, SeccompAction};
 pub use violation::EXIT_CODE as VIOLATION_EXIT_CODE;
 
-/// What kind of jail there is to be.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct Options {
-    /// How much of a jail to serve in: a process of its own that sees no file system, network or
-    /// other process, has no privileges, and makes only the system calls of its policy.
-    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
-    pub sandbox: Sandbox,
+use missing::Missing;
 
-    /// What a system call that the policy does not allow leads to.
-    #[arg(long, value_name = "ACTION", value_enum, default_value_t)]
-    pub seccomp_action: SeccompAction,
-}
-
-/// How much of a jail there has to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Sandbox {
-    /// All that this system allows; what it does not is logged.
-    #[default]
-    Auto,
-    /// All of it, or the program does not start.
-    Full,
-    /// Only the filter of system calls, or the program does not start.
-    Seccomp,
-    /// No jail.
-    None,
-}
-
-/// What a system call that the policy does not allow leads to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum SeccompAction {
-    /// The program says which call it was, and exits with status 3.
-    #[default]
-    Trap,
-    /// The kernel kills the program with SIGSYS.
-    Kill,
-    /// The kernel logs the call and makes it: to find out what a policy lacks.
-    Log,
-    /// The call fails with EPERM.
-    Errno,
-}
-
-impl From<SeccompAction> for Violation {
-    fn from(action: SeccompAction) -> Self {
-        match action {
-            SeccompAction::Trap => Self::Trap,
-            SeccompAction::Kill => Self::KillProcess,
-            SeccompAction::Log => Self::Log,
-            SeccompAction::Errno => Self::Errno(libc::EPERM as u16),
-        }
-    }
-}
-
-/// A part of the jail that can be had or not.
+/// A part of the jail that a system may refuse.
 struct Layer {
     name: &'static str,
     enter: fn() -> Result<(), JailError>,
 }
 
-/// From outermost to innermost; each takes away what those after it do not need.
+/// The layers that the process inside enters, from the outermost to the innermost. Each takes away
+/// what those after it do not need.
 const LAYERS: [Layer; 4] = [
     Layer {
         name: "network and IPC namespaces",
@@ -97,58 +52,88 @@ const LAYERS: [Layer; 4] = [
     },
 ];
 
-/// Closes the jail round the process that returns; the one that called stays outside as its
-/// supervisor, looks at front-ends' memory for it as `outside`, and ends when that ends, after
-/// removing `paths`.
-///
-/// To be called when everything is open, while there is only one thread, and after
-/// [`StopSignal::install`](crate::StopSignal::install).
-///
-/// # Errors
-///
-/// [`JailError`] for the part that cannot be had, when all of it is asked for.
-pub fn enter(
+/// A jail that is still open.
+pub struct Jail {
     options: Options,
-    context: Context,
-    paths: &[SocketPath],
-    outside: Outside,
-) -> Result<(), JailError> {
-    let sandbox = options.sandbox;
-    if sandbox == Sandbox::None {
-        return Ok(());
+    paths: Vec<SocketPath>,
+    outside: Option<Outside>,
+}
+
+impl Jail {
+    /// A jail of this kind.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            paths: Vec::new(),
+            outside: None,
+        }
     }
-    let layers = if sandbox == Sandbox::Seccomp {
-        &[]
-    } else {
-        &LAYERS[..]
-    };
-    if !layers.is_empty() {
-        accept(sandbox, "process namespace", namespaces::leave_processes())?;
+
+    /// Looks at front-ends' memory for the process inside, by asking the supervisor.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system is out of file descriptors.
+    pub fn inspector(&mut self) -> Result<Inspector, JailError> {
+        let (inspector, outside) = inspection().map_err(JailError::Inspector)?;
+        self.outside = Some(outside);
+        Ok(inspector)
     }
-    supervisor::fork(paths, outside)?;
-    for layer in layers {
-        accept(sandbox, layer.name, (layer.enter)())?;
+
+    /// Has the supervisor remove these sockets when the process inside has ended.
+    pub fn remove_at_end(&mut self, paths: impl IntoIterator<Item = SocketPath>) {
+        self.paths.extend(paths);
     }
-    accept(
-        sandbox,
-        "filter of system calls",
-        filter(options.seccomp_action, context),
-    )
+
+    /// Closes the jail round the process that returns. The process that called stays outside as the
+    /// supervisor, and exits when the process inside has ended.
+    ///
+    /// `prepare` runs in the process that will serve, with all privileges that the program was
+    /// started with. It must not start threads, because most parts of the jail hold only for the
+    /// thread that enters them and for those that it starts later.
+    ///
+    /// To be called when everything is open, while there is only one thread, and after
+    /// [`StopSignal::install`](crate::StopSignal::install).
+    ///
+    /// # Errors
+    ///
+    /// [`JailError`] for what has to be there. With [`Sandbox::Auto`], a part of the jail that this
+    /// system does not allow is logged instead.
+    pub fn close(
+        self,
+        context: Context,
+        prepare: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), JailError> {
+        let Options {
+            sandbox,
+            seccomp_action,
+        } = self.options;
+        if sandbox == Sandbox::None {
+            return prepare().map_err(JailError::Prepare);
+        }
+        let layers = if sandbox == Sandbox::Seccomp {
+            &[]
+        } else {
+            &LAYERS[..]
+        };
+        let mut missing = Missing::new(sandbox);
+        if !layers.is_empty() {
+            missing.accept("process namespace", namespaces::leave_processes())?;
+        }
+        supervisor::fork(&self.paths, self.outside)?;
+        prepare().map_err(JailError::Prepare)?;
+        for layer in layers {
+            missing.accept(layer.name, (layer.enter)())?;
+        }
+        missing.accept("filter of system calls", filter(seccomp_action, context))?;
+        missing.log();
+        Ok(())
+    }
 }
 
 fn filter(action: SeccompAction, context: Context) -> Result<(), JailError> {
     if action == SeccompAction::Trap {
         violation::report_in(context)?;
     }
-    Ok(policies::install(context, action.into())?)
-}
-
-fn accept(sandbox: Sandbox, name: &str, result: Result<(), JailError>) -> Result<(), JailError> {
-    match result {
-        Err(error) if sandbox == Sandbox::Auto => {
-            tracing::warn!("the jail lacks its {name}: {}", crate::one_line(&error));
-            Ok(())
-        }
-        result => result,
-    }
+    policies::install(context, action.into()).map_err(JailError::Filter)
 }

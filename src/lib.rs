@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use tracing_subscriber::filter::LevelFilter;
 
+use jail::JailError;
 pub use signals::StopSignal;
 pub use size::parse_size;
 
@@ -75,9 +76,25 @@ pub fn exit_code(program: &str, result: Result<(), Box<dyn Error>>) -> ExitCode 
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {}", one_line(error.as_ref()));
+            let advice = advice(error.as_ref());
+            eprintln!("{program}: {}{advice}", one_line(error.as_ref()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What to do about an error, behind its text.
+fn advice(error: &(dyn Error + 'static)) -> String {
+    let Some(error) = error.downcast_ref::<JailError>() else {
+        return String::new();
+    };
+    let needed = error
+        .advice()
+        .map_or_else(String::new, |advice| format!("; {advice}"));
+    if error.is_optional() {
+        format!("{needed}; with --sandbox=auto the jail does without")
+    } else {
+        needed
     }
 }
 

@@ -1,7 +1,7 @@
-//! The file system: an empty one, and nothing may be done even with that.
+//! The file system: an empty one, where nothing may be done.
 
 use std::env;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
@@ -17,21 +17,26 @@ use rustix::process::{chroot, fchdir, pivot_root};
 
 use super::{JailError, namespaces};
 
-/// Replaces the root, for this process alone, by an empty file system that cannot be written.
+/// Replaces the root, for this process alone, by an empty file system that nobody can write to.
 pub fn leave_root() -> Result<(), JailError> {
     namespaces::leave_mounts()?;
-    replace_root().map_err(JailError::refused(
-        "replace the root file system",
-        "pivot_root(2)",
-    ))
+    replace_root().map_err(|errno| JailError::Root(errno.into()))
 }
 
 fn replace_root() -> Result<(), Errno> {
-    // No mount of ours is to be seen outside.
-    mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )?;
+    let empty = empty_file_system()?;
+    fchdir(&empty)?;
+    match pivot_to(&empty) {
+        // In a chroot the root is not a mount, and the root of an initramfs cannot be moved.
+        // The old root then stays in the mount namespace, but has no path.
+        Err(Errno::INVAL) => chroot(".")?,
+        result => result?,
+    }
+    env::set_current_dir("/").map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+/// A file system that is mounted nowhere yet.
+fn empty_file_system() -> Result<OwnedFd, Errno> {
     let empty = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(empty.as_fd(), "size", "0")?;
     fsconfig_set_string(empty.as_fd(), "mode", "555")?;
@@ -40,33 +45,22 @@ fn replace_root() -> Result<(), Errno> {
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let root = fsmount(empty.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(root.as_fd(), "", CWD, "/tmp", flags)?;
-    fchdir(root.as_fd())?;
-    match pivot_root(".", ".") {
-        // What was the root is now mounted over the new one.
-        Ok(()) => unmount(".", UnmountFlags::DETACH)?,
-        // An initramfs cannot be unmounted, but covered.
-        Err(Errno::INVAL) => {
-            rustix::mount::mount_move(".", "/")?;
-            chroot(".")?;
-        }
-        Err(errno) => return Err(errno),
-    }
-    env::set_current_dir("/").map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    fsmount(empty.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// Forbids every access to files by path, TCP, and signals and abstract sockets to the outside.
+/// Makes the working directory, which is the root of this file system, the root of all.
+fn pivot_to(empty: &OwnedFd) -> Result<(), Errno> {
+    // No mount made here is to be seen outside.
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private)?;
+    move_mount(empty, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    pivot_root(".", ".")?;
+    // The old root is now mounted over the new one.
+    unmount(".", UnmountFlags::DETACH)
+}
+
+/// Forbids access to files by path and TCP, and signals and abstract sockets to the outside.
 pub fn forbid_all() -> Result<(), JailError> {
-    let refused = |error: landlock::RulesetError| {
-        let source = std::io::Error::other(error);
-        JailError::Refused {
-            what: "set Landlock up",
-            see: "landlock(7)",
-            source,
-        }
-    };
     let abi = ABI::V6;
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -75,7 +69,7 @@ pub fn forbid_all() -> Result<(), JailError> {
         .and_then(|ruleset| ruleset.scope(Scope::from_all(abi)))
         .and_then(|ruleset| ruleset.create())
         .and_then(|ruleset| ruleset.restrict_self())
-        .map_err(refused)?;
+        .map_err(JailError::Landlock)?;
     match status.ruleset {
         RulesetStatus::NotEnforced => Err(JailError::NoLandlock),
         _ => Ok(()),

@@ -1,31 +1,31 @@
-//! Namespaces: nothing of the system is left but what the process holds.
+//! Namespaces: the process sees nothing of the system but what it holds already.
 
-use std::fs;
+use std::{fs, io};
 
-use rustix::process::{getegid, geteuid};
+use rustix::process::{Gid, Uid, getegid, geteuid};
 use rustix::thread::UnshareFlags;
 
 use super::JailError;
 
-/// Leaves the system's namespace of processes, with the next child, and gets the right to leave the
-/// others.
+/// Leaves the system's namespace of processes, with the next child. A user who is not root gets a
+/// user namespace, too, and with it the right to leave the other namespaces.
 pub fn leave_processes() -> Result<(), JailError> {
-    let (user, group) = (geteuid(), getegid());
-    let flags = match user.is_root() {
-        true => UnshareFlags::NEWPID,
-        // Whoever is not root first has to be it somewhere.
-        false => UnshareFlags::NEWPID | UnshareFlags::NEWUSER,
-    };
-    unshare(flags)?;
+    let user = geteuid();
     if user.is_root() {
-        return Ok(());
+        return unshare(UnshareFlags::NEWPID);
     }
-    let refused = JailError::refused("map the user into its namespace", "user_namespaces(7)");
+    let group = getegid();
+    unshare(UnshareFlags::NEWPID | UnshareFlags::NEWUSER)?;
+    map_user(user, group).map_err(JailError::UserMap)
+}
+
+/// Makes the user and the group in the new namespace the same as outside.
+fn map_user(user: Uid, group: Gid) -> io::Result<()> {
     let (user, group) = (user.as_raw(), group.as_raw());
-    fs::write("/proc/self/setgroups", "deny")
-        .and_then(|()| fs::write("/proc/self/uid_map", format!("{user} {user} 1")))
-        .and_then(|()| fs::write("/proc/self/gid_map", format!("{group} {group} 1")))
-        .map_err(refused)
+    // The kernel takes a group only from a process that cannot drop groups any more.
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
 }
 
 /// Leaves the system's network, IPC objects and host name.
@@ -39,8 +39,8 @@ pub fn leave_mounts() -> Result<(), JailError> {
 }
 
 fn unshare(flags: UnshareFlags) -> Result<(), JailError> {
-    let refused = JailError::refused("leave the system's namespaces", "unshare(2)");
-    // SAFETY: no flag used here concerns what threads share within a process, such as its file
-    // descriptors.
-    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(refused)
+    // SAFETY: the flags name namespaces only. None of them separates what threads of one process
+    // share, such as memory or file descriptors.
+    let result = unsafe { rustix::thread::unshare_unsafe(flags) };
+    result.map_err(|errno| JailError::Namespaces(errno.into()))
 }

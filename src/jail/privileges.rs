@@ -8,17 +8,16 @@ use rustix::thread::set_no_new_privs;
 
 use super::JailError;
 
-/// More file descriptors than any front-end can cause to be open: 256 queues with three each, and
-/// its memory regions.
+/// The most file descriptors: more than any front-end can cause to be open, which is three for each
+/// of 256 queues and one for each memory region.
 const MAX_FILES: u64 = 2048;
 
 /// How much memory may be locked, in bytes: what the kernel shares with 256 queues' rings for I/O
 /// counts as that, once there is no capability for more.
 const MAX_LOCKED: u64 = 64 << 20;
 
-/// Gives up all capabilities, the way to new ones, and resources that are not needed.
+/// Gives up all capabilities, the way to new ones, and resources that the process does not need.
 pub fn drop_all() -> Result<(), JailError> {
-    let refused = JailError::refused("limit resources", "setrlimit(2)");
     for (resource, limit) in [(Resource::Core, 0), (Resource::Nofile, MAX_FILES)] {
         let hard = getrlimit(resource).maximum.unwrap_or(limit);
         let limit = Some(limit.min(hard));
@@ -26,11 +25,11 @@ pub fn drop_all() -> Result<(), JailError> {
             current: limit,
             maximum: limit,
         };
-        setrlimit(resource, limits).map_err(&refused)?;
+        setrlimit(resource, limits).map_err(|errno| JailError::Resources(errno.into()))?;
     }
     allow_locking();
-    set_no_new_privs(true).map_err(JailError::refused("forbid new privileges", "prctl(2)"))?;
-    drop_capabilities().map_err(JailError::refused("drop capabilities", "capabilities(7)"))
+    set_no_new_privs(true).map_err(|errno| JailError::Privileges(errno.into()))?;
+    drop_capabilities().map_err(JailError::Privileges)
 }
 
 /// Raises the limit on locked memory as far as the user may. Where that is not far, queues do

@@ -13,14 +13,13 @@ use vvu::vhost_user::{Outside, SocketPath};
 use super::JailError;
 use crate::signals::StopSignal;
 
-/// Returns in a new process; the one that called waits for its end and exits as it did.
-pub fn fork(paths: &[SocketPath], outside: Outside) -> Result<(), JailError> {
-    let refused = || JailError::refused::<io::Error>("start a process of its own", "fork(2)");
-    // SAFETY: there is only one thread, so that the child can go on as if nothing had happened.
+/// Returns in a new process. The process that called waits for its end and exits as it did.
+pub fn fork(paths: &[SocketPath], outside: Option<Outside>) -> Result<(), JailError> {
+    // SAFETY: there is only one thread, so the child inherits no lock that another thread holds.
     match unsafe { libc::fork() } {
-        -1 => Err(refused()(io::Error::last_os_error())),
+        -1 => Err(JailError::Fork(io::Error::last_os_error())),
         0 => set_parent_process_death_signal(Some(Signal::KILL))
-            .map_err(|errno| refused()(errno.into())),
+            .map_err(|errno| JailError::Fork(errno.into())),
         child => {
             let pid = Pid::from_raw(child).ok_or(io::ErrorKind::NotFound.into());
             let code = pid.and_then(|pid| supervise(pid, outside));
@@ -32,11 +31,10 @@ pub fn fork(paths: &[SocketPath], outside: Outside) -> Result<(), JailError> {
     }
 }
 
-/// Passes signals on to the child and answers it until it ends, and says how it exited.
-fn supervise(child: Pid, outside: Outside) -> io::Result<i32> {
+/// Passes signals on to the child and answers it until it ends. Returns the exit code for that end.
+fn supervise(child: Pid, mut outside: Option<Outside>) -> io::Result<i32> {
     let signals = StopSignal::install()?;
     let process = pidfd_open(child, PidfdFlags::empty())?;
-    let mut outside = Some(outside);
     loop {
         let mut fds = vec![process.as_fd(), signals.as_fd()];
         fds.extend(outside.as_ref().map(Outside::as_fd));
@@ -45,15 +43,15 @@ fn supervise(child: Pid, outside: Outside) -> io::Result<i32> {
             return exit_code(child);
         }
         if signals.take()? {
-            // It fails only when the child has just ended.
+            // This fails only when the child has just ended.
             let _ = kill_process(child, Signal::TERM);
         }
-        // One that asks what makes no sense is answered no more.
+        // A child that breaks the protocol gets no more answers.
         outside = outside.and_then(|mut outside| outside.answer().is_ok().then_some(outside));
     }
 }
 
-/// Waits until some of these are readable, and says which.
+/// Waits until at least one of these is readable, and says which ones are.
 fn readable(fds: &[BorrowedFd<'_>]) -> io::Result<Vec<bool>> {
     let fds = fds
         .iter()
@@ -71,7 +69,7 @@ fn exit_code(child: Pid) -> io::Result<i32> {
     let Some(status) = status else { return Ok(1) };
     Ok(match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => code,
-        // As a shell says it.
+        // As a shell reports it.
         (None, Some(signal)) => 128 + signal,
         (None, None) => 1,
     })

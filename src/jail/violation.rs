@@ -1,7 +1,8 @@
-//! What is said of a system call that the policy does not allow.
+//! Reports a system call that the policy does not allow.
 //!
-//! The kernel delivers SIGSYS instead of making the call. Its handler may do little, and in a process
-//! that has gone astray should do less: it formats into a buffer of its own, writes, and exits.
+//! The kernel delivers SIGSYS instead of making the call. A signal handler may do little, and a
+//! peer may have taken the process over. So the handler formats into a buffer of its own, writes
+//! and exits.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -13,19 +14,18 @@ use policies::compiler::{Arch, call_name};
 
 use super::JailError;
 
-/// With what the program exits then.
+/// The exit code of a program that made such a call.
 pub const EXIT_CODE: i32 = 3;
 
 /// The name of the policy. Set before there is a handler, which must not take memory for it.
 static POLICY: OnceLock<String> = OnceLock::new();
 
-/// Sets the handler, which names this context.
+/// Sets the handler, which names the policy of this context.
 pub fn report_in(context: Context) -> Result<(), JailError> {
-    let refused = JailError::refused::<io::Error>("handle SIGSYS", "sigaction(2)");
     let _ = POLICY.set(context.to_string());
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: all zeroes is a valid `sigaction`, with an empty mask; the handler calls nothing that
-    // is not async-signal-safe.
+    // SAFETY: all zeroes is a valid `sigaction`, with an empty mask. The handler has the signature
+    // that SA_SIGINFO asks for, and calls only what is async-signal-safe.
     let result = unsafe {
         let action = action.assume_init_mut();
         action.sa_sigaction = handle as *const () as usize;
@@ -34,7 +34,7 @@ pub fn report_in(context: Context) -> Result<(), JailError> {
     };
     match result {
         0 => Ok(()),
-        _ => Err(refused(io::Error::last_os_error())),
+        _ => Err(JailError::Handler(io::Error::last_os_error())),
     }
 }
 
@@ -50,12 +50,12 @@ struct SigSys {
 }
 
 extern "C" fn handle(_signal: c_int, info: *const SigSys, context: *const c_void) {
-    // SAFETY: for SIGSYS by seccomp the kernel passes this structure, and the registers behind the
-    // other pointer, both of which live until the handler returns.
+    // SAFETY: for a SIGSYS by seccomp, the kernel passes this structure and, by the other pointer,
+    // the registers of the call. Both live until the handler returns.
     let (call, arguments) = unsafe { ((*info).call, arguments(context.cast())) };
     let mut line = Line::default();
     line.describe(call as u32, arguments);
-    // SAFETY: the buffer has as many bytes as are said; both calls are async-signal-safe.
+    // SAFETY: `len` bytes of the buffer are initialised. Both calls are async-signal-safe.
     unsafe {
         libc::write(2, line.bytes.as_ptr().cast(), line.len);
         libc::_exit(EXIT_CODE)
@@ -64,7 +64,7 @@ extern "C" fn handle(_signal: c_int, info: *const SigSys, context: *const c_void
 
 /// # Safety
 ///
-/// The context has to be that of a signal handler.
+/// The pointer has to be the one that a signal handler got as its third argument.
 #[cfg(target_arch = "x86_64")]
 unsafe fn arguments(context: *const libc::ucontext_t) -> [u64; 6] {
     use libc::{REG_R8, REG_R9, REG_R10, REG_RDI, REG_RDX, REG_RSI};
@@ -75,7 +75,7 @@ unsafe fn arguments(context: *const libc::ucontext_t) -> [u64; 6] {
 
 /// # Safety
 ///
-/// The context has to be that of a signal handler.
+/// The pointer has to be the one that a signal handler got as its third argument.
 #[cfg(target_arch = "aarch64")]
 unsafe fn arguments(context: *const libc::ucontext_t) -> [u64; 6] {
     // SAFETY: as the caller promises.
@@ -83,7 +83,7 @@ unsafe fn arguments(context: *const libc::ucontext_t) -> [u64; 6] {
     [0, 1, 2, 3, 4, 5].map(|at| registers[at])
 }
 
-/// A line of text that needs no memory but its own.
+/// A line of text in a buffer of its own.
 struct Line {
     bytes: [u8; 320],
     len: usize,
@@ -114,7 +114,7 @@ impl Line {
         self.text(")\n");
     }
 
-    /// Adds what fits.
+    /// Adds as much of the text as fits.
     fn text(&mut self, text: &str) -> &mut Self {
         let space = self.bytes.len() - self.len;
         let part = &text.as_bytes()[..text.len().min(space)];

@@ -1,11 +1,16 @@
 //! The jail of the programs, as it is seen from outside.
 
-use std::fs;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
+use std::{fs, io};
+
+use policies::compiler::{Arch, Instruction, Memory, Options, Policy, compile, load};
 
 use super::harness::{Folder, Running};
+#[cfg(target_arch = "x86_64")]
+use super::inject;
 use super::vvu_block::Disk;
 
 const BLOCK: &str = env!("CARGO_BIN_EXE_vvu-block");
@@ -86,15 +91,11 @@ fn nothing_is_to_be_seen_from_inside() {
     }
 }
 
-/// Where user namespaces are for everybody, an ordinary user has the whole jail, too.
+/// An ordinary user has the whole jail if the system lets everybody make user namespaces.
 #[test]
 fn an_ordinary_user_serves_from_the_whole_jail() {
     let folder = Folder::new();
-    // Wherever this is built, an ordinary user may not get there. Copied by another process: what
-    // other tests start meanwhile would inherit the file open for writing, and nothing runs then.
-    let mut copy = Command::new("cp");
-    copy.arg(BLOCK).arg(folder.path("vvu-block"));
-    assert!(copy.status().unwrap().success());
+    copy_program(&folder);
     let arguments = "--sandbox=full --socket-path vu.sock disk.img";
     let mut command = folder.command("./vvu-block", arguments);
     if rustix::process::geteuid().is_root() {
@@ -151,6 +152,96 @@ fn a_qcow2_image_is_served_from_the_whole_jail() {
     assert!(length() > before, "the file grew");
 }
 
+/// Starts a program where the system refuses a call, as the filter of a container may.
+fn start_without(mut command: Command, refused: &str) -> Running {
+    let filter = filter(&format!("@denylist\n{refused}\n"));
+    // SAFETY: unless it fails, installing a filter takes no memory and no lock.
+    unsafe {
+        command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(io::Error::other));
+    }
+    Running::start(command)
+}
+
+/// The filter of a policy.
+fn filter(policy: &str) -> seccompiler::BpfProgram {
+    let mut source = Memory::new();
+    source.add("policy", policy);
+    let options = Options {
+        denylist: true,
+        ..Options::default()
+    };
+    let loaded = load(&source, Path::new("policy"), &options).unwrap();
+    let program = compile(&Policy::merge(&loaded, Arch::HOST.unwrap()).unwrap()).unwrap();
+    let filter = |Instruction { code, jt, jf, k }| seccompiler::sock_filter { code, jt, jf, k };
+    program.into_iter().map(filter).collect()
+}
+
+#[test]
+fn one_warning_names_all_that_the_jail_lacks() {
+    let folder = Folder::new();
+    let command = folder.command(BLOCK, "--socket-path vu.sock disk.img");
+    let running = start_without(command, "unshare: return EPERM");
+    assert_eq!(running.line(), "ready: vhost-user vu.sock");
+    running.signal(libc::SIGTERM);
+    let stderr = String::from_utf8(running.output().stderr).unwrap();
+    let warnings: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.contains("WARN"))
+        .collect();
+    assert_eq!(warnings.len(), 1, "{stderr}");
+    let parts = "process namespace, network and IPC namespaces, empty root file system: ";
+    assert!(warnings[0].contains(parts), "{stderr}");
+    assert!(warnings[0].contains("CAP_SYS_ADMIN"), "{stderr}");
+    assert!(!warnings[0].contains("--sandbox"), "{stderr}");
+}
+
+/// The root of an initramfs cannot be moved: pivot_root(2) fails with EINVAL.
+#[test]
+fn the_root_is_empty_where_it_cannot_be_moved() {
+    let folder = Folder::new();
+    let command = folder.command(BLOCK, "--sandbox=full --socket-path vu.sock disk.img");
+    let running = start_without(command, "pivot_root: return EINVAL");
+    assert_eq!(running.line(), "ready: vhost-user vu.sock");
+    let root = format!("/proc/{}/root", inside(&running));
+    assert_eq!(fs::read_dir(root).unwrap().count(), 0);
+}
+
+/// Only root may change its root.
+#[test]
+fn a_program_in_a_chroot_has_the_whole_jail() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let folder = Folder::new();
+    copy_program(&folder);
+    let script = "
+        for name in usr lib lib64; do
+            if [ -L /$name ]; then cp -P /$name .
+            elif [ -d /$name ]; then mkdir $name && mount --bind /$name $name
+            fi
+        done
+        exec chroot . /vvu-block --sandbox=full --socket-path /vu.sock /disk.img";
+    let mut command = folder.command("unshare", "--mount sh -e -c");
+    let running = Running::start({
+        command.arg(script);
+        command
+    });
+    assert_eq!(running.line(), "ready: vhost-user /vu.sock");
+    let root = format!("/proc/{}/root", inside(&running));
+    assert_eq!(fs::read_dir(root).unwrap().count(), 0);
+    running.signal(libc::SIGTERM);
+    let output = running.output();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+/// Copies the program to where any user may run it. Another process copies it: what other tests
+/// start meanwhile would inherit the file open for writing, and a file in such use cannot run.
+fn copy_program(folder: &Folder) {
+    let mut copy = Command::new("cp");
+    copy.arg(BLOCK).arg(folder.path("vvu-block"));
+    assert!(copy.status().unwrap().success());
+}
+
 #[test]
 fn the_inside_does_not_outlive_the_outside() {
     let folder = Folder::new();
@@ -197,60 +288,4 @@ fn a_forbidden_call_can_kill_at_once() {
     let running = jailed(&folder, BLOCK, arguments);
     inject::call(inside(&running), libc::SYS_execve, [0; 3]);
     assert_eq!(running.output().status.code(), Some(128 + libc::SIGSYS));
-}
-
-/// Makes a process make a system call, as one would that took it over.
-#[cfg(target_arch = "x86_64")]
-mod inject {
-    use std::mem::MaybeUninit;
-    use std::ptr::null_mut;
-
-    /// Puts the call in the place of the one that the process waits in.
-    pub fn call(pid: i32, number: i64, arguments: [u64; 3]) {
-        // SAFETY: these requests take numbers only, but for those about registers, whose memory is
-        // valid for the structure that the kernel reads or writes.
-        unsafe {
-            ptrace(
-                libc::PTRACE_SEIZE,
-                pid,
-                0,
-                libc::PTRACE_O_TRACESYSGOOD as u64,
-            );
-            ptrace(libc::PTRACE_INTERRUPT, pid, 0, 0);
-            assert!(libc::WIFSTOPPED(wait(pid)));
-            // The call that was interrupted begins anew.
-            ptrace(libc::PTRACE_SYSCALL, pid, 0, 0);
-            assert_eq!(libc::WSTOPSIG(wait(pid)), libc::SIGTRAP | 0x80);
-            let mut registers = MaybeUninit::<libc::user_regs_struct>::zeroed().assume_init();
-            ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut registers as u64);
-            registers.orig_rax = number as u64;
-            [registers.rdi, registers.rsi, registers.rdx] = arguments;
-            ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut registers as u64);
-            ptrace(libc::PTRACE_CONT, pid, 0, 0);
-            let status = wait(pid);
-            if libc::WIFSTOPPED(status) {
-                assert_eq!(libc::WSTOPSIG(status), libc::SIGSYS);
-                ptrace(libc::PTRACE_DETACH, pid, 0, libc::SIGSYS as u64);
-            }
-        }
-    }
-
-    unsafe fn ptrace(request: u32, pid: i32, address: u64, data: u64) {
-        // SAFETY: as the caller promises.
-        let result = unsafe { libc::ptrace(request, pid, address, data) };
-        assert_eq!(
-            result,
-            0,
-            "ptrace {request}: {}",
-            std::io::Error::last_os_error()
-        );
-    }
-
-    fn wait(pid: i32) -> i32 {
-        let mut status = 0;
-        // SAFETY: the status is valid memory; no usage is asked for.
-        let waited = unsafe { libc::wait4(pid, &mut status, libc::__WALL, null_mut()) };
-        assert_eq!(waited, pid);
-        status
-    }
 }

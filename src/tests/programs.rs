@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod harness;
+#[cfg(target_arch = "x86_64")]
+mod inject;
 mod jail;
 mod vvu_block;
 mod vvu_proxy;

@@ -17,8 +17,8 @@ use block::{BlockDevice, Image, Options};
 use clap::Parser;
 use policies::Context;
 use std::os::fd::AsFd;
-use vvu::vhost_user::inspection;
-use vvu_block::{StopSignal, announce_ready, exit_code, jail, start_logging};
+use vvu_block::jail::Jail;
+use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
 
 use args::Arguments;
 use choices::Switch;
@@ -34,8 +34,10 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let stop = StopSignal::install()?;
     let image = Arc::new(Image::open(&arguments.image, arguments.open_options())?);
-    let (inspector, outside) = inspection()?;
+    let mut jail = Jail::new(arguments.jail);
+    let inspector = jail.inspector()?;
     let opened = transport::open(&arguments.transport, arguments.num_queues, inspector)?;
+    jail.remove_at_end(opened.paths.iter().cloned());
     let options = Options {
         queues: arguments.num_queues,
         queue_size: arguments.queue_size,
@@ -48,7 +50,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .with_limits(arguments.limits.into());
     let device = Arc::new(device);
     let context = Context::Device(arguments.format.device(), opened.transport_name);
-    jail::enter(arguments.jail, context, &opened.paths, outside)?;
+    jail.close(context, || Ok(()))?;
     // Nobody may be there to read it; the front-end is served all the same.
     let _ = announce_ready(&opened.name);
     let served = opened.serve(device, stop.as_fd());

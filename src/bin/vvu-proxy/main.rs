@@ -14,8 +14,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use pcidev::vvu::{Options, VvuDevice};
 use policies::Context;
-use vvu::vhost_user::{Listener, inspection};
-use vvu_block::{StopSignal, announce_ready, exit_code, jail, start_logging};
+use vvu::vhost_user::Listener;
+use vvu_block::jail::Jail;
+use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
 
 use args::Arguments;
 
@@ -35,9 +36,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         max_vhost_queues: arguments.max_queues,
         uuid: arguments.uuid,
     };
-    let (inspector, outside) = inspection()?;
+    let mut jail = Jail::new(arguments.jail);
+    let inspector = jail.inspector()?;
     let mut device = VvuDevice::new(options, window, front_ends)?.inspected_by(inspector);
-    jail::enter(arguments.jail, Context::VvuProxy, &paths, outside)?;
+    jail.remove_at_end(paths);
+    jail.close(Context::VvuProxy, || Ok(()))?;
     // A failure does not matter: clients are served even if nobody reads stdout.
     let _ = announce_ready(&format!(
         "vhost-user {}, vfio-user {}",

@@ -1,0 +1,197 @@
+//! What the policies promise, apart from how they say it.
+
+use policies::compiler::{CallRules, call_number};
+use policies::{Context, ImageFormat, TransportName};
+
+use crate::{KILL, each, returned};
+
+/// Calls that no context of any architecture makes, whatever the arguments.
+const NEVER: [&str; 40] = [
+    "execve",
+    "execveat",
+    "ptrace",
+    "socket",
+    "socketpair",
+    "connect",
+    "bind",
+    "listen",
+    "fork",
+    "vfork",
+    "unshare",
+    "setns",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "chroot",
+    "openat2",
+    "creat",
+    "open_by_handle_at",
+    "memfd_create",
+    "unlink",
+    "unlinkat",
+    "rename",
+    "renameat2",
+    "truncate",
+    "kill",
+    "bpf",
+    "seccomp",
+    "setuid",
+    "setresuid",
+    "capset",
+    "process_vm_readv",
+    "process_vm_writev",
+    "pidfd_getfd",
+    "io_uring_register",
+    "userfaultfd",
+    "pkey_mprotect",
+    "init_module",
+    "kexec_load",
+    "personality",
+];
+
+#[test]
+fn calls_that_are_never_made() {
+    each(|arch, context, policy, _| {
+        for name in NEVER {
+            assert!(policy.call(name).is_none(), "{arch}/{context} {name}");
+        }
+    });
+}
+
+#[test]
+fn no_memory_can_be_executed() {
+    each(|arch, context, policy, program| {
+        for (number, call) in &policy.calls {
+            if !["mmap", "mmap2", "mprotect"].contains(&call.name) {
+                continue;
+            }
+            for access in (0..8).filter(|access| access & 4 != 0) {
+                for flags in [0x1, 0x2, 0x22, 0x20022, 0x4001, 0x8001] {
+                    let args = [0, 4096, access, flags, 0, 0];
+                    let got = returned(program, arch, *number, args);
+                    assert_eq!(got, KILL, "{arch}/{context} {} {args:?}", call.name);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn no_file_can_be_opened() {
+    let permits = |call: &CallRules| {
+        let mut rules = call.chains.iter().flat_map(|chain| &chain.rules);
+        rules.any(|rule| rule.action.permits())
+    };
+    each(|arch, context, policy, _| {
+        for name in ["open", "openat"] {
+            let permitted = policy.call(name).is_some_and(permits);
+            assert!(!permitted, "{arch}/{context} {name}");
+        }
+    });
+}
+
+/// Requests of ioctl that are allowed, written down apart from the policies.
+fn requests(context: Context) -> Vec<u64> {
+    let image: &[u64] = match context.image() {
+        Some(ImageFormat::Raw) => &[BLKDISCARD, BLKSECDISCARD],
+        Some(ImageFormat::Qcow2) | None => &[],
+    };
+    let transport: &[u64] = match context.transport() {
+        Some(TransportName::Pci | TransportName::VhostUser) | None => &[FIONBIO],
+        Some(TransportName::Vvu) => &[SET_IRQS, RESET, UNMAP_DMA],
+        Some(TransportName::VvuVfioUser) => &[],
+    };
+    [image, transport].concat()
+}
+
+const FIONBIO: u64 = 0x5421;
+const BLKDISCARD: u64 = 0x1277;
+const BLKSECDISCARD: u64 = 0x127d;
+/// VFIO_DEVICE_SET_IRQS.
+const SET_IRQS: u64 = 0x3b6e;
+/// VFIO_DEVICE_RESET.
+const RESET: u64 = 0x3b6f;
+/// VFIO_IOMMU_UNMAP_DMA.
+const UNMAP_DMA: u64 = 0x3b72;
+
+#[test]
+fn ioctls_are_few_and_known() {
+    let wide = [
+        0xc018_aa3f,
+        0x8004_5430,
+        0x1_0000_5421,
+        0xffff_ffff_0000_5421,
+    ];
+    each(|arch, context, _, program| {
+        let number = call_number(arch, "ioctl").unwrap();
+        let expected = requests(context);
+        let fits = |request: &u64| arch.is_64_bit() || *request <= u32::MAX.into();
+        for request in (0..0x10000u64).chain(wide).filter(fits) {
+            let allowed = returned(program, arch, number, [3, request, 0, 0, 0, 0]) != KILL;
+            let expected = expected.contains(&request);
+            assert_eq!(allowed, expected, "{arch}/{context} {request:#x}");
+        }
+    });
+}
+
+/// Asserts that the policies of exactly those contexts for which this holds name these calls.
+fn named_where(names: &[&str], expected: impl Fn(Context) -> bool) {
+    each(|arch, context, policy, _| {
+        let mut known = names
+            .iter()
+            .filter(|name| call_number(arch, name).is_some());
+        assert!(
+            known.clone().next().is_some(),
+            "{arch} has none of {names:?}"
+        );
+        let expected = expected(context);
+        let named = known.all(|name| policy.call(name).is_some() == expected);
+        assert!(named, "{arch}/{context} {names:?}: expected {expected}");
+    });
+}
+
+#[test]
+fn an_image_is_used_as_its_format_needs() {
+    let has = |format| move |context: Context| context.image() == Some(format);
+    named_where(&["fsync"], has(ImageFormat::Qcow2));
+    // Of 32-bit programs, the call with 64-bit sizes.
+    each(|arch, context, policy, _| {
+        let resizes = ["ftruncate", "ftruncate64"]
+            .iter()
+            .any(|name| policy.call(name).is_some());
+        assert_eq!(
+            resizes,
+            has(ImageFormat::Qcow2)(context),
+            "{arch}/{context}"
+        );
+    });
+    named_where(&["io_uring_enter"], has(ImageFormat::Raw));
+    named_where(&["fdatasync", "pwritev2"], has(ImageFormat::Raw));
+    named_where(&["preadv", "pwritev", "fallocate"], |context| {
+        context.image().is_some()
+    });
+}
+
+#[test]
+fn queues_have_threads_and_the_proxy_has_none() {
+    named_where(&["clone", "clone3", "preadv2"], |context| {
+        context.device().is_some()
+    });
+}
+
+#[test]
+fn threads_signal_each_other_to_abort_or_to_interrupt_a_queue() {
+    each(|arch, context, _, program| {
+        for signal in 0..=64 {
+            let aborts = signal == libc::SIGABRT as u64;
+            let interrupts = signal == libc::SIGUSR1 as u64 && context.device().is_some();
+            let expected = aborts || interrupts;
+            for (name, args) in [("tgkill", [1, 2, signal]), ("tkill", [2, signal, 0])] {
+                let number = call_number(arch, name).unwrap();
+                let [a, b, c] = args;
+                let allowed = returned(program, arch, number, [a, b, c, 0, 0, 0]) != KILL;
+                assert_eq!(allowed, expected, "{arch}/{context} {name} {signal}");
+            }
+        }
+    });
+}

@@ -1,0 +1,56 @@
+//! The command-line options of the jail.
+
+use clap::{Args, ValueEnum};
+use policies::Violation;
+
+/// Which jail a program serves in.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Options {
+    /// The jail to serve in. A whole jail is a process that sees no files, no network and no other
+    /// process, has no privileges, and makes only the system calls of its policy.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub sandbox: Sandbox,
+
+    /// What happens at a system call that the policy does not allow.
+    #[arg(long, value_name = "ACTION", value_enum, default_value_t)]
+    pub seccomp_action: SeccompAction,
+}
+
+/// How much of a jail there has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Sandbox {
+    /// As much of the jail as this system allows. A warning says what is missing.
+    #[default]
+    Auto,
+    /// The whole jail, or the program does not start.
+    Full,
+    /// Only the filter of system calls, or the program does not start.
+    Seccomp,
+    /// No jail.
+    None,
+}
+
+/// What happens at a system call that the policy does not allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SeccompAction {
+    /// The program reports the call and exits with status 3.
+    #[default]
+    Trap,
+    /// The kernel kills the program with SIGSYS.
+    Kill,
+    /// The kernel logs the call and makes it. Use this to find out what a policy lacks.
+    Log,
+    /// The call fails with EPERM.
+    Errno,
+}
+
+impl From<SeccompAction> for Violation {
+    fn from(action: SeccompAction) -> Self {
+        match action {
+            SeccompAction::Trap => Self::Trap,
+            SeccompAction::Kill => Self::KillProcess,
+            SeccompAction::Log => Self::Log,
+            SeccompAction::Errno => Self::Errno(libc::EPERM as u16),
+        }
+    }
+}
