@@ -19,6 +19,7 @@ pub mod peer;
 pub mod plan;
 pub mod report;
 pub mod rounds;
+pub mod sample;
 pub mod setting;
 pub mod summary;
 pub mod syscalls;

@@ -2,9 +2,9 @@
 
 use super::costs::Costs;
 use super::markdown::{conditions, number};
-use super::measure::Sample;
 use super::peer::QUEUES;
 use super::plan::Peer;
+use super::sample::Sample;
 use super::summary::{Summary, range};
 use super::{Cell, Findings};
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::measure::Sample;
 use super::peer::Served;
 use super::plan::{Medium, Options, Workload};
+use super::sample::Sample;
 
 /// Runs a workload with fio.
 pub fn run(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {

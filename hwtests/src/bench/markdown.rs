@@ -130,8 +130,8 @@ mod tests {
     use super::*;
     use crate::bench::costs::Costs;
     use crate::bench::machine::Machine;
-    use crate::bench::measure::Sample;
     use crate::bench::plan::{Medium, WORKLOADS};
+    use crate::bench::sample::Sample;
 
     fn summary(iops: f64) -> Summary {
         let sample = Sample {

@@ -3,9 +3,10 @@
 use anyhow::{Context, Result};
 
 use super::Cell;
-use super::measure::{Sample, measure};
+use super::measure::measure;
 use super::peer::Served;
 use super::plan::{Medium, Options, Workload};
+use super::sample::Sample;
 use super::summary::Summary;
 use super::usage;
 use crate::progress;

@@ -1,6 +1,6 @@
 //! The numbers of several turns in one.
 
-use super::measure::Sample;
+use super::sample::Sample;
 
 /// A turn is noisy when others used more than this part of the processors.
 const NOISY: f64 = 0.15;

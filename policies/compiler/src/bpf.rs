@@ -14,14 +14,11 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::rule::{Action, Atom, Op, Rule};
-use crate::{Arch, CallRules, Policy};
+use crate::{Arch, CallRules, MAX_INSTRUCTIONS, Policy};
 
 mod emitter;
 
 use emitter::{Emitter, Label, Test};
-
-/// The longest program that the kernel takes: `BPF_MAXINSNS` of linux/bpf_common.h.
-pub const MAX_INSTRUCTIONS: usize = 4096;
 
 /// Calls of the x32 ABI have numbers from here on: `__X32_SYSCALL_BIT` of asm/unistd.h.
 const X32: u32 = 0x4000_0000;

@@ -75,7 +75,7 @@ mod suggest;
 mod tables;
 
 pub use arch::Arch;
-pub use bpf::{Instruction, MAX_INSTRUCTIONS, compile, with_default};
+pub use bpf::{Instruction, compile, with_default};
 pub use diagnostic::{Diagnostic, Location, Position};
 pub use evaluate::{Decision, decide};
 pub use load::{Loaded, Options, load};
@@ -84,3 +84,6 @@ pub use overlap::may_overlap;
 pub use rule::{Action, Atom, Clause, Op, Rule};
 pub use source::{Folder, Memory, Source};
 pub use tables::{call_name, call_number, constant, constants_with_value};
+
+/// The longest program that the kernel takes: `BPF_MAXINSNS` of linux/bpf_common.h.
+pub const MAX_INSTRUCTIONS: usize = 4096;

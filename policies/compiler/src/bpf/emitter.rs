@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Instruction, MAX_INSTRUCTIONS};
+use super::Instruction;
+use crate::MAX_INSTRUCTIONS;
 
 // Codes of linux/bpf_common.h.
 const LD_W_ABS: u16 = 0x20;
