@@ -1,14 +1,15 @@
 //! The developers' commands: `cargo xtask demo|test|lint|bench|man|setup`.
 
+mod cargo;
 mod demo;
+mod lint;
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use hwtests::Result;
 use hwtests::bench::plan::Options;
-use hwtests::binaries::PROFILE;
-use hwtests::{Context, Result, ensure, progress};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developers' commands of vvu-block")]
@@ -23,7 +24,7 @@ enum Task {
     Demo,
     /// Run all tests, those in nested VMs too
     Test,
-    /// Check formatting, lints and documentation
+    /// Check code, text, documentation, manifests, dependencies and packages
     Lint,
     /// Compare the back-end with qemu-storage-daemon and the kernel's own limit, or another build
     Bench(BenchArguments),
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo => demo::run(),
         Task::Test => test(),
-        Task::Lint => lint(),
+        Task::Lint => lint::run(),
         Task::Bench(arguments) => bench(arguments),
         Task::Man => man(),
         Task::Setup => hwtests::provision::provision().map(drop),
@@ -84,7 +85,7 @@ fn bench(arguments: BenchArguments) -> Result<()> {
     if cfg!(debug_assertions) {
         let same = std::env::args().skip(1);
         let release = "run --quiet --release --package hwtests --bin xtask --".split(' ');
-        return cargo_with(release.map(String::from).chain(same), "release");
+        return cargo::run_with(release.map(String::from).chain(same), "release");
     }
     if arguments.guest {
         return hwtests::bench::guest::run(arguments.quick);
@@ -100,10 +101,10 @@ fn bench(arguments: BenchArguments) -> Result<()> {
 
 fn test() -> Result<()> {
     hwtests::provision::provision()?;
-    cargo("build --release --workspace --bins")?;
-    cargo("test --workspace --exclude hwtests")?;
+    cargo::run("build --release --workspace --bins")?;
+    cargo::run("test --workspace --exclude hwtests")?;
     // One at a time: two nested VMs are as many as two processors carry.
-    cargo("test --package hwtests -- --test-threads=1")?;
+    cargo::run("test --package hwtests -- --test-threads=1")?;
     test_debug_builds()
 }
 
@@ -113,40 +114,10 @@ fn test_debug_builds() -> Result<()> {
     let tests = "--test socket --test virtio_pci --test vfio_user --test vvu";
     let names = "an_old_qemu a_guest_uses a_sibling_uses an_old_sibling";
     let arguments = format!("test --package hwtests {tests} -- --test-threads=1 {names}");
-    run_cargo(&arguments, "dev")
+    cargo::run_for(&arguments, "dev")
 }
 
 /// The tests that compare the pages write them when this is set.
 fn man() -> Result<()> {
-    cargo("test --quiet --package vvu-block --bins --config env.VVU_WRITE_MAN='1' manual_page")
-}
-
-fn lint() -> Result<()> {
-    cargo("fmt --all -- --check")?;
-    cargo("clippy --workspace --all-targets -- -D warnings")?;
-    cargo("doc --workspace --no-deps")
-}
-
-fn cargo(arguments: &str) -> Result<()> {
-    run_cargo(arguments, "release")
-}
-
-/// Runs cargo, for tests whose programs are built with this profile.
-fn run_cargo(arguments: &str, profile: &str) -> Result<()> {
-    cargo_with(arguments.split(' ').map(String::from), profile)
-}
-
-fn cargo_with(arguments: impl Iterator<Item = String>, profile: &str) -> Result<()> {
-    let arguments: Vec<_> = arguments.collect();
-    let text = arguments.join(" ");
-    progress(format!("cargo {text}"));
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(&arguments)
-        .env("RUSTDOCFLAGS", "-D warnings")
-        .env(PROFILE, profile)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .status()
-        .context("cannot run cargo")?;
-    ensure!(status.success(), "cargo {text} failed; it says why above");
-    Ok(())
+    cargo::run("test --quiet --package vvu-block --bins --config env.VVU_WRITE_MAN='1' manual_page")
 }
