@@ -29,7 +29,7 @@ pub enum LogLevel {
     Info,
     /// Also every message.
     Debug,
-    /// Also every access.
+    /// Everything.
     Trace,
 }
 

@@ -12,8 +12,8 @@ pub struct StopSignal {
 
 impl StopSignal {
     /// Blocks SIGINT and SIGTERM in this thread, and makes them readable instead. Call this before
-    /// any other thread exists: a thread inherits the blocked signals only from the one that starts
-    /// it.
+    /// any other thread exists, because only threads that this thread starts later inherit the
+    /// blocked signals.
     ///
     /// # Errors
     ///

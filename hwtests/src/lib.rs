@@ -11,8 +11,7 @@
 //! | --- | --- |
 //! | `VVU_CACHE` | the folder for downloads; default: `vvu-block` in the user's cache folder |
 //! | `VVU_PROFILE` | cargo's profile for the programs under test; default: `release` |
-//! | `VVU_QEMU` | a QEMU with vfio-user-pci (10.1 or newer); default: the machine's, or a download
-//! |
+//! | `VVU_QEMU` | a QEMU with vfio-user-pci; default: the machine's if it fits, or a download |
 //! | `VVU_DEBIAN_MIRROR` | the address of a Debian mirror; default: that of the machine's apt |
 //! | `TMPDIR` | the parent of the folders for files |
 //!

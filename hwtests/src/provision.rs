@@ -14,7 +14,7 @@ use crate::qemu::Qemu;
 use crate::tree::{Packages, Program, Tree, quiet};
 
 /// The guests' kernel and programs, QEMU 7.2, and tools for the host. Count the name up when the
-/// packages change; the same goes for the names below.
+/// packages change. The same goes for the names below.
 const OLD_TREE: &str = "bookworm-1";
 const OLD: Packages = Packages {
     suites: &["bookworm"],

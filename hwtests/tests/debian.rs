@@ -112,7 +112,7 @@ impl<'a> Served<'a> {
         })
     }
 
-    /// A machine with only the disk.
+    /// Prepares a machine that has only this disk.
     fn machine(&self, cpus: u32, options: &str) -> Command {
         let mut qemu = self.lab.machine.new_qemu.command();
         let device = serde_json::json!({

@@ -1,4 +1,4 @@
-//! Tests the harness itself, with programs of others.
+//! Tests the harness itself, with programs of other projects.
 
 use std::path::Path;
 use std::time::Duration;

@@ -138,8 +138,7 @@ impl Agent {
                 }
                 FrameKind::PowerOff => return Ok(()),
                 FrameKind::Reboot => {
-                    // Other threads must not send any more: the next frame is the next boot's
-                    // hello.
+                    // Other threads must not send any more, so that Hello is the next frame.
                     let _no_frames = self.out.lock().unwrap_or_else(PoisonError::into_inner);
                     end(RebootCommand::Restart);
                     bail!("the guest did not restart");

@@ -1,4 +1,4 @@
-//! The syntax tree of a policy file. Names stay names here, because the same tree serves all
+//! The syntax tree of a policy file. Names are not resolved here, because the same tree serves all
 //! architectures.
 
 use crate::diagnostic::Location;

@@ -9,8 +9,8 @@
 //!    another instruction, so [`with_default`] can replace the default alone.
 //!
 //! The `seccompiler` crate does not fit here: it lacks 32-bit arm and the comparison "any of these
-//! bits", and a filter has two actions at most. The code around it would be longer than this
-//! module. Tests compare with it where it can express the policy.
+//! bits", and a filter has two actions at most. The code to work around this would be longer than
+//! this module. Tests compare the two where `seccompiler` can express the policy.
 
 use crate::diagnostic::Diagnostic;
 use crate::rule::{Action, Atom, Op, Rule};
@@ -187,8 +187,8 @@ impl Compiler {
         self.emitter.load(ARGS + 8 * u32::from(operand.arg), test)
     }
 
-    /// Tests the high half. On a 32-bit architecture both high halves count as zero: they are
-    /// equal, and no bit is set in them.
+    /// Tests the high half. On a 32-bit architecture both high halves count as zero, so they are
+    /// equal and have no bit set.
     fn high(&mut self, test: Test, operand: Operand, yes: Label, no: Label) -> Label {
         if !self.arch.is_64_bit() {
             return match test {

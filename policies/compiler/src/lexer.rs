@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, FileText, Location};
 
-/// The most bytes of a line. A continuation line counts as a line of its own. Lines of real
+/// The most bytes in a line. A continuation line counts as a line of its own. Lines of real
 /// policies have a few hundred bytes.
 const MAX_LINE: usize = 1 << 16;
 

@@ -53,7 +53,8 @@ pub(crate) fn rules(arch: Arch, filters: &[Filter]) -> Result<Vec<Rule>, Diagnos
     Ok(rules)
 }
 
-/// A limit on the work for one call. Each rule takes an instruction at least.
+/// The error for a call with too many rules. The limit bounds the work. No valid policy reaches it,
+/// because each rule takes at least one instruction.
 pub(crate) fn too_many_rules(at: &Location) -> Diagnostic {
     let message = format!("more than {MAX_INSTRUCTIONS} rules, which no filter can hold");
     Diagnostic::new(message).at(at)

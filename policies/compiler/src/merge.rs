@@ -45,7 +45,7 @@ pub struct RuleChain {
 pub struct Note {
     /// The name of the call in that statement.
     pub at: Location,
-    /// The name of the call in the statement that already says the same.
+    /// The name of the call in the statement that covers it.
     pub covered_by: Location,
 }
 

@@ -1,4 +1,4 @@
-//! Whether two conditions can hold at once.
+//! Finds out whether two conditions can hold at once.
 
 use crate::rule::{Atom, Clause, Op};
 
@@ -30,7 +30,7 @@ fn may_hold(atoms: &[&Atom]) -> bool {
     low <= bits && !atoms.iter().any(wants_others)
 }
 
-/// The smallest and the largest number that fulfil the order comparisons, if one does.
+/// The range of numbers that fulfil the order comparisons, or `None` if none does.
 fn range(atoms: &[&Atom]) -> Option<(u64, u64)> {
     let (mut low, mut high) = (0, u64::MAX);
     for atom in atoms {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     proptest! {
-        /// The answer must never be wrong in this direction, because it would hide a conflict.
+        /// A wrong `false` would hide a conflict.
         #[test]
         fn clauses_that_hold_for_the_same_arguments_overlap(
             ops in prop::collection::vec((0..2u8, 0..8usize, 0..8u64), 0..6),

@@ -169,7 +169,7 @@ impl Clause {
         &self.0
     }
 
-    /// Whether the clause holds for any arguments.
+    /// Whether the clause holds for all arguments.
     pub fn is_always(&self) -> bool {
         self.0.is_empty()
     }

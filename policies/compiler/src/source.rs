@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-/// The most bytes of a file. Real policies have a few thousand.
+/// The most bytes in a file. Real policies have a few thousand.
 const MAX_FILE: u64 = 1 << 20;
 
 /// A tree of policy files.

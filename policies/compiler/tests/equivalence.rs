@@ -127,7 +127,7 @@ proptest! {
     fn the_program_does_what_the_rules_say((arch, statements, tries) in case()) {
         let whole = merge(arch, &[("a", &statements.join("\n"))]);
         let program = compile(&whole).unwrap();
-        // The expected action is that of a statement that decides alone, or else the default.
+        // The first statement that decides sets the expected action, or else the default does.
         let parts: Vec<_> = statements.iter().map(|text| merge(arch, &[("a", text)])).collect();
         for args in tries {
             for name in CALLS.iter().chain(&["fcntl", "dup"]) {

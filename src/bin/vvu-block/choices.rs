@@ -22,7 +22,7 @@ impl From<FormatName> for Format {
 }
 
 impl FormatName {
-    /// The device in the names of the policies for a disk with such an image.
+    /// The device name in the policies for this format.
     pub fn device(self) -> DeviceName {
         match self {
             Self::Raw => DeviceName::Block,

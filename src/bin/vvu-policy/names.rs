@@ -36,7 +36,7 @@ const NAMES: [(&str, u8, &[&str], bool); 22] = [
     ("newfstatat", 3, &["AT_E"], true),
 ];
 
-/// The arguments of a call whose values have names. Conditions on them make sense.
+/// The arguments of a call whose values have names. A condition on such an argument makes sense.
 pub fn named_arguments(call: &str) -> impl Iterator<Item = u8> {
     let of_call = NAMES.iter().filter(move |entry| entry.0 == call);
     of_call.map(|entry| entry.1)

@@ -13,16 +13,16 @@ mod tracer;
 
 use tracer::SeenCall;
 
-/// How often each call was made that no rule allows. The key is the number of the call and those
-/// arguments that a condition could check.
+/// Counts of the calls that no rule allows. The key is the number of the call, and those arguments
+/// that a condition could check.
 type MissingCalls = BTreeMap<(u32, Vec<(u8, u64)>), u64>;
 
 /// The calls that the policy does not allow.
 #[derive(Default)]
 struct Report {
     missing: MissingCalls,
-    /// How often each call was made that a rule refuses with an error. The key is the name of the
-    /// call and the position of the rule.
+    /// Counts of the calls that a rule refuses with an error. The key is the name of the call and
+    /// the position of the rule.
     refused: BTreeMap<(String, String), u64>,
 }
 

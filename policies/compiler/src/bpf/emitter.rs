@@ -27,7 +27,7 @@ pub(super) enum Test {
 }
 
 impl Test {
-    /// `BPF_JMP | BPF_K` and the condition.
+    /// The operation code: `BPF_JMP | BPF_K` and the condition.
     fn code(self) -> u16 {
         match self {
             Self::Equal => 0x15,
@@ -103,7 +103,7 @@ impl Emitter {
     fn jump_far(&mut self, label: Label, reach: usize) -> Label {
         match self.distance(label) {
             near if near <= reach => label,
-            // A distance cut to 32 bits does no harm: `finish` refuses such a long program.
+            // Cutting the distance to 32 bits does no harm: `finish` refuses such a long program.
             far => self.push(JMP_JA, 0, 0, far as u32),
         }
     }

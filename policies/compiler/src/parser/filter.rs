@@ -43,8 +43,8 @@ impl Parser {
         })
     }
 
-    /// The number of the argument if the next token is one. A number above 255 counts as 255, which
-    /// is refused like every other above 5.
+    /// The number of the argument if the next token is one. A number that does not fit becomes 255,
+    /// because callers refuse all numbers above 5.
     fn argument(&self) -> Option<u8> {
         let Token::Word(word) = &self.token else {
             return None;

@@ -41,7 +41,7 @@ const COMMON: [&str; 29] = [
     "sigaltstack",
     "write",
 ];
-/// Calls of threads of queues.
+/// Calls of queue threads.
 const QUEUES: [&str; 8] = [
     "clone",
     "clone3",
@@ -115,7 +115,7 @@ fn statement(arch: Arch, call: &str, args: &[(u8, u64)]) -> String {
 fn file(call: &str, loaded: &Loaded) -> String {
     let files = loaded.files();
     let own = files.first().map_or(Path::new(""), |path| path.as_path());
-    // The context block_device_vvu is for the device block.
+    // The context `block_device_vvu` is for the device `block`.
     let own_name = name(own);
     let (device, _) = own_name.split_once("_device").unwrap_or((&own_name, ""));
     let named = |wanted: &str| files[1..].iter().find(|path| name(path) == wanted);
