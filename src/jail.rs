@@ -7,6 +7,7 @@
 
 mod error;
 mod files;
+mod inspection;
 mod missing;
 mod namespaces;
 mod options;
@@ -17,12 +18,14 @@ mod violation;
 use std::io;
 
 use policies::Context;
-use vvu::vhost_user::{Inspector, Outside, SocketPath, inspection};
+use vhost_user::SocketPath;
 
 pub use error::JailError;
+pub use inspection::{Inspector, Outside, PrivateMemory};
 pub use options::{Options, Sandbox, SeccompAction};
 pub use violation::EXIT_CODE as VIOLATION_EXIT_CODE;
 
+use inspection::inspection;
 use missing::Missing;
 
 /// A part of the jail that a system may refuse.

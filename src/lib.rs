@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use tracing_subscriber::filter::LevelFilter;
+use vhost_user::WithCauses;
 
 use jail::JailError;
 pub use signals::StopSignal;
@@ -98,20 +99,9 @@ fn advice(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// An error and its sources as one line: "outer: inner: innermost". A source that the text before
-/// it repeats is left out.
-pub fn one_line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let text = inner.to_string();
-        // Errors of other crates may repeat their source.
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
-        }
-        source = inner.source();
-    }
-    line.replace('\n', " ")
+/// An error and its sources as one line: "outer: inner: innermost".
+pub fn one_line(error: &(dyn Error + 'static)) -> String {
+    WithCauses(error).to_string().replace('\n', " ")
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ fn the_error_explains_why_a_function_cannot_be_driven() {
         refuses(
             &vm,
             OTHER,
-            &["no virtio-vhost-user device but", "1af4:1044", "RNG"],
+            &["not a virtio-vhost-user device but", "1af4:1044", "RNG"],
         )?;
         bind(&vm, BDF)?;
         let holder = vm.spawn(&format!("exec sleep 60 < /dev/vfio/$({})", group(BDF)))?;

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tracing::{info, warn};
 use vfio_user::server::{Connection, ServerError};
-use vvu::vhost_user::Listener;
+use vhost_user::Listener;
 
 use crate::function::{self, Device};
 

@@ -16,17 +16,33 @@ mod poller;
 mod relay;
 mod window;
 
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use vhost_user::{MemoryError, RequestError};
+
 pub use identity::Options;
 pub use model::VvuDevice;
 pub use window::{Window, WindowError};
 
 /// Why a front-end's message cannot be passed on.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-struct Refusal(String);
-
-impl Refusal {
-    fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Inspection(Box<dyn Error + Send + Sync>),
+    #[error("its memory is not the file {}{advice}", .path.display())]
+    OtherFile { path: PathBuf, advice: String },
+    #[error("region at file offset {0:#x} leaves the file")]
+    LeavesFile(u64),
+    #[error("region at file offset {0:#x} overlaps another")]
+    Overlap(u64),
+    #[error("there is no queue {0}")]
+    NoSuchQueue(u16),
+    #[error("its descriptor cannot be used")]
+    Descriptor(#[from] io::Error),
 }

@@ -8,9 +8,9 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open,
     set_parent_process_death_signal, waitid,
 };
-use vvu::vhost_user::{Outside, SocketPath};
+use vhost_user::SocketPath;
 
-use super::JailError;
+use super::{JailError, Outside};
 use crate::signals::StopSignal;
 
 /// Returns in a new process. The process that called waits for its end and exits as it did.

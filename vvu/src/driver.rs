@@ -6,22 +6,24 @@ use std::sync::Arc;
 
 use virtio::pci::{cfg_type as virtio_cfg, status as device_status};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vvu_abi::{self as abi, cfg_type, config, queue, status};
 
-use crate::abi::{self, cfg_type, config, queue, status};
-use crate::pci::{Identity, PciError, PciFunction, Registers, enable_bus_master};
-use crate::virtio_pci::{Capabilities, Patience, VirtioPci};
+use crate::pci::{PciFunction, Registers, enable_bus_master};
+use crate::virtio_pci::{Patience, VirtioPci};
 
 mod channel;
 mod dialect;
 mod dma;
 mod doorbell;
 mod error;
+mod identity;
 mod notification;
 mod window;
 
 pub use channel::ChannelError;
 pub use dialect::{Dialect, LayoutRule, PeerLoss, UnknownDialect};
 pub use error::DriverError;
+pub use identity::open;
 pub use window::{Window, WindowError};
 
 use channel::Channel;
@@ -79,7 +81,7 @@ impl VvuDriver {
         dialect: Option<Dialect>,
         patience: Patience,
     ) -> Result<Self, DriverError> {
-        let (capabilities, identity) = identify(function.as_ref())?;
+        let (capabilities, identity) = identity::identify(function.as_ref())?;
         let dialect = dialect.unwrap_or_else(|| Dialect::of(&identity));
         let needed = u32::from(vector::KICK) + u32::from(queue_count);
         let available = function.vector_count();
@@ -89,7 +91,7 @@ impl VvuDriver {
         let virtio = VirtioPci::new(&function, &capabilities, patience)?;
         let doorbell = capabilities.find(cfg_type::DOORBELL)?.multiplier;
         let registers = capabilities.mapped(&function, cfg_type::DOORBELL, 2)?;
-        let memory = capabilities.find(cfg_type::SHARED_MEMORY)?;
+        let memory = identity::shared_memory(&capabilities)?;
         let window = Window::new(function.clone(), memory, dialect.layout)?;
         enable_bus_master(function.as_ref()).map_err(DriverError::Access)?;
         let vectors = (0..needed)
@@ -192,7 +194,7 @@ impl VvuDriver {
     ///
     /// # Errors
     ///
-    /// [`DriverError`]; the device has to be started anew then.
+    /// [`DriverError`]; the device has to be restarted then.
     pub fn next_frontend(&mut self) -> Result<(), DriverError> {
         if self.config.read::<u32>(config::STATUS)? != 0 {
             self.config.write(config::STATUS, 0u32)?;
@@ -207,7 +209,7 @@ impl VvuDriver {
         self.set_backend_up()
     }
 
-    /// Whether the device is broken until it is started anew.
+    /// Whether the device is broken until it is restarted.
     ///
     /// # Errors
     ///
@@ -293,29 +295,6 @@ impl Drop for VvuDriver {
             tracing::debug!("shutting the device down: {error}");
         }
     }
-}
-
-fn identify(function: &dyn PciFunction) -> Result<(Capabilities, Identity), DriverError> {
-    let identity = Identity::read(function).map_err(DriverError::Access)?;
-    let not_vvu = |detail: &str| PciError::NotVvu {
-        name: function.name(),
-        identity,
-        detail: detail.to_owned(),
-    };
-    if !identity.may_be_vvu() {
-        return Err(not_vvu("").into());
-    }
-    let capabilities = Capabilities::read(function).map_err(DriverError::Access)?;
-    for cfg_type in [
-        cfg_type::DOORBELL,
-        cfg_type::NOTIFICATION,
-        cfg_type::SHARED_MEMORY,
-    ] {
-        capabilities
-            .find(cfg_type)
-            .map_err(|error| not_vvu(&format!(": {error}")))?;
-    }
-    Ok((capabilities, identity))
 }
 
 fn eventfd() -> io::Result<Arc<EventFd>> {

@@ -1,13 +1,12 @@
-//! Drives a virtio-vhost-user (VVU) PCI function and speaks vhost-user as a back-end.
+//! Drives a virtio-vhost-user (VVU) PCI function and carries vhost-user through it.
 //!
-//! From the outside in: a [`session`] is the back-end's side of a vhost-user conversation. It has
-//! one over any [`transport`], of which there are two: a Unix socket, and a VVU function driven by
-//! [`driver`] through [`pci`].
+//! From the outside in: [`VvuTransport`] carries the messages of front-ends that come through a
+//! [`driver`] of a VVU function. It drives the function as a virtio device ([`virtio_pci`]), which
+//! it reaches through [`pci`].
 
-pub mod abi;
 pub mod driver;
 pub mod pci;
-pub mod session;
-pub mod transport;
-pub mod vhost_user;
+mod transport;
 pub mod virtio_pci;
+
+pub use transport::{Fault, VvuError, VvuTransport};

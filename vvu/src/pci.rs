@@ -40,6 +40,9 @@ pub const VFIO_USER_PREFIX: &str = "vfio-user:";
 /// How many base address registers (BARs) a function has.
 pub const BAR_COUNT: u8 = 6;
 
+/// Says whether a function is what its driver is for.
+pub type Wanted = fn(&Identity) -> bool;
+
 /// A PCI function that this process has to itself.
 ///
 /// Offsets into configuration space and BARs are in bytes; accesses are little-endian, and one of
@@ -145,15 +148,16 @@ pub struct BarFile {
 }
 
 /// Opens a function by its PCI address (`[domain:]bus:device.function`), or by `vfio-user:PATH` at
-/// the server that listens on that Unix socket.
+/// the server that listens on that Unix socket. A function that is not `wanted` is left alone; with
+/// a server, that is for the caller to look at.
 ///
 /// # Errors
 ///
 /// [`PciError`], which says in one line what is wrong and what to do.
-pub fn open(address: &str) -> Result<Arc<dyn PciFunction>, PciError> {
+pub fn open(address: &str, wanted: Wanted) -> Result<Arc<dyn PciFunction>, PciError> {
     match address.strip_prefix(VFIO_USER_PREFIX) {
         Some(path) => Ok(Arc::new(VfioUserFunction::connect(path.as_ref())?)),
-        None => Ok(Arc::new(VfioFunction::open(&address.parse()?)?)),
+        None => Ok(Arc::new(VfioFunction::open(&address.parse()?, wanted)?)),
     }
 }
 

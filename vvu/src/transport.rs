@@ -1,103 +1,277 @@
-//! What carries vhost-user messages between a front-end and this back-end.
+//! vhost-user through a virtio-vhost-user device.
 
-mod socket;
-mod vvu;
+mod error;
+mod resource;
+mod wait;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use virtio::{Notifier, Region};
-use vmm_sys_util::eventfd::EventFd;
+use vhost_user::table::features_without_descriptors;
+use vhost_user::{
+    DropReason, Event, Head, Incoming, Message, ProtocolFeatures, Reply, Request, Transport,
+    TransportError, WithCauses,
+};
 
-use crate::vhost_user::Message;
+use crate::driver::{Dialect, DriverError, PeerLoss, VvuDriver};
+use crate::pci::{PciFunction, borrow};
+use crate::virtio_pci::Patience;
+pub use error::{Fault, VvuError};
+use resource::Signals;
+use wait::{clear, poll_readable};
 
-pub use socket::SocketTransport;
-pub use vvu::VvuTransport;
+/// How often in a row a device is restarted without a message from a front-end in between.
+const MAX_RESTARTS: u32 = 3;
 
-/// Carries vhost-user messages, in order and both ways, one front-end at a time.
+/// vhost-user through a virtio-vhost-user device.
 ///
-/// Messages come out with what in the socket's case are file descriptors already turned into
-/// plain types, so that a session sees no difference between transports.
-pub trait Transport {
-    /// Waits until there is something to say, or `wake` is readable.
+/// Front-ends come and go. A device that breaks its own rules is reset and restarted, and its
+/// front-end counts as having left. Dropping the transport shuts the device down.
+#[derive(Debug)]
+pub struct VvuTransport {
+    driver: VvuDriver,
+    /// The front-end is gone, and nobody was told yet.
+    gone: Option<Gone>,
+    restarts: u32,
+}
+
+/// Why there is no front-end any more.
+#[derive(Debug)]
+enum Gone {
+    Left,
+    Dropped(Fault),
+}
+
+/// What a wait ended with.
+struct Ready {
+    wake: bool,
+    hangup: bool,
+    config: bool,
+}
+
+impl VvuTransport {
+    /// Takes a function and brings the device to where a front-end may come, for a back-end of
+    /// `queue_count` queues. The dialect is chosen by what the device says it is, unless one is
+    /// given.
     ///
     /// # Errors
     ///
-    /// [`TransportError`] when no front-end can be served any more, now or later. What a front-end
-    /// does wrong is no error here but a [`Event::Disconnected`].
-    fn next(&mut self, wake: BorrowedFd<'_>) -> Result<Event, TransportError>;
+    /// [`DriverError`], which says in one line what is wrong with the device.
+    pub fn new(
+        function: Arc<dyn PciFunction>,
+        queue_count: u16,
+        dialect: Option<Dialect>,
+    ) -> Result<Self, DriverError> {
+        Self::with_patience(function, queue_count, dialect, Patience::DEFAULT)
+    }
 
-    /// Sends a reply to the front-end. One that has left by now does not get it.
+    /// As [`VvuTransport::new`], with limits of one's own on how long to wait for the device.
     ///
     /// # Errors
     ///
-    /// As for [`Transport::next`].
-    fn reply(&mut self, message: &Message) -> Result<(), TransportError>;
+    /// As for [`VvuTransport::new`].
+    pub fn with_patience(
+        function: Arc<dyn PciFunction>,
+        queue_count: u16,
+        dialect: Option<Dialect>,
+        patience: Patience,
+    ) -> Result<Self, DriverError> {
+        let mut driver = VvuDriver::new(function, queue_count, dialect, patience)?;
+        driver.start()?;
+        Ok(Self {
+            driver,
+            gone: None,
+            restarts: 0,
+        })
+    }
 
-    /// Ends the conversation with the front-end, from this side. The next event but
-    /// [`Event::Woken`] is about another front-end.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Transport::next`].
-    fn disconnect(&mut self) -> Result<(), TransportError>;
+    /// The dialect that the device is driven in.
+    pub fn dialect(&self) -> &Dialect {
+        self.driver.dialect()
+    }
 
-    /// Those of these vhost-user protocol features (a bit mask) that work over this transport.
-    fn protocol_features(&self, offered: u64) -> u64;
+    fn wait(&mut self, wake: BorrowedFd<'_>) -> Result<Ready, VvuError> {
+        let has_message = self.driver.channel()?.has_message();
+        let timeout = has_message.then_some(Duration::ZERO);
+        let driver = &self.driver;
+        let mut fds = vec![
+            wake,
+            borrow(driver.config_event()),
+            borrow(driver.rx_event()),
+        ];
+        fds.extend(driver.function().hangup());
+        let ready = poll_readable(&fds, timeout)?;
+        if ready[2] {
+            clear(driver.rx_event());
+        }
+        Ok(Ready {
+            wake: ready[0],
+            config: ready[1],
+            hangup: ready.get(3).is_some_and(|ready| *ready),
+        })
+    }
+
+    /// Looks at what a configuration interrupt may be about.
+    fn config_changed(&mut self) -> Result<(), VvuError> {
+        clear(self.driver.config_event());
+        if self.driver.needs_reset()? {
+            return self.restart(Fault::NeedsReset);
+        }
+        self.check_frontend().map(drop)
+    }
+
+    /// Whether the front-end is still there; if not, the device is made ready for the next.
+    fn check_frontend(&mut self) -> Result<bool, VvuError> {
+        let lost = self.driver.frontend_lost()?;
+        if lost {
+            self.drop_frontend(Gone::Left)?;
+        }
+        Ok(!lost)
+    }
+
+    fn drop_frontend(&mut self, gone: Gone) -> Result<(), VvuError> {
+        match self.driver.next_frontend() {
+            Ok(()) => self.gone = Some(gone),
+            Err(error) => self.restart(Fault::Driver(error))?,
+        }
+        Ok(())
+    }
+
+    /// Restarts the device, which has failed.
+    fn restart(&mut self, fault: Fault) -> Result<(), VvuError> {
+        self.restarts += 1;
+        if self.restarts > MAX_RESTARTS {
+            let restarts = MAX_RESTARTS;
+            return Err(VvuError::AlwaysBroken { restarts, fault });
+        }
+        tracing::warn!("restarting the device: {}", WithCauses(&fault));
+        if let Err(source) = self.driver.start() {
+            let source = Box::new(source);
+            return Err(VvuError::Restart { fault, source });
+        }
+        self.gone = Some(Gone::Dropped(fault));
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Option<Incoming>, VvuError> {
+        let received = self.driver.channel()?.receive();
+        let bytes = match received {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => bytes,
+            Err(error) => {
+                self.restart(Fault::Channel(error))?;
+                return Ok(None);
+            }
+        };
+        if bytes.is_empty() && self.dialect().peer_loss == PeerLoss::EmptyMessage {
+            self.driver.start()?;
+            self.gone = Some(Gone::Left);
+            return Ok(None);
+        }
+        match Message::decode(&bytes) {
+            Ok(message) => {
+                self.restarts = 0;
+                let mut signals = Signals(&mut self.driver);
+                Ok(Some(Incoming {
+                    head: message.head,
+                    request: Request::attach_absent(&message, &mut signals),
+                }))
+            }
+            Err(error) => {
+                self.drop_frontend(Gone::Dropped(Fault::Message(error)))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits until the device may have returned a buffer of ours, the front-end left, or time is up.
+    fn wait_for_buffer(&mut self, deadline: Instant) -> Result<(), VvuError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let driver = &self.driver;
+        let mut fds = vec![borrow(driver.tx_event()), borrow(driver.config_event())];
+        fds.extend(driver.function().hangup());
+        let ready = poll_readable(&fds, Some(left))?;
+        if ready[0] {
+            clear(driver.tx_event());
+        }
+        if ready.get(2).is_some_and(|ready| *ready) {
+            return Err(self.is_gone());
+        }
+        if ready[1] {
+            self.config_changed()?;
+        }
+        Ok(())
+    }
+
+    fn is_gone(&self) -> VvuError {
+        VvuError::Gone(self.driver.function().name())
+    }
+
+    fn next_event(&mut self, wake: BorrowedFd<'_>) -> Result<Event, VvuError> {
+        loop {
+            match self.gone.take() {
+                Some(Gone::Left) => return Ok(Event::Left),
+                Some(Gone::Dropped(fault)) => {
+                    return Ok(Event::Dropped(DropReason::Transport(fault.into())));
+                }
+                None => {}
+            }
+            let ready = self.wait(wake)?;
+            if ready.wake {
+                return Ok(Event::Woken);
+            }
+            if ready.hangup {
+                return Err(self.is_gone());
+            }
+            if ready.config {
+                self.config_changed()?;
+            }
+            if self.gone.is_some() {
+                continue;
+            }
+            if let Some(incoming) = self.receive()? {
+                return Ok(Event::Request(incoming));
+            }
+        }
+    }
+
+    fn send(&mut self, message: &Message) -> Result<(), VvuError> {
+        let bytes = message.encode();
+        let deadline = Instant::now() + self.driver.patience().limit;
+        // A reply to a front-end that left would reach the next one.
+        while self.gone.is_none() && self.check_frontend()? {
+            let sent = self.driver.channel()?.send(&bytes);
+            match sent {
+                Ok(true) => return Ok(()),
+                Ok(false) if Instant::now() < deadline => self.wait_for_buffer(deadline)?,
+                Ok(false) => self.restart(Fault::TakesNoReplies)?,
+                Err(error) => self.restart(Fault::Channel(error))?,
+            }
+        }
+        Ok(())
+    }
 }
 
-/// What a transport has to say.
-#[derive(Debug)]
-pub enum Event {
-    /// The front-end asks for something.
-    Request(Request),
-    /// The front-end left, or was dropped for the reason given. The transport is ready for the
-    /// next one.
-    Disconnected(Option<String>),
-    /// The front-end left, and there can be no next one.
-    Closed,
-    /// The caller's own file descriptor is readable.
-    Woken,
+impl Transport for VvuTransport {
+    fn next(&mut self, wake: BorrowedFd<'_>) -> Result<Event, TransportError> {
+        Ok(self.next_event(wake)?)
+    }
+
+    fn reply(&mut self, to: Head, reply: Reply) -> Result<(), TransportError> {
+        Ok(self.send(&to.reply(&reply.payload))?)
+    }
+
+    fn disconnect(&mut self) -> Result<(), TransportError> {
+        self.drop_frontend(Gone::Left)?;
+        self.gone = None;
+        Ok(())
+    }
+
+    fn protocol_features(&self, offered: ProtocolFeatures) -> ProtocolFeatures {
+        offered & features_without_descriptors()
+    }
 }
 
-/// A front-end's request.
-#[derive(Debug)]
-pub struct Request {
-    /// The message itself.
-    pub message: Message,
-    /// What it brought along; or why that cannot be used, which is the front-end's mistake.
-    pub resource: Result<Resource, ResourceError>,
-}
-
-/// What a request brings along beside its bytes.
-#[derive(Debug)]
-pub enum Resource {
-    /// Nothing.
-    None,
-    /// Memory of the front-end, for SET_MEM_TABLE and ADD_MEM_REG, in the message's order.
-    Memory(Vec<MemoryRegion>),
-    /// Becomes readable with requests, for SET_VRING_KICK; `None`: the queue has to be polled.
-    Kick(Option<Arc<EventFd>>),
-    /// Tells of used buffers or of a broken queue, for SET_VRING_CALL and SET_VRING_ERR; `None`:
-    /// nobody wants to be told.
-    Notifier(Option<Arc<dyn Notifier>>),
-}
-
-/// A mapped region, with the address that the front-end has it at.
-#[derive(Clone, Debug)]
-pub struct MemoryRegion {
-    /// The mapped memory, at its guest-physical address.
-    pub region: Arc<Region>,
-    /// Where its first byte is in the front-end's own address space, in which vring addresses are.
-    pub user_addr: u64,
-}
-
-/// Why what a request brought along cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ResourceError(pub String);
-
-/// Why a transport is of no more use.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TransportError(pub String);
+#[cfg(test)]
+mod tests;

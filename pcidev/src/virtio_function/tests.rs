@@ -12,8 +12,8 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::eventfd;
 use vfio_user::{DmaFlags, index};
+use vhost_user::Listener;
 use virtio::pci::{common, status};
-use vvu::vhost_user::Listener;
 
 use super::*;
 use crate::serve;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::event::EventfdFlags;
 use tracing::debug;
 use vfio_user::IoEventFd;
-use vvu::abi::Doorbell;
+use vvu_abi::Doorbell;
 
 use super::Refusal;
 use super::poller::{Poller, Token};
@@ -94,10 +94,9 @@ impl Doorbells {
     /// What a doorbell signals from now on in place of what it did; `None`: nothing.
     pub(super) fn set(&mut self, doorbell: Doorbell, fd: Option<OwnedFd>) -> Result<(), Refusal> {
         let slot = self.slot(doorbell);
-        let slot = slot.ok_or_else(|| Refusal(format!("{doorbell:?}: no such queue")))?;
+        let slot = slot.ok_or(Refusal::NoSuchQueue(doorbell.queue()))?;
         *slot = None;
-        let signal = fd.map(Signal::new).transpose();
-        *slot = signal.map_err(|error| Refusal(format!("{doorbell:?}: {error}")))?;
+        *slot = fd.map(Signal::new).transpose()?;
         Ok(())
     }
 

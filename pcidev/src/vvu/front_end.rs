@@ -1,12 +1,11 @@
 //! The connected front-end.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use vvu::vhost_user::{Connection, ConnectionError, Inspector, Message};
+use vhost_user::{Connection, ConnectionError, Message};
 
-use super::Refusal;
 use super::poller::{Poller, Token};
 
 /// A front-end, with the message that the driver has no buffer for yet.
@@ -31,16 +30,6 @@ impl FrontEnd {
         self.connection.recv()
     }
 
-    /// Checks that memory which a message announces is shared, as far as that can be known.
-    pub(super) fn inspect(
-        &self,
-        message: &Message,
-        inspector: &mut Inspector,
-    ) -> Result<(), Refusal> {
-        let shared = inspector.check(&self.connection, message);
-        shared.map_err(|error| Refusal::new(error.to_string()))
-    }
-
     pub(super) fn send(&mut self, message: &Message) -> Result<(), ConnectionError> {
         self.connection.send(message)
     }
@@ -52,5 +41,11 @@ impl FrontEnd {
 
     pub(super) fn close(self, poller: &Poller) {
         poller.remove(&self.connection);
+    }
+}
+
+impl AsFd for FrontEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
     }
 }

@@ -1,7 +1,7 @@
 //! What the device looks like: identity, BARs, capabilities.
 
 use virtio::pci::{Capability, VENDOR_ID};
-use vvu::abi;
+use vvu_abi as abi;
 
 use super::doorbell;
 use super::window::Window;

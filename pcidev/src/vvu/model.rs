@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use tracing::{info, warn};
 use vfio_user::IoEventFd;
+use vhost_user::{Inspect, Listener};
 use virtio::queue::RING_FEATURES;
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
-use vvu::abi::{self, config, status};
-use vvu::vhost_user::{Inspector, Listener};
+use vvu_abi::{self as abi, config, status};
 
 use super::doorbell::Doorbells;
 use super::front_end::FrontEnd;
@@ -41,7 +41,6 @@ pub struct VvuDevice {
     resources: Resources,
     front_end: Option<FrontEnd>,
     listener: Listener,
-    inspector: Option<Inspector>,
     /// Whether front-ends are let in.
     listening: bool,
     poller: Poller,
@@ -71,19 +70,19 @@ impl VvuDevice {
                 window,
                 notifications: Notifications::new(options.max_vhost_queues, vectors),
                 doorbells: Doorbells::new(options.max_vhost_queues, &poller)?,
+                inspector: None,
             },
             options,
             front_end: None,
             listener,
-            inspector: None,
             listening: false,
             poller,
         })
     }
 
-    /// Has front-ends' memory looked at, whether it is really shared.
-    pub fn inspected_by(mut self, inspector: Inspector) -> Self {
-        self.inspector = Some(inspector);
+    /// Has `inspector` look at front-ends' memory before it is taken.
+    pub fn inspected_by(mut self, inspector: impl Inspect + 'static) -> Self {
+        self.resources.inspector = Some(Box::new(inspector));
         self
     }
 

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use tracing::debug;
 use virtio::pci::NO_VECTOR;
-use vvu::abi::notification as reg;
+use vvu_abi::notification as reg;
 
 use super::Refusal;
 use super::poller::{Poller, Token};
@@ -116,12 +116,11 @@ impl Notifications {
     ) -> Result<(), Refusal> {
         self.drop_kick(queue, poller);
         let Some(notification) = self.queues.get_mut(usize::from(queue)) else {
-            return Err(Refusal(format!("queue {queue} does not exist")));
+            return Err(Refusal::NoSuchQueue(queue));
         };
         let Some(kick) = kick else { return Ok(()) };
-        let unusable = |error| Refusal(format!("the kick of queue {queue} is no eventfd: {error}"));
-        let kick = Signal::new(kick).map_err(unusable)?;
-        poller.add(&kick, Token::Kick(queue)).map_err(unusable)?;
+        let kick = Signal::new(kick)?;
+        poller.add(&kick, Token::Kick(queue))?;
         notification.kick = Some(kick);
         Ok(())
     }

@@ -1,10 +1,13 @@
-//! Which messages cross, and what of them is changed on the way.
+//! What of messages is put to use or changed on their way. Which of them cross, and how many
+//! descriptors they bring, says the table of vhost-user.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use vhost::vhost_user::message::FrontendReq;
-use vvu::abi::{Doorbell, PROTOCOL_FEATURES};
-use vvu::vhost_user::{Message, VringFd};
+use vhost_user::table::features_without_descriptors;
+use vhost_user::{
+    Code, F_LOG_ALL, Inspect, MemoryTable, Message, Request, RequestError, VringFd, VringState,
+};
+use vvu_abi::Doorbell;
 
 use super::Refusal;
 use super::doorbell::Doorbells;
@@ -12,53 +15,76 @@ use super::notification::Notifications;
 use super::poller::Poller;
 use super::window::Window;
 
-/// `VHOST_F_LOG_ALL`: dirty pages are logged, for which there is no shared memory.
-const LOG_ALL: u64 = 1 << 26;
-
-/// What the front-end's file descriptors became.
+/// What the front-end's descriptors became.
 #[derive(Debug)]
 pub(super) struct Resources {
     pub(super) window: Window,
     pub(super) notifications: Notifications,
     pub(super) doorbells: Doorbells,
+    pub(super) inspector: Option<Box<dyn Inspect>>,
 }
 
 impl Resources {
-    /// Takes a front-end's message: puts its file descriptors to use and changes what the driver
-    /// must not see of it. To be done before the driver gets it.
+    /// Takes a message of the front-end at `socket`: puts its descriptors to use and gives the
+    /// message for the driver, without what it must not see. To be done before the driver gets it.
     pub(super) fn take(
         &mut self,
-        message: &mut Message,
+        message: Message,
         fds: Vec<OwnedFd>,
+        socket: BorrowedFd<'_>,
         poller: &Poller,
-    ) -> Result<(), Refusal> {
-        match message.code() {
-            Some(FrontendReq::SET_MEM_TABLE) => {
-                message.payload = self.window.translate(&message.payload, &fds)?;
-            }
-            Some(FrontendReq::SET_VRING_KICK) => {
-                let (vring, fd) = vring_fd(message, fds)?;
-                self.notifications.set_kick(vring.queue, fd, poller)?;
-            }
-            Some(FrontendReq::SET_VRING_CALL) => {
-                let (vring, fd) = vring_fd(message, fds)?;
-                self.doorbells.set(Doorbell::Call(vring.queue), fd)?;
-            }
-            Some(FrontendReq::SET_VRING_ERR) => {
-                let (vring, fd) = vring_fd(message, fds)?;
-                self.doorbells.set(Doorbell::Error(vring.queue), fd)?;
-            }
-            Some(FrontendReq::SET_LOG_BASE | FrontendReq::SET_LOG_FD) => {
-                return Err(Refusal::new("dirty logs cannot cross"));
-            }
-            _ if !fds.is_empty() => {
-                return Err(Refusal::new("its file descriptor cannot cross"));
-            }
-            Some(FrontendReq::SET_FEATURES) => mask(message, !LOG_ALL),
-            Some(FrontendReq::SET_PROTOCOL_FEATURES) => mask(message, PROTOCOL_FEATURES),
-            _ => {}
+    ) -> Result<Message, Refusal> {
+        let kind = message.head.kind();
+        if kind.is_some_and(|kind| !kind.without_descriptors) {
+            return Err(RequestError::WithoutDescriptors.into());
         }
-        Ok(())
+        let changed: Option<Request<OwnedFd>> = match Request::decode(&message, fds)? {
+            Request::SetMemTable(table) => {
+                self.inspect(&table, socket)?;
+                Some(Request::SetMemTable(self.window.translate(table)?))
+            }
+            Request::SetVringKick(VringFd { index, fd }) => {
+                self.notifications.set_kick(index.into(), fd, poller)?;
+                None
+            }
+            Request::SetVringCall(VringFd { index, fd }) => {
+                self.doorbells.set(Doorbell::Call(index.into()), fd)?;
+                None
+            }
+            Request::SetVringErr(VringFd { index, fd }) => {
+                self.doorbells.set(Doorbell::Error(index.into()), fd)?;
+                None
+            }
+            // Dirty pages would be logged in memory that the driver does not see.
+            Request::SetFeatures(features) => Some(Request::SetFeatures(features & !F_LOG_ALL)),
+            Request::SetProtocolFeatures(features) => {
+                let features = features & features_without_descriptors();
+                Some(Request::SetProtocolFeatures(features))
+            }
+            _ => None,
+        };
+        let Some(changed) = changed else {
+            return Ok(message);
+        };
+        let (Message { payload, .. }, _) = changed.encode();
+        Ok(Message { payload, ..message })
+    }
+
+    fn inspect(
+        &mut self,
+        table: &MemoryTable<OwnedFd>,
+        socket: BorrowedFd<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(inspector) = &mut self.inspector else {
+            return Ok(());
+        };
+        let user_addrs: Vec<_> = table
+            .regions()
+            .iter()
+            .map(|region| region.user_addr)
+            .collect();
+        let inspected = inspector.inspect(socket, &user_addrs);
+        inspected.map_err(Refusal::Inspection)
     }
 
     /// Forgets everything of the front-end.
@@ -70,44 +96,24 @@ impl Resources {
 
 /// Changes what the front-end must not see of a driver's reply.
 pub(super) fn mask_reply(reply: &mut Message, max_queues: u16) {
-    match reply.code() {
-        Some(FrontendReq::GET_FEATURES) => mask(reply, !LOG_ALL),
-        Some(FrontendReq::GET_PROTOCOL_FEATURES) => mask(reply, PROTOCOL_FEATURES),
-        Some(FrontendReq::GET_QUEUE_NUM) => change(reply, |queues| queues.min(max_queues.into())),
-        _ => {}
-    }
+    // A payload that should be a number but is not is for the front-end to judge.
+    let Some(value) = reply.as_number() else {
+        return;
+    };
+    let value = match Code::from_number(reply.head.request) {
+        Some(Code::GET_FEATURES) => value & !F_LOG_ALL,
+        Some(Code::GET_PROTOCOL_FEATURES) => value & features_without_descriptors().bits(),
+        Some(Code::GET_QUEUE_NUM) => value.min(max_queues.into()),
+        _ => return,
+    };
+    reply.payload = value.to_le_bytes().to_vec();
 }
 
 /// The queue that a driver's reply to GET_VRING_BASE stopped.
 pub(super) fn stopped_queue(reply: &Message) -> Option<u16> {
-    if reply.code() != Some(FrontendReq::GET_VRING_BASE) {
+    if Code::from_number(reply.head.request) != Some(Code::GET_VRING_BASE) {
         return None;
     }
-    let index = reply.payload.first_chunk().copied()?;
-    u16::try_from(u32::from_le_bytes(index)).ok()
-}
-
-fn mask(message: &mut Message, bits: u64) {
-    change(message, |value| value & bits);
-}
-
-/// Changes a payload that is one number. One that should be but is not is for the peer to judge.
-fn change(message: &mut Message, change: impl FnOnce(u64) -> u64) {
-    if let Ok(value) = message.as_u64() {
-        message.payload = change(value).to_le_bytes().to_vec();
-    }
-}
-
-/// Reads a message that brings one file descriptor, or says that it does not.
-fn vring_fd(
-    message: &Message,
-    mut fds: Vec<OwnedFd>,
-) -> Result<(VringFd, Option<OwnedFd>), Refusal> {
-    let vring = message.as_vring_fd();
-    let vring = vring.map_err(|error| Refusal::new(error.to_string()))?;
-    if fds.len() != usize::from(vring.has_fd) {
-        let count = fds.len();
-        return Err(Refusal(format!("{count} file descriptors came with it")));
-    }
-    Ok((vring, fds.pop()))
+    let state = VringState::decode(&reply.payload).ok()?;
+    u16::try_from(state.index).ok()
 }

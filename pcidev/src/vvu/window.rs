@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use rustix::mm::{MapFlags, ProtFlags};
 use vfio_user::{Area, RegionFlags, RegionInfo};
-use vhost::vhost_user::message::VhostUserMemoryRegion;
-use vvu::vhost_user::{decode_regions, encode_regions};
+use vhost_user::{MemoryRegion, MemoryTable};
 
 use super::Refusal;
 
@@ -25,6 +24,7 @@ pub struct Window {
     size: u64,
     device: u64,
     inode: u64,
+    advice: String,
 }
 
 /// Why a file cannot be the front-end's memory.
@@ -87,7 +87,19 @@ impl Window {
             size,
             device: metadata.dev(),
             inode: metadata.ino(),
+            advice: String::new(),
         })
+    }
+
+    /// Says what a front-end's user has to do that it has its memory in this file.
+    pub fn advising(mut self, advice: &str) -> Self {
+        self.advice = format!("; {advice}");
+        self
+    }
+
+    /// Length of the file in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// The memory as a BAR: as long as the next power of two; what the file has of it can be mapped.
@@ -117,56 +129,42 @@ impl Window {
         let _ = self.file.write_at(&data[..space as usize], offset);
     }
 
-    /// Checks the memory table of a SET_MEM_TABLE and rewrites it for the driver, which finds a
-    /// region's data behind the lengths and offsets of all regions before it and its own offset:
-    /// sorts the regions by their place in the file and makes each offset the gap before it.
-    pub(super) fn translate(&self, payload: &[u8], fds: &[OwnedFd]) -> Result<Vec<u8>, Refusal> {
-        let refuse = |error: &dyn std::fmt::Display| Refusal::new(error.to_string());
-        let mut regions = decode_regions(payload).map_err(|error| refuse(&error))?;
-        if fds.len() != regions.len() {
-            let (fds, regions) = (fds.len(), regions.len());
-            return Err(Refusal(format!(
-                "{fds} file descriptors for {regions} regions"
-            )));
-        }
-        for fd in fds {
-            self.check_file(fd)?;
-        }
-        regions.sort_by_key(|region| region.mmap_offset);
+    /// Checks a memory table against the file and changes it for the driver, which finds a region's
+    /// data behind the lengths and offsets of all regions before it and its own offset: sorts the
+    /// regions by their place in the file and makes each offset the gap before it.
+    pub(super) fn translate(
+        &self,
+        table: MemoryTable<OwnedFd>,
+    ) -> Result<MemoryTable<OwnedFd>, Refusal> {
+        let mut regions = table.into_regions();
+        regions.sort_by_key(|region| region.file_offset);
         let mut end = 0;
         for region in &mut regions {
-            end = self.place(region, end)?;
+            self.check_file(&region.memory)?;
+            (region.file_offset, end) = self.place(region, end)?;
         }
-        Ok(encode_regions(&regions))
+        Ok(MemoryTable::new(regions)?)
     }
 
     fn check_file(&self, fd: &OwnedFd) -> Result<(), Refusal> {
-        let stat = rustix::fs::fstat(fd).map_err(|errno| Refusal(errno.to_string()))?;
+        let stat = rustix::fs::fstat(fd).map_err(io::Error::from)?;
         if (stat.st_dev, stat.st_ino) == (self.device, self.inode) {
             return Ok(());
         }
-        let (path, size) = (self.path.display(), self.size);
-        Err(Refusal(format!(
-            "its memory is not the file {path} of --memory; start the front-end's QEMU with \
-             -object memory-backend-file,id=mem,mem-path={path},size={size},share=on \
-             -machine memory-backend=mem"
-        )))
+        Err(Refusal::OtherFile {
+            path: self.path.clone(),
+            advice: self.advice.clone(),
+        })
     }
 
-    /// Makes a region's offset the gap between `end`, where the region before it ends in the file,
-    /// and its own start. Gives its own end.
-    fn place(&self, region: &mut VhostUserMemoryRegion, end: u64) -> Result<u64, Refusal> {
-        let (start, size) = (region.mmap_offset, region.memory_size);
-        let beyond = || Refusal(format!("region at file offset {start:#x} leaves the file"));
+    /// The gap between `end`, where the region before this one ends in the file, and its own start;
+    /// and its own end.
+    fn place<M>(&self, region: &MemoryRegion<M>, end: u64) -> Result<(u64, u64), Refusal> {
+        let (start, size) = (region.file_offset, region.size);
         let own_end = start.checked_add(size).filter(|end| *end <= self.size);
-        let own_end = own_end.ok_or_else(beyond)?;
-        if size == 0 || start < end {
-            return Err(Refusal(format!(
-                "region at file offset {start:#x} overlaps another"
-            )));
-        }
-        region.mmap_offset = start - end;
-        Ok(own_end)
+        let own_end = own_end.ok_or(Refusal::LeavesFile(start))?;
+        let gap = start.checked_sub(end).ok_or(Refusal::Overlap(start))?;
+        Ok((gap, own_end))
     }
 }
 

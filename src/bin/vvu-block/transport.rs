@@ -7,8 +7,9 @@ use std::sync::Arc;
 use pcidev::{Kind, VirtioFunction};
 use policies::TransportName;
 use rustix::net::{AddressFamily, SocketType};
-use vvu::transport::{SocketTransport, Transport, VvuTransport};
-use vvu::vhost_user::{Inspector, Listener, SocketPath};
+use vhost_user::{Listener, SocketPath, SocketTransport, Transport};
+use vvu::VvuTransport;
+use vvu_block::jail::Inspector;
 
 use crate::args::TransportArguments;
 
@@ -59,7 +60,7 @@ impl Opened {
     ) -> Result<(), Box<dyn Error>> {
         match self.carrier {
             Carrier::VhostUser(mut transport) => {
-                vvu::session::serve(transport.as_mut(), device, stop)?;
+                vhost_user::session::serve(transport.as_mut(), device, stop)?;
             }
             Carrier::VirtioPci(clients) => {
                 let mut function = VirtioFunction::new(BLOCK, device)?;
@@ -77,7 +78,7 @@ pub fn open(
     inspector: Inspector,
 ) -> Result<Opened, Box<dyn Error>> {
     if let Some(address) = &arguments.pci {
-        let function = vvu::pci::open(address)?;
+        let function = vvu::driver::open(address)?;
         let transport = VvuTransport::new(function, queues, arguments.vvu_dialect)?;
         let name = format!("virtio-vhost-user {address}");
         let transport_name = if vvu::pci::is_vfio_user(address) {

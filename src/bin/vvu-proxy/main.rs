@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use pcidev::vvu::{Options, VvuDevice};
 use policies::Context;
-use vvu::vhost_user::Listener;
+use vhost_user::Listener;
 use vvu_block::jail::Jail;
 use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
 

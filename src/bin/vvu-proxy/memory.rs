@@ -22,7 +22,7 @@ pub fn open(argument: &MemoryArgument) -> Result<Window, Box<dyn Error>> {
     match options.open(path) {
         Ok(file) => {
             check_size(&file, argument)?;
-            Ok(Window::new(file, path)?)
+            window(file, argument)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let file = create(&mut options, argument)?;
@@ -65,7 +65,18 @@ fn set_size(file: File, argument: &MemoryArgument) -> Result<Window, Box<dyn Err
     let path = &argument.path;
     let size = argument.size.unwrap_or(0);
     file.set_len(size).map_err(|error| failed(path, &error))?;
-    Ok(Window::new(file, path)?)
+    window(file, argument)
+}
+
+fn window(file: File, argument: &MemoryArgument) -> Result<Window, Box<dyn Error>> {
+    let path = &argument.path;
+    let window = Window::new(file, path)?;
+    let (path, size) = (path.display(), window.size());
+    Ok(window.advising(&format!(
+        "start the front-end's QEMU with -object \
+         memory-backend-file,id=mem,mem-path={path},size={size},share=on -machine \
+         memory-backend=mem"
+    )))
 }
 
 fn failed(path: &Path, error: &io::Error) -> String {

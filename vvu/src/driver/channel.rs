@@ -2,10 +2,11 @@
 
 use std::io;
 
+use vhost_user::{HEADER_SIZE, MAX_PAYLOAD};
+use vvu_abi::queue;
+
 use super::dma::Dma;
 use super::vector;
-use crate::abi::queue;
-use crate::vhost_user::{HEADER_SIZE, MAX_PAYLOAD};
 use crate::virtio_pci::{DriverQueue, QueueNotify, UsedError, VirtioError, VirtioPci};
 
 /// How many buffers each queue has at most. The front-end waits for answers all the time, so that
@@ -15,8 +16,9 @@ const QUEUE_SIZE: u16 = 16;
 /// Length of a buffer in bytes: the longest message, and what makes it a multiple of 64.
 const BUFFER_SIZE: usize = (HEADER_SIZE + MAX_PAYLOAD).next_multiple_of(64);
 
-/// Why messages cannot be exchanged any more, until the device is started anew.
+/// Why messages cannot be exchanged any more, until the device is restarted.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ChannelError {
     /// The device wrote nonsense to a ring.
     #[error(transparent)]
@@ -25,7 +27,7 @@ pub enum ChannelError {
     #[error("a message of {0} bytes is longer than any may be")]
     TooLong(usize),
     /// The function cannot be accessed.
-    #[error("cannot access the device: {0}")]
+    #[error("cannot access the device")]
     Access(#[from] io::Error),
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::abi;
+use vvu_abi as abi;
+
 use crate::pci::Identity;
 
 /// How a VVU device does what is not the same with all of them.
@@ -17,8 +18,6 @@ pub struct Dialect {
     pub peer_loss: PeerLoss,
     /// Whether the front-end can be told of a broken queue.
     pub error_doorbells: bool,
-    /// Which vhost-user protocol features (a bit mask) work through the device.
-    pub protocol_features: u64,
 }
 
 /// Where in the memory window the regions of a memory table are.
@@ -50,7 +49,6 @@ impl Dialect {
         layout: LayoutRule::WithOffsets,
         peer_loss: PeerLoss::Status,
         error_doorbells: true,
-        protocol_features: abi::PROTOCOL_FEATURES,
     };
     /// The device type as it was proposed for the virtio specification in 2017.
     pub const SPEC: Self = Self {
@@ -70,7 +68,6 @@ impl Dialect {
         layout: LayoutRule::Growing,
         peer_loss: PeerLoss::EmptyMessage,
         error_doorbells: false,
-        protocol_features: abi::PROTOCOL_FEATURES,
     };
     /// All of them.
     pub const ALL: [Self; 4] = [Self::OURS, Self::SPEC, Self::QEMU, Self::CROSVM];
@@ -140,15 +137,5 @@ mod tests {
             error,
             "\"OURS\" is no dialect: take ours, spec, qemu or crosvm"
         );
-    }
-
-    #[test]
-    fn features_that_pass_file_descriptors_do_not_cross() {
-        for bit in [1, 5, 8, 10, 11, 12, 15] {
-            for dialect in Dialect::ALL {
-                assert_eq!(dialect.protocol_features >> bit & 1, 0, "bit {bit}");
-            }
-        }
-        assert_eq!(Dialect::OURS.protocol_features & 0x209, 0x209);
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use virtio::Notifier;
+use vvu_abi::Doorbell;
 
-use crate::abi::Doorbell;
 use crate::pci::Registers;
 
 /// The device's doorbells.

@@ -4,26 +4,35 @@ use std::io;
 use std::time::Duration;
 
 use super::ChannelError;
-use crate::pci::PciError;
+use crate::pci::{Identity, PciError};
 use crate::virtio_pci::VirtioError;
 
 /// Why a VVU device cannot be driven.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DriverError {
-    /// The function is no VVU device, or cannot be used.
+    /// The function is not a VVU device.
+    #[error("{name} is not a virtio-vhost-user device but {identity}")]
+    NotVvu {
+        /// The function's address.
+        name: String,
+        /// What it is.
+        identity: Identity,
+        /// The capability that it lacks, if it could be one by its ids.
+        #[source]
+        missing: Option<VirtioError>,
+    },
+    /// The function cannot be used.
     #[error(transparent)]
     Pci(#[from] PciError),
-    /// The device is no good as a virtio device.
+    /// The device cannot be driven as a virtio device.
     #[error(transparent)]
     Virtio(#[from] VirtioError),
-    /// The device's queues are no good.
+    /// The device's queues are broken.
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The device cannot interrupt for all queues.
-    #[error(
-        "the device has {available} MSI-X vectors; {needed} are needed: ask for fewer queues with \
-         --num-queues"
-    )]
+    #[error("the device has {available} MSI-X vectors; {needed} are needed")]
     TooFewVectors {
         /// How many are needed: 3 and one for each queue.
         needed: u32,
@@ -31,10 +40,7 @@ pub enum DriverError {
         available: u16,
     },
     /// The device has not enough vhost queues.
-    #[error(
-        "the device relays for {available} vhost queues; {needed} are needed: ask for fewer queues \
-         with --num-queues"
-    )]
+    #[error("the device relays for {available} vhost queues; {needed} are needed")]
     TooFewQueues {
         /// How many the back-end has.
         needed: u16,
@@ -76,9 +82,9 @@ pub enum DriverError {
     #[error("the device is not started")]
     NotStarted,
     /// MSI-X cannot be set up.
-    #[error("cannot set MSI-X vectors: {0}")]
+    #[error("cannot set MSI-X vectors")]
     Vectors(#[source] io::Error),
     /// The function cannot be accessed.
-    #[error("cannot access the device: {0}")]
+    #[error("cannot access the device")]
     Access(#[from] io::Error),
 }

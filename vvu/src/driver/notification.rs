@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use virtio::pci::NO_VECTOR;
+use vvu_abi::{cfg_type, notification};
 
 use super::{DriverError, vector};
-use crate::abi::{cfg_type, notification};
 use crate::pci::{PciFunction, Registers};
 use crate::virtio_pci::{Capabilities, VirtioError};
 

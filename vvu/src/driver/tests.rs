@@ -1,10 +1,11 @@
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use vhost_user::{MemoryRegion, MemoryTable, WithCauses};
 use virtio::pci::{NO_VECTOR, config_space};
+use vvu_abi::Doorbell;
 
 use super::*;
-use crate::abi::Doorbell;
 use crate::pci::mock::{MockFunction, Profile};
 use crate::virtio_pci::VirtioError;
 
@@ -258,12 +259,14 @@ fn memory_is_found_whatever_the_capability_says_of_its_length() {
         for profile in [Profile::ours(), Profile::qemu()] {
             let profile = profile.change(cfg_type::SHARED_MEMORY, |cap| cap.length = length);
             let (_mock, mut driver) = started(profile, 1);
-            let table = [vhost::vhost_user::message::VhostUserMemoryRegion::new(
-                0,
-                6 << 30,
-                0x7f00_0000_0000,
-                0,
-            )];
+            let region = MemoryRegion {
+                guest_addr: 0,
+                size: 6 << 30,
+                user_addr: 0x7f00_0000_0000,
+                file_offset: 0,
+                memory: (),
+            };
+            let table = MemoryTable::new(vec![region]).unwrap();
             assert_eq!(driver.window().place(&table).unwrap().len(), 1);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vhost::vhost_user::message::VhostUserMemoryRegion;
+use vhost_user::{Absent, MemoryRegion, MemoryTable};
 use virtio::Region;
 use virtio::memory::RegionError;
 use virtio::pci::Capability;
@@ -10,7 +10,6 @@ use vm_memory::GuestAddress;
 
 use super::{DriverError, LayoutRule};
 use crate::pci::PciFunction;
-use crate::transport::MemoryRegion;
 
 /// The window through which the front-end's memory is seen.
 #[derive(Debug)]
@@ -26,13 +25,8 @@ pub struct Window {
 
 /// Why a memory table cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WindowError {
-    /// A region's addresses wrap around, or there are none.
-    #[error("memory region {0} is empty or wraps around")]
-    BadRange(usize),
-    /// Two regions have addresses in common.
-    #[error("memory regions {0} and {1} overlap")]
-    Overlap(usize, usize),
     /// A region would end behind the BAR.
     #[error(
         "memory region {index} would end at {end:#x} of BAR {bar}, which has {bar_size:#x} bytes: \
@@ -99,18 +93,18 @@ impl Window {
     ///
     /// # Errors
     ///
-    /// [`WindowError`] when the table makes no sense or does not fit.
-    pub fn place(&mut self, table: &[VhostUserMemoryRegion]) -> Result<Vec<u64>, WindowError> {
-        check_ranges(table)?;
+    /// [`WindowError::TooLarge`] when it does not fit.
+    pub fn place<M>(&mut self, table: &MemoryTable<M>) -> Result<Vec<u64>, WindowError> {
+        let table = table.regions();
         let mut cursor = self.cursor;
         let mut places = Vec::with_capacity(table.len());
         for (index, region) in table.iter().enumerate() {
             let skipped = match self.rule {
-                LayoutRule::WithOffsets => region.mmap_offset,
+                LayoutRule::WithOffsets => region.file_offset,
                 LayoutRule::Packed | LayoutRule::Growing => 0,
             };
             let start = cursor.saturating_add(skipped).saturating_add(self.base);
-            let end = start.saturating_add(region.memory_size);
+            let end = start.saturating_add(region.size);
             if end > self.bar_size {
                 return Err(WindowError::TooLarge {
                     index,
@@ -136,55 +130,29 @@ impl Window {
     /// [`WindowError`].
     pub fn map(
         &mut self,
-        table: &[VhostUserMemoryRegion],
-    ) -> Result<Vec<MemoryRegion>, WindowError> {
-        let places = self.place(table)?;
-        let regions = table.iter().zip(places).enumerate();
-        regions
-            .map(|(index, (region, place))| self.map_region(index, region, place))
-            .collect()
+        table: MemoryTable<Absent>,
+    ) -> Result<MemoryTable<Arc<Region>>, WindowError> {
+        let mut places = self.place(&table)?.into_iter().enumerate();
+        // There is a place for each region.
+        table.try_map(|region| {
+            let (index, place) = places.next().unwrap_or_default();
+            self.map_region(index, &region, place)
+        })
     }
 
     fn map_region(
         &self,
         index: usize,
-        region: &VhostUserMemoryRegion,
+        region: &MemoryRegion<Absent>,
         place: u64,
-    ) -> Result<MemoryRegion, WindowError> {
-        let size = region.memory_size;
+    ) -> Result<MemoryRegion<Arc<Region>>, WindowError> {
+        let (start, size) = (GuestAddress(region.guest_addr), region.size);
         let part = self.function.bar_file(self.bar, place, size);
-        let part = part.ok_or(WindowError::NotMappable {
-            index,
-            bar: self.bar,
-        })?;
-        let start = GuestAddress(region.guest_phys_addr);
+        let bar = self.bar;
+        let part = part.ok_or(WindowError::NotMappable { index, bar })?;
         let mapped = Region::map(part.file, part.offset, start, size, part.direct_io)?;
-        Ok(MemoryRegion {
-            region: Arc::new(mapped),
-            user_addr: region.user_addr,
-        })
+        Ok(region.with(Arc::new(mapped)))
     }
-}
-
-/// Checks that each region is a range of addresses, and that no two overlap, both for the guest and
-/// for the front-end.
-fn check_ranges(table: &[VhostUserMemoryRegion]) -> Result<(), WindowError> {
-    for (index, region) in table.iter().enumerate() {
-        let size = region.memory_size;
-        let fits = |start: u64| start.checked_add(size).is_some();
-        if size == 0 || !fits(region.guest_phys_addr) || !fits(region.user_addr) {
-            return Err(WindowError::BadRange(index));
-        }
-        let overlaps = |other: &VhostUserMemoryRegion| {
-            let apart = |one: u64, two: u64| one + size <= two || two + other.memory_size <= one;
-            !apart(region.guest_phys_addr, other.guest_phys_addr)
-                || !apart(region.user_addr, other.user_addr)
-        };
-        if let Some(other) = table[..index].iter().position(overlaps) {
-            return Err(WindowError::Overlap(other, index));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

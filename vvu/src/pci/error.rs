@@ -7,6 +7,7 @@ use super::{Address, BadAddress, Identity};
 
 /// Why a PCI function cannot be used: one line that says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PciError {
     /// Text that is no address.
     #[error(transparent)]
@@ -14,15 +15,13 @@ pub enum PciError {
     /// Nothing is at the address.
     #[error("there is no PCI device {0}: `lspci -D` lists those that there are")]
     NoSuchDevice(Address),
-    /// The function is no VVU device.
-    #[error("{name} is no virtio-vhost-user device but {identity}{detail}")]
-    NotVvu {
+    /// The function is not what it was opened for.
+    #[error("{address} is another device: {identity}")]
+    Unwanted {
         /// The function's address.
-        name: String,
+        address: Address,
         /// What it is.
         identity: Identity,
-        /// What else speaks against it; begins with a separator, or is empty.
-        detail: String,
     },
     /// The function belongs to another driver, or to none.
     #[error(
@@ -96,7 +95,7 @@ pub enum PciError {
         reason: String,
     },
     /// The operating system or the server refused something.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}")]
     Io {
         /// What was tried.
         what: &'static str,

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::io;
 
-use virtio::pci::{VENDOR_ID, config_space};
+use virtio::pci::config_space;
 
 use super::PciFunction;
-use crate::abi;
 
 /// What a PCI function says it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,18 +39,8 @@ impl Identity {
         })
     }
 
-    /// Whether a VVU device may look like this. Its ids were given to other virtio devices since,
-    /// so that only the capabilities make it certain.
-    pub fn may_be_vvu(&self) -> bool {
-        self.vendor == VENDOR_ID && abi::PCI_DEVICE_IDS.contains(&self.device)
-    }
-
     fn name(&self) -> Option<String> {
-        let Self { vendor, device, .. } = *self;
-        if vendor == VENDOR_ID && device == abi::PCI_DEVICE_ID {
-            return Some("virtio-vhost-user device".to_owned());
-        }
-        let known = pci_ids::Device::from_vid_pid(vendor, device)?;
+        let known = pci_ids::Device::from_vid_pid(self.vendor, self.device)?;
         Some(format!("{} {}", known.vendor().name(), known.name()))
     }
 }
@@ -83,24 +72,14 @@ mod tests {
     }
 
     #[test]
-    fn names_known_devices_and_our_own() {
+    fn known_devices_are_named() {
         for (vendor, device, shown) in [
             (0x8086, 0x10d3, "82574L Gigabit Network Connection"),
-            (0x1af4, 0x107d, "virtio-vhost-user"),
             (0xfffe, 0x0001, "unknown"),
         ] {
             let text = identity(vendor, device).to_string();
             assert!(text.contains(shown), "{text}");
             assert!(text.ends_with("class 020000"), "{text}");
         }
-    }
-
-    #[test]
-    fn vvu_ids_need_the_virtio_vendor() {
-        for device in abi::PCI_DEVICE_IDS {
-            assert!(identity(0x1af4, device).may_be_vvu());
-            assert!(!identity(0x8086, device).may_be_vvu());
-        }
-        assert!(!identity(0x1af4, 0x1042).may_be_vvu());
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Address, Identity, PciError};
+use super::{Address, Identity, PciError, Wanted};
 
 /// Drivers that leave a group viable for VFIO although they are not VFIO's: they do no DMA.
 const HARMLESS_DRIVERS: [&str; 2] = ["pcieport", "pci-stub"];
@@ -40,8 +40,8 @@ impl SysfsDevice {
     /// # Errors
     ///
     /// See [`PciError`].
-    pub fn check(&self) -> Result<String, PciError> {
-        self.check_identity()?;
+    pub fn check(&self, wanted: Wanted) -> Result<String, PciError> {
+        self.check_identity(wanted)?;
         // Without an IOMMU there is no use in binding it to vfio-pci.
         let group = link_name(&self.path.join("iommu_group"));
         let group = group.ok_or(PciError::NoIommuGroup(self.address))?;
@@ -50,19 +50,16 @@ impl SysfsDevice {
         Ok(group)
     }
 
-    fn check_identity(&self) -> Result<(), PciError> {
+    fn check_identity(&self, wanted: Wanted) -> Result<(), PciError> {
         let what = "read what the device is from sysfs";
         let identity = self
             .identity()
             .map_err(|source| PciError::Io { what, source })?;
-        if identity.may_be_vvu() {
+        if wanted(&identity) {
             return Ok(());
         }
-        Err(PciError::NotVvu {
-            name: self.address.to_string(),
-            identity,
-            detail: String::new(),
-        })
+        let address = self.address;
+        Err(PciError::Unwanted { address, identity })
     }
 
     fn identity(&self) -> io::Result<Identity> {

@@ -18,7 +18,7 @@ use vfio_ioctls::{VfioContainer, VfioDevice, VfioRegionInfoCap};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::sysfs::SysfsDevice;
-use super::{Address, BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction};
+use super::{Address, BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, Wanted};
 
 mod error;
 mod ioctl;
@@ -41,15 +41,15 @@ pub struct VfioFunction {
 }
 
 impl VfioFunction {
-    /// Opens the function at `address`.
+    /// Opens the function at `address`, if it is `wanted`.
     ///
     /// # Errors
     ///
     /// [`PciError`], which says in one line what is wrong and what to do.
-    pub fn open(address: &Address) -> Result<Self, PciError> {
+    pub fn open(address: &Address, wanted: Wanted) -> Result<Self, PciError> {
         let address = *address;
         let sysfs = SysfsDevice::find(Path::new("/sys"), address)?;
-        let group = sysfs.check()?;
+        let group = sysfs.check(wanted)?;
         let explain = |error| explain(error, address, &group);
         let container = Arc::new(VfioContainer::new(None).map_err(explain)?);
         let device = VfioDevice::new(sysfs.path(), container.clone(), false).map_err(explain)?;

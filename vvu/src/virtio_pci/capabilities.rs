@@ -6,7 +6,6 @@ use std::sync::Arc;
 use virtio::pci::{Capability, config_space};
 
 use super::VirtioError;
-use crate::abi;
 use crate::pci::{BAR_COUNT, PciFunction, Registers};
 
 /// Length of the conventional part of configuration space, in which capabilities are, in bytes.
@@ -16,7 +15,7 @@ const FIRST: usize = 0x40;
 /// As many capabilities as fit, each of 4 bytes at least.
 const MAX_CAPABILITIES: usize = (CONFIG_SIZE - FIRST) / 4;
 
-/// The virtio capabilities of a device, the first of each type.
+/// The virtio capabilities of a device, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(Vec<Capability>);
 
@@ -52,20 +51,34 @@ impl Capabilities {
             else {
                 break;
             };
-            let new = Capability::decode(bytes).filter(is_ours);
-            found.extend(new.filter(|new| found.iter().all(|old| old.cfg_type != new.cfg_type)));
+            found.extend(Capability::decode(bytes).filter(|cap| cap.bar < BAR_COUNT));
             at = usize::from(bytes[1] & !3);
         }
         Self(found)
     }
 
-    /// The capability of this type.
+    /// The first capability of this type.
     ///
     /// # Errors
     ///
     /// [`VirtioError::MissingCapability`].
     pub fn find(&self, cfg_type: u8) -> Result<&Capability, VirtioError> {
-        let found = self.0.iter().find(|cap| cap.cfg_type == cfg_type);
+        self.find_like(cfg_type, |_| true)
+    }
+
+    /// The first capability of this type that also is as `is_meant` wants it: some types have more
+    /// than one meaning.
+    ///
+    /// # Errors
+    ///
+    /// [`VirtioError::MissingCapability`].
+    pub fn find_like(
+        &self,
+        cfg_type: u8,
+        is_meant: fn(&Capability) -> bool,
+    ) -> Result<&Capability, VirtioError> {
+        let mut of_type = self.0.iter().filter(|cap| cap.cfg_type == cfg_type);
+        let found = of_type.find(|cap| is_meant(cap));
         found.ok_or(VirtioError::MissingCapability(cfg_type))
     }
 
@@ -128,13 +141,6 @@ impl Capabilities {
         }
         Ok(cap)
     }
-}
-
-/// Whether a capability can be meant for this driver. Virtio 1.2 gave the type of VVU's shared
-/// memory to a capability of 24 bytes that is about something else; it comes with a multiplier.
-fn is_ours(cap: &Capability) -> bool {
-    let foreign = cap.cfg_type == abi::cfg_type::SHARED_MEMORY && cap.multiplier.is_some();
-    cap.bar < BAR_COUNT && !foreign
 }
 
 #[cfg(test)]
@@ -201,6 +207,19 @@ mod tests {
         assert_eq!(found.find(1).unwrap().offset, 0x100);
     }
 
+    /// Virtio 1.2 gave the type of VVU's shared memory to a capability of 24 bytes.
+    #[test]
+    fn a_type_with_two_meanings_is_told_apart() {
+        let memory_of_virtio_1_2 = [
+            9, 0, 24, 8, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
+        ];
+        let plain = capability(8, 2, 0x3000);
+        let found = Capabilities::parse(&config(&[&memory_of_virtio_1_2, &plain.encode()]));
+        let is_plain = |cap: &Capability| cap.multiplier.is_none();
+        assert_eq!(*found.find_like(8, is_plain).unwrap(), plain);
+        assert_eq!(found.find(8).unwrap().bar, 4);
+    }
+
     #[test]
     fn cycles_and_wild_links_end_the_walk() {
         let first = capability(1, 0, 0).encode();
@@ -221,11 +240,7 @@ mod tests {
     fn capabilities_that_cannot_be_meant_are_passed_over() {
         let short = [9, 0, 15, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let high_bar = capability(2, 6, 0).encode();
-        let shared_memory_of_virtio_1_2 = [
-            9, 0, 24, 8, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
-        ];
-        let found =
-            Capabilities::parse(&config(&[&short, &high_bar, &shared_memory_of_virtio_1_2]));
+        let found = Capabilities::parse(&config(&[&short, &high_bar]));
         assert_eq!(found, Capabilities::default());
         assert!(matches!(
             found.find(8),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// Why a device cannot be driven.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum VirtioError {
     /// The device has no capability of this type.
     #[error("the device has no virtio capability of type {0}")]
@@ -57,6 +58,6 @@ pub enum VirtioError {
     #[error("the device's queue {0} has its notification register at place {1}, out of range")]
     BadNotifyOffset(u16, u16),
     /// The function cannot be accessed.
-    #[error("cannot access the device: {0}")]
+    #[error("cannot access the device")]
     Access(#[from] io::Error),
 }

@@ -12,9 +12,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use vhost::vhost_user::message::{FrontendReq, VhostUserMemoryRegion};
-use vvu::vhost_user::{
-    Connection, ConnectionError, Flags, Message, decode_regions, encode_regions,
+use vhost_user::{
+    Absent, Code, Connection, ConnectionError, MemoryRegion, MemoryTable, Message, Reply, Request,
 };
 
 use super::*;
@@ -141,28 +140,29 @@ fn is_rung(event: &OwnedFd) -> bool {
     is_readable(event, Duration::ZERO)
 }
 
-fn request(code: FrontendReq, payload: &[u8]) -> Message {
-    Message::request(code, payload)
+fn request(code: Code, payload: &[u8]) -> Message {
+    Message::request(code.number(), payload)
 }
 
-fn need_reply(mut message: Message) -> Message {
-    message.flags |= Flags::NEED_REPLY;
-    message
+fn ack(question: &Message) -> Message {
+    question.head.reply(&Reply::ack(true).payload)
 }
 
-fn number(code: FrontendReq, value: u64) -> Message {
+fn number(code: Code, value: u64) -> Message {
     request(code, &value.to_le_bytes())
 }
 
+/// A memory table of regions that are at the same addresses for guest and front-end.
 fn table(regions: &[(u64, u64, u64)]) -> Message {
-    let region = |&(guest, size, offset): &(u64, u64, u64)| VhostUserMemoryRegion {
-        guest_phys_addr: guest,
-        memory_size: size,
-        user_addr: guest,
-        mmap_offset: offset,
+    let region = |&(guest_addr, size, file_offset): &(u64, u64, u64)| MemoryRegion {
+        guest_addr,
+        size,
+        user_addr: guest_addr,
+        file_offset,
+        memory: Absent,
     };
-    let regions: Vec<_> = regions.iter().map(region).collect();
-    request(FrontendReq::SET_MEM_TABLE, &encode_regions(&regions))
+    let table = MemoryTable::new(regions.iter().map(region).collect()).unwrap();
+    Request::<Absent>::SetMemTable(table).encode().0
 }
 
 #[test]
@@ -209,24 +209,28 @@ fn capabilities_give_access_to_bars() {
 fn messages_cross_both_ways() {
     let host = Host::start();
     let (mut vm, mut front_end) = host.connected();
-    front_end.send(&request(FrontendReq::GET_FEATURES, &[]));
+    front_end.send(&request(Code::GET_FEATURES, &[]));
     let question = vm.recv();
     assert_eq!(question.encode(), [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    vm.send(&question.reply(&0x1_7400_1244u64.to_le_bytes()));
+    vm.send(&question.head.reply(&0x1_7400_1244u64.to_le_bytes()));
     let answer = front_end.recv();
-    assert_eq!(answer.as_u64().unwrap(), 0x1_7000_1244, "without LOG_ALL");
+    assert_eq!(
+        answer.as_number().unwrap(),
+        0x1_7000_1244,
+        "without LOG_ALL"
+    );
 
-    front_end.send(&request(FrontendReq::GET_PROTOCOL_FEATURES, &[]));
+    front_end.send(&request(Code::GET_PROTOCOL_FEATURES, &[]));
     let question = vm.recv();
-    vm.send(&question.reply(&u64::MAX.to_le_bytes()));
-    assert_eq!(front_end.recv().as_u64().unwrap(), 0x1_225d);
-    front_end.send(&number(FrontendReq::SET_PROTOCOL_FEATURES, 0xffff));
-    assert_eq!(vm.recv().as_u64().unwrap(), 0x225d);
+    vm.send(&question.head.reply(&u64::MAX.to_le_bytes()));
+    assert_eq!(front_end.recv().as_number().unwrap(), 0x1_225d);
+    front_end.send(&number(Code::SET_PROTOCOL_FEATURES, 0xffff));
+    assert_eq!(vm.recv().as_number().unwrap(), 0x225d);
 
-    front_end.send(&request(FrontendReq::GET_QUEUE_NUM, &[]));
+    front_end.send(&request(Code::GET_QUEUE_NUM, &[]));
     let question = vm.recv();
-    vm.send(&question.reply(&64u64.to_le_bytes()));
-    assert_eq!(front_end.recv().as_u64().unwrap(), 16);
+    vm.send(&question.head.reply(&64u64.to_le_bytes()));
+    assert_eq!(front_end.recv().as_number().unwrap(), 16);
 }
 
 #[test]
@@ -237,10 +241,10 @@ fn messages_may_be_cut_anywhere() {
     vm.post_chain(&[11, 2, 12]);
     vm.set_up(1);
     let mut front_end = host.front_end();
-    let config = request(FrontendReq::GET_CONFIG, &[5; 13]);
+    let config = request(Code::GET_CONFIG, &[5; 13]);
     front_end.send(&config);
     assert_eq!(vm.recv(), config);
-    let reply = config.reply(&[6; 13]);
+    let reply = config.head.reply(&[6; 13]);
     vm.send_cut(&reply.encode(), &[11, 2]);
     assert_eq!(front_end.recv(), reply);
 }
@@ -254,12 +258,12 @@ fn messages_wait_for_buffers_in_order() {
     let mut front_end = host.front_end();
     assert_eq!(vm.config_changed(), 3);
     for value in 0..3 {
-        front_end.send(&number(FrontendReq::SET_FEATURES, value));
+        front_end.send(&number(Code::SET_FEATURES, value));
     }
     for value in 0..3 {
         assert!(vm.try_recv().is_none());
         vm.post(1);
-        assert_eq!(vm.recv().as_u64().unwrap(), value);
+        assert_eq!(vm.recv().as_number().unwrap(), value);
     }
 }
 
@@ -281,7 +285,7 @@ fn a_driver_that_lies_needs_a_reset() {
         }),
         ("memory gone", |vm| {
             // Have the queue in use, and with it the memory.
-            vm.send(&request(FrontendReq::SET_OWNER, &[]).ack(true));
+            vm.send(&ack(&request(Code::SET_OWNER, &[])));
             vm.unmap();
             vm.write(0, 0x3004, &[1, 0]);
         }),
@@ -306,13 +310,13 @@ fn a_small_rx_buffer_needs_a_reset() {
     vm.set_up(1);
     let mut front_end = host.front_end();
     assert_eq!(vm.config_changed(), 3);
-    front_end.send(&number(FrontendReq::SET_FEATURES, 1));
+    front_end.send(&number(Code::SET_FEATURES, 1));
     assert_eq!(vm.config_changed(), 0);
     assert_eq!(vm.status(), 0x4f);
     vm.start_up();
     let mut front_end = host.front_end();
-    front_end.send(&number(FrontendReq::SET_FEATURES, 2));
-    assert_eq!(vm.recv().as_u64().unwrap(), 2, "works again");
+    front_end.send(&number(Code::SET_FEATURES, 2));
+    assert_eq!(vm.recv().as_number().unwrap(), 2, "works again");
 }
 
 #[test]
@@ -321,22 +325,22 @@ fn kicks_are_interrupts() {
     let (mut vm, mut front_end) = host.connected();
     let kicks = [event(), event(), event()];
     ring(&kicks[0]);
-    front_end.send_fds(&number(FrontendReq::SET_VRING_KICK, 1), &[kicks[0].as_fd()]);
-    assert_eq!(vm.recv().as_u64().unwrap(), 1);
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kicks[0].as_fd()]);
+    assert_eq!(vm.recv().as_number().unwrap(), 1);
     vm.set_notification(1, 4);
     take(&vm.irqs[4]);
     ring(&kicks[0]);
     take(&vm.irqs[4]);
 
-    front_end.send_fds(&number(FrontendReq::SET_VRING_KICK, 1), &[kicks[1].as_fd()]);
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kicks[1].as_fd()]);
     vm.recv();
     ring(&kicks[0]);
     ring(&kicks[1]);
     take(&vm.irqs[4]);
     assert!(is_rung(&kicks[0]), "the former kick means nothing any more");
 
-    front_end.send(&number(FrontendReq::SET_VRING_KICK, 0x101));
-    assert_eq!(vm.recv().as_u64().unwrap(), 0x101);
+    front_end.send(&number(Code::SET_VRING_KICK, 0x101));
+    assert_eq!(vm.recv().as_number().unwrap(), 0x101);
     ring(&kicks[1]);
     vm.link();
     assert!(
@@ -345,10 +349,7 @@ fn kicks_are_interrupts() {
     );
 
     vm.set_notification(15, VECTORS - 1);
-    front_end.send_fds(
-        &number(FrontendReq::SET_VRING_KICK, 15),
-        &[kicks[2].as_fd()],
-    );
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 15), &[kicks[2].as_fd()]);
     ring(&kicks[2]);
     take(&vm.irqs[usize::from(VECTORS) - 1]);
 }
@@ -359,21 +360,21 @@ fn stopping_a_queue_drops_its_kick_with_the_reply() {
     let (mut vm, mut front_end) = host.connected();
     let kick = event();
     vm.set_notification(0, 3);
-    front_end.send_fds(&number(FrontendReq::SET_VRING_KICK, 0), &[kick.as_fd()]);
-    front_end.send(&number(FrontendReq::GET_VRING_BASE, 0));
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 0), &[kick.as_fd()]);
+    front_end.send(&number(Code::GET_VRING_BASE, 0));
     vm.recv();
     let question = vm.recv();
     ring(&kick);
     take(&vm.irqs[3]);
-    vm.send(&question.reply(&[0, 0, 0, 0, 5, 0, 0, 0]));
+    vm.send(&question.head.reply(&[0, 0, 0, 0, 5, 0, 0, 0]));
     assert_eq!(front_end.recv().payload[4], 5);
     ring(&kick);
     vm.link();
     assert!(is_rung(&kick) && !is_rung(&vm.irqs[3]));
 
-    front_end.send(&number(FrontendReq::GET_VRING_BASE, u32::MAX.into()));
+    front_end.send(&number(Code::GET_VRING_BASE, u32::MAX.into()));
     let question = vm.recv();
-    vm.send(&question.reply(&[0xff; 8]));
+    vm.send(&question.head.reply(&[0xff; 8]));
     assert_eq!(front_end.recv().payload, [0xff; 8]);
 }
 
@@ -383,9 +384,9 @@ fn doorbells_are_calls_and_errors() {
     let (mut vm, mut front_end) = host.connected();
     let (call, error) = (event(), event());
     vm.write(2, 0x14, &[5, 0]);
-    front_end.send_fds(&number(FrontendReq::SET_VRING_CALL, 5), &[call.as_fd()]);
-    front_end.send_fds(&number(FrontendReq::SET_VRING_ERR, 5), &[error.as_fd()]);
-    assert_eq!(vm.recv().as_u64().unwrap(), 5);
+    front_end.send_fds(&number(Code::SET_VRING_CALL, 5), &[call.as_fd()]);
+    front_end.send_fds(&number(Code::SET_VRING_ERR, 5), &[error.as_fd()]);
+    assert_eq!(vm.recv().as_number().unwrap(), 5);
     vm.recv();
     assert!(!is_rung(&call));
     for width in [1, 2, 4] {
@@ -399,7 +400,7 @@ fn doorbells_are_calls_and_errors() {
     assert_eq!((offered.len(), offered[5].offset), (16, 0x14));
     ring_shared(&offered[5].fd);
     take(&call);
-    front_end.send(&number(FrontendReq::SET_VRING_CALL, 0x105));
+    front_end.send(&number(Code::SET_VRING_CALL, 0x105));
     vm.recv();
     vm.write(2, 0x14, &[5, 0]);
     assert!(!is_rung(&call) && !is_rung(&error));
@@ -427,8 +428,15 @@ fn memory_tables_are_rewritten() {
     ];
     for (regions, offsets) in tables {
         front_end.send_fds(&table(regions), &[fd, fd]);
-        let seen = decode_regions(&vm.recv().payload).unwrap();
-        let seen: Vec<_> = seen.iter().map(|region| region.mmap_offset).collect();
+        let seen = Request::decode(&vm.recv(), vec![Absent; 2]).unwrap();
+        let Request::SetMemTable(seen) = seen else {
+            panic!("a memory table was sent");
+        };
+        let seen: Vec<_> = seen
+            .regions()
+            .iter()
+            .map(|region| region.file_offset)
+            .collect();
         assert_eq!(seen, offsets);
     }
     // What the front-end writes is in the BAR.
@@ -444,23 +452,21 @@ fn what_cannot_cross_is_refused() {
     let messages = [
         (table(&[(0, 0x1000, 0)]), vec![fd]),
         (table(&[(0, 0x1000, 0)]), vec![]),
-        (number(FrontendReq::SET_VRING_KICK, 16), vec![fd]),
-        (number(FrontendReq::SET_VRING_CALL, 0), vec![]),
-        (number(FrontendReq::SET_VRING_ERR, 0x100), vec![fd]),
-        (request(FrontendReq::SET_VRING_KICK, &[0; 7]), vec![fd]),
-        (request(FrontendReq::SET_LOG_BASE, &[0; 16]), vec![fd]),
-        (request(FrontendReq::SET_BACKEND_REQ_FD, &[]), vec![fd]),
-        (request(FrontendReq::ADD_MEM_REG, &[0; 40]), vec![fd]),
-        (request(FrontendReq::SET_OWNER, &[]), vec![fd]),
+        (number(Code::SET_VRING_KICK, 16), vec![fd]),
+        (number(Code::SET_VRING_CALL, 0), vec![]),
+        (number(Code::SET_VRING_ERR, 0x100), vec![fd]),
+        (request(Code::SET_VRING_KICK, &[0; 7]), vec![fd]),
+        (request(Code::SET_LOG_FD, &[]), vec![fd]),
+        (request(Code::SET_BACKEND_REQ_FD, &[]), vec![fd]),
+        (request(Code::ADD_MEM_REG, &[0; 40]), vec![fd]),
+        (request(Code::SET_OWNER, &[]), vec![fd]),
+        (request(Code::SET_OWNER, &[1]), vec![]),
     ];
     let (mut vm, mut front_end) = host.connected();
     for (message, fds) in &messages {
-        front_end.send_fds(&need_reply(message.clone()), fds);
+        front_end.send_fds(&message.clone().needing_reply(), fds);
         let answer = front_end.recv();
-        assert_eq!(
-            (answer.request, answer.as_u64().unwrap()),
-            (message.request, 1)
-        );
+        assert_eq!(answer, message.head.reply(&Reply::ack(false).payload));
     }
     assert!(vm.try_recv().is_none(), "the driver saw none of it");
     for (message, fds) in &messages {
@@ -473,19 +479,33 @@ fn what_cannot_cross_is_refused() {
     }
 }
 
+/// An acknowledgement would be taken for the reply itself.
+#[test]
+fn refused_requests_that_have_a_reply_get_no_acknowledgement() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let config = request(Code::GET_CONFIG, &[0; 11]).needing_reply();
+    front_end.send(&config);
+    assert_eq!(front_end.recv(), config.head.reply(&[]));
+    let log = request(Code::SET_LOG_BASE, &[0; 16]).needing_reply();
+    front_end.send_fds(&log, &[event().as_fd()]);
+    front_end.closed();
+    assert_eq!(vm.config_changed(), 0);
+    assert!(vm.try_recv().is_none(), "the driver saw none of it");
+}
+
 #[test]
 fn unknown_requests_pass_and_replies_do_not() {
     let host = Host::start();
     let (mut vm, mut front_end) = host.connected();
-    let mut unknown = request(FrontendReq::SET_OWNER, &[1, 2, 3]);
-    unknown.request = 200;
+    let unknown = Message::request(200, &[1, 2, 3]);
     front_end.send(&unknown);
     assert_eq!(vm.recv(), unknown);
     // A request of the back-end, for which there is no channel, is dropped.
     vm.send(&unknown);
-    vm.send(&unknown.reply(&[4]));
+    vm.send(&unknown.head.reply(&[4]));
     assert_eq!(front_end.recv().payload, [4]);
-    front_end.send(&unknown.reply(&[]));
+    front_end.send(&unknown.head.reply(&[]));
     front_end.closed();
     assert_eq!(vm.config_changed(), 0);
 }
@@ -511,8 +531,8 @@ fn front_ends_come_and_go() {
         assert_eq!(vm.config_changed(), 3);
         let call = event();
         vm.write(2, 0, &[0, 0]);
-        front_end.send_fds(&number(FrontendReq::SET_VRING_CALL, 0), &[call.as_fd()]);
-        assert_eq!(vm.recv().as_u64().unwrap(), 0);
+        front_end.send_fds(&number(Code::SET_VRING_CALL, 0), &[call.as_fd()]);
+        assert_eq!(vm.recv().as_number().unwrap(), 0);
         vm.post(1);
         assert!(!is_rung(&call), "round {round}");
         vm.write(2, 0, &[0, 0]);
@@ -532,16 +552,16 @@ fn a_front_end_leaves_while_the_driver_has_no_buffers() {
     vm.set_up(1);
     let mut front_end = host.front_end();
     assert_eq!(vm.config_changed(), 3);
-    front_end.send(&number(FrontendReq::SET_FEATURES, 1));
-    front_end.send(&number(FrontendReq::SET_FEATURES, 2));
+    front_end.send(&number(Code::SET_FEATURES, 1));
+    front_end.send(&number(Code::SET_FEATURES, 2));
     drop(front_end);
     assert_eq!(vm.config_changed(), 0);
     vm.set_up(1);
     vm.post(4);
     let mut front_end = host.front_end();
     assert_eq!(vm.config_changed(), 3);
-    front_end.send(&number(FrontendReq::SET_FEATURES, 3));
-    assert_eq!(vm.recv().as_u64().unwrap(), 3, "only the new one's");
+    front_end.send(&number(Code::SET_FEATURES, 3));
+    assert_eq!(vm.recv().as_number().unwrap(), 3, "only the new one's");
 }
 
 #[test]
@@ -556,8 +576,8 @@ fn the_driver_disconnects_the_front_end() {
     assert_eq!(vm.link(), 1, "the same peer has to connect again");
     let mut again = host.front_end();
     assert_eq!(vm.config_changed(), 3);
-    again.send(&request(FrontendReq::SET_OWNER, &[]));
-    assert_eq!(vm.recv().code(), Some(FrontendReq::SET_OWNER));
+    again.send(&request(Code::SET_OWNER, &[]));
+    assert_eq!(vm.recv(), request(Code::SET_OWNER, &[]));
 }
 
 #[test]
@@ -566,7 +586,7 @@ fn resets_while_connected() {
     let (mut vm, mut front_end) = host.connected();
     let kick = event();
     vm.set_notification(0, 3);
-    front_end.send_fds(&number(FrontendReq::SET_VRING_KICK, 0), &[kick.as_fd()]);
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 0), &[kick.as_fd()]);
     vm.recv();
     vm.reset();
     vm.reset();
@@ -574,7 +594,7 @@ fn resets_while_connected() {
     assert_eq!((vm.link(), vm.read::<2>(2, 0x2002)), (0, [0xff; 2]));
     ring(&kick);
     let mut front_end = host.front_end();
-    front_end.send(&request(FrontendReq::SET_OWNER, &[]));
+    front_end.send(&request(Code::SET_OWNER, &[]));
     vm.start_up();
     assert_eq!(
         vm.config_changed(),
@@ -605,30 +625,30 @@ fn the_device_vm_comes_again() {
     assert_eq!((vm.status(), vm.link()), (0, 0));
     vm.start_up();
     assert_eq!(vm.config_changed(), 3);
-    front_end.send(&request(FrontendReq::SET_OWNER, &[]));
-    assert_eq!(vm.recv().code(), Some(FrontendReq::SET_OWNER));
+    front_end.send(&request(Code::SET_OWNER, &[]));
+    assert_eq!(vm.recv(), request(Code::SET_OWNER, &[]));
 }
 
 #[test]
 fn memory_may_move_while_in_use() {
     let host = Host::start();
     let (mut vm, mut front_end) = host.connected();
-    front_end.send(&number(FrontendReq::SET_FEATURES, 1));
-    assert_eq!(vm.recv().as_u64().unwrap(), 1);
+    front_end.send(&number(Code::SET_FEATURES, 1));
+    assert_eq!(vm.recv().as_number().unwrap(), 1);
     vm.remap();
-    front_end.send(&number(FrontendReq::SET_FEATURES, 2));
+    front_end.send(&number(Code::SET_FEATURES, 2));
     let question = vm.recv();
-    assert_eq!(question.as_u64().unwrap(), 2);
+    assert_eq!(question.as_number().unwrap(), 2);
     vm.remap();
-    vm.send(&question.ack(true));
-    assert_eq!(front_end.recv().as_u64().unwrap(), 0);
+    vm.send(&ack(&question));
+    assert_eq!(front_end.recv().as_number().unwrap(), 0);
 }
 
 #[test]
 fn a_front_end_before_driver_ok_waits() {
     let host = Host::start();
     let mut front_end = host.front_end();
-    front_end.send(&request(FrontendReq::SET_OWNER, &[]));
+    front_end.send(&request(Code::SET_OWNER, &[]));
     let mut vm = host.vm();
     vm.set_up(1);
     assert_eq!(vm.link(), 1);

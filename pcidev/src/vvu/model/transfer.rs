@@ -1,14 +1,16 @@
 //! Messages between the front-end's socket and the two virtqueues.
 
+use std::os::fd::AsFd;
+
 use tracing::{debug, warn};
+use vhost_user::{DecodeError, HEADER_SIZE, Head, MAX_PAYLOAD, Message, WithCauses};
 use virtio::{Chain, Queue, QueueError};
 use vm_memory::GuestMemoryError;
-use vvu::abi;
-use vvu::vhost_user::{DecodeError, HEADER_SIZE, MAX_PAYLOAD, Message};
+use vvu_abi as abi;
 
 use super::VvuDevice;
 use crate::virtio_pci::BrokenQueue;
-use crate::vvu::relay;
+use crate::vvu::{Refusal, relay};
 
 /// How many of the front-end's messages are taken before others have their turn.
 const BATCH: usize = 64;
@@ -19,17 +21,17 @@ const MAX_TX: usize = 1024;
 /// What the driver did wrong.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("virtqueue: {0}")]
+    #[error("a virtqueue is broken")]
     Queue(#[from] BrokenQueue),
-    #[error("virtqueue: {0}")]
+    #[error("a virtqueue is broken")]
     Ring(#[from] QueueError),
-    #[error("a buffer is outside its memory: {0}")]
+    #[error("a buffer is outside its memory")]
     Memory(#[from] GuestMemoryError),
     #[error("its rx buffer has {have} bytes, and a message {need}")]
     RxTooSmall { have: u64, need: usize },
-    #[error("its tx chain of {0} bytes is no message")]
+    #[error("its tx chain of {0} bytes is not a message")]
     TxLength(u64),
-    #[error("it sends what is no message: {0}")]
+    #[error("it sends what is not a message")]
     Decode(#[from] DecodeError),
 }
 
@@ -75,35 +77,36 @@ impl VvuDevice {
         let Some(front_end) = &mut self.front_end else {
             return false;
         };
-        let (mut message, fds) = match front_end.recv() {
+        let (message, fds) = match front_end.recv() {
             Ok(Some(received)) => received,
             Ok(None) => return false,
             Err(error) => {
-                self.lose_front_end(&error.to_string());
+                self.lose_front_end(&WithCauses(&error).to_string());
                 return false;
             }
         };
-        if message.is_reply() {
-            self.lose_front_end("it answers a question that nobody asked");
-            return false;
-        }
-        debug!("front-end sends {}", message.name());
-        let inspect = |inspector| front_end.inspect(&message, inspector);
-        let shared = self.inspector.as_mut().map_or(Ok(()), inspect);
-        let taken = shared.and_then(|()| self.resources.take(&mut message, fds, &self.poller));
-        match taken {
-            Ok(()) => front_end.waiting = Some(message),
-            Err(refusal) => self.refuse(&message, &refusal.to_string()),
+        let head = message.head;
+        debug!("front-end sends {}", head.name());
+        let socket = front_end.as_fd();
+        match self.resources.take(message, fds, socket, &self.poller) {
+            Ok(message) => front_end.waiting = Some(message),
+            Err(refusal) => self.refuse(head, &refusal),
         }
         true
     }
 
-    /// Tells the front-end that a message cannot be passed on, or drops it if it does not ask.
-    fn refuse(&mut self, message: &Message, why: &str) {
-        warn!("front-end's {} is refused: {why}", message.name());
-        match message.needs_reply() {
-            true => self.send(&message.ack(false)),
-            false => self.lose_front_end("its message cannot be passed on"),
+    /// Tells the front-end that a message cannot be passed on. If the protocol has no way to say
+    /// so, drops it.
+    fn refuse(&mut self, head: Head, refusal: &Refusal) {
+        warn!(
+            "front-end's {} is refused: {}",
+            head.name(),
+            WithCauses(refusal)
+        );
+        // A front-end that did not agree on acknowledgements does not ask for them.
+        match head.refusal(true) {
+            Some(reply) => self.send(&head.reply(&reply.payload)),
+            None => self.lose_front_end("its message cannot be passed on"),
         }
     }
 
@@ -127,7 +130,7 @@ impl VvuDevice {
         match self.put(&message) {
             Ok(true) => return true,
             Ok(false) => {}
-            Err(fault) => self.fail(&fault.to_string()),
+            Err(fault) => self.fail(&WithCauses(&fault).to_string()),
         }
         if let Some(front_end) = &mut self.front_end {
             front_end.waiting = Some(message);
@@ -167,7 +170,7 @@ impl VvuDevice {
             match self.take() {
                 Ok(Some(message)) => self.forward(message),
                 Ok(None) => return,
-                Err(fault) => return self.fail(&fault.to_string()),
+                Err(fault) => return self.fail(&WithCauses(&fault).to_string()),
             }
         }
     }
@@ -202,10 +205,11 @@ impl VvuDevice {
     /// Passes a driver's message on. Without a front-end, and without a channel for requests of a
     /// back-end, there is nobody to pass it to.
     fn forward(&mut self, mut message: Message) {
-        if !message.is_reply() || self.front_end.is_none() {
-            return debug!("driver's {} is dropped", message.name());
+        let head = message.head;
+        if !head.is_reply() || self.front_end.is_none() {
+            return debug!("driver's {} is dropped", head.name());
         }
-        debug!("driver answers {}", message.name());
+        debug!("driver answers {}", head.name());
         relay::mask_reply(&mut message, self.options.max_vhost_queues);
         self.send(&message);
         if let Some(queue) = relay::stopped_queue(&message) {
@@ -219,7 +223,7 @@ impl VvuDevice {
             .as_mut()
             .map(|front_end| front_end.send(message));
         if let Some(Err(error)) = sent {
-            self.lose_front_end(&error.to_string());
+            self.lose_front_end(&WithCauses(&error).to_string());
         }
     }
 }

@@ -8,33 +8,26 @@ fn window(size: u64) -> Window {
     Window::new(file, Path::new("/dev/shm/sibling")).unwrap()
 }
 
-fn fds(window: &Window, count: usize) -> Vec<OwnedFd> {
-    let copy = |_| OwnedFd::from(window.file.try_clone().unwrap());
-    (0..count).map(copy).collect()
-}
-
-fn region(guest: u64, size: u64, offset: u64) -> VhostUserMemoryRegion {
-    VhostUserMemoryRegion {
-        guest_phys_addr: guest,
-        memory_size: size,
-        user_addr: 0x7f00_0000_0000 + guest,
-        mmap_offset: offset,
+fn region(guest_addr: u64, size: u64, file_offset: u64) -> MemoryRegion<()> {
+    MemoryRegion {
+        guest_addr,
+        size,
+        user_addr: 0x7f00_0000_0000 + guest_addr,
+        file_offset,
+        memory: (),
     }
 }
 
-/// What the driver gets for these regions: guest address, size, offset.
-fn translate(window: &Window, regions: &[VhostUserMemoryRegion]) -> Result<Vec<[u64; 3]>, Refusal> {
-    let payload = encode_regions(regions);
-    let translated = window.translate(&payload, &fds(window, regions.len()))?;
-    let regions = decode_regions(&translated).unwrap();
-    let fields = |region: &VhostUserMemoryRegion| {
-        [
-            region.guest_phys_addr,
-            region.memory_size,
-            region.mmap_offset,
-        ]
-    };
-    Ok(regions.iter().map(fields).collect())
+/// What the driver gets for these regions of the window's file: guest address, size, offset.
+fn translate(window: &Window, regions: &[MemoryRegion<()>]) -> Result<Vec<[u64; 3]>, Refusal> {
+    let with_file =
+        |region: &MemoryRegion<()>| region.with(OwnedFd::from(window.file.try_clone().unwrap()));
+    let table = MemoryTable::new(regions.iter().map(with_file).collect())?;
+    let translated = window.translate(table)?.into_regions();
+    let fields = translated
+        .iter()
+        .map(|region| [region.guest_addr, region.size, region.file_offset]);
+    Ok(fields.collect())
 }
 
 #[test]
@@ -79,15 +72,11 @@ fn impossible_regions_are_refused() {
             vec![region(0, 2 * MIB, 0), region(1 << 32, MIB, MIB)],
         ),
         ("overlaps", vec![region(0, MIB, 0), region(1 << 32, MIB, 0)]),
-        ("overlaps", vec![region(0, 0, 0)]),
+        ("is empty", vec![region(0, 0, 0)]),
     ];
     for (what, regions) in cases {
         let refusal = translate(&window, &regions).unwrap_err().to_string();
         assert!(refusal.contains(what), "{refusal}");
-    }
-    let payload = encode_regions(&[region(0, MIB, 0)]);
-    for (payload, count) in [(&payload[..], 0), (&payload[..], 2), (&payload[..39], 1)] {
-        assert!(window.translate(payload, &fds(&window, count)).is_err());
     }
 }
 
@@ -95,13 +84,11 @@ fn impossible_regions_are_refused() {
 fn another_file_is_refused_with_the_way_out() {
     let window = window(8 * MIB);
     let other = OwnedFd::from(anonymous_file(8 * MIB).try_clone().unwrap());
-    let payload = encode_regions(&[region(0, MIB, 0)]);
-    let refusal = window
-        .translate(&payload, &[other])
-        .unwrap_err()
-        .to_string();
-    let option = "memory-backend-file,id=mem,mem-path=/dev/shm/sibling,size=8388608,share=on";
-    assert!(refusal.contains(option), "{refusal}");
+    let table = MemoryTable::new(vec![region(0, MIB, 0).with(other)]).unwrap();
+    let window = window.advising("give it this one");
+    let refusal = window.translate(table).unwrap_err().to_string();
+    let expected = "its memory is not the file /dev/shm/sibling; give it this one";
+    assert_eq!(refusal, expected);
 }
 
 #[test]
@@ -117,7 +104,7 @@ fn memory_can_be_accessed_without_a_mapping() {
 }
 
 #[test]
-fn what_is_no_memory_is_refused() {
+fn a_file_that_cannot_be_memory_is_refused() {
     let file = anonymous_file(0x1001).try_clone().unwrap();
     let error = Window::new(file, Path::new("m")).unwrap_err();
     assert!(matches!(error, WindowError::Size { .. }), "{error}");

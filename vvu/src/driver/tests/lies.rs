@@ -6,13 +6,13 @@ use virtio::pci::cfg_type as virtio_cfg;
 
 fn refusal(profile: Profile) -> String {
     let mock = MockFunction::new(profile);
-    try_start(&mock, 4).unwrap_err().to_string()
+    WithCauses(&try_start(&mock, 4).unwrap_err()).to_string()
 }
 
 fn refusal_of_liar(lies: Lies) -> (Arc<MockFunction>, String) {
     let mock = MockFunction::new(Profile::ours());
     mock.state().lies = lies;
-    let error = try_start(&mock, 4).unwrap_err().to_string();
+    let error = WithCauses(&try_start(&mock, 4).unwrap_err()).to_string();
     (mock, error)
 }
 
@@ -155,7 +155,7 @@ fn what_is_no_vvu_device_is_said_to_be_what_it_is() {
         ..Profile::ours()
     });
     assert!(
-        text.contains("mock is no virtio-vhost-user device but 1af4:1042"),
+        text.contains("mock is not a virtio-vhost-user device but 1af4:1042"),
         "{text}"
     );
     for missing in [6, 7, 8] {

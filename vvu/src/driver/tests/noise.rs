@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 
 use super::*;
+use crate::pci::PciError;
 use crate::pci::{BarFile, DmaMemory};
 
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::Profile;
 use super::ring::{Ring, TooSmall};
-use crate::abi::{self, queue};
 use crate::pci::DmaMemory;
+use vvu_abi::{self as abi, queue};
 
 /// What a mock device does wrong.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use virtio::pci::{Capability, VENDOR_ID, cfg_type as virtio_cfg, config_space};
 
-use crate::abi::{self, cfg_type};
+use vvu_abi::{self as abi, cfg_type};
 
 /// A BAR and an offset in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

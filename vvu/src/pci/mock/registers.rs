@@ -5,7 +5,7 @@ use std::io;
 use virtio::pci::{NO_VECTOR, common};
 
 use super::{Place, State};
-use crate::abi::{config, notification};
+use vvu_abi::{config, notification};
 
 /// A structure of registers.
 #[derive(Clone, Copy, Debug)]

@@ -7,12 +7,13 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, poll};
 use vfio_user::server::{Connection, IrqData, Request, ServerError};
 use vfio_user::{Area, DeviceInfo, IrqInfo, RegionFlags};
+use vhost_user::{
+    Absent, Event, MemoryRegion, MemoryTable, Reply, Request as Asked, Transport, VringFd,
+};
 
 use super::*;
+use crate::VvuTransport;
 use crate::pci::mock::{MockFunction, Profile};
-use crate::transport::{Event, Resource, Transport, VvuTransport};
-use crate::vhost_user::{Message, encode_regions};
-use vhost::vhost_user::message::{FrontendReq, VhostUserMemoryRegion};
 
 /// Serves the mock device, which knows nothing of the protocol, to one client.
 struct Server {
@@ -208,36 +209,43 @@ fn a_frontend_is_served_through_a_server() {
     let mut transport = VvuTransport::new(function, 2, None).unwrap();
     mock.state().connect();
     let wake = EventFd::new(0).unwrap();
-    let mut request = |message: &Message| {
+    let mut ask = |asked: Asked<Absent>| {
+        let (message, _) = asked.encode();
         mock.state().deliver(&message.encode());
         match transport.next(borrow(&wake)).unwrap() {
-            Event::Request(request) => {
-                transport.reply(&request.message.reply(&[1; 8])).unwrap();
-                request.resource.unwrap()
+            Event::Request(incoming) => {
+                transport.reply(incoming.head, Reply::number(1)).unwrap();
+                incoming.request.unwrap()
             }
             other => panic!("{other:?}"),
         }
     };
-    request(&Message::request(FrontendReq::GET_FEATURES, &[]));
-    let regions = [VhostUserMemoryRegion::new(0, 0x10_0000, 0, 0x1000)];
-    let table = Message::request(FrontendReq::SET_MEM_TABLE, &encode_regions(&regions));
-    let Resource::Memory(memory) = request(&table) else {
+    ask(Asked::GetFeatures);
+    let region = MemoryRegion {
+        guest_addr: 0,
+        size: 0x10_0000,
+        user_addr: 0,
+        file_offset: 0x1000,
+        memory: Absent,
+    };
+    let table = MemoryTable::new(vec![region]).unwrap();
+    let Asked::SetMemTable(memory) = ask(Asked::SetMemTable(table)) else {
         panic!("no memory");
     };
-    assert!(memory[0].region.direct_io(), "the BAR is a file");
-    let call = |queue: u64| Message::request(FrontendReq::SET_VRING_CALL, &queue.to_le_bytes());
-    for queue in [0, 1] {
-        let Resource::Notifier(Some(doorbell)) = request(&call(queue)) else {
+    assert!(memory.regions()[0].memory.direct_io(), "the BAR is a file");
+    for index in [0, 1] {
+        let fd = Some(Absent);
+        let Asked::SetVringCall(doorbell) = ask(Asked::SetVringCall(VringFd { index, fd })) else {
             panic!("no doorbell");
         };
-        doorbell.notify().unwrap();
+        doorbell.fd.unwrap().notify().unwrap();
     }
     assert_eq!(rung.read().unwrap(), 1, "queue 1 has an eventfd");
     assert_eq!(mock.state().rung, [(0, vec![0, 0])], "queue 0 has none");
     assert_eq!(mock.state().sent.len(), 4);
     mock.state().leave();
     let event = transport.next(borrow(&wake)).unwrap();
-    assert!(matches!(event, Event::Disconnected(None)));
+    assert!(matches!(event, Event::Left));
     drop(transport);
     server.join().unwrap();
     assert!(mock.state().vectors.is_empty() && mock.state().dma.is_none());

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use vfio_user::DmaFlags;
 use vfio_user::server::DmaMap;
+use vhost_user::{Flags, Head};
 use virtio::pci::common;
 use virtio::test_utils::anonymous_file;
 
@@ -105,11 +106,9 @@ impl World {
         let Some(front_end) = &mut self.front_end else {
             return;
         };
-        let message = Message {
-            request,
-            flags: Flags::from_bits_truncate(flags),
-            payload,
-        };
+        let flags = Flags::from_bits_truncate(flags);
+        let head = Head { request, flags };
+        let message = Message { head, payload };
         let fd = event();
         // It fails when the device has closed the connection.
         let _ = front_end.send_with_fds(&message, &vec![fd.as_fd(); fds]);

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use vfio_user::{Client, DmaFlags, index};
+use vhost_user::Message;
 use virtio::pci::common;
 use virtio::test_utils::{DriverRing, anonymous_file};
 use virtio::{GuestMemory, Region};
 use vm_memory::{Bytes, GuestAddress};
-use vvu::abi;
-use vvu::vhost_user::Message;
+use vvu_abi as abi;
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 /// The only vector of configuration changes; the queues have the ones after it.

@@ -1,0 +1,267 @@
+//! The front-end's side of a conversation.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::connection::{Connection, ConnectionError};
+use crate::features::{F_PROTOCOL_FEATURES, ProtocolFeatures};
+use crate::message::{Message, Reply};
+use crate::payload::{ConfigAccess, VringAddr, VringFd, VringState};
+use crate::request::Request;
+use crate::table::{Code, Kind};
+
+/// A front-end that is connected to a back-end. It waits for each answer, but never for longer than
+/// it is told to.
+#[derive(Debug)]
+pub struct FrontEnd {
+    connection: Connection,
+    patience: Duration,
+    protocol: ProtocolFeatures,
+}
+
+/// Why a back-end does not do what it is asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrontEndError {
+    /// There is nobody to connect to.
+    #[error("cannot connect to the back-end")]
+    Connect(#[source] io::Error),
+    /// The connection failed.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// There is no waiting for the back-end.
+    #[error("cannot wait for the back-end")]
+    Wait(#[source] io::Error),
+    /// No answer came in time.
+    #[error("the back-end does not answer {0}")]
+    NoAnswer(String),
+    /// The back-end refused the request.
+    #[error("the back-end refuses {0}")]
+    Refused(String),
+    /// The answer is not one to the request.
+    #[error("the back-end answers {0} with what is not an answer to it")]
+    Answer(String),
+}
+
+impl FrontEnd {
+    /// Connects to the back-end that listens at `path`. `patience` is how long each answer may
+    /// take.
+    ///
+    /// # Errors
+    ///
+    /// [`FrontEndError::Connect`].
+    pub fn connect(path: &Path, patience: Duration) -> Result<Self, FrontEndError> {
+        let stream = UnixStream::connect(path).map_err(FrontEndError::Connect)?;
+        Self::new(stream, patience)
+    }
+
+    /// Takes a connected socket. `patience` is how long each answer may take.
+    ///
+    /// # Errors
+    ///
+    /// [`FrontEndError::Connect`] when the socket cannot be made non-blocking.
+    pub fn new(stream: UnixStream, patience: Duration) -> Result<Self, FrontEndError> {
+        let connection = Connection::new(stream).map_err(FrontEndError::Connect)?;
+        Ok(Self {
+            connection,
+            patience,
+            protocol: ProtocolFeatures::empty(),
+        })
+    }
+
+    /// Makes a request and waits for its answer: its own reply or, once acknowledgements were
+    /// agreed on, the acknowledgement.
+    ///
+    /// # Errors
+    ///
+    /// [`FrontEndError`].
+    pub fn request(&mut self, request: Request<BorrowedFd<'_>>) -> Result<Reply, FrontEndError> {
+        let (message, fds) = request.encode();
+        if message.head.kind().is_some_and(Kind::has_reply) {
+            return self.exchange(&message, &fds);
+        }
+        if !self.protocol.contains(ProtocolFeatures::REPLY_ACK) {
+            self.connection.send_with_fds(&message, &fds)?;
+            return Ok(Reply::default());
+        }
+        let message = message.needing_reply();
+        let reply = self.exchange(&message, &fds)?;
+        match reply.as_number() {
+            Some(0) => Ok(Reply::default()),
+            Some(_) => Err(FrontEndError::Refused(message.head.name())),
+            None => Err(FrontEndError::Answer(message.head.name())),
+        }
+    }
+
+    /// Sends any message, and waits for an answer to it.
+    ///
+    /// # Errors
+    ///
+    /// [`FrontEndError`].
+    pub fn exchange(
+        &mut self,
+        message: &Message,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Reply, FrontEndError> {
+        self.connection.send_with_fds(message, fds)?;
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let Some((answer, fds)) = self.connection.recv()? else {
+                self.wait(deadline, message)?;
+                continue;
+            };
+            if !answer.head.is_reply() || answer.head.request != message.head.request {
+                return Err(FrontEndError::Answer(message.head.name()));
+            }
+            let payload = answer.payload;
+            return Ok(Reply { payload, fds });
+        }
+    }
+
+    fn wait(&self, deadline: Instant, message: &Message) -> Result<(), FrontEndError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(FrontEndError::NoAnswer(message.head.name()));
+        }
+        let left = Timespec::try_from(left).unwrap_or_default();
+        let mut fds = [PollFd::new(&self.connection, PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(FrontEndError::Wait(errno.into())),
+        }
+    }
+
+    /// GET_FEATURES.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FrontEnd::request`].
+    pub fn get_features(&mut self) -> Result<u64, FrontEndError> {
+        self.number(Code::GET_FEATURES, Request::GetFeatures)
+    }
+
+    /// SET_OWNER, SET_FEATURES with those of `features` that the back-end offers, and
+    /// SET_PROTOCOL_FEATURES likewise. Gives the features agreed on.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FrontEnd::request`].
+    pub fn negotiate(
+        &mut self,
+        features: u64,
+        protocol: ProtocolFeatures,
+    ) -> Result<u64, FrontEndError> {
+        self.request(Request::SetOwner)?;
+        let features = self.get_features()? & features;
+        self.request(Request::SetFeatures(features))?;
+        if features & F_PROTOCOL_FEATURES != 0 {
+            let code = Code::GET_PROTOCOL_FEATURES;
+            let offered = self.number(code, Request::GetProtocolFeatures)?;
+            let agreed = ProtocolFeatures::from_bits_retain(offered) & protocol;
+            self.request(Request::SetProtocolFeatures(agreed))?;
+            self.protocol = agreed;
+        }
+        Ok(features)
+    }
+
+    /// GET_QUEUE_NUM.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FrontEnd::request`].
+    pub fn get_queue_num(&mut self) -> Result<u64, FrontEndError> {
+        self.number(Code::GET_QUEUE_NUM, Request::GetQueueNum)
+    }
+
+    /// GET_CONFIG of this many bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FrontEnd::request`].
+    pub fn get_config(&mut self, offset: u32, size: u32) -> Result<Vec<u8>, FrontEndError> {
+        let reply = self.request(Request::GetConfig(ConfigAccess::read(offset, size)))?;
+        if reply.payload.is_empty() {
+            return Err(FrontEndError::Refused(name(Code::GET_CONFIG)));
+        }
+        match ConfigAccess::decode(&reply.payload) {
+            Ok(access) if access.data.len() == size as usize => Ok(access.data),
+            _ => Err(FrontEndError::Answer(name(Code::GET_CONFIG))),
+        }
+    }
+
+    /// GET_VRING_BASE, which stops the vring. Gives where it was left.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FrontEnd::request`].
+    pub fn get_vring_base(&mut self, index: u32) -> Result<u32, FrontEndError> {
+        let reply = self.request(Request::GetVringBase(VringState { index, num: 0 }))?;
+        match VringState::decode(&reply.payload) {
+            Ok(state) if state.index == index => Ok(state.num),
+            _ => Err(FrontEndError::Answer(name(Code::GET_VRING_BASE))),
+        }
+    }
+
+    /// Sets a vring up and starts it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FrontEnd::request`].
+    pub fn start_vring(&mut self, vring: &VringSetup<'_>) -> Result<(), FrontEndError> {
+        let index = vring.addr.index;
+        let state = |num| VringState { index, num };
+        let fd = |fd| VringFd {
+            index: index as u8,
+            fd,
+        };
+        self.request(Request::SetVringNum(state(vring.size)))?;
+        self.request(Request::SetVringBase(state(vring.base)))?;
+        self.request(Request::SetVringAddr(vring.addr))?;
+        self.request(Request::SetVringCall(fd(vring.call)))?;
+        self.request(Request::SetVringKick(fd(vring.kick)))?;
+        if self.protocol != ProtocolFeatures::empty() {
+            self.request(Request::SetVringEnable(state(1)))?;
+        }
+        Ok(())
+    }
+
+    fn number(
+        &mut self,
+        code: Code,
+        request: Request<BorrowedFd<'_>>,
+    ) -> Result<u64, FrontEndError> {
+        let number = self.request(request)?.as_number();
+        number.ok_or_else(|| FrontEndError::Answer(name(code)))
+    }
+}
+
+/// All that a vring needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VringSetup<'a> {
+    /// How many descriptors it has.
+    pub size: u32,
+    /// Where it goes on.
+    pub base: u32,
+    /// Which vring it is, and where its parts are.
+    pub addr: VringAddr,
+    /// The eventfd of its kicks; `None`: the back-end polls.
+    pub kick: Option<BorrowedFd<'a>>,
+    /// The eventfd of its calls; `None`: the front-end polls.
+    pub call: Option<BorrowedFd<'a>>,
+}
+
+fn name(code: Code) -> String {
+    code.kind().name.to_owned()
+}
+
+impl AsFd for FrontEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}

@@ -1,0 +1,287 @@
+//! The conversation with one front-end.
+
+use std::sync::Arc;
+
+use virtio::queue::PACKED;
+use virtio::{Device, Notifier, Region};
+
+use super::memory::SharedMemory;
+use super::mistake::Mistake;
+use super::vring::{UserLayout, VringSlot};
+use crate::features::{F_PROTOCOL_FEATURES, ProtocolFeatures};
+use crate::memory::{MAX_SLOTS, MemoryError, MemoryTable};
+use crate::message::{Head, Reply};
+use crate::payload::{ConfigAccess, VringAddr, VringFd, VringState};
+use crate::request::Request;
+use crate::resources::Attached;
+
+/// The longest configuration space that a front-end may ask for, in bytes.
+pub const MAX_CONFIG_SIZE: u32 = 256;
+
+/// Where virtio-mmio has the configuration space.
+const MMIO_CONFIG_OFFSET: u32 = 0x100;
+
+/// What was agreed on and set up with one front-end.
+pub struct Conversation {
+    device: Arc<dyn Device>,
+    offered_protocol: ProtocolFeatures,
+    protocol: ProtocolFeatures,
+    features: u64,
+    memory: SharedMemory,
+    vrings: Vec<VringSlot>,
+}
+
+impl Conversation {
+    pub fn new(device: Arc<dyn Device>, offered_protocol: ProtocolFeatures) -> Self {
+        let vrings = (0..device.queue_count()).map(VringSlot::new).collect();
+        Self {
+            device,
+            offered_protocol,
+            protocol: ProtocolFeatures::empty(),
+            features: 0,
+            memory: SharedMemory::default(),
+            vrings,
+        }
+    }
+
+    /// Whether acknowledgements were agreed on.
+    pub fn acks(&self) -> bool {
+        self.protocol.contains(ProtocolFeatures::REPLY_ACK)
+    }
+
+    fn offered_features(&self) -> u64 {
+        self.device.features() | F_PROTOCOL_FEATURES
+    }
+
+    /// Does what a request asks for. Gives its reply, if it has one of its own.
+    pub fn handle(
+        &mut self,
+        head: Head,
+        request: Request<Attached>,
+    ) -> Result<Option<Reply>, Mistake> {
+        self.check_negotiated(head)?;
+        let number = |value| Ok(Some(Reply::number(value)));
+        match request {
+            Request::GetFeatures => return number(self.offered_features()),
+            Request::GetProtocolFeatures => return number(self.offered_protocol.bits()),
+            Request::GetQueueNum => return number(self.vrings.len() as u64),
+            Request::GetMaxMemSlots => return number(MAX_SLOTS as u64),
+            Request::GetConfig(access) => return self.get_config(access).map(Some),
+            Request::GetVringBase(state) => return self.get_vring_base(state).map(Some),
+
+            // There is one owner by design. RESET_OWNER is to be ignored, as its meaning is lost.
+            Request::SetOwner | Request::ResetOwner => {}
+            Request::SetFeatures(features) => self.set_features(features)?,
+            Request::SetProtocolFeatures(features) => self.set_protocol_features(features)?,
+            Request::SetConfig(access) => self.set_config(&access)?,
+            Request::SetMemTable(table) => self.set_memory(|_| Ok(table))?,
+            Request::AddMemReg(table) => {
+                let mut added = table.into_regions().into_iter();
+                self.set_memory(|memory| {
+                    added.try_fold(memory.table().clone(), |table, region| table.with(region))
+                })?;
+            }
+            Request::RemMemReg(region) => {
+                self.set_memory(|memory| memory.table().without(&region))?;
+            }
+            Request::SetVringNum(state) => self.set_vring_num(state)?,
+            Request::SetVringAddr(addr) => self.set_vring_addr(&addr)?,
+            Request::SetVringBase(state) => self.set_vring_base(state)?,
+            Request::SetVringEnable(state) => self.set_vring_enable(state)?,
+            Request::SetVringKick(VringFd { index, fd }) => {
+                self.change_vring(index.into(), |vring| vring.kick = Some(fd))?;
+            }
+            Request::SetVringCall(VringFd { index, fd }) => {
+                self.set_vring_call(index.into(), fd)?
+            }
+            Request::SetVringErr(VringFd { index, fd }) => {
+                self.change_vring(index.into(), |vring| vring.error = fd)?;
+            }
+            Request::SetBackEndReqFd(_) => return Err(Mistake::NotOffered),
+            Request::Raw { .. } if head.kind().is_some() => return Err(Mistake::NotOffered),
+            Request::Raw { .. } => return Err(Mistake::Unknown),
+        }
+        Ok(None)
+    }
+
+    /// Refuses requests that belong to a protocol feature that was not agreed on.
+    fn check_negotiated(&self, head: Head) -> Result<(), Mistake> {
+        let needed = head.kind().map(|kind| kind.needs).unwrap_or_default();
+        if !self.offered_protocol.contains(needed) {
+            return Err(Mistake::NotOffered);
+        }
+        if !self.protocol.contains(needed) {
+            return Err(Mistake::NotNegotiated(needed));
+        }
+        Ok(())
+    }
+
+    fn set_features(&mut self, features: u64) -> Result<(), Mistake> {
+        let unknown = features & !self.offered_features();
+        if unknown != 0 {
+            return Err(Mistake::Features(unknown));
+        }
+        if features == self.features {
+            return Ok(());
+        }
+        self.stop_all();
+        self.features = features;
+        self.start_all()
+    }
+
+    fn set_protocol_features(&mut self, features: ProtocolFeatures) -> Result<(), Mistake> {
+        let unknown = features.bits() & !self.offered_protocol.bits();
+        if unknown != 0 {
+            return Err(Mistake::ProtocolFeatures(unknown));
+        }
+        self.protocol = features;
+        Ok(())
+    }
+
+    fn get_config(&self, access: ConfigAccess) -> Result<Reply, Mistake> {
+        check_range(&access)?;
+        let mut data = vec![0; access.size as usize];
+        self.device.read_config(access.offset as usize, &mut data);
+        Ok(Reply::bytes(ConfigAccess { data, ..access }.encode()))
+    }
+
+    fn set_config(&self, access: &ConfigAccess) -> Result<(), Mistake> {
+        check_range(access)?;
+        let offset = access.offset as usize;
+        Ok(self.device.write_config(offset, &access.data)?)
+    }
+
+    /// Stops every vring, changes the memory, and starts them again in the new memory.
+    fn set_memory(
+        &mut self,
+        change: impl FnOnce(&SharedMemory) -> Result<MemoryTable<Arc<Region>>, MemoryError>,
+    ) -> Result<(), Mistake> {
+        self.stop_all();
+        let changed = change(&self.memory).map_err(Mistake::from);
+        let changed = changed.and_then(SharedMemory::new);
+        let changed = changed.map(|memory| self.memory = memory);
+        changed.and(self.start_all())
+    }
+
+    fn set_vring_num(&mut self, state: VringState) -> Result<(), Mistake> {
+        let (size, max) = (state.num, self.device.max_queue_size());
+        let possible = size.is_power_of_two() || size > 0 && self.is_packed();
+        if !possible || size > u32::from(max) {
+            return Err(Mistake::QueueSize { size, max });
+        }
+        self.change_vring(state.index, |vring| vring.size = size as u16)
+    }
+
+    fn set_vring_base(&mut self, state: VringState) -> Result<(), Mistake> {
+        let base = match self.is_packed() {
+            // The upper half is the position of the next used buffer. It is the same one, because a
+            // stopped vring has nothing in flight. Not all front-ends fill it in.
+            true => state.num as u16,
+            false => u16::try_from(state.num).map_err(|_| Mistake::Base(state.num))?,
+        };
+        self.change_vring(state.index, |vring| vring.next_avail = Some(base))
+    }
+
+    fn set_vring_addr(&mut self, addr: &VringAddr) -> Result<(), Mistake> {
+        let layout = UserLayout {
+            desc: addr.desc,
+            avail: addr.avail,
+            used: addr.used,
+        };
+        layout.translate(&self.memory)?;
+        self.change_vring(addr.index, |vring| vring.layout = Some(layout))
+    }
+
+    fn set_vring_enable(&mut self, state: VringState) -> Result<(), Mistake> {
+        let enabled = match state.num {
+            0 => false,
+            1 => true,
+            other => return Err(Mistake::Enable(other)),
+        };
+        self.change_vring(state.index, |vring| vring.enabled = enabled)
+    }
+
+    fn set_vring_call(
+        &mut self,
+        index: u32,
+        call: Option<Arc<dyn Notifier>>,
+    ) -> Result<(), Mistake> {
+        self.change_vring(index, |vring| vring.call = call.clone())?;
+        // Buffers used before the front-end could be told are announced now.
+        if let Some(call) = call
+            && self.vring(index)?.is_running()
+            && let Err(error) = call.notify()
+        {
+            tracing::debug!("queue {index}: call: {error}");
+        }
+        Ok(())
+    }
+
+    fn get_vring_base(&mut self, state: VringState) -> Result<Reply, Mistake> {
+        let packed = self.is_packed();
+        let vring = self.vring(state.index)?;
+        vring.stop();
+        vring.kick = None;
+        let num = vring.base(packed);
+        Ok(Reply::bytes(VringState { num, ..state }.encode()))
+    }
+
+    fn is_packed(&self) -> bool {
+        self.features & PACKED != 0
+    }
+
+    fn vring(&mut self, index: u32) -> Result<&mut VringSlot, Mistake> {
+        let found = self.vrings.get_mut(index as usize);
+        found.ok_or(Mistake::Queue(index))
+    }
+
+    fn change_vring(
+        &mut self,
+        index: u32,
+        change: impl FnOnce(&mut VringSlot),
+    ) -> Result<(), Mistake> {
+        let vring = self.vring(index)?;
+        vring.stop();
+        change(vring);
+        self.start(index as usize)
+    }
+
+    /// Starts a vring for which everything is there; one that lacks something waits for it.
+    fn start(&mut self, index: usize) -> Result<(), Mistake> {
+        let always_enabled = self.features & F_PROTOCOL_FEATURES == 0;
+        self.vrings[index].start(
+            self.device.as_ref(),
+            &self.memory,
+            self.features,
+            always_enabled,
+        )
+    }
+
+    /// Starts all vrings that can be; the answer is the first failure.
+    fn start_all(&mut self) -> Result<(), Mistake> {
+        let results: Vec<_> = (0..self.vrings.len())
+            .map(|index| self.start(index))
+            .collect();
+        results.into_iter().collect()
+    }
+
+    fn stop_all(&mut self) {
+        self.vrings.iter_mut().for_each(VringSlot::stop);
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.stop_all();
+    }
+}
+
+/// Checks an access to the configuration space against its largest size.
+fn check_range(access: &ConfigAccess) -> Result<(), Mistake> {
+    let &ConfigAccess { offset, size, .. } = access;
+    match offset.checked_add(size) {
+        Some(end) if end <= MAX_CONFIG_SIZE => Ok(()),
+        _ if offset == MMIO_CONFIG_OFFSET => Err(Mistake::MmioConfigOffset),
+        _ => Err(Mistake::ConfigRange { offset, size }),
+    }
+}

@@ -1,0 +1,60 @@
+//! What a front-end can do wrong.
+
+use virtio::{ConfigError, StartError};
+use vm_memory::GuestRegionCollectionError;
+
+use super::conversation::MAX_CONFIG_SIZE;
+use crate::features::ProtocolFeatures;
+use crate::memory::MemoryError;
+use crate::request::RequestError;
+
+/// Why a request was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Mistake {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error("the request is unknown")]
+    Unknown,
+    #[error("the request belongs to a feature that is not offered")]
+    NotOffered,
+    #[error("the request needs protocol feature {}, which was not agreed on", names(.0))]
+    NotNegotiated(ProtocolFeatures),
+    #[error("features {0:#x} were not offered")]
+    Features(u64),
+    #[error("protocol features {0:#x} were not offered")]
+    ProtocolFeatures(u64),
+    #[error("there is no queue {0}")]
+    Queue(u32),
+    #[error("queue size {size} is not a power of two from 1 to {max}")]
+    QueueSize { size: u32, max: u16 },
+    #[error("available index {0} does not fit 16 bits")]
+    Base(u32),
+    #[error("a vring is enabled with 1 and disabled with 0, not {0}")]
+    Enable(u32),
+    #[error("address {0:#x} is in no memory region")]
+    Address(u64),
+    #[error(
+        "{size} bytes at offset {offset} are not inside the configuration space of at most \
+         {MAX_CONFIG_SIZE} bytes"
+    )]
+    ConfigRange { offset: u32, size: u32 },
+    /// A mistake that is known: the offset of the registers in another transport was added.
+    #[error(
+        "offset 0x100 is where virtio-mmio has the configuration space, which begins at 0 here: \
+         Cloud Hypervisor up to version 50 has this mistake"
+    )]
+    MmioConfigOffset,
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error("the memory regions cannot be used together")]
+    Regions(#[from] GuestRegionCollectionError),
+    #[error("queue {queue} cannot be started")]
+    Start { queue: u16, source: StartError },
+}
+
+fn names(features: &ProtocolFeatures) -> String {
+    let names: Vec<_> = features.iter_names().map(|(name, _)| name).collect();
+    names.join("|")
+}

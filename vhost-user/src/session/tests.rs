@@ -1,0 +1,485 @@
+//! The session against a script of messages, and against a front-end that we did not write.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Mutex;
+
+use super::*;
+use crate::features::F_PROTOCOL_FEATURES;
+use crate::memory::{MAX_SLOTS, MemoryRegion, MemoryTable};
+use crate::message::Message;
+use crate::payload::{ConfigAccess, VringAddr, VringFd, VringState};
+use crate::request::Request;
+use crate::resources::{Absent, Attach, AttachError, Attached, Signal};
+use crate::table::Code;
+use virtio::queue::PACKED;
+use virtio::test_utils::anonymous_file;
+use virtio::{ConfigError, Notifier, Region, RunningVring, StartError, Vring};
+use vm_memory::{GuestAddress, GuestMemoryRegion};
+use vmm_sys_util::eventfd::EventFd;
+
+mod failures;
+mod peer;
+
+const EVENT_IDX: u64 = 1 << 29;
+const USER: u64 = 0x7f00_0000_0000;
+const SIZE: u64 = 0x10000;
+
+/// A device that serves nothing and remembers what it was told.
+#[derive(Clone, Default)]
+struct NullDevice {
+    log: Arc<Mutex<Vec<String>>>,
+    vrings: Arc<Mutex<Vec<Vring>>>,
+    config: Arc<Mutex<[u8; 16]>>,
+}
+
+impl NullDevice {
+    fn log(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+
+    fn last(&self) -> Vring {
+        self.vrings.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+impl Device for NullDevice {
+    fn features(&self) -> u64 {
+        EVENT_IDX | PACKED
+    }
+
+    fn queue_count(&self) -> u16 {
+        2
+    }
+
+    fn max_queue_size(&self) -> u16 {
+        256
+    }
+
+    fn read_config(&self, offset: usize, data: &mut [u8]) {
+        let config = self.config.lock().unwrap();
+        for (at, byte) in data.iter_mut().enumerate() {
+            *byte = config.get(offset + at).copied().unwrap_or(0);
+        }
+    }
+
+    fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
+        let end = offset + data.len();
+        let mut config = self.config.lock().unwrap();
+        let target = config
+            .get_mut(offset..end)
+            .ok_or(ConfigError { offset, end })?;
+        target.copy_from_slice(data);
+        Ok(())
+    }
+
+    fn start(&self, vring: Vring) -> Result<Box<dyn RunningVring>, StartError> {
+        self.log
+            .lock()
+            .unwrap()
+            .push(format!("start {} at {}", vring.index, vring.next_avail));
+        let (index, next_avail) = (vring.index, vring.next_avail);
+        self.vrings.lock().unwrap().push(vring);
+        Ok(Box::new(Running {
+            device: self.clone(),
+            index,
+            next_avail,
+        }))
+    }
+}
+
+/// Claims to have served three requests until it is stopped.
+struct Running {
+    device: NullDevice,
+    index: u16,
+    next_avail: u16,
+}
+
+impl RunningVring for Running {
+    fn stop(self: Box<Self>) -> u16 {
+        self.device
+            .log
+            .lock()
+            .unwrap()
+            .push(format!("stop {}", self.index));
+        self.next_avail.wrapping_add(3)
+    }
+}
+
+/// What stands for the descriptors of a script's request.
+#[derive(Clone, Default)]
+struct Stand {
+    kick: Option<Arc<EventFd>>,
+    notifier: Option<Arc<dyn Notifier>>,
+}
+
+impl Attach for Stand {
+    type Descriptor = Absent;
+    type Into = Attached;
+
+    fn memory(
+        &mut self,
+        table: MemoryTable<Absent>,
+    ) -> Result<MemoryTable<Arc<Region>>, AttachError> {
+        table.try_map(|region| {
+            let (file, start) = (anonymous_file(SIZE), GuestAddress(region.guest_addr));
+            let mapped = Region::map(file, 0, start, region.size, true)?;
+            Ok(region.with(Arc::new(mapped)))
+        })
+    }
+
+    fn kick(&mut self, index: u8, _: Absent) -> Result<Arc<EventFd>, AttachError> {
+        self.kick.clone().ok_or(AttachError::NoSuchVring(index))
+    }
+
+    fn notifier(
+        &mut self,
+        _: u8,
+        _: Signal,
+        _: Absent,
+    ) -> Result<Option<Arc<dyn Notifier>>, AttachError> {
+        Ok(self.notifier.clone())
+    }
+
+    fn file(&mut self, _: Absent) -> Result<OwnedFd, AttachError> {
+        Ok(anonymous_file(SIZE).try_clone().unwrap().into())
+    }
+}
+
+/// A front-end whose requests are written down beforehand.
+#[derive(Default)]
+struct Script {
+    events: VecDeque<Event>,
+    replies: Vec<Message>,
+    dropped: usize,
+}
+
+impl Transport for Script {
+    fn next(&mut self, _wake: BorrowedFd<'_>) -> Result<Event, TransportError> {
+        Ok(self.events.pop_front().unwrap_or(Event::Closed))
+    }
+
+    fn reply(&mut self, to: Head, reply: Reply) -> Result<(), TransportError> {
+        self.replies.push(to.reply(&reply.payload));
+        Ok(())
+    }
+
+    fn disconnect(&mut self) -> Result<(), TransportError> {
+        self.dropped += 1;
+        Ok(())
+    }
+
+    fn protocol_features(&self, offered: ProtocolFeatures) -> ProtocolFeatures {
+        offered
+    }
+}
+
+fn region(start: u64, user_addr: u64) -> MemoryRegion<Absent> {
+    MemoryRegion {
+        guest_addr: start,
+        size: SIZE,
+        user_addr,
+        file_offset: 0,
+        memory: Absent,
+    }
+}
+
+fn table(start: u64, user_addr: u64) -> MemoryTable<Absent> {
+    MemoryTable::new(vec![region(start, user_addr)]).unwrap()
+}
+
+fn state(index: u32, num: u32) -> VringState {
+    VringState { index, num }
+}
+
+impl Script {
+    /// A front-end that negotiated everything and shared 64 KiB at guest address 0x10000.
+    fn negotiated() -> Self {
+        Self::default()
+            .ask(Request::SetOwner)
+            .ask(Request::SetFeatures(EVENT_IDX | F_PROTOCOL_FEATURES))
+            .ask(Request::SetProtocolFeatures(PROTOCOL_FEATURES))
+            .ask(Request::SetMemTable(table(0x1_0000, USER)))
+    }
+
+    /// Any message, with as many descriptors as it calls for.
+    fn message(mut self, message: &Message, mut stand: Stand) -> Self {
+        let brings = message.head.kind().map(|kind| kind.brings);
+        let count = brings.map_or(0, |brings| brings.count(&message.payload).0);
+        self.events.push_back(Event::Request(Incoming {
+            head: message.head,
+            request: Request::attach(message, vec![Absent; count], &mut stand),
+        }));
+        self
+    }
+
+    fn ask(self, request: Request<Absent>) -> Self {
+        self.message(&request.encode().0, Stand::default())
+    }
+
+    /// The same with the flag that asks for an acknowledgement.
+    fn ask_ack(self, request: Request<Absent>) -> Self {
+        self.message(&request.encode().0.needing_reply(), Stand::default())
+    }
+
+    fn addr(self, index: u32, user: u64) -> Self {
+        self.ask(Request::SetVringAddr(VringAddr {
+            index,
+            desc: user,
+            avail: user + 0x1000,
+            used: user + 0x2000,
+            ..Default::default()
+        }))
+    }
+
+    fn kick(self, index: u8, eventfd: Option<EventFd>) -> Self {
+        let fd = eventfd.as_ref().map(|_| Absent);
+        let stand = Stand {
+            kick: eventfd.map(Arc::new),
+            ..Stand::default()
+        };
+        let (message, _) = Request::<Absent>::SetVringKick(VringFd { index, fd }).encode();
+        self.message(&message, stand)
+    }
+
+    fn call(self, index: u8, notifier: Option<Arc<dyn Notifier>>) -> Self {
+        let fd = notifier.as_ref().map(|_| Absent);
+        let (message, _) = Request::<Absent>::SetVringCall(VringFd { index, fd }).encode();
+        let kick = None;
+        self.message(&message, Stand { kick, notifier })
+    }
+
+    /// All that a vring needs but the kick.
+    fn vring(self, queue: u32) -> Self {
+        self.ask(Request::SetVringNum(state(queue, 128)))
+            .ask(Request::SetVringBase(state(queue, 7)))
+            .addr(queue, USER)
+            .ask(Request::SetVringEnable(state(queue, 1)))
+    }
+
+    fn event(mut self, event: Event) -> Self {
+        self.events.push_back(event);
+        self
+    }
+
+    /// Plays the script to a fresh device. At its end all vrings are stopped.
+    fn play(mut self) -> (Self, NullDevice) {
+        let device = NullDevice::default();
+        let never = eventfd();
+        serve(&mut self, Arc::new(device.clone()), borrow(&never)).unwrap();
+        assert!(self.events.is_empty());
+        (self, device)
+    }
+
+    fn last_payload(&self) -> &[u8] {
+        &self.replies.last().unwrap().payload
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        let numbers = self.replies.iter().map(|reply| reply.as_number().unwrap());
+        numbers.collect()
+    }
+}
+
+fn eventfd() -> EventFd {
+    EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).unwrap()
+}
+
+fn borrow(eventfd: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: the eventfd stays open as long as the borrow lasts.
+    unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) }
+}
+
+#[test]
+fn offers_what_device_and_session_have() {
+    let script = Script::negotiated()
+        .ask(Request::GetFeatures)
+        .ask(Request::GetProtocolFeatures)
+        .ask(Request::GetQueueNum)
+        .ask(Request::GetMaxMemSlots);
+    let (played, _) = script.play();
+    let offered = EVENT_IDX | PACKED | F_PROTOCOL_FEATURES;
+    assert_eq!(played.numbers(), [offered, 0x8209, 2, MAX_SLOTS as u64]);
+    assert!(
+        played
+            .replies
+            .iter()
+            .all(|reply| reply.head.flags.bits() == 5)
+    );
+}
+
+#[test]
+fn a_vring_runs_once_everything_is_there() {
+    let kick = eventfd();
+    let call: Arc<dyn Notifier> = Arc::new(eventfd());
+    let (played, device) = Script::negotiated()
+        .call(1, Some(call))
+        .vring(1)
+        .kick(1, Some(kick))
+        .play();
+    assert_eq!(device.log(), ["start 1 at 7", "stop 1"]);
+    let vring = device.last();
+    assert_eq!(vring.features, EVENT_IDX | F_PROTOCOL_FEATURES);
+    assert_eq!(vring.layout.size, 128);
+    let addresses = [vring.layout.desc, vring.layout.avail, vring.layout.used].map(|addr| addr.0);
+    assert_eq!(addresses, [0x1_0000, 0x1_1000, 0x1_2000]);
+    assert!(vring.kick.is_some() && vring.call.is_some() && vring.error.is_none());
+    assert_eq!(played.dropped, 0);
+}
+
+#[test]
+fn call_may_come_after_kick() {
+    let call = Arc::new(eventfd());
+    let (_, device) = Script::negotiated()
+        .vring(0)
+        .kick(0, Some(eventfd()))
+        .call(0, Some(call.clone()))
+        .play();
+    assert_eq!(
+        device.log(),
+        ["start 0 at 7", "stop 0", "start 0 at 10", "stop 0"]
+    );
+    assert!(device.last().call.is_some());
+    assert_eq!(call.read().unwrap(), 1, "what was used before is announced");
+}
+
+#[test]
+fn a_disabled_vring_does_not_run() {
+    let script = Script::negotiated()
+        .vring(0)
+        .ask(Request::SetVringEnable(state(0, 0)));
+    let (_, device) = script.kick(0, Some(eventfd())).play();
+    assert!(device.log().is_empty());
+}
+
+#[test]
+fn vrings_are_enabled_by_themselves_without_protocol_features() {
+    let (_, device) = Script::default()
+        .ask(Request::SetFeatures(EVENT_IDX))
+        .ask(Request::SetMemTable(table(0, USER)))
+        .ask(Request::SetVringNum(state(0, 64)))
+        .addr(0, USER)
+        .kick(0, None)
+        .play();
+    assert_eq!(device.log(), ["start 0 at 0", "stop 0"]);
+    assert!(device.last().kick.is_none(), "NOFD means polling");
+}
+
+#[test]
+fn a_packed_vring_has_a_position_in_each_half_of_its_base() {
+    // What a front-end says of used buffers does not count: they are where the requests are.
+    for (base, start) in [(None, 0x8000u16), (Some(0x5_8007), 0x8007), (Some(0), 0)] {
+        let mut script = Script::default()
+            .ask(Request::SetFeatures(PACKED))
+            .ask(Request::SetMemTable(table(0, USER)))
+            .ask(Request::SetVringNum(state(0, 100)))
+            .addr(0, USER);
+        if let Some(base) = base {
+            script = script.ask(Request::SetVringBase(state(0, base)));
+        }
+        let (played, device) = script
+            .kick(0, None)
+            .ask(Request::GetVringBase(state(0, 0)))
+            .play();
+        assert_eq!(
+            device.log(),
+            [format!("start 0 at {start}"), "stop 0".into()]
+        );
+        let layout = device.last().layout;
+        assert_eq!((layout.packed, layout.size), (true, 100));
+        let answer = u32::from(start + 3) * 0x1_0001;
+        assert_eq!(played.last_payload()[4..], answer.to_le_bytes());
+    }
+}
+
+#[test]
+fn get_vring_base_stops_and_a_kick_starts_again() {
+    let (played, device) = Script::negotiated()
+        .vring(0)
+        .kick(0, Some(eventfd()))
+        .ask(Request::GetVringBase(state(0, 0)))
+        .ask(Request::SetVringEnable(state(0, 1)))
+        .kick(0, Some(eventfd()))
+        .play();
+    assert_eq!(played.last_payload(), [0, 0, 0, 0, 10, 0, 0, 0]);
+    assert_eq!(
+        device.log(),
+        ["start 0 at 7", "stop 0", "start 0 at 10", "stop 0"]
+    );
+}
+
+#[test]
+fn a_new_memory_table_moves_running_vrings() {
+    let (_, device) = Script::negotiated()
+        .vring(0)
+        .kick(0, Some(eventfd()))
+        .ask(Request::SetMemTable(table(0x10_0000, USER)))
+        .play();
+    assert_eq!(
+        device.log(),
+        ["start 0 at 7", "stop 0", "start 0 at 10", "stop 0"]
+    );
+    assert_eq!(device.last().layout.desc.0, 0x10_0000);
+}
+
+#[test]
+fn memory_slots_come_and_go() {
+    let remove = || Request::RemMemReg(region(0x10_0000, USER + 0x10_0000).with(()));
+    let (played, device) = Script::negotiated()
+        .vring(0)
+        .kick(0, Some(eventfd()))
+        .ask(Request::AddMemReg(table(0x10_0000, USER + 0x10_0000)))
+        .ask_ack(remove())
+        .ask_ack(remove())
+        .play();
+    assert_eq!(played.numbers(), [0, 1], "the second removal finds nothing");
+    let counts = |vring: &Vring| vring.memory.num_regions();
+    let regions: Vec<_> = device.vrings.lock().unwrap().iter().map(counts).collect();
+    assert_eq!(regions, [1, 2, 1, 1]);
+}
+
+#[test]
+fn the_configuration_space_is_read_and_written() {
+    let (played, _) = Script::negotiated()
+        .ask_ack(Request::SetConfig(ConfigAccess::write(8, &[1, 2])))
+        .ask(Request::GetConfig(ConfigAccess::read(8, 4)))
+        .ask(Request::GetConfig(ConfigAccess::read(0, 256)))
+        .play();
+    let payloads: Vec<_> = played.replies.iter().map(|reply| &reply.payload).collect();
+    assert_eq!(payloads[0], &[0; 8]);
+    assert_eq!(*payloads[1], ConfigAccess::write(8, &[1, 2, 0, 0]).encode());
+    assert_eq!(
+        payloads[2].len(),
+        12 + 256,
+        "bytes past the end read as zero"
+    );
+}
+
+#[test]
+fn the_next_front_end_finds_nothing_of_the_last() {
+    let first = Script::negotiated().vring(0).kick(0, Some(eventfd()));
+    let (played, device) = first
+        .event(Event::Left)
+        .ask(Request::GetFeatures)
+        .kick(0, Some(eventfd()))
+        .ask(Request::SetVringEnable(state(0, 1)))
+        .play();
+    assert_eq!(device.log(), ["start 0 at 7", "stop 0"]);
+    assert_eq!(played.replies.len(), 1);
+}
+
+#[test]
+fn memory_is_unmapped_when_the_front_end_leaves() {
+    let script = Script::negotiated();
+    let Some(Event::Request(Incoming {
+        request: Ok(Request::SetMemTable(table)),
+        ..
+    })) = script.events.back()
+    else {
+        panic!("the last request shares memory");
+    };
+    let region = Arc::downgrade(&table.regions()[0].memory);
+    assert_eq!(region.upgrade().unwrap().len(), SIZE);
+    script.event(Event::Left).play();
+    assert!(region.upgrade().is_none());
+}

@@ -1,0 +1,79 @@
+//! What a VVU device looks like.
+
+use std::sync::Arc;
+
+use virtio::pci::{Capability, VENDOR_ID};
+use vvu_abi::{PCI_DEVICE_IDS, cfg_type};
+
+use super::DriverError;
+use crate::pci::{self, Identity, PciError, PciFunction};
+use crate::virtio_pci::{Capabilities, VirtioError};
+
+/// Opens a VVU function by its address; see [`pci::open`].
+///
+/// # Errors
+///
+/// [`DriverError::NotVvu`], or [`PciError`] in a [`DriverError::Pci`].
+pub fn open(address: &str) -> Result<Arc<dyn PciFunction>, DriverError> {
+    pci::open(address, may_be_vvu).map_err(|error| match error {
+        PciError::Unwanted { address, identity } => DriverError::NotVvu {
+            name: address.to_string(),
+            identity,
+            missing: None,
+        },
+        error => error.into(),
+    })
+}
+
+/// Reads what a function is, and makes sure that it is a VVU device.
+pub fn identify(function: &dyn PciFunction) -> Result<(Capabilities, Identity), DriverError> {
+    let identity = Identity::read(function).map_err(DriverError::Access)?;
+    let not_vvu = |missing| DriverError::NotVvu {
+        name: function.name(),
+        identity,
+        missing,
+    };
+    if !may_be_vvu(&identity) {
+        return Err(not_vvu(None));
+    }
+    let capabilities = Capabilities::read(function).map_err(DriverError::Access)?;
+    for cfg_type in [cfg_type::DOORBELL, cfg_type::NOTIFICATION] {
+        let found = capabilities.find(cfg_type);
+        found.map_err(|error| not_vvu(Some(error)))?;
+    }
+    shared_memory(&capabilities).map_err(|error| not_vvu(Some(error)))?;
+    Ok((capabilities, identity))
+}
+
+/// The capability of the front-end's memory. Virtio 1.2 gave its type to a capability of 24 bytes
+/// that is about something else, and which is decoded with a multiplier.
+pub fn shared_memory(capabilities: &Capabilities) -> Result<&Capability, VirtioError> {
+    capabilities.find_like(cfg_type::SHARED_MEMORY, |cap| cap.multiplier.is_none())
+}
+
+/// Whether a VVU device may look like this. Its ids were given to other virtio devices since, so
+/// that only the capabilities make it certain.
+fn may_be_vvu(identity: &Identity) -> bool {
+    identity.vendor == VENDOR_ID && PCI_DEVICE_IDS.contains(&identity.device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_need_the_virtio_vendor() {
+        let may_be = |vendor, device| {
+            may_be_vvu(&Identity {
+                vendor,
+                device,
+                ..Identity::default()
+            })
+        };
+        for device in PCI_DEVICE_IDS {
+            assert!(may_be(0x1af4, device));
+            assert!(!may_be(0x8086, device));
+        }
+        assert!(!may_be(0x1af4, 0x1042));
+    }
+}

@@ -1,0 +1,57 @@
+//! What takes the place of descriptors: parts of BARs, interrupts and doorbells.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use vhost_user::{Absent, Attach, AttachError, Attached, MemoryTable, Signal};
+use virtio::{Notifier, Region};
+use vmm_sys_util::eventfd::EventFd;
+use vvu_abi::Doorbell;
+
+use crate::driver::VvuDriver;
+
+/// The device, which has what front-ends' descriptors stand for.
+pub struct Signals<'a>(pub &'a mut VvuDriver);
+
+impl Attach for Signals<'_> {
+    type Descriptor = Absent;
+    type Into = Attached;
+
+    fn memory(
+        &mut self,
+        table: MemoryTable<Absent>,
+    ) -> Result<MemoryTable<Arc<Region>>, AttachError> {
+        let mapped = self.0.window().map(table);
+        mapped.map_err(|error| AttachError::Transport(error.into()))
+    }
+
+    /// The eventfd of the queue's notification, signalled: a kick may have come before anybody
+    /// listened.
+    fn kick(&mut self, index: u8, _: Absent) -> Result<Arc<EventFd>, AttachError> {
+        let kick = self.0.kick(index.into());
+        let kick = kick.ok_or(AttachError::NoSuchVring(index))?;
+        // It fails only when the counter is at its limit, and the eventfd readable anyway.
+        let _ = kick.write(1);
+        Ok(kick.clone())
+    }
+
+    fn notifier(
+        &mut self,
+        index: u8,
+        signal: Signal,
+        _: Absent,
+    ) -> Result<Option<Arc<dyn Notifier>>, AttachError> {
+        if u16::from(index) >= self.0.queue_count() {
+            return Err(AttachError::NoSuchVring(index));
+        }
+        let doorbell = match signal {
+            Signal::Call => Doorbell::Call(index.into()),
+            Signal::Error => Doorbell::Error(index.into()),
+        };
+        Ok(self.0.doorbell(doorbell))
+    }
+
+    fn file(&mut self, _: Absent) -> Result<OwnedFd, AttachError> {
+        Err(AttachError::Absent)
+    }
+}
