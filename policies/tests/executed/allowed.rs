@@ -1,4 +1,4 @@
-//! Calls that have to be made.
+//! Calls that contexts need.
 
 use libc::c_long;
 use policies::{Context, ImageFormat, TransportName};
@@ -27,7 +27,7 @@ fn with(first: c_long, second: c_long) -> [c_long; 6] {
 }
 
 #[test]
-fn all_wait_and_use_what_is_open() {
+fn all_contexts_wait_and_use_open_descriptors() {
     let anything = with(NO_FD, 0);
     made_where(
         |_| true,
@@ -50,7 +50,7 @@ fn all_wait_and_use_what_is_open() {
     );
 }
 
-/// A timeout that is over at once.
+/// A timeout of no length.
 static NOW: libc::timespec = libc::timespec {
     tv_sec: 0,
     tv_nsec: 0,
@@ -124,14 +124,14 @@ fn files_with_a_format_grow() {
 const READ_WRITE: c_long = (libc::PROT_READ | libc::PROT_WRITE) as c_long;
 
 #[test]
-fn all_map_the_memory_of_their_driver() {
+fn all_contexts_map_the_memory_of_their_driver() {
     let shared: c_long = (libc::MAP_SHARED | libc::MAP_NORESERVE).into();
     let map = (libc::SYS_mmap, [0, 4096, READ_WRITE, shared, NO_FD, 0]);
     made_where(|_| true, &[map]);
 }
 
 #[test]
-fn transports_have_their_calls() {
+fn each_transport_has_its_calls() {
     let messages = [
         (libc::SYS_recvmsg, with(NO_FD, 0)),
         (libc::SYS_sendmsg, with(NO_FD, 0)),

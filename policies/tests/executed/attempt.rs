@@ -14,9 +14,9 @@ pub enum Outcome {
     Signal(i32),
 }
 
-/// Exit code for an error number, which is always less than this.
+/// Exit code of error number 0; that of error number N is N more.
 const ERRORS: i32 = 100;
-/// Exit code when there is no filter.
+/// Exit code when the filter could not be installed.
 const NO_FILTER: i32 = 99;
 
 /// Attempts a call where a violation ends the process.
@@ -31,8 +31,8 @@ pub fn attempt_with(
     number: c_long,
     args: [c_long; 6],
 ) -> Outcome {
-    // SAFETY: the child only makes system calls, takes memory (glibc keeps its allocator usable
-    // over a fork) and ends; it never returns from this block.
+    // SAFETY: the child only makes system calls, allocates (which glibc allows after a fork of a
+    // process with threads) and ends. It never returns from this block.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let code = match install(context, violation) {
@@ -44,7 +44,7 @@ pub fn attempt_with(
     }
     assert!(child > 0);
     let mut status = 0;
-    // SAFETY: the pointer is valid, and the child is this process's own.
+    // SAFETY: the pointer is valid, and the child belongs to this process.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     if libc::WIFSIGNALED(status) {
         return Outcome::Signal(libc::WTERMSIG(status));
@@ -58,7 +58,7 @@ pub fn attempt_with(
 
 fn call(number: c_long, args: [c_long; 6]) -> i32 {
     let [a, b, c, d, e, f] = args;
-    // SAFETY: the tests choose calls that do no harm to this short-lived process.
+    // SAFETY: the tests choose calls that do not harm this short-lived process.
     match unsafe { libc::syscall(number, a, b, c, d, e, f) } {
         -1 => ERRORS + std::io::Error::last_os_error().raw_os_error().unwrap_or(0),
         _ => 0,

@@ -1,4 +1,4 @@
-//! The filters at work: calls are made for real, in a child that has the filter.
+//! The filters at work: a child installs the filter and makes the call.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -42,14 +42,14 @@ fn listens(context: Context) -> bool {
     }
 }
 
-/// A context that the tests of what all have in common use.
+/// The context for tests of what all contexts have in common.
 const ANY: Context = Context::Device(DeviceName::Null, TransportName::Vvu);
 
 const NO_FD: c_long = -1;
 const PATH: *const libc::c_char = c"/dev/null".as_ptr();
 
 #[test]
-fn none_opens_a_file() {
+fn no_context_opens_a_file() {
     let path = PATH as c_long;
     fails_everywhere(
         libc::SYS_openat,
@@ -67,7 +67,7 @@ fn none_opens_a_file() {
 }
 
 #[test]
-fn none_looks_at_files_by_name() {
+fn no_context_looks_at_files_by_name() {
     let path = PATH as c_long;
     let mut buffer = [0u8; 256];
     let out = &raw mut buffer as c_long;
@@ -83,13 +83,13 @@ fn none_looks_at_files_by_name() {
 }
 
 #[test]
-fn none_executes() {
+fn no_context_executes_a_program() {
     killed_everywhere(libc::SYS_execve, [PATH as c_long, 0, 0, 0, 0, 0]);
     killed_everywhere(libc::SYS_execveat, [0; 6]);
 }
 
 #[test]
-fn none_starts_a_process() {
+fn no_context_starts_a_process() {
     killed_everywhere(libc::SYS_clone, [libc::SIGCHLD.into(), 0, 0, 0, 0, 0]);
     let new_user: c_long = (libc::CLONE_THREAD | libc::CLONE_NEWUSER).into();
     killed_everywhere(libc::SYS_clone, [new_user, 0, 0, 0, 0, 0]);
@@ -114,7 +114,7 @@ fn none_starts_a_process() {
 }
 
 #[test]
-fn none_maps_executable_memory() {
+fn no_context_maps_executable_memory() {
     let (rw, x): (c_long, c_long) = (
         (libc::PROT_READ | libc::PROT_WRITE).into(),
         libc::PROT_EXEC.into(),
@@ -136,7 +136,7 @@ fn none_maps_executable_memory() {
 }
 
 #[test]
-fn none_debugs_or_signals_others() {
+fn no_context_debugs_or_signals_other_processes() {
     killed_everywhere(libc::SYS_ptrace, [0; 6]);
     killed_everywhere(libc::SYS_process_vm_readv, [0; 6]);
     killed_everywhere(libc::SYS_process_vm_writev, [0; 6]);
@@ -151,7 +151,7 @@ fn none_debugs_or_signals_others() {
 }
 
 #[test]
-fn none_creates_a_socket() {
+fn no_context_makes_a_socket() {
     for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_NETLINK] {
         killed_everywhere(libc::SYS_socket, [family.into(), 1, 0, 0, 0, 0]);
     }
@@ -162,7 +162,7 @@ fn none_creates_a_socket() {
 }
 
 #[test]
-fn none_gets_privileges_or_loosens_its_filter() {
+fn no_context_gets_privileges_or_loosens_its_filter() {
     killed_everywhere(libc::SYS_setuid, [0; 6]);
     killed_everywhere(libc::SYS_mount, [0; 6]);
     killed_everywhere(libc::SYS_bpf, [0; 6]);
@@ -178,7 +178,7 @@ fn none_gets_privileges_or_loosens_its_filter() {
 }
 
 #[test]
-fn sockets_are_used_by_the_transports_that_have_them() {
+fn each_transport_uses_only_the_sockets_that_it_has() {
     let args = [NO_FD, 0, 0, 0, 0, 0];
     killed_where(|context| !listens(context), libc::SYS_accept4, args);
     let has_none = |context: Context| context.transport() == Some(TransportName::Vvu);
@@ -200,7 +200,7 @@ fn only_the_vfio_contexts_talk_to_vfio() {
     for request in [0x3b6e, 0x3b6f, 0x3b72] {
         killed_where(others, libc::SYS_ioctl, [NO_FD, request, 0, 0, 0, 0]);
     }
-    // VFIO_IOMMU_MAP_DMA, VFIO_GROUP_GET_DEVICE_FD: over when the jail closes.
+    // VFIO_IOMMU_MAP_DMA, VFIO_GROUP_GET_DEVICE_FD: only used before the jail closes.
     for request in [0x3b71, 0x3b6a] {
         killed_everywhere(libc::SYS_ioctl, [NO_FD, request, 0, 0, 0, 0]);
     }
@@ -209,7 +209,7 @@ fn only_the_vfio_contexts_talk_to_vfio() {
 }
 
 #[test]
-fn requests_to_terminals_and_kvm_are_nobodys() {
+fn no_context_talks_to_terminals_or_kvm() {
     // TCGETS, TIOCSTI, KVM_CREATE_VM, UFFDIO_API.
     for request in [0x5401, 0x5412, 0xae01, 0xc018_aa3f] {
         killed_everywhere(libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
@@ -245,7 +245,7 @@ fn only_raw_images_are_used_by_io_uring() {
 }
 
 #[test]
-fn violations_end_as_was_chosen() {
+fn a_violation_does_what_was_chosen() {
     let attempt = |violation| attempt_with(ANY, violation, libc::SYS_getppid, [0; 6]);
     assert_eq!(
         attempt(Violation::KillProcess),
@@ -261,7 +261,7 @@ fn violations_end_as_was_chosen() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn calls_of_x32_are_refused_whatever_was_chosen() {
+fn a_call_of_x32_ends_the_process_whatever_was_chosen() {
     let read = libc::SYS_read | 0x4000_0000;
     for violation in [Violation::KillProcess, Violation::Errno(1), Violation::Log] {
         let outcome = attempt_with(ANY, violation, read, [NO_FD, 0, 0, 0, 0, 0]);

@@ -34,7 +34,7 @@ fn returned(program: &[Instruction], arch: Arch, number: u32, args: [u64; 6]) ->
     run(program, &CallData { number, arch, args }).unwrap()
 }
 
-/// Arguments for which a clause holds, if a little search finds some.
+/// Arguments for which a clause holds, if a short search finds some.
 fn witness(clause: &Clause) -> Option<[u64; 6]> {
     let mut args = [0; 6];
     for arg in 0..6u8 {
@@ -50,7 +50,7 @@ fn witness(clause: &Clause) -> Option<[u64; 6]> {
     Some(args)
 }
 
-/// Values next to the limit of a comparison, in it and past it.
+/// Values on both sides of the limit of a comparison.
 fn around(arch: Arch, value: u64) -> impl Iterator<Item = u64> {
     let width = if arch.is_64_bit() { 64 } else { 32 };
     let mask = u64::MAX >> (64 - width);
@@ -66,7 +66,7 @@ fn around(arch: Arch, value: u64) -> impl Iterator<Item = u64> {
 }
 
 #[test]
-fn what_is_embedded_is_what_the_policies_say() {
+fn the_embedded_programs_are_those_of_the_policies() {
     each(|_, _, policy, program| assert_eq!(compile(policy).unwrap(), program));
 }
 
@@ -97,7 +97,7 @@ fn every_rule_does_what_it_says_and_no_more() {
 }
 
 #[test]
-fn what_no_rule_names_ends_the_process() {
+fn a_call_that_no_rule_names_ends_the_process() {
     each(|arch, _, policy, program| {
         for number in (0..1024).chain([0x3fff_ffff, 0x4000_0000, 0x8000_0000, u32::MAX]) {
             if !policy.calls.contains_key(&number) {
@@ -108,10 +108,10 @@ fn what_no_rule_names_ends_the_process() {
 }
 
 #[test]
-fn other_architectures_end_the_process() {
+fn a_call_of_another_architecture_ends_the_process() {
     each(|arch, _, policy, program| {
         let foreign = Arch::ALL.into_iter().filter(|other| *other != arch);
-        // i386 on x86_64, and nonsense.
+        // i386 on x86_64, and numbers of no architecture.
         let foreign = foreign.map(Arch::audit).chain([0x4000_0003, 0, u32::MAX]);
         for foreign in foreign {
             for number in policy.calls.keys() {
@@ -135,11 +135,11 @@ fn programs_are_short() {
 }
 
 #[test]
-fn every_architecture_allows_as_much() {
+fn every_architecture_allows_the_same_calls() {
     let names = |arch, context| -> Vec<String> {
         let calls = policy(arch, context).calls;
         let names = calls.keys().map(|number| call_name(arch, *number).unwrap());
-        // Names that differ for one and the same thing; calls that only old architectures have.
+        // Some calls have another name, and others exist on old architectures only.
         let names = names.map(|name| name.replace("mmap2", "mmap"));
         let names = names.map(|name| {
             name.trim_end_matches("64")

@@ -5,7 +5,7 @@ use policies::{Context, ImageFormat, TransportName};
 
 use crate::{KILL, each, returned};
 
-/// Calls that no context of any architecture makes, whatever the arguments.
+/// Calls that no context makes on any architecture, whatever the arguments.
 const NEVER: [&str; 40] = [
     "execve",
     "execveat",
@@ -50,7 +50,7 @@ const NEVER: [&str; 40] = [
 ];
 
 #[test]
-fn calls_that_are_never_made() {
+fn some_calls_are_never_made() {
     each(|arch, context, policy, _| {
         for name in NEVER {
             assert!(policy.call(name).is_none(), "{arch}/{context} {name}");
@@ -90,7 +90,7 @@ fn no_file_can_be_opened() {
     });
 }
 
-/// Requests of ioctl that are allowed, written down apart from the policies.
+/// The ioctl requests that a context allows, stated independently of the policies.
 fn requests(context: Context) -> Vec<u64> {
     let image: &[u64] = match context.image() {
         Some(ImageFormat::Raw) => &[BLKDISCARD, BLKSECDISCARD],
@@ -154,7 +154,7 @@ fn named_where(names: &[&str], expected: impl Fn(Context) -> bool) {
 fn an_image_is_used_as_its_format_needs() {
     let has = |format| move |context: Context| context.image() == Some(format);
     named_where(&["fsync"], has(ImageFormat::Qcow2));
-    // Of 32-bit programs, the call with 64-bit sizes.
+    // 32-bit programs use the call with 64-bit sizes.
     each(|arch, context, policy, _| {
         let resizes = ["ftruncate", "ftruncate64"]
             .iter()
