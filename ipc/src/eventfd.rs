@@ -14,9 +14,10 @@ use crate::poll::{Interest, poll};
 /// The other process may signal it, take from it, fill its counter, or change its flags at any
 /// moment: O_NONBLOCK belongs to the eventfd, not to the descriptor. None of that makes
 /// [`take`](Self::take) block. [`signal`](Self::signal) blocks only while the peer keeps O_NONBLOCK
-/// off and the counter full, and a signal handler gets it out of there; the kernel has no way to
-/// write to an eventfd that never blocks. The peer can also keep the eventfd readable without end,
-/// by signalling it or with EFD_SEMAPHORE and a large counter.
+/// off and the counter full, and a signal handler gets it out of there; the kernel has no write to
+/// an eventfd that never blocks. Threads that nothing interrupts have
+/// [`signal_if_room`](Self::signal_if_room). The peer can also keep the eventfd readable without
+/// end, by signalling it or with EFD_SEMAPHORE and a large counter.
 #[derive(Debug)]
 pub struct SharedEventFd(OwnedFd);
 
@@ -61,8 +62,7 @@ impl SharedEventFd {
         if eventfd.read(&mut [0; 4]) != Err(Errno::INVAL) {
             return Err(SharedEventFdError::NotAnEventFd);
         }
-        let [writable] = poll([Interest::writable(&eventfd)], Some(Duration::ZERO))?;
-        if !writable {
+        if !eventfd.has_room()? {
             return Err(SharedEventFdError::NotAnEventFd);
         }
         ioctl_fionbio(&eventfd, true).map_err(io::Error::from)?;
@@ -81,6 +81,20 @@ impl SharedEventFd {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Signals it as [`signal`](Self::signal) does, but looks first whether that would block. For
+    /// threads that nothing interrupts: only a peer that fills the counter between the look and the
+    /// signal makes them block.
+    ///
+    /// # Errors
+    ///
+    /// As for [`signal`](Self::signal).
+    pub fn signal_if_room(&self) -> io::Result<()> {
+        if self.has_room()? {
+            self.signal()?;
+        }
+        Ok(())
     }
 
     /// Takes the signals that came so far; false when there were none. Never blocks.
@@ -103,6 +117,12 @@ impl SharedEventFd {
     /// When the operating system is out of descriptors.
     pub fn try_clone(&self) -> io::Result<OwnedFd> {
         self.0.try_clone()
+    }
+
+    /// Whether its counter is not full now.
+    fn has_room(&self) -> io::Result<bool> {
+        let [writable] = poll([Interest::writable(self)], Some(Duration::ZERO))?;
+        Ok(writable)
     }
 
     /// Reads without blocking, whatever the flags are: the peer may change them at any moment.

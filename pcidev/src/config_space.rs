@@ -2,6 +2,8 @@
 
 use virtio::pci::config_space as reg;
 
+use crate::padded::read_padded;
+
 /// Length of configuration space in bytes.
 pub const SIZE: usize = 256;
 
@@ -208,12 +210,9 @@ impl ConfigSpace {
         self.initial[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Reads; bytes outside configuration space read as 0.
+    /// Reads. Reads past the end return 0.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
-        data.fill(0);
-        let found = self.bytes.get(offset as usize..).unwrap_or_default();
-        let len = found.len().min(data.len());
-        data[..len].copy_from_slice(&found[..len]);
+        read_padded(&self.bytes, offset, data);
     }
 
     /// Writes what software may write; the rest is ignored.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::slice;
 
 use rustix::io::Errno;
 use tracing::debug;
@@ -14,6 +15,7 @@ use crate::config_space::{self, ConfigSpace};
 use crate::dma::{self, DmaTable};
 use crate::intx::Intx;
 use crate::msix::Msix;
+use crate::set_irqs::{ClientInterrupt, set_irqs};
 
 /// The parts of a function that need no knowledge of the device.
 #[derive(Debug)]
@@ -174,9 +176,11 @@ fn obey(device: &mut impl Device, request: Request) -> Result<(), Errno> {
             unmap(device, request);
             Ok(())
         }
-        Request::SetIrqs(set) if set.index == index::MSIX => device.function().msix.set(set),
+        Request::SetIrqs(set) if set.index == index::MSIX => {
+            set_irqs(device.function().msix.lines(), set)
+        }
         Request::SetIrqs(set) if set.index == index::INTX => match &device.function().intx {
-            Some(intx) => intx.set(set),
+            Some(intx) => set_irqs(slice::from_ref(intx), set),
             None if set.count == 0 => Ok(()),
             None => Err(Errno::INVAL),
         },

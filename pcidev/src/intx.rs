@@ -1,34 +1,34 @@
-//! The INTx interrupt of a virtio function: a level, which a vfio-user client takes as an eventfd.
+//! The INTx interrupt of a virtio function: a level, for which a vfio-user client has an eventfd.
 //!
-//! As in a kernel's VFIO, it is masked once it was signalled. The client unmasks it when its guest has
+//! A signal masks the interrupt, as in a kernel's VFIO. The client unmasks it when its guest has
 //! looked, and is signalled again if the interrupt status is still not 0.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::io::Errno;
+use ipc::SharedEventFd;
 use tracing::debug;
-use vfio_user::server::{IrqAction, IrqData, SetIrqs};
+use vfio_user::server::IrqAction;
 
-use crate::signal::Signal;
+use crate::set_irqs::ClientInterrupt;
 
-/// The interrupt, for any thread.
+/// The interrupt, which any thread can raise.
 #[derive(Clone, Debug)]
 pub struct Intx(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// virtio's interrupt status: the line is up as long as it is not 0.
+    /// virtio's interrupt status: the line is up as long as this is not 0.
     status: Arc<AtomicU8>,
-    /// Whether there is an eventfd, so that those who use MSI-X need not lock.
-    heard: AtomicBool,
+    /// Whether there is an eventfd. Without one, [`Intx::update`] takes no lock: drivers that use
+    /// MSI-X have none here.
+    connected: AtomicBool,
     wire: Mutex<Wire>,
 }
 
 #[derive(Debug, Default)]
 struct Wire {
-    signal: Option<Signal>,
+    eventfd: Option<Arc<SharedEventFd>>,
     /// By the client, or because it was signalled.
     masked: bool,
     /// By software, in the command register.
@@ -36,97 +36,54 @@ struct Wire {
 }
 
 impl Intx {
-    /// An interrupt that nobody listens to, for a device with this interrupt status.
+    /// An interrupt that nobody listens to yet, for a device with this interrupt status.
     pub fn new(status: Arc<AtomicU8>) -> Self {
         Self(Arc::new(Shared {
             status,
-            heard: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
             wire: Mutex::default(),
         }))
     }
 
-    /// Tells the client if the interrupt status is not 0 and it was not told yet. To be called after
-    /// each change.
+    /// Signals the client if the interrupt status is not 0 and the interrupt is not masked. To be
+    /// called after each change of the status.
     pub fn update(&self) {
-        if self.0.heard.load(Ordering::SeqCst) {
-            self.deliver(&mut self.lock());
+        if self.0.connected.load(Ordering::SeqCst) {
+            self.change(|_| {});
         }
     }
 
-    /// Does what a client asks for.
-    ///
-    /// # Errors
-    ///
-    /// EINVAL when it asks for other interrupts or a file is no eventfd, EOPNOTSUPP for eventfds that
-    /// are to mask or unmask.
-    pub fn set(&self, request: SetIrqs) -> Result<(), Errno> {
-        let SetIrqs {
-            start,
-            count,
-            action,
-            data,
-            ..
-        } = request;
-        if start.checked_add(count).is_none_or(|end| end > 1) {
-            return Err(Errno::INVAL);
-        }
-        match (data, action) {
-            (IrqData::None, IrqAction::Trigger) if count == 0 => self.disconnect(),
-            (IrqData::None, action) if count == 1 => self.act(action),
-            (IrqData::Bool(chosen), action) if chosen.contains(&true) => self.act(action),
-            (IrqData::EventFds(mut fds), IrqAction::Trigger) if count == 1 => {
-                let signal = fds.pop().flatten().map(Signal::new).transpose();
-                self.listen(signal.map_err(|_: io::Error| Errno::INVAL)?);
-            }
-            (IrqData::EventFds(_), IrqAction::Mask | IrqAction::Unmask) => {
-                return Err(Errno::OPNOTSUPP);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Follows the command register's bit that holds it back.
+    /// Follows the command register's bit that disables the interrupt.
     pub fn disable(&self, disabled: bool) {
-        let mut wire = self.lock();
-        wire.disabled = disabled;
-        self.deliver(&mut wire);
+        self.change(|wire| wire.disabled = disabled);
     }
 
-    /// Forgets the client's eventfd.
-    pub fn disconnect(&self) {
-        self.listen(None);
-    }
-
-    /// Lets it through as at the start, but still to the same listener.
+    /// Unmasks and enables it, but keeps the client's eventfd.
     pub fn reset(&self) {
         let mut wire = self.lock();
         (wire.masked, wire.disabled) = (false, false);
     }
 
-    fn listen(&self, signal: Option<Signal>) {
+    /// Changes the wire, and signals the client if that is due then.
+    fn change(&self, change: impl FnOnce(&mut Wire)) {
         let mut wire = self.lock();
-        self.0.heard.store(signal.is_some(), Ordering::SeqCst);
-        (wire.signal, wire.masked) = (signal, false);
-        self.deliver(&mut wire);
+        change(&mut wire);
+        let up = self.0.status.load(Ordering::SeqCst) != 0;
+        let due = up && !wire.masked && !wire.disabled;
+        self.signal(wire, due);
     }
 
-    fn act(&self, action: IrqAction) {
-        let mut wire = self.lock();
-        match action {
-            IrqAction::Mask => wire.masked = true,
-            IrqAction::Unmask => {
-                wire.masked = false;
-                self.deliver(&mut wire);
-            }
-            IrqAction::Trigger => wire.signal(),
-        }
-    }
-
-    fn deliver(&self, wire: &mut Wire) {
-        let quiet = wire.masked || wire.disabled || wire.signal.is_none();
-        if !quiet && self.0.status.load(Ordering::SeqCst) != 0 {
-            wire.signal();
+    /// Signals the client, if it is due.
+    fn signal(&self, mut wire: MutexGuard<'_, Wire>, due: bool) {
+        let Some(eventfd) = wire.eventfd.clone().filter(|_| due) else {
+            return;
+        };
+        wire.masked = true;
+        // A thread that the client makes block here must not stop the others.
+        drop(wire);
+        if let Err(error) = eventfd.signal_if_room() {
+            debug!("INTx is kept, because its eventfd cannot be signalled: {error}");
+            self.lock().masked = false;
         }
     }
 
@@ -135,43 +92,39 @@ impl Intx {
     }
 }
 
-impl Wire {
-    fn signal(&mut self) {
-        self.masked = true;
-        if let Some(Err(error)) = self.signal.as_ref().map(Signal::signal) {
-            debug!("the eventfd of INTx is of no use: {error}");
-            self.signal = None;
+impl ClientInterrupt for Intx {
+    fn act(&self, action: IrqAction) {
+        match action {
+            IrqAction::Mask => self.change(|wire| wire.masked = true),
+            IrqAction::Unmask => self.change(|wire| wire.masked = false),
+            IrqAction::Trigger => self.signal(self.lock(), true),
         }
+    }
+
+    fn set_eventfd(&self, eventfd: Option<SharedEventFd>) {
+        self.change(|wire| {
+            self.0.connected.store(eventfd.is_some(), Ordering::SeqCst);
+            (wire.eventfd, wire.masked) = (eventfd.map(Arc::new), false);
+        });
+    }
+
+    fn disconnect(&self) {
+        self.set_eventfd(None);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::{AsFd, OwnedFd};
-
-    use rustix::event::{EventfdFlags, eventfd};
-
     use super::*;
-
-    fn request(count: u32, action: IrqAction, data: IrqData) -> SetIrqs {
-        SetIrqs {
-            index: 0,
-            start: 0,
-            count,
-            action,
-            data,
-        }
-    }
+    use crate::set_irqs::tests::eventfd;
 
     /// An interrupt with a listener, and the interrupt status.
-    fn heard() -> (Intx, Signal, Arc<AtomicU8>) {
+    fn connected() -> (Intx, SharedEventFd, Arc<AtomicU8>) {
         let status = Arc::new(AtomicU8::new(0));
         let intx = Intx::new(status.clone());
-        let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        let copy: OwnedFd = fd.as_fd().try_clone_to_owned().unwrap();
-        let fds = IrqData::EventFds(vec![Some(copy)]);
-        intx.set(request(1, IrqAction::Trigger, fds)).unwrap();
-        (intx, Signal::new(fd).unwrap(), status)
+        let (seen, fd) = eventfd();
+        intx.set_eventfd(Some(SharedEventFd::from_fd(fd).unwrap()));
+        (intx, seen, status)
     }
 
     fn raise(intx: &Intx, status: &AtomicU8) {
@@ -181,33 +134,30 @@ mod tests {
 
     #[test]
     fn it_is_signalled_once_until_it_is_unmasked() {
-        let (intx, seen, status) = heard();
+        let (intx, seen, status) = connected();
         intx.update();
         assert!(!seen.take().unwrap(), "nothing happened");
         raise(&intx, &status);
         assert!(seen.take().unwrap());
         raise(&intx, &status);
         assert!(!seen.take().unwrap(), "masked by itself");
-        let unmask = || request(1, IrqAction::Unmask, IrqData::None);
-        intx.set(unmask()).unwrap();
+        intx.act(IrqAction::Unmask);
         assert!(seen.take().unwrap(), "the status was not read");
         status.store(0, Ordering::SeqCst);
-        intx.set(unmask()).unwrap();
+        intx.act(IrqAction::Unmask);
         assert!(!seen.take().unwrap());
         raise(&intx, &status);
         assert!(seen.take().unwrap());
     }
 
     #[test]
-    fn masked_or_disabled_it_waits() {
-        let (intx, seen, status) = heard();
-        let mask = |action, chosen| request(1, action, IrqData::Bool(vec![chosen]));
-        intx.set(mask(IrqAction::Mask, true)).unwrap();
+    fn it_waits_while_it_is_masked_or_disabled() {
+        let (intx, seen, status) = connected();
+        intx.act(IrqAction::Mask);
         raise(&intx, &status);
-        intx.set(mask(IrqAction::Unmask, false)).unwrap();
         assert!(!seen.take().unwrap());
         intx.disable(true);
-        intx.set(mask(IrqAction::Unmask, true)).unwrap();
+        intx.act(IrqAction::Unmask);
         assert!(!seen.take().unwrap());
         intx.disable(false);
         assert!(seen.take().unwrap());
@@ -215,27 +165,14 @@ mod tests {
 
     #[test]
     fn a_late_listener_hears_of_it_and_one_that_left_does_not() {
-        let (intx, seen, status) = heard();
-        intx.set(request(0, IrqAction::Trigger, IrqData::None))
-            .unwrap();
+        let (intx, seen, status) = connected();
+        intx.disconnect();
         raise(&intx, &status);
         assert!(!seen.take().unwrap());
-        let copy = seen.as_fd().try_clone_to_owned().unwrap();
-        let fds = IrqData::EventFds(vec![Some(copy)]);
-        intx.set(request(1, IrqAction::Trigger, fds)).unwrap();
+        let again = SharedEventFd::from_fd(seen.try_clone().unwrap()).unwrap();
+        intx.set_eventfd(Some(again));
         assert!(seen.take().unwrap());
-        intx.set(request(1, IrqAction::Trigger, IrqData::None))
-            .unwrap();
+        intx.act(IrqAction::Trigger);
         assert!(seen.take().unwrap(), "the client triggers it itself");
-    }
-
-    #[test]
-    fn impossible_requests_are_refused() {
-        let (intx, ..) = heard();
-        let two = request(2, IrqAction::Mask, IrqData::None);
-        assert_eq!(intx.set(two), Err(Errno::INVAL));
-        let resample = IrqData::EventFds(vec![None]);
-        let resample = request(1, IrqAction::Unmask, resample);
-        assert_eq!(intx.set(resample), Err(Errno::OPNOTSUPP));
     }
 }

@@ -1,16 +1,17 @@
-//! MSI-X interrupts, which a vfio-user client takes as eventfds.
+//! MSI-X interrupts, for each of which a vfio-user client has an eventfd.
 //!
-//! The client emulates the table for its guest, so that what software writes into it here is kept
-//! but means nothing: a vector is masked by DEVICE_SET_IRQS.
+//! The client emulates the table for its guest. Software can write the table here, too, but that
+//! changes nothing else: DEVICE_SET_IRQS masks vectors.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::io::Errno;
+use ipc::SharedEventFd;
 use tracing::debug;
-use vfio_user::server::{IrqAction, IrqData, SetIrqs};
+use vfio_user::server::IrqAction;
 
-use crate::signal::Signal;
+use crate::padded::read_padded;
+use crate::set_irqs::ClientInterrupt;
 
 /// Length of a table entry in bytes.
 pub const ENTRY_SIZE: usize = 16;
@@ -25,14 +26,45 @@ pub struct Msix {
     table: Vec<u8>,
 }
 
-/// One interrupt, to be raised by any thread.
+/// One interrupt, which any thread can raise.
 #[derive(Clone, Debug, Default)]
 pub struct Line(Arc<Mutex<Vector>>);
 
+#[derive(Debug, Default)]
+struct Vector {
+    eventfd: Option<Arc<SharedEventFd>>,
+    masked: bool,
+    pending: bool,
+}
+
 impl Line {
-    /// Raises the interrupt. Without an eventfd, or masked, it comes when that changes.
+    /// Raises the interrupt, from the thread of a queue. If it is masked or has no eventfd, it waits
+    /// until that changes. A client can make this block until the thread is interrupted.
     pub fn trigger(&self) {
-        self.lock().trigger();
+        self.change_and(|vector| vector.pending = true, SharedEventFd::signal);
+    }
+
+    /// Changes the vector, from the event loop, and signals the client if an interrupt is due then.
+    fn change(&self, change: impl FnOnce(&mut Vector)) {
+        self.change_and(change, SharedEventFd::signal_if_room);
+    }
+
+    fn change_and(
+        &self,
+        change: impl FnOnce(&mut Vector),
+        signal: impl FnOnce(&SharedEventFd) -> io::Result<()>,
+    ) {
+        let mut vector = self.lock();
+        change(&mut vector);
+        let due = vector.take_due();
+        // A thread that the client makes block here must not stop the others.
+        drop(vector);
+        if let Some(eventfd) = due
+            && let Err(error) = signal(&eventfd)
+        {
+            debug!("an interrupt is kept, because its eventfd cannot be signalled: {error}");
+            self.lock().pending = true;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vector> {
@@ -40,51 +72,38 @@ impl Line {
     }
 }
 
-#[derive(Debug, Default)]
-struct Vector {
-    signal: Option<Signal>,
-    masked: bool,
-    pending: bool,
+impl ClientInterrupt for Line {
+    fn act(&self, action: IrqAction) {
+        self.change(|vector| match action {
+            IrqAction::Mask => vector.masked = true,
+            IrqAction::Unmask => vector.masked = false,
+            IrqAction::Trigger => vector.pending = true,
+        });
+    }
+
+    fn set_eventfd(&self, eventfd: Option<SharedEventFd>) {
+        self.change(|vector| vector.eventfd = eventfd.map(Arc::new));
+    }
+
+    fn disconnect(&self) {
+        *self.lock() = Vector::default();
+    }
 }
 
 impl Vector {
-    /// Signals the client; an interrupt that cannot reach it now is kept.
-    fn trigger(&mut self) {
-        self.pending = true;
-        self.deliver();
-    }
-
-    fn deliver(&mut self) {
-        let Some(signal) = self
-            .signal
-            .as_ref()
-            .filter(|_| self.pending && !self.masked)
-        else {
-            return;
-        };
-        match signal.signal() {
-            Ok(()) => self.pending = false,
-            Err(error) => {
-                debug!("an interrupt's eventfd is of no use: {error}");
-                self.signal = None;
-            }
+    /// What to signal now, if an interrupt is pending and can reach the client.
+    fn take_due(&mut self) -> Option<Arc<SharedEventFd>> {
+        if !self.pending || self.masked {
+            return None;
         }
-    }
-
-    fn act(&mut self, action: IrqAction) {
-        match action {
-            IrqAction::Mask => self.masked = true,
-            IrqAction::Trigger => self.trigger(),
-            IrqAction::Unmask => {
-                self.masked = false;
-                self.deliver();
-            }
-        }
+        let eventfd = self.eventfd.clone()?;
+        self.pending = false;
+        Some(eventfd)
     }
 }
 
 impl Msix {
-    /// This many vectors, none of which anybody listens to.
+    /// The given number of vectors, which nobody listens to yet.
     pub fn new(vectors: u16) -> Self {
         Self {
             vectors: (0..vectors).map(|_| Line::default()).collect(),
@@ -97,68 +116,29 @@ impl Msix {
         self.vectors.len() as u16
     }
 
-    /// Raises an interrupt. One without an eventfd, or masked, comes when that changes; one that
-    /// there is not is ignored.
+    /// Raises an interrupt, if there is this vector, from the event loop.
     pub fn trigger(&self, vector: u16) {
         if let Some(line) = self.line(vector) {
-            line.trigger();
+            line.act(IrqAction::Trigger);
         }
     }
 
-    /// One interrupt, if there is that one.
+    /// One interrupt; `None`: there is no such vector.
     pub fn line(&self, vector: u16) -> Option<&Line> {
         self.vectors.get(usize::from(vector))
     }
 
-    /// Does what a client asks for.
-    ///
-    /// # Errors
-    ///
-    /// EINVAL when there are not that many vectors or a file is no eventfd, EOPNOTSUPP for eventfds
-    /// that are to tell of masking.
-    pub fn set(&self, request: SetIrqs) -> Result<(), Errno> {
-        let SetIrqs {
-            start,
-            count,
-            action,
-            data,
-            ..
-        } = request;
-        if let (IrqData::None, IrqAction::Trigger, 0, 0) = (&data, action, start, count) {
-            self.disconnect();
-            return Ok(());
-        }
-        let range = start as usize..start as usize + count as usize;
-        let lines = self.vectors.get(range).ok_or(Errno::INVAL)?;
-        match data {
-            IrqData::None => lines.iter().for_each(|line| line.lock().act(action)),
-            IrqData::Bool(chosen) => {
-                let chosen = lines.iter().zip(chosen).filter(|(_, chosen)| *chosen);
-                chosen.for_each(|(line, _)| line.lock().act(action));
-            }
-            IrqData::EventFds(fds) if action == IrqAction::Trigger => {
-                let signals = fds.into_iter().map(|fd| fd.map(Signal::new).transpose());
-                let signals: Vec<_> = signals
-                    .collect::<io::Result<_>>()
-                    .map_err(|_| Errno::INVAL)?;
-                for (line, signal) in lines.iter().zip(signals) {
-                    let mut vector = line.lock();
-                    vector.signal = signal;
-                    vector.deliver();
-                }
-            }
-            IrqData::EventFds(_) => return Err(Errno::OPNOTSUPP),
-        }
-        Ok(())
+    /// All interrupts, by vector.
+    pub fn lines(&self) -> &[Line] {
+        &self.vectors
     }
 
-    /// Forgets the client's eventfds and what it was not told.
+    /// Forgets the client's eventfds and the interrupts that it was not told of.
     pub fn disconnect(&self) {
-        let lines = self.vectors.iter();
-        lines.for_each(|line| *line.lock() = Vector::default());
+        self.vectors.iter().for_each(Line::disconnect);
     }
 
-    /// Forgets what was not delivered, but not to whom.
+    /// Forgets masks and pending interrupts, but keeps the client's eventfds.
     pub fn reset(&mut self) {
         for line in &self.vectors {
             let mut vector = line.lock();
@@ -167,12 +147,12 @@ impl Msix {
         self.table = ENTRY.repeat(self.vectors.len());
     }
 
-    /// Reads the table.
+    /// Reads the table. Reads past its end return 0.
     pub fn read_table(&self, offset: usize, data: &mut [u8]) {
-        copy_from(&self.table, offset, data);
+        read_padded(&self.table, offset as u64, data);
     }
 
-    /// Writes the table.
+    /// Writes the table. A write that leaves it is ignored.
     pub fn write_table(&mut self, offset: usize, data: &[u8]) {
         let place = offset.checked_add(data.len()).map(|end| offset..end);
         if let Some(bytes) = place.and_then(|place| self.table.get_mut(place)) {
@@ -180,81 +160,52 @@ impl Msix {
         }
     }
 
-    /// Reads the pending bits.
+    /// Reads the pending bits. Reads past their end return 0.
     pub fn read_pending(&self, offset: usize, data: &mut [u8]) {
         let mut bits = vec![0; self.vectors.len().div_ceil(64) * 8];
         for (number, line) in self.vectors.iter().enumerate() {
             bits[number / 8] |= u8::from(line.lock().pending) << (number % 8);
         }
-        copy_from(&bits, offset, data);
+        read_padded(&bits, offset as u64, data);
     }
-}
-
-/// Reads bytes from `offset` on; those that there are not are 0.
-fn copy_from(bytes: &[u8], offset: usize, data: &mut [u8]) {
-    data.fill(0);
-    let found = bytes.get(offset..).unwrap_or_default();
-    let len = found.len().min(data.len());
-    data[..len].copy_from_slice(&found[..len]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::event::{EventfdFlags, eventfd};
-    use std::os::fd::{AsFd, OwnedFd};
-
-    fn listener() -> (Signal, OwnedFd) {
-        let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        let copy = fd.as_fd().try_clone_to_owned().unwrap();
-        (Signal::new(fd).unwrap(), copy)
-    }
-
-    fn request(start: u32, count: u32, action: IrqAction, data: IrqData) -> SetIrqs {
-        SetIrqs {
-            index: 2,
-            start,
-            count,
-            action,
-            data,
-        }
-    }
+    use crate::set_irqs::tests::eventfd;
 
     #[test]
-    fn vectors_signal_their_eventfds() {
+    fn an_interrupt_signals_the_eventfd_of_its_vector() {
         let msix = Msix::new(3);
-        let (seen, fd) = listener();
-        let fds = IrqData::EventFds(vec![Some(fd), None]);
-        msix.set(request(1, 2, IrqAction::Trigger, fds)).unwrap();
+        let (seen, fd) = eventfd();
+        let fd = SharedEventFd::from_fd(fd).unwrap();
+        msix.lines()[1].set_eventfd(Some(fd));
         msix.trigger(0);
         msix.trigger(0xffff);
         assert!(!seen.take().unwrap());
         msix.trigger(1);
         assert!(seen.take().unwrap());
-        let data = IrqData::Bool(vec![true, false]);
-        msix.set(request(1, 2, IrqAction::Trigger, data)).unwrap();
-        assert!(seen.take().unwrap(), "triggered by the client itself");
-        msix.set(request(0, 0, IrqAction::Trigger, IrqData::None))
-            .unwrap();
+        msix.lines()[1].act(IrqAction::Trigger);
+        assert!(seen.take().unwrap(), "the client triggers it itself");
+        msix.disconnect();
         msix.trigger(1);
-        assert!(!seen.take().unwrap(), "switched off");
+        assert!(!seen.take().unwrap(), "disconnected");
     }
 
     #[test]
-    fn masked_vectors_pend() {
+    fn a_masked_interrupt_is_pending_until_it_is_unmasked() {
         let msix = Msix::new(70);
-        let (seen, fd) = listener();
-        let fds = IrqData::EventFds(vec![Some(fd)]);
-        msix.set(request(65, 1, IrqAction::Trigger, fds)).unwrap();
-        msix.set(request(0, 70, IrqAction::Mask, IrqData::None))
-            .unwrap();
+        let (seen, fd) = eventfd();
+        let line = msix.line(65).unwrap();
+        line.set_eventfd(Some(SharedEventFd::from_fd(fd).unwrap()));
+        line.act(IrqAction::Mask);
         msix.trigger(65);
         assert!(!seen.take().unwrap());
         let mut pending = [0; 16];
         msix.read_pending(0, &mut pending);
         assert_eq!(pending, [0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
-        msix.set(request(65, 1, IrqAction::Unmask, IrqData::None))
-            .unwrap();
+        line.act(IrqAction::Unmask);
         assert!(seen.take().unwrap());
         msix.read_pending(8, &mut pending);
         assert_eq!(pending, [0; 16]);
@@ -264,24 +215,13 @@ mod tests {
     fn an_interrupt_waits_for_its_eventfd() {
         let msix = Msix::new(1);
         msix.trigger(0);
-        let (seen, fd) = listener();
-        let fds = IrqData::EventFds(vec![Some(fd)]);
-        msix.set(request(0, 1, IrqAction::Trigger, fds)).unwrap();
+        let (seen, fd) = eventfd();
+        msix.lines()[0].set_eventfd(Some(SharedEventFd::from_fd(fd).unwrap()));
         assert!(seen.take().unwrap());
     }
 
     #[test]
-    fn impossible_requests_are_refused() {
-        let msix = Msix::new(4);
-        let beyond = request(3, 2, IrqAction::Mask, IrqData::None);
-        assert_eq!(msix.set(beyond), Err(Errno::INVAL));
-        let fds = IrqData::EventFds(vec![None]);
-        let masking = request(0, 1, IrqAction::Mask, fds);
-        assert_eq!(msix.set(masking), Err(Errno::OPNOTSUPP));
-    }
-
-    #[test]
-    fn the_table_is_kept() {
+    fn the_table_keeps_what_was_written_within_it() {
         let mut msix = Msix::new(2);
         let mut data = [0; 8];
         msix.read_table(28, &mut data);

@@ -1,10 +1,9 @@
 //! The event loop: one device, one client after the other.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use ipc::{Interest, poll};
 use tracing::{info, warn};
 use vfio_user::server::{Connection, ServerError};
 use vhost_user::Listener;
@@ -15,15 +14,24 @@ use crate::function::{self, Device};
 const BATCH: usize = 256;
 
 /// Serves a device to the vfio-user clients that connect to `clients`, one after the other, until
-/// `stop` is readable. A client that leaves leaves the device as new; so does the end.
+/// `stop` is readable. When a client leaves, or at the end, the device is as new again.
 ///
 /// # Errors
 ///
 /// When the operating system fails, for lack of memory for instance.
 pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>) -> io::Result<()> {
     let mut client = None;
-    while !wait(device, clients, client.as_ref(), stop)? {
-        device.process()?;
+    loop {
+        let ready = wait(device, clients, client.as_ref(), stop)?;
+        if ready.stop {
+            break;
+        }
+        if ready.device {
+            device.process()?;
+        }
+        if !ready.client {
+            continue;
+        }
         match &mut client {
             None => client = accept(clients)?,
             Some(connection) => {
@@ -39,29 +47,33 @@ pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>)
     Ok(())
 }
 
-/// Waits for something to do; true when that is to stop.
+/// Who has something to say.
+struct Ready {
+    stop: bool,
+    device: bool,
+    /// The client, or one that wants to be; also when its time for a request has passed.
+    client: bool,
+}
+
 fn wait(
     device: &impl Device,
     clients: &Listener,
     client: Option<&Connection>,
     stop: BorrowedFd<'_>,
-) -> io::Result<bool> {
+) -> io::Result<Ready> {
     // The next client waits in the socket's backlog until the present one is gone.
-    let (socket, flags) = match client {
-        None => (clients.as_fd(), PollFlags::IN),
-        Some(client) if client.wants_write() => (client.as_fd(), PollFlags::OUT),
-        Some(client) => (client.as_fd(), PollFlags::IN),
+    let (socket, timeout) = match client {
+        None => (Interest::readable(clients), None),
+        Some(client) if client.wants_write() => (Interest::writable(client), None),
+        Some(client) => (Interest::readable(client), client.time_left()),
     };
-    let mut fds = [
-        PollFd::from_borrowed_fd(stop, PollFlags::IN),
-        PollFd::from_borrowed_fd(device.events(), PollFlags::IN),
-        PollFd::from_borrowed_fd(socket, flags),
-    ];
-    match poll(&mut fds, None) {
-        Ok(_) => Ok(!fds[0].revents().is_empty()),
-        Err(Errno::INTR) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
+    let events = Interest::Readable(device.events());
+    let [stop, device, client] = poll([Interest::Readable(stop), events, socket], timeout)?;
+    Ok(Ready {
+        stop,
+        device,
+        client: client || timeout.is_some(),
+    })
 }
 
 fn accept(clients: &Listener) -> io::Result<Option<Connection>> {

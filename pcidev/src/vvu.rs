@@ -20,6 +20,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use ipc::SharedEventFdError;
 use vhost_user::{MemoryError, RequestError};
 
 pub use identity::Options;
@@ -43,6 +44,8 @@ enum Refusal {
     Overlap(u64),
     #[error("there is no queue {0}")]
     NoSuchQueue(u16),
+    #[error("its descriptor cannot be used")]
+    EventFd(#[from] SharedEventFdError),
     #[error("its descriptor cannot be used")]
     Descriptor(#[from] io::Error),
 }

@@ -61,6 +61,21 @@ fn taking_does_not_block_when_the_peer_takes_o_nonblock_off() {
     assert!(!result.recv_timeout(PATIENCE).unwrap());
 }
 
+#[test]
+fn a_thread_that_nothing_interrupts_can_signal_an_eventfd_that_would_block() {
+    let eventfd = SharedEventFd::new().unwrap();
+    fill(&eventfd);
+    ioctl_fionbio(&eventfd, false).unwrap();
+    let (done, result) = channel();
+    thread::spawn(move || {
+        eventfd.signal_if_room().unwrap();
+        let pending = eventfd.take().unwrap();
+        eventfd.signal_if_room().unwrap();
+        done.send([pending, eventfd.take().unwrap()]).unwrap();
+    });
+    assert_eq!(result.recv_timeout(PATIENCE).unwrap(), [true; 2]);
+}
+
 extern "C" fn do_nothing(_: libc::c_int) {}
 
 /// Lets SIGUSR1 interrupt system calls for good.

@@ -10,6 +10,8 @@ use virtio::queue::PACKED;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use vm_memory::GuestAddress;
 
+use crate::padded::read_padded;
+
 mod state;
 
 use state::{Queue, State};
@@ -125,13 +127,9 @@ impl Registers {
         self.state.driver_features & PACKED != 0
     }
 
-    /// Reads common configuration; bytes behind its end are 0.
+    /// Reads common configuration. Reads past its end return 0.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
-        let image = self.image();
-        data.fill(0);
-        let found = image.get(offset as usize..).unwrap_or_default();
-        let len = found.len().min(data.len());
-        data[..len].copy_from_slice(&found[..len]);
+        read_padded(&self.image(), offset, data);
     }
 
     /// Writes one register. Writes that are none, or come at the wrong time, are ignored.

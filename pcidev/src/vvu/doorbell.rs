@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use ipc::SharedEventFd;
 use rustix::event::EventfdFlags;
 use tracing::debug;
 use vfio_user::IoEventFd;
@@ -11,7 +12,6 @@ use vvu_abi::Doorbell;
 
 use super::Refusal;
 use super::poller::{Poller, Token};
-use crate::signal::Signal;
 
 /// Distance in bytes between two doorbells.
 pub(super) const STRIDE: u64 = 4;
@@ -19,8 +19,8 @@ pub(super) const STRIDE: u64 = 4;
 /// The doorbells of all queues.
 #[derive(Debug)]
 pub(super) struct Doorbells {
-    calls: Vec<Option<Signal>>,
-    errors: Vec<Option<Signal>>,
+    calls: Vec<Option<SharedEventFd>>,
+    errors: Vec<Option<SharedEventFd>>,
     /// What clients may signal instead of writing the call doorbells.
     events: Vec<Arc<OwnedFd>>,
 }
@@ -81,13 +81,10 @@ impl Doorbells {
         let Some(slot) = self.slot(doorbell) else {
             return;
         };
-        let failure = match slot {
-            Some(signal) => signal.signal().err(),
-            None => return debug!("{doorbell:?}: the front-end has no eventfd there"),
-        };
-        if let Some(error) = failure {
-            debug!("{doorbell:?}: the front-end's eventfd is of no use: {error}");
-            *slot = None;
+        match slot.as_ref().map(SharedEventFd::signal_if_room) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => debug!("{doorbell:?}: cannot signal the front-end: {error}"),
+            None => debug!("{doorbell:?}: the front-end has no eventfd there"),
         }
     }
 
@@ -96,11 +93,11 @@ impl Doorbells {
         let slot = self.slot(doorbell);
         let slot = slot.ok_or(Refusal::NoSuchQueue(doorbell.queue()))?;
         *slot = None;
-        *slot = fd.map(Signal::new).transpose()?;
+        *slot = fd.map(SharedEventFd::from_fd).transpose()?;
         Ok(())
     }
 
-    fn slot(&mut self, doorbell: Doorbell) -> Option<&mut Option<Signal>> {
+    fn slot(&mut self, doorbell: Doorbell) -> Option<&mut Option<SharedEventFd>> {
         match doorbell {
             Doorbell::Call(queue) => self.calls.get_mut(usize::from(queue)),
             Doorbell::Error(queue) => self.errors.get_mut(usize::from(queue)),

@@ -18,6 +18,7 @@ use super::poller::{Poller, Token};
 use super::relay::Resources;
 use super::window::Window;
 use crate::function::{Device, Function};
+use crate::padded::read_padded;
 use crate::virtio_pci::{Event, Layout, Registers, RingQueue, Structures};
 
 mod transfer;
@@ -183,10 +184,7 @@ impl VvuDevice {
         image[..4].copy_from_slice(&self.status.to_le_bytes());
         image[4..8].copy_from_slice(&queues.to_le_bytes());
         image[8..].copy_from_slice(&self.options.uuid);
-        data.fill(0);
-        let found = image.get(offset as usize..).unwrap_or_default();
-        let len = found.len().min(data.len());
-        data[..len].copy_from_slice(&found[..len]);
+        read_padded(&image, offset, data);
     }
 
     fn write_structure(&mut self, offset: u64, data: &[u8]) {

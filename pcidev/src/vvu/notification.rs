@@ -2,13 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
+use ipc::SharedEventFd;
 use tracing::debug;
 use virtio::pci::NO_VECTOR;
 use vvu_abi::notification as reg;
 
 use super::Refusal;
 use super::poller::{Poller, Token};
-use crate::signal::Signal;
+use crate::padded::read_padded;
 
 /// The notification registers, and the kicks behind them.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ struct Notification {
     vector: u16,
     /// A kick came when there was no vector for it.
     pending: bool,
-    kick: Option<Signal>,
+    kick: Option<SharedEventFd>,
 }
 
 impl Notification {
@@ -54,17 +55,14 @@ impl Notifications {
         }
     }
 
-    /// Reads the registers; what is behind them is 0.
+    /// Reads the registers. Reads past their end return 0.
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
         let mut image = [0; reg::SIZE as usize];
         let vector = self.queues.get(usize::from(self.select));
         let vector = vector.map_or(NO_VECTOR, |queue| queue.vector);
         image[..2].copy_from_slice(&self.select.to_le_bytes());
         image[2..].copy_from_slice(&vector.to_le_bytes());
-        data.fill(0);
-        let found = image.get(offset as usize..).unwrap_or_default();
-        let len = found.len().min(data.len());
-        data[..len].copy_from_slice(&found[..len]);
+        read_padded(&image, offset, data);
     }
 
     /// Writes either register, or both at once. Gives the vector to raise, for a kick that waited
@@ -119,7 +117,7 @@ impl Notifications {
             return Err(Refusal::NoSuchQueue(queue));
         };
         let Some(kick) = kick else { return Ok(()) };
-        let kick = Signal::new(kick)?;
+        let kick = SharedEventFd::from_fd(kick)?;
         poller.add(&kick, Token::Kick(queue))?;
         notification.kick = Some(kick);
         Ok(())

@@ -101,8 +101,8 @@ pub struct SetIrqs {
     pub index: u32,
     /// First interrupt.
     pub start: u32,
-    /// How many. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 from 0 on means that all of
-    /// the kind are switched off.
+    /// Number of interrupts. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 switches all of
+    /// the kind off.
     pub count: u32,
     /// What to do.
     pub action: IrqAction,

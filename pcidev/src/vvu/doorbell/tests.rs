@@ -1,9 +1,9 @@
 use super::*;
 
-fn eventfd() -> (OwnedFd, Signal) {
+fn eventfd() -> (OwnedFd, SharedEventFd) {
     let fd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap();
     let copy = fd.as_fd().try_clone_to_owned().unwrap();
-    (fd, Signal::new(copy).unwrap())
+    (fd, SharedEventFd::from_fd(copy).unwrap())
 }
 
 #[test]
@@ -56,18 +56,25 @@ fn a_call_can_be_replaced_and_taken_away() {
 }
 
 #[test]
-fn a_full_or_useless_eventfd_does_not_block() {
+fn an_eventfd_that_is_full_and_blocks_does_not_stop_the_device() {
     let poller = Poller::new().unwrap();
     let mut doorbells = Doorbells::new(1, &poller).unwrap();
     let (fd, full) = eventfd();
-    rustix::io::write(full.as_fd(), &(u64::MAX - 1).to_ne_bytes()).unwrap();
     doorbells.set(Doorbell::Call(0), Some(fd)).unwrap();
+    rustix::io::write(full.as_fd(), &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    rustix::io::ioctl_fionbio(&full, false).unwrap();
     doorbells.write(0, 2);
+    assert!(full.take().unwrap());
+}
+
+#[test]
+fn a_descriptor_that_is_not_an_eventfd_is_refused_and_replaces_the_one_before() {
+    let poller = Poller::new().unwrap();
+    let mut doorbells = Doorbells::new(1, &poller).unwrap();
+    doorbells.set(Doorbell::Call(0), Some(eventfd().0)).unwrap();
     let (reader, _) = std::io::pipe().unwrap();
-    doorbells
-        .set(Doorbell::Call(0), Some(reader.into()))
-        .unwrap();
-    doorbells.write(0, 2);
+    let refused = doorbells.set(Doorbell::Call(0), Some(reader.into()));
+    assert!(refused.is_err());
     assert!(doorbells.calls[0].is_none());
 }
 

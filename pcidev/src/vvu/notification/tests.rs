@@ -2,10 +2,10 @@ use super::*;
 use rustix::event::{EventfdFlags, eventfd};
 use std::os::fd::AsFd;
 
-fn kick() -> (OwnedFd, Signal) {
+fn kick() -> (OwnedFd, SharedEventFd) {
     let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
     let copy = fd.as_fd().try_clone_to_owned().unwrap();
-    (fd, Signal::new(copy).unwrap())
+    (fd, SharedEventFd::from_fd(copy).unwrap())
 }
 
 fn read(notifications: &Notifications) -> [u8; 4] {
@@ -87,21 +87,21 @@ fn a_replaced_kick_is_watched_no_more() {
 }
 
 #[test]
-fn what_is_no_eventfd_is_dropped() {
+fn a_descriptor_that_is_not_an_eventfd_is_refused() {
     let poller = Poller::new().unwrap();
     let mut notifications = Notifications::new(1, 19);
     let file = virtio::test_utils::anonymous_file(8).try_clone().unwrap();
-    assert!(
-        notifications
-            .set_kick(0, Some(file.into()), &poller)
-            .is_err()
-    );
     let (_, writer) = std::io::pipe().unwrap();
-    notifications
-        .set_kick(0, Some(writer.into()), &poller)
-        .unwrap();
-    assert_eq!(notifications.kicked(0, &poller), None);
-    assert!(poller.ready().unwrap().is_empty(), "no busy loop");
+    for fd in [file.into(), writer.into()] {
+        assert!(notifications.set_kick(0, Some(fd), &poller).is_err());
+    }
+    assert!(poller.ready().unwrap().is_empty(), "it is not watched");
+}
+
+#[test]
+fn a_queue_that_does_not_exist_has_no_kick() {
+    let poller = Poller::new().unwrap();
+    let mut notifications = Notifications::new(1, 19);
     assert!(notifications.set_kick(1, None, &poller).is_err());
     assert_eq!(notifications.kicked(7, &poller), None);
 }

@@ -1,0 +1,138 @@
+//! DEVICE_SET_IRQS: how a client sets interrupts up, whatever their kind.
+
+use ipc::SharedEventFd;
+use rustix::io::Errno;
+use vfio_user::server::{IrqAction, IrqData, SetIrqs};
+
+/// An interrupt that a client can set up.
+pub trait ClientInterrupt {
+    /// Masks, unmasks or triggers it now.
+    fn act(&self, action: IrqAction);
+
+    /// Signals this eventfd from now on; `None`: none.
+    fn set_eventfd(&self, eventfd: Option<SharedEventFd>);
+
+    /// Forgets the client's eventfd, its mask and what it was not told yet.
+    fn disconnect(&self);
+}
+
+/// Does what a client asks for, to all interrupts of one kind.
+///
+/// # Errors
+///
+/// EINVAL when there are not that many interrupts or a descriptor is not an eventfd, EOPNOTSUPP for
+/// eventfds that are to mask or unmask.
+pub fn set_irqs<I: ClientInterrupt>(interrupts: &[I], request: SetIrqs) -> Result<(), Errno> {
+    let range = request.start as usize..request.start as usize + request.count as usize;
+    let chosen = interrupts.get(range).ok_or(Errno::INVAL)?;
+    match (request.data, request.action) {
+        (IrqData::None, IrqAction::Trigger) if request.count == 0 => {
+            interrupts.iter().for_each(I::disconnect);
+        }
+        (IrqData::None, action) => chosen.iter().for_each(|interrupt| interrupt.act(action)),
+        (IrqData::Bool(flags), action) => {
+            let flagged = chosen.iter().zip(flags).filter(|(_, flag)| *flag);
+            flagged.for_each(|(interrupt, _)| interrupt.act(action));
+        }
+        (IrqData::EventFds(fds), IrqAction::Trigger) => {
+            let eventfds = fds
+                .into_iter()
+                .map(|fd| fd.map(SharedEventFd::from_fd).transpose());
+            let eventfds: Vec<_> = eventfds
+                .collect::<Result<_, _>>()
+                .map_err(|_| Errno::INVAL)?;
+            let pairs = chosen.iter().zip(eventfds);
+            pairs.for_each(|(interrupt, eventfd)| interrupt.set_eventfd(eventfd));
+        }
+        (IrqData::EventFds(_), IrqAction::Mask | IrqAction::Unmask) => {
+            return Err(Errno::OPNOTSUPP);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::cell::RefCell;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    /// Interrupts `start..start + count` of a kind.
+    pub fn request(start: u32, count: u32, action: IrqAction, data: IrqData) -> SetIrqs {
+        SetIrqs {
+            index: 0,
+            start,
+            count,
+            action,
+            data,
+        }
+    }
+
+    /// An eventfd, and another descriptor of it for a client to give away.
+    pub fn eventfd() -> (SharedEventFd, OwnedFd) {
+        let eventfd = SharedEventFd::new().unwrap();
+        let fd = eventfd.try_clone().unwrap();
+        (eventfd, fd)
+    }
+
+    /// Notes what is done to it.
+    #[derive(Default)]
+    struct Recorder(RefCell<Vec<String>>);
+
+    impl ClientInterrupt for Recorder {
+        fn act(&self, action: IrqAction) {
+            self.0.borrow_mut().push(format!("{action:?}"));
+        }
+
+        fn set_eventfd(&self, eventfd: Option<SharedEventFd>) {
+            let event = format!("eventfd {}", eventfd.is_some());
+            self.0.borrow_mut().push(event);
+        }
+
+        fn disconnect(&self) {
+            self.0.borrow_mut().push("disconnect".to_owned());
+        }
+    }
+
+    /// What a request does to each of three interrupts.
+    fn done(request: SetIrqs) -> Result<[String; 3], Errno> {
+        let interrupts: [Recorder; 3] = Default::default();
+        set_irqs(&interrupts, request)?;
+        Ok(interrupts.map(|recorder| recorder.0.take().join(", ")))
+    }
+
+    #[test]
+    fn an_action_is_done_to_the_interrupts_that_were_named_or_flagged() {
+        let named = request(1, 2, IrqAction::Mask, IrqData::None);
+        assert_eq!(done(named).unwrap(), ["", "Mask", "Mask"]);
+        let flags = IrqData::Bool(vec![true, false, true]);
+        let flagged = request(0, 3, IrqAction::Trigger, flags);
+        assert_eq!(done(flagged).unwrap(), ["Trigger", "", "Trigger"]);
+    }
+
+    #[test]
+    fn eventfds_go_to_their_interrupts_and_a_missing_one_takes_the_old_one_away() {
+        let fds = IrqData::EventFds(vec![Some(eventfd().1), None]);
+        let set = request(1, 2, IrqAction::Trigger, fds);
+        assert_eq!(done(set).unwrap(), ["", "eventfd true", "eventfd false"]);
+    }
+
+    #[test]
+    fn triggering_no_interrupt_disconnects_all() {
+        let off = request(0, 0, IrqAction::Trigger, IrqData::None);
+        assert_eq!(done(off).unwrap(), ["disconnect"; 3]);
+    }
+
+    #[test]
+    fn impossible_requests_are_refused() {
+        let beyond = request(2, 2, IrqAction::Mask, IrqData::None);
+        assert_eq!(done(beyond), Err(Errno::INVAL));
+        let resample = IrqData::EventFds(vec![None]);
+        let unmask = request(0, 1, IrqAction::Unmask, resample);
+        assert_eq!(done(unmask), Err(Errno::OPNOTSUPP));
+        let file = IrqData::EventFds(vec![Some(tempfile::tempfile().unwrap().into())]);
+        let wrong = request(0, 1, IrqAction::Trigger, file);
+        assert_eq!(done(wrong), Err(Errno::INVAL));
+    }
+}
