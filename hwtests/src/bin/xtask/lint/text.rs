@@ -59,14 +59,7 @@ fn problem(name: &str, number: usize, line: &str) -> String {
 /// All files that git knows or would add, with their text.
 fn files(patterns: &[&str]) -> Result<Vec<(String, String)>> {
     let output = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "--",
-        ])
+        .args("ls-files -z --cached --others --exclude-standard --".split(' '))
         .args(patterns)
         .current_dir(cargo::root())
         .output()

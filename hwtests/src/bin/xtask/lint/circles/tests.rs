@@ -92,6 +92,21 @@ fn a_name_is_followed_to_the_module_that_defines_it() {
 }
 
 #[test]
+fn a_name_is_followed_through_several_exports() {
+    let text = "pub use all::*; mod all { pub use crate::renamed::Z; }
+        mod renamed { pub use super::a::A as Z; } mod a { use crate::b::B; pub struct A; }
+        mod b { use crate::Z; pub struct B; }";
+    assert_eq!(circles_in(text), [["a", "b"]]);
+}
+
+#[test]
+fn an_item_hides_what_a_glob_brings() {
+    let text = "pub use a::*; pub fn g() {} mod a { use crate::b::B; pub fn g() {} }
+        mod b { use crate::g; pub struct B; }";
+    assert_eq!(circles_in(text), NONE);
+}
+
+#[test]
 fn what_the_root_itself_defines_or_takes_from_elsewhere_is_nobodys() {
     let text = "pub use std::fs::File; pub const SIZE: u32 = 1;
         mod a { use crate::b::B; } mod b { use crate::File; use crate::SIZE; pub struct B; }";
