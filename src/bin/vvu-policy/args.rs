@@ -126,8 +126,8 @@ pub enum Command {
         /// Write to this file [default: stdout].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
-        /// The action for calls that the policy does not name [default: the @default of the policy,
-        /// or kill-process].
+        /// The action for calls that the policy does not name, instead of its @default. Without
+        /// either it is kill-process.
         #[arg(long, value_enum, value_name = "ACTION", conflicts_with = "denylist")]
         default_action: Option<DefaultAction>,
         /// Accept @denylist, which allows every call that the policy does not name.
