@@ -1,8 +1,9 @@
 //! The programs' seccomp filters.
 //!
-//! Each [`Context`] has a policy in the folder of each architecture. The build compiles the policies
-//! and embeds them, so that nothing is read at run time. `README.md` says how policies are named, how
-//! they merge, and how to add one. [`install`] puts a filter on all threads of the process:
+//! Each [`Context`] has a policy in the folder of each architecture. The build compiles the
+//! policies and embeds them, so that nothing is read at run time. `README.md` says how policies are
+//! named, how they merge, and how to add one. [`install`] puts a filter on all threads of the
+//! process:
 //!
 //! ```no_run
 //! use policies::{Context, DeviceName, TransportName, Violation, install};
