@@ -38,8 +38,9 @@ struct Vector {
 }
 
 impl Line {
-    /// Raises the interrupt, from the thread of a queue. If it is masked or has no eventfd, it waits
-    /// until that changes. A client can make this block until the thread is interrupted.
+    /// Raises the interrupt, from the thread of a queue. An interrupt that is masked or has no
+    /// eventfd is pending until that changes. A client can make this block until the thread is
+    /// interrupted.
     pub fn trigger(&self) {
         self.change_and(|vector| vector.pending = true, SharedEventFd::signal);
     }
