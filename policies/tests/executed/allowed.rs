@@ -135,6 +135,7 @@ fn each_transport_has_its_calls() {
     let messages = [
         (libc::SYS_recvmsg, with(NO_FD, 0)),
         (libc::SYS_sendmsg, with(NO_FD, 0)),
+        (libc::SYS_fcntl, with(NO_FD, libc::F_DUPFD_CLOEXEC.into())),
     ];
     made_where(listens, &messages);
     // FIONBIO.
