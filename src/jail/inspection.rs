@@ -1,8 +1,8 @@
-//! A look at whether a front-end really shares its memory.
+//! Checks whether a front-end really shares its memory.
 //!
-//! A front-end may pass the file that its memory comes from and yet have it mapped privately; QEMU
-//! does so without `share=on`. Nothing that it or its guest writes is seen here then, and the guest
-//! waits for its disk forever, so this is worth a look where one is possible.
+//! A front-end can pass the file of its memory and still map that file privately, as QEMU does
+//! without `share=on`. The back-end then sees nothing that the guest writes, and the guest waits for
+//! its disk forever. So this is checked wherever it can be.
 
 use std::error::Error;
 use std::fs::File;
@@ -15,22 +15,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 use vhost_user::{Connection, ConnectionError, Inspect, Message};
 
-/// The front-end keeps what it writes to itself.
+/// A front-end's memory is private, so that nobody else sees what it writes.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "its memory at {address:#x} is not shared; start the front-end's QEMU with share=on: -object \
      memory-backend-file,id=mem,mem-path=FILE,size=SIZE,share=on -machine memory-backend=mem"
 )]
 pub struct PrivateMemory {
-    /// Where the front-end has it, in its own address space.
+    /// Where the memory is in the front-end's address space.
     pub address: u64,
 }
 
 /// Looks at the mappings of front-ends.
 ///
-/// A process in a jail cannot, so it asks one outside, its [`Outside`]. The question is the
-/// front-end's socket and addresses, 64 bits each; the answer is the first address whose memory is
-/// private, or nothing. Both are the payload of a message.
+/// A process in a jail sees no other process, so it asks its [`Outside`]. The question is the
+/// front-end's socket, with addresses of 64 bits each as payload. The payload of the answer is the
+/// first address whose memory is private, or empty.
 #[derive(Debug)]
 pub struct Inspector(Connection);
 
@@ -38,10 +38,10 @@ pub struct Inspector(Connection);
 #[derive(Debug)]
 pub struct Outside(Connection);
 
-/// How long an answer may take. It is worth waiting for, but not for long.
+/// How long the inspector waits for an answer. Serving does not depend on it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// An inspector and who answers it.
+/// An inspector, and the end that answers it.
 ///
 /// # Errors
 ///
@@ -55,8 +55,8 @@ pub fn inspection() -> io::Result<(Inspector, Outside)> {
 }
 
 impl Inspect for Inspector {
-    /// Checks that memory is mapped as shared memory by the front-end. What cannot be known is
-    /// taken to be well.
+    /// Checks that the front-end maps memory at these addresses as shared. Without an answer, the
+    /// memory counts as shared.
     fn inspect(
         &mut self,
         front_end: BorrowedFd<'_>,
@@ -87,22 +87,23 @@ impl Inspector {
 }
 
 impl Outside {
-    /// Answers what was asked.
+    /// Answers one question, if there is one. A peer may have taken the inspector over, so it must
+    /// not keep the supervisor busy.
     ///
     /// # Errors
     ///
-    /// When the inspector is gone or breaks the protocol; there is nothing more to answer then.
+    /// When the inspector is gone or breaks the protocol. It gets no more answers then.
     pub fn answer(&mut self) -> Result<(), ConnectionError> {
-        while let Some((question, fds)) = self.0.recv()? {
-            let front_end = fds.into_iter().next().map(UnixStream::from);
-            let (user_addrs, _) = question.payload.as_chunks();
-            let user_addrs = user_addrs.iter().copied().map(u64::from_le_bytes);
-            let private = front_end.and_then(|front_end| private_memory(&front_end, user_addrs));
-            let address = private.map(u64::to_le_bytes);
-            let payload = address.as_ref().map_or(&[][..], |bytes| bytes);
-            self.0.send(&question.head.reply(payload))?;
-        }
-        Ok(())
+        let Some((question, fds)) = self.0.recv()? else {
+            return Ok(());
+        };
+        let front_end = fds.into_iter().next().map(UnixStream::from);
+        let (user_addrs, _) = question.payload.as_chunks();
+        let user_addrs = user_addrs.iter().copied().map(u64::from_le_bytes);
+        let private = front_end.and_then(|front_end| private_memory(&front_end, user_addrs));
+        let address = private.map(u64::to_le_bytes);
+        let payload = address.as_ref().map_or(&[][..], |bytes| bytes);
+        self.0.send(&question.head.reply(payload))
     }
 }
 
@@ -134,7 +135,7 @@ fn is_private(maps: impl BufRead, address: u64) -> bool {
     })
 }
 
-/// First address, one past the last, and whether it is private.
+/// The first address of a mapping, the address after its last, and whether it is private.
 fn mapping(line: &str) -> Option<(u64, u64, bool)> {
     let mut fields = line.split(' ');
     let (start, end) = fields.next()?.split_once('-')?;
@@ -190,9 +191,9 @@ mod tests {
         })
     }
 
-    /// The front-end is this very process.
+    /// This process is the front-end.
     #[test]
-    fn a_front_end_that_keeps_its_memory_to_itself_is_found_out() {
+    fn private_memory_of_a_front_end_is_found() {
         let map = |flags| {
             let file = vm_memory::FileOffset::from_arc(anonymous_file(0x1000), 0);
             let builder = MmapRegionBuilder::new(0x1000).with_file_offset(file);
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_known_is_taken_to_be_well() {
+    fn memory_counts_as_shared_without_an_answer() {
         let (mut inspector, outside) = inspection().unwrap();
         let (_peer, ours) = UnixStream::pair().unwrap();
         drop(outside);
