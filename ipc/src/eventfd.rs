@@ -75,7 +75,7 @@ impl SharedEventFd {
     ///
     /// [`io::ErrorKind::Interrupted`] when a signal handler ran while this was blocked: nothing was
     /// signalled, and the caller decides whether to try again. Any other error means that the
-    /// descriptor is of no use.
+    /// descriptor cannot be used.
     pub fn signal(&self) -> io::Result<()> {
         match rustix::io::write(&self.0, &1u64.to_ne_bytes()) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
@@ -101,7 +101,7 @@ impl SharedEventFd {
     ///
     /// # Errors
     ///
-    /// When the descriptor is of no use.
+    /// When the descriptor cannot be used.
     pub fn take(&self) -> io::Result<bool> {
         match self.read(&mut [0; 8]) {
             Ok(_) => Ok(true),

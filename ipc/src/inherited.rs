@@ -28,7 +28,7 @@ pub enum InheritError {
     /// It is another kind of file.
     #[error("file descriptor {0} is not a Unix stream socket")]
     NotAUnixStream(RawFd),
-    /// It is a socket of no use.
+    /// It is a socket without a peer.
     #[error("file descriptor {0} is a socket that is neither connected nor listening")]
     Idle(RawFd),
     /// The operating system reports a failure.

@@ -85,7 +85,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// When the socket is of no more use.
+    /// When the socket cannot be used any more.
     pub fn accept(&self) -> io::Result<Accepted> {
         match self.rest() {
             Some(_) => Ok(Accepted::Nobody),
@@ -119,7 +119,7 @@ impl Listener {
 }
 
 impl AsFd for Listener {
-    /// Readable when a peer waits, or the listener is of no more use.
+    /// Readable when a peer waits, or when the socket cannot be used any more.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }

@@ -23,7 +23,7 @@ const CONTROL_SIZE: usize = cmsg_space!(ScmRights(MAX_FDS));
 #[derive(Debug)]
 pub struct Stream(UnixStream);
 
-/// Why a connection is of no more use.
+/// Why a connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
@@ -76,7 +76,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`StreamError`]; the connection is of no more use then.
+    /// [`StreamError`]; the connection cannot be used any more then.
     pub fn receive(
         &self,
         buffer: &mut [u8],
@@ -109,7 +109,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`StreamError`]; the connection is of no more use then.
+    /// [`StreamError`]; the connection cannot be used any more then.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, StreamError> {
         if fds.len() > MAX_FDS {
             return Err(StreamError::TooManyFds(MAX_FDS));

@@ -1,32 +1,32 @@
-//! The client's end: uses a PCI function that another process emulates.
+//! The client: uses a PCI function that another process emulates.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipc::StreamError;
-
-use crate::channel::{Channel, ChannelError};
+use crate::channel::Channel;
 use crate::codec::{self, INFO_SIZE, REGION_INFO_SIZE};
 use crate::types::{DeviceInfo, DmaFlags, IoEventFd, IrqInfo, RegionFlags, RegionInfo};
 use crate::version::{MAJOR, MINOR, Version};
 use crate::wire::{Command, Fields, Payload};
 
+mod error;
 mod exchange;
 mod irqs;
 
-/// How long a server may take to reply where nothing else is asked for.
+pub use error::ClientError;
+
+/// How long a server may usually take for a reply.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest description of a region that is asked for, in bytes.
+/// The length of the longest description of a region that is asked for, in bytes.
 const MAX_DESCRIPTION: u32 = 64 * 1024;
 
-/// A connection to a vfio-user server. Each method sends one command (or as many as it takes) and
-/// waits for its reply; after an error other than [`ClientError::Refused`] the connection is of no
-/// more use.
+/// A connection to a vfio-user server. Each method sends one command, or several, and waits for the
+/// replies. After an error other than [`ClientError::Refused`] and [`ClientError::TooLong`] the
+/// connection cannot be used any more.
 #[derive(Debug)]
 pub struct Client {
     channel: Channel,
@@ -35,81 +35,24 @@ pub struct Client {
     timeout: Duration,
 }
 
-/// Why a command did not work.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nothing listens at the path.
-    #[error("{path}: cannot connect: {source}")]
-    Connect {
-        /// The path of the socket.
-        path: PathBuf,
-        /// The operating system's answer.
-        source: io::Error,
-    },
-    /// The connection is of no more use.
-    #[error("vfio-user server: {0}")]
-    Channel(#[from] ChannelError),
-    /// No reply came within the time limit. A server with another client does not answer either.
-    #[error("vfio-user server does not answer {command:?} within {limit:?}; is it in use?")]
-    TimedOut {
-        /// The command without a reply.
-        command: Command,
-        /// The time limit.
-        limit: Duration,
-    },
-    /// The server refused the command.
-    #[error("vfio-user server refuses {command:?}: {source}")]
-    Refused {
-        /// The command.
-        command: Command,
-        /// The errno that came with the refusal.
-        source: io::Error,
-    },
-    /// The server speaks another version of the protocol.
-    #[error("vfio-user server speaks version {major}.{minor}, not {MAJOR}.{MINOR} or less")]
-    Version {
-        /// Its major version.
-        major: u16,
-        /// Its minor version.
-        minor: u16,
-    },
-    /// The reply makes no sense.
-    #[error("vfio-user server's reply to {command:?} is wrong: {what}")]
-    BadReply {
-        /// The command.
-        command: Command,
-        /// What is wrong with the reply.
-        what: &'static str,
-    },
-    /// The caller asks for more than one message can carry.
-    #[error("access of {0} bytes is longer than the vfio-user server takes")]
-    TooLong(usize),
-}
-
-impl ClientError {
-    fn from_io(error: io::Error) -> Self {
-        Self::Channel(StreamError::Io(error).into())
-    }
-}
-
 type Result<T> = std::result::Result<T, ClientError>;
 
 impl Client {
-    /// Connects to the server that listens at `path` and negotiates the version. Each reply, now
+    /// Connects to the server that listens at `path`, and negotiates the version. Each reply, now
     /// and later, may take `timeout`; see [`DEFAULT_TIMEOUT`].
     ///
     /// # Errors
     ///
     /// [`ClientError`], for instance when the server is busy with another client.
     pub fn connect(path: &Path, timeout: Duration) -> Result<Self> {
-        let failed = |source| ClientError::Connect {
+        let stream = UnixStream::connect(path).map_err(|source| ClientError::Connect {
             path: path.to_owned(),
             source,
-        };
-        Self::from_stream(UnixStream::connect(path).map_err(failed)?, timeout)
+        })?;
+        Self::from_stream(stream, timeout)
     }
 
-    /// As [`Client::connect`], over a socket that is connected already.
+    /// Takes a connected socket, and negotiates the version as [`Client::connect`] does.
     ///
     /// # Errors
     ///
@@ -124,7 +67,7 @@ impl Client {
         };
         let reply = client.call(Command::Version, ours.encode(), &[])?;
         let server = Version::decode(reply.payload())
-            .ok_or_else(|| bad(Command::Version, "no version in it"))?;
+            .ok_or_else(|| bad(Command::Version, "it has no version"))?;
         if server.major != MAJOR || server.minor > MINOR {
             return Err(ClientError::Version {
                 major: server.major,
@@ -144,11 +87,11 @@ impl Client {
         let command = Command::DeviceGetInfo;
         let request = Payload::default().u32(INFO_SIZE).u32(0).u32(0).u32(0);
         let reply = self.call(command, request, &[])?;
-        codec::decode_device(reply.payload()).ok_or_else(|| bad(command, "too short"))
+        codec::decode_device(reply.payload()).ok_or_else(|| bad(command, "it is too short"))
     }
 
     /// Describes region number `index`; see [`crate::index`]. All areas lie inside the region, and
-    /// there is a file when there are areas. Nothing is known about the file's length.
+    /// there is a file if there are areas. The file may be shorter than the areas say.
     ///
     /// # Errors
     ///
@@ -162,40 +105,42 @@ impl Client {
         let mut reply = self.call(command, request(REGION_INFO_SIZE), &[])?;
         let needed = Fields(reply.payload()).u32().unwrap_or(0);
         if needed > MAX_DESCRIPTION {
-            return Err(bad(command, "says that it is very long"));
+            return Err(bad(command, "it announces a very long description"));
         }
         if needed as usize > reply.payload().len() {
             reply = self.call(command, request(needed), &[])?;
         }
-        let mut info =
-            codec::decode_region(reply.payload()).ok_or_else(|| bad(command, "inconsistent"))?;
+        let mut info = codec::decode_region(reply.payload())
+            .ok_or_else(|| bad(command, "it contradicts itself"))?;
         info.file = reply.fds.into_iter().next().map(|fd| Arc::new(fd.into()));
         if info.file.is_none() {
-            // Some servers have nothing to map after all. Reads and writes still work.
+            // Some servers announce areas without a file. Reads and writes still work.
             info.areas.clear();
             info.flags.remove(RegionFlags::MMAP);
         }
         Ok(info)
     }
 
-    /// The eventfds that can stand for writes to a region; every part lies inside the region.
+    /// The eventfds that can be signalled instead of writing to a region. A part may lie outside
+    /// the region.
     ///
     /// # Errors
     ///
-    /// [`ClientError`]; a server without them may refuse.
+    /// [`ClientError`]. A server without such eventfds may refuse.
     pub fn region_io_fds(&mut self, index: u32) -> Result<Vec<IoEventFd>> {
         let command = Command::DeviceGetRegionIoFds;
         let request = |argsz: u32| Payload::default().u32(argsz).u32(0).u32(index).u32(0);
         let mut reply = self.call(command, request(INFO_SIZE), &[])?;
         let needed = codec::io_fds_needed(reply.payload()).unwrap_or(0);
         if needed > MAX_DESCRIPTION {
-            return Err(bad(command, "says that it is very long"));
+            return Err(bad(command, "it announces a very long description"));
         }
         if needed as usize > reply.payload().len() {
             reply = self.call(command, request(needed), &[])?;
         }
         let fds = std::mem::take(&mut reply.fds);
-        codec::decode_io_fds(reply.payload(), fds).ok_or_else(|| bad(command, "inconsistent"))
+        codec::decode_io_fds(reply.payload(), fds)
+            .ok_or_else(|| bad(command, "it contradicts itself"))
     }
 
     /// Reads from a region.
@@ -209,7 +154,7 @@ impl Client {
         let reply = self.call(command, request, &[])?;
         let (_, bytes) = reply.payload().split_at_checked(16).unwrap_or_default();
         if bytes.len() != data.len() {
-            return Err(bad(command, "not as long as the access"));
+            return Err(bad(command, "it does not have the length of the access"));
         }
         data.copy_from_slice(bytes);
         Ok(())
@@ -233,7 +178,7 @@ impl Client {
         Ok(Payload::default().u64(offset).u32(index).u32(len as u32))
     }
 
-    /// Lets the device access `size` bytes of memory at address `iova`: the file's from `offset` on.
+    /// Lets the device access `size` bytes at address `iova`: those of the file from `offset` on.
     ///
     /// # Errors
     ///
@@ -252,7 +197,8 @@ impl Client {
         Ok(())
     }
 
-    /// Lets the device access memory through this client only, which it may not be able to.
+    /// Lets the device access memory without a file. Such a device has to ask its client for each
+    /// access, and this client refuses.
     ///
     /// # Errors
     ///
@@ -263,7 +209,7 @@ impl Client {
         Ok(())
     }
 
-    /// Takes memory away from the device.
+    /// Takes `size` bytes at address `iova` away from the device.
     ///
     /// # Errors
     ///
@@ -274,7 +220,7 @@ impl Client {
         Ok(())
     }
 
-    /// Describes interrupt kind number `index`; see [`crate::index`].
+    /// Describes the interrupts of kind `index`; see [`crate::index`].
     ///
     /// # Errors
     ///
@@ -283,7 +229,7 @@ impl Client {
         let command = Command::DeviceGetIrqInfo;
         let request = Payload::default().u32(INFO_SIZE).u32(0).u32(index).u32(0);
         let reply = self.call(command, request, &[])?;
-        codec::decode_irq(reply.payload()).ok_or_else(|| bad(command, "too short"))
+        codec::decode_irq(reply.payload()).ok_or_else(|| bad(command, "it is too short"))
     }
 
     /// Resets the device.
@@ -298,7 +244,7 @@ impl Client {
 }
 
 impl AsFd for Client {
-    /// The socket: readable outside a method call only when the server is gone or misbehaves.
+    /// The socket. Between two calls it is readable only if the server left or broke the protocol.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }

@@ -8,19 +8,19 @@ use crate::types::{
 };
 use crate::wire::{Fields, Payload};
 
-/// Length of `struct vfio_device_info` and `struct vfio_irq_info` as they are sent.
+/// Length of `struct vfio_device_info` and of `struct vfio_irq_info` in messages.
 pub(crate) const INFO_SIZE: u32 = 16;
 /// Length of `struct vfio_region_info`.
 pub(crate) const REGION_INFO_SIZE: u32 = 32;
 /// `VFIO_REGION_INFO_CAP_SPARSE_MMAP`.
 const CAP_SPARSE_MMAP: u16 = 1;
-/// The most capabilities that are looked at in one region's list.
+/// How many capabilities of one region's list are looked at.
 const MAX_CAPS: usize = 16;
 /// Length of the fixed part of a reply to DEVICE_GET_REGION_IO_FDS.
 const IO_FDS_SIZE: u32 = 16;
 /// Length of one of its entries.
 const IO_FD_SIZE: u32 = 40;
-/// Where in an entry its type is.
+/// Offset of the type in an entry.
 const IO_FD_TYPE: usize = 20;
 /// `VFIO_USER_IO_FD_TYPE_IOEVENTFD`.
 const TYPE_IOEVENTFD: u32 = 0;
@@ -62,8 +62,8 @@ pub(crate) fn decode_irq(payload: &[u8]) -> Option<IrqInfo> {
     Some(IrqInfo { flags, count })
 }
 
-/// The reply to DEVICE_GET_REGION_INFO. The list of areas is left out when it does not fit `argsz`
-/// bytes; the reply then says how many it needs.
+/// The reply to DEVICE_GET_REGION_INFO. If it would be longer than `argsz` bytes, the list of areas
+/// is left out. The reply then says how long it would be.
 pub(crate) fn encode_region(index: u32, info: &RegionInfo, argsz: u32) -> Payload {
     let list = match info.areas.as_slice() {
         [] => Vec::new(),
@@ -79,7 +79,7 @@ pub(crate) fn encode_region(index: u32, info: &RegionInfo, argsz: u32) -> Payloa
         .u32(needed)
         .u32(flags.bits())
         .u32(index)
-        // QEMU wants to know where the list is also when it is left out.
+        // QEMU expects the offset of the list also when the list is left out.
         .u32(if list.is_empty() { 0 } else { REGION_INFO_SIZE })
         .u64(info.size)
         .u64(info.offset);
@@ -98,8 +98,8 @@ fn encode_areas(areas: &[Area]) -> Vec<u8> {
     areas.iter().fold(header, append).0
 }
 
-/// Reads a whole reply to DEVICE_GET_REGION_INFO, without the file. `None` when it is cut off, its list of capabilities
-/// leaves it, or an area leaves the region.
+/// Reads a whole reply to DEVICE_GET_REGION_INFO, without the file. `None` when the reply is cut
+/// off, its list of capabilities leaves the reply, or an area leaves the region.
 pub(crate) fn decode_region(payload: &[u8]) -> Option<RegionInfo> {
     let mut fields = Fields(payload);
     fields.skip(4)?;
@@ -126,8 +126,8 @@ pub(crate) fn decode_region(payload: &[u8]) -> Option<RegionInfo> {
     })
 }
 
-/// The areas in the list of capabilities that begins at `first`: all `size` bytes of the region
-/// when there are none in it.
+/// The areas in the list of capabilities that begins at `first`. A list without areas means that
+/// all `size` bytes of the region can be mapped.
 fn find_areas(payload: &[u8], first: u32, size: u64) -> Option<Vec<Area>> {
     let mut next = first as usize;
     for _ in 0..MAX_CAPS {
@@ -161,8 +161,9 @@ fn decode_areas(mut fields: Fields<'_>) -> Option<Vec<Area>> {
     .collect()
 }
 
-/// The reply to DEVICE_GET_REGION_IO_FDS and its file descriptors: as many entries as need no more
-/// than `max_fds` of these. Entries are left out altogether when they do not fit `argsz` bytes.
+/// The reply to DEVICE_GET_REGION_IO_FDS and its file descriptors. Entries that need more than
+/// `max_fds` descriptors are left out. If the reply would be longer than `argsz` bytes, all entries
+/// are left out. The reply then says how long it would be.
 pub(crate) fn encode_io_fds<'a>(
     index: u32,
     entries: &'a [IoEventFd],
@@ -199,13 +200,13 @@ pub(crate) fn encode_io_fds<'a>(
     (header.bytes(&list.0), fds)
 }
 
-/// Reads the fixed part of a reply to DEVICE_GET_REGION_IO_FDS: the length in bytes of all of it.
+/// The length in bytes of a whole reply to DEVICE_GET_REGION_IO_FDS, from its fixed part.
 pub(crate) fn io_fds_needed(payload: &[u8]) -> Option<u32> {
     Fields(payload).u32()
 }
 
-/// Reads a whole reply to DEVICE_GET_REGION_IO_FDS. Entries that are no ioeventfds are left out.
-/// `None` when it is cut off or names a file descriptor that is not there.
+/// Reads a whole reply to DEVICE_GET_REGION_IO_FDS. Entries other than ioeventfds are left out.
+/// `None` when the reply is cut off or refers to a file descriptor that it did not bring.
 pub(crate) fn decode_io_fds(payload: &[u8], fds: Vec<OwnedFd>) -> Option<Vec<IoEventFd>> {
     let fds: Vec<Arc<OwnedFd>> = fds.into_iter().map(Arc::new).collect();
     let mut fields = Fields(payload);

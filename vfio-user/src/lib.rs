@@ -1,12 +1,12 @@
-//! The vfio-user protocol, which carries a PCI function from the process that emulates it (the
-//! server) to the one that uses it (the client) over a Unix socket.
+//! The vfio-user protocol. It carries a PCI function over a Unix socket, from the process that
+//! emulates the function (the server) to the process that uses it (the client).
 //!
-//! [`Client`] is a blocking client with a deadline on each reply. [`server::Connection`] is the
-//! server's end for an event loop: it yields checked [`server::Request`]s and takes replies. What
-//! both share are the plain types of [`types`].
+//! [`Client`] is a blocking client with a deadline for each reply. [`server::Connection`] is the
+//! server's end for an event loop: it yields checked [`server::Request`]s and takes replies. Both
+//! use the plain types of [`types`].
 //!
-//! Source: QEMU's `docs/interop/vfio-user.rst`, where it is vague QEMU's `hw/vfio-user` and
-//! libvfio-user. Numbers are little-endian, as on every host this runs on.
+//! Source: QEMU's `docs/interop/vfio-user.rst` and, where that is vague, QEMU's `hw/vfio-user` and
+//! libvfio-user. Numbers are little-endian, as on every host that this crate supports.
 
 mod channel;
 pub mod client;

@@ -1,4 +1,4 @@
-//! The server's end: emulates a PCI function for one client.
+//! The server: emulates a PCI function for one client.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,7 +19,7 @@ mod request;
 use request::Refusal;
 pub use request::{DmaMap, DmaUnmap, IrqAction, IrqData, RegionWrite, Request, SetIrqs};
 
-/// What is kept of a request until it is answered: no answer repeats more than this of it.
+/// How many bytes of a request are kept for its reply. No reply repeats more of them.
 const ECHO: usize = 32;
 
 /// How long a client may take from the first byte of a request to its last.
@@ -27,8 +27,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection to one client. Never blocks: its user waits for the file descriptor.
 ///
-/// [`Connection::next`] gives a request, which one of the `reply` methods answers before the next
-/// one is taken. Replies of the wrong kind for a request are the caller's mistake.
+/// [`Connection::next`] gives a request. The caller answers it with the `reply` method that the
+/// request names, before it takes the next one.
 #[derive(Debug)]
 pub struct Connection {
     channel: Channel,
@@ -36,7 +36,7 @@ pub struct Connection {
     pending: Option<Pending>,
 }
 
-/// The request that was not answered yet.
+/// The request that waits for its reply.
 #[derive(Debug)]
 struct Pending {
     header: Header,
@@ -45,17 +45,18 @@ struct Pending {
 
 /// Why a connection is to be dropped.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServerError {
-    /// The socket is of no more use.
+    /// The socket failed, the client left, or it sent something that is not a message.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    /// The client broke the protocol. It was told so.
-    #[error("vfio-user client broke the protocol: {0}")]
+    /// The client broke the protocol, and its command was refused.
+    #[error("the vfio-user client broke the protocol: {0}")]
     Protocol(&'static str),
 }
 
 impl ServerError {
-    /// Whether the client merely left.
+    /// Whether the client left between two messages, as it may.
     pub fn is_closed(&self) -> bool {
         matches!(
             self,
@@ -84,8 +85,8 @@ impl Connection {
         })
     }
 
-    /// Whether a reply is waiting for the socket to become writable. As long as it is, there are
-    /// no requests, so that a client which does not read cannot fill memory.
+    /// Whether a reply waits for the socket to become writable. Until it is sent there are no more
+    /// requests, so that a client which does not read cannot fill memory.
     pub fn wants_write(&self) -> bool {
         self.channel.wants_write()
     }
@@ -96,13 +97,16 @@ impl Connection {
         self.channel.time_left()
     }
 
-    /// The next request, or `None` when there is none now. Negotiates the version by itself and
-    /// refuses by itself what makes no sense.
+    /// The next request, or `None` when there is none now. Negotiates the version, and refuses
+    /// messages that are not valid requests, without the caller.
     ///
     /// # Errors
     ///
     /// [`ServerError`]; the connection is to be dropped then.
-    #[expect(clippy::should_implement_trait, reason = "an error ends it")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an error ends the connection"
+    )]
     pub fn next(&mut self) -> Result<Option<Request>> {
         if self.pending.is_some() {
             self.reply_error(Errno::IO)?;
@@ -120,10 +124,10 @@ impl Connection {
         }
     }
 
-    /// Turns a message into a request, or answers it.
+    /// Turns a message into a request, or answers the message.
     fn take(&mut self, packet: Packet) -> Result<Option<Request>> {
         if let Kind::Reply { .. } = packet.header.kind {
-            return Err(ServerError::Protocol("a reply to no command"));
+            return Err(ServerError::Protocol("it replies to no command"));
         }
         let payload = packet.payload();
         let echo = payload[..payload.len().min(ECHO)].to_vec();
@@ -134,11 +138,11 @@ impl Connection {
         let command = Command::from_number(packet.header.command);
         match (self.client, command) {
             (None, Some(Command::Version)) => self.negotiate(packet.payload()).map(|()| None),
-            (None, _) => self.break_off("a command before the version"),
+            (None, _) => self.break_off("its first command is not the version"),
             (Some(_), Some(command)) => match Request::decode(command, packet) {
                 Ok(request) => Ok(Some(request)),
                 Err(Refusal::Unacceptable(errno)) => self.reply_error(errno).map(|()| None),
-                Err(Refusal::Malformed) => self.break_off("a malformed command"),
+                Err(Refusal::Malformed) => self.break_off("its command is malformed"),
             },
             (Some(_), None) => self.reply_error(Errno::OPNOTSUPP).map(|()| None),
         }
@@ -146,10 +150,10 @@ impl Connection {
 
     fn negotiate(&mut self, payload: &[u8]) -> Result<()> {
         let Some(client) = Version::decode(payload) else {
-            return self.break_off("a malformed version");
+            return self.break_off("its version is malformed");
         };
         if client.major != MAJOR {
-            return self.break_off("another version");
+            return self.break_off("it speaks another version");
         }
         self.client = Some(client);
         self.answer(Version::answer(&client).encode(), &[])
@@ -160,7 +164,7 @@ impl Connection {
         Err(ServerError::Protocol(why))
     }
 
-    /// Answers a request that has no result: it worked.
+    /// Answers a request that has no result. It succeeded.
     ///
     /// # Errors
     ///
@@ -199,7 +203,7 @@ impl Connection {
         self.answer(codec::encode_device(info), &[])
     }
 
-    /// Answers [`Request::RegionInfo`]. The file goes along when something of it can be mapped.
+    /// Answers [`Request::RegionInfo`]. If there are areas, the client gets the file, too.
     ///
     /// # Errors
     ///
@@ -211,8 +215,8 @@ impl Connection {
         self.answer(codec::encode_region(index, info, argsz), &fds)
     }
 
-    /// Answers [`Request::RegionIoFds`]; a client that takes few file descriptors gets the first
-    /// of these only.
+    /// Answers [`Request::RegionIoFds`]. A client that takes fewer file descriptors than there are
+    /// gets the first entries only.
     ///
     /// # Errors
     ///
@@ -234,7 +238,7 @@ impl Connection {
         self.answer(codec::encode_irq(index, info), &[])
     }
 
-    /// Refuses the request.
+    /// Answers that the request failed.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What the two ends tell each other about a device: regions, interrupts, memory.
+//! What the two ends tell each other about a device: its regions, interrupts and memory.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -6,26 +6,26 @@ use std::sync::Arc;
 
 use bitflags::bitflags;
 
-/// Numbers of the regions and interrupts of a PCI device (`linux/vfio.h`).
+/// Numbers of the regions and of the kinds of interrupts of a PCI device (`linux/vfio.h`).
 pub mod index {
-    /// Region of BAR 0; the other five BARs follow.
+    /// The region of BAR 0. The other five BARs follow.
     pub const BAR0: u32 = 0;
-    /// Region of configuration space.
+    /// The region of configuration space.
     pub const CONFIG: u32 = 7;
-    /// How many regions a PCI device has.
+    /// The number of regions of a PCI device.
     pub const REGIONS: u32 = 9;
     /// The INTx interrupt.
     pub const INTX: u32 = 0;
     /// The MSI-X interrupts.
     pub const MSIX: u32 = 2;
-    /// The interrupt by which PCI Express reports errors.
+    /// The interrupt that reports errors of PCI Express.
     pub const ERROR: u32 = 3;
-    /// How many kinds of interrupts a PCI device has.
+    /// The number of kinds of interrupts of a PCI device.
     pub const IRQS: u32 = 5;
 }
 
 bitflags! {
-    /// What a device is and can do (`VFIO_DEVICE_FLAGS_*`).
+    /// What kind of device it is, and what it can do (`VFIO_DEVICE_FLAGS_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct DeviceFlags: u32 {
         /// It can be reset.
@@ -38,27 +38,28 @@ bitflags! {
     /// How a region may be accessed (`VFIO_REGION_INFO_FLAG_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct RegionFlags: u32 {
-        /// By reads.
+        /// It can be read.
         const READ = 1;
-        /// By writes.
+        /// It can be written.
         const WRITE = 2;
-        /// By mapping the areas of [`RegionInfo::areas`].
+        /// The areas of [`RegionInfo::areas`] can be mapped.
         const MMAP = 4;
-        /// Capabilities follow; the two ends here set and read it themselves.
+        /// A list of capabilities follows. Client and server of this crate set and read this flag
+        /// themselves.
         const CAPS = 8;
         const _ = !0;
     }
 
-    /// What an interrupt can do (`VFIO_IRQ_INFO_*`).
+    /// What interrupts of one kind can do (`VFIO_IRQ_INFO_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct IrqFlags: u32 {
-        /// Signal an eventfd.
+        /// They can signal eventfds.
         const EVENTFD = 1;
-        /// Be masked and unmasked.
+        /// They can be masked and unmasked.
         const MASKABLE = 2;
-        /// Mask itself when it was triggered.
+        /// A signal masks the interrupt.
         const AUTOMASKED = 4;
-        /// Be set up only all at once.
+        /// They can only be set up all at once.
         const NORESIZE = 8;
         const _ = !0;
     }
@@ -66,9 +67,9 @@ bitflags! {
     /// What the device may do with memory (`VFIO_USER_F_DMA_REGION_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct DmaFlags: u32 {
-        /// Read it.
+        /// It may read it.
         const READ = 1;
-        /// Write it.
+        /// It may write it.
         const WRITE = 2;
         const _ = !0;
     }
@@ -77,7 +78,7 @@ bitflags! {
 /// What a device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// What it is and can do.
+    /// What kind of device it is, and what it can do.
     pub flags: DeviceFlags,
     /// Number of regions.
     pub regions: u32,
@@ -99,18 +100,18 @@ pub struct Area {
 pub struct RegionInfo {
     /// How it may be accessed.
     pub flags: RegionFlags,
-    /// Length in bytes; 0: the device has no such region.
+    /// Length in bytes. 0: the device does not have this region.
     pub size: u64,
-    /// Where in `file` the region begins, in bytes. Areas add to it.
+    /// Where in `file` the region begins, in bytes. The offsets of areas are relative to it.
     pub offset: u64,
-    /// What of the region can be mapped: all areas lie inside it. Empty when nothing can.
+    /// The parts of the region that can be mapped. All of them lie inside the region.
     pub areas: Vec<Area>,
-    /// What to map; there when there are areas.
+    /// The file to map. It is there if there are areas.
     pub file: Option<Arc<File>>,
 }
 
 impl RegionInfo {
-    /// True when one area covers the region, which needs no list on the wire.
+    /// Whether one area covers the region. It is then sent without a list of areas.
     pub(crate) fn is_mapped_whole(&self) -> bool {
         let whole = Area {
             offset: 0,
@@ -120,24 +121,24 @@ impl RegionInfo {
     }
 }
 
-/// A kind of interrupts of a device.
+/// The interrupts of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IrqInfo {
-    /// What it can do.
+    /// What they can do.
     pub flags: IrqFlags,
-    /// Number of interrupts; 0: the device has none of this kind.
+    /// Their number.
     pub count: u32,
 }
 
-/// An eventfd that stands for writes to a part of a region.
+/// An eventfd that a client can signal instead of writing to a part of a region.
 #[derive(Clone, Debug)]
 pub struct IoEventFd {
     /// Where in the region the part begins, in bytes.
     pub offset: u64,
-    /// Length of the writes in bytes; 0: any.
+    /// Length of the writes in bytes. 0: any length.
     pub size: u64,
-    /// The eventfd to signal. One may stand for several parts.
+    /// The eventfd to signal. Several parts may have the same one.
     pub fd: Arc<OwnedFd>,
-    /// Only writes of this value count; `None`: all do.
+    /// The value that is written. `None`: any value.
     pub datamatch: Option<u64>,
 }

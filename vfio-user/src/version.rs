@@ -1,29 +1,29 @@
-//! Version negotiation: the first message, and what each end is able to take.
+//! Version negotiation: the first message, and what each end can take.
 
 use serde_json::{Value, json};
 
 use crate::wire::{Fields, MAX_DATA, MAX_FDS, Payload};
 
-/// The protocol's major version; another one is another protocol.
+/// The major version of the protocol. Other ones are not compatible.
 pub(crate) const MAJOR: u16 = 0;
-/// The newest minor version that is spoken here.
+/// The newest minor version that this crate speaks.
 pub(crate) const MINOR: u16 = 1;
 
-/// Payload of VERSION in both directions.
+/// The payload of VERSION, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) major: u16,
     pub(crate) minor: u16,
-    /// The most file descriptors that the sender takes in one message.
+    /// How many file descriptors the sender takes in one message.
     pub(crate) max_fds: usize,
-    /// The most bytes that the sender takes in one access to a region.
+    /// How many bytes the sender takes in one access to a region.
     pub(crate) max_data: usize,
     /// Whether the sender knows REGION_WRITE_MULTI.
     pub(crate) write_multiple: bool,
 }
 
 impl Version {
-    /// This end's own.
+    /// What this crate proposes.
     pub(crate) fn ours() -> Self {
         Self {
             major: MAJOR,
@@ -34,7 +34,7 @@ impl Version {
         }
     }
 
-    /// The server's answer to what a client proposes: nothing that the client does not know.
+    /// The server's answer to what a client proposes. It has nothing that the client does not know.
     pub(crate) fn answer(proposed: &Self) -> Self {
         Self {
             minor: proposed.minor.min(MINOR),
@@ -59,8 +59,8 @@ impl Version {
             .bytes(&[0])
     }
 
-    /// Reads the payload; `None` when it is too short or its JSON is none. Limits that are not
-    /// there have the protocol's defaults, larger ones than ours do not matter.
+    /// Reads the payload; `None` when it is too short or does not have valid JSON. Missing limits
+    /// have the protocol's defaults. Limits above our own are lowered to them.
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let mut fields = Fields(payload);
         let (major, minor) = (fields.u16()?, fields.u16()?);
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn survives_the_round_trip() {
+    fn a_version_that_was_encoded_decodes_to_itself() {
         let ours = Version::ours();
         assert_eq!(Version::decode(&ours.encode().0), Some(ours));
         let proposed = Version {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_capabilities_have_defaults() {
+    fn missing_capabilities_have_the_protocols_defaults() {
         for text in ["", "\0", "{}\0", r#"{"capabilities":{"twin_socket":{}}}"#] {
             let payload = [&[0, 0, 1, 0], text.as_bytes()].concat();
             let version = Version::decode(&payload).unwrap();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn payloads_that_are_short_or_not_json_are_refused() {
         for text in [
             "{",
             "\0\0",

@@ -1,25 +1,27 @@
-//! Headers, commands and the bytes of payloads.
+//! Headers, commands, and the bytes of payloads.
 
 /// Length of a header in bytes.
 pub(crate) const HEADER_SIZE: usize = 16;
 
-/// The most data that one message may carry to or from a region, in bytes: the protocol's default.
+/// How many bytes one message may carry to or from a region: the protocol's default.
 pub(crate) const MAX_DATA: usize = 1024 * 1024;
 
-/// The longest message that is taken, in bytes, header included.
+/// The length of the longest message that is taken, in bytes, header included.
 pub(crate) const MAX_MESSAGE: usize = MAX_DATA + 4096;
 
-/// The most file descriptors that one message may bring: QEMU's limit.
+/// How many file descriptors one message may bring: QEMU's limit.
 pub(crate) const MAX_FDS: usize = 16;
 
-/// A flag of [`Header`]: the message answers one with the same id.
+/// The type of a message that answers the command with the same id.
 const REPLY: u32 = 1;
-/// The bits of a header's flags that hold the type of message.
+/// The bits of a header's flags that hold the type of the message.
 const TYPE: u32 = 0xf;
+/// A flag of a command: the sender wants no reply.
 const NO_REPLY: u32 = 0x10;
+/// A flag of a reply: the command failed.
 const ERROR: u32 = 0x20;
 
-/// What a message asks for.
+/// What a command asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 #[expect(missing_docs, reason = "the specification's names")]
@@ -66,38 +68,39 @@ impl Command {
     }
 }
 
-/// Whether a message asks or answers.
+/// Whether a message is a command or a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It asks; `no_reply`: and wants no answer.
+    /// It asks for something. `no_reply`: the sender wants no reply.
     Command { no_reply: bool },
-    /// It answers; `errno` is there when what was asked for failed, 0 when the reason is unknown.
+    /// It answers a command. `errno`: the command failed, with 0 for an unknown reason.
     Reply { errno: Option<u32> },
 }
 
-/// What every message begins with.
+/// The beginning of every message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Chosen by who asks, repeated by who answers.
+    /// The sender of a command chooses it, and the reply repeats it.
     pub(crate) id: u16,
-    /// Number of a [`Command`], or of something else.
+    /// The number of a [`Command`], or an unknown number.
     pub(crate) command: u16,
     pub(crate) kind: Kind,
 }
 
-/// Why bytes are no header.
+/// Why bytes are not a header.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HeaderError {
-    /// A length that no message has.
-    #[error("message says that it has {0} bytes; {HEADER_SIZE} to {MAX_MESSAGE} are allowed")]
+    /// It announces a length that no message has.
+    #[error("a message of {0} bytes is announced; {HEADER_SIZE} to {MAX_MESSAGE} are allowed")]
     Size(u32),
-    /// The type is neither command nor reply.
-    #[error("message has flags {0:#x}: neither a command nor a reply")]
+    /// Its type is neither command nor reply.
+    #[error("a message with flags {0:#x} is neither a command nor a reply")]
     Flags(u32),
 }
 
 impl Header {
-    /// The header's bytes, before a payload of `payload` bytes.
+    /// The bytes of the header, for a payload of `payload` bytes.
     pub(crate) fn encode(&self, payload: usize) -> [u8; HEADER_SIZE] {
         let (flags, errno) = match self.kind {
             Kind::Command { no_reply: false } => (0, 0),
@@ -114,7 +117,7 @@ impl Header {
         bytes
     }
 
-    /// Reads a header; gives the length of the payload that follows, too.
+    /// Reads a header, and the length of the payload that follows.
     pub(crate) fn decode(bytes: &[u8; HEADER_SIZE]) -> Result<(Self, usize), HeaderError> {
         let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let word = |at: usize| u32::from(half(at)) | u32::from(half(at + 2)) << 16;
@@ -140,7 +143,7 @@ impl Header {
     }
 }
 
-/// Reads numbers from the front of a payload; `None` when it is too short.
+/// Reads fields from the front of a payload. Each method gives `None` when it is too short.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
@@ -169,13 +172,13 @@ impl<'a> Fields<'a> {
         Some(bytes)
     }
 
-    /// Skips a field.
+    /// Skips `count` bytes.
     pub(crate) fn skip(&mut self, count: usize) -> Option<()> {
         self.bytes(count).map(|_| ())
     }
 }
 
-/// Appends numbers to a payload.
+/// A payload that fields are appended to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Payload(pub(crate) Vec<u8>);
 
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_types_are_checked() {
+    fn a_header_with_an_impossible_size_or_type_is_refused() {
         let mut bytes = [0; HEADER_SIZE];
         bytes[4] = 15;
         assert_eq!(Header::decode(&bytes), Err(HeaderError::Size(15)));
@@ -235,7 +238,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_decode_or_fail(bytes: [u8; HEADER_SIZE]) {
+        fn any_header_that_decodes_survives_the_round_trip(bytes: [u8; HEADER_SIZE]) {
             if let Ok((header, payload)) = Header::decode(&bytes) {
                 prop_assert_eq!(Header::decode(&header.encode(payload)), Ok((header, payload)));
             }

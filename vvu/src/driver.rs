@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use vhost_user::WithCauses;
 use virtio::pci::{cfg_type as virtio_cfg, status as device_status};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vvu_abi::{self as abi, cfg_type, config, queue, status};
@@ -292,7 +293,7 @@ impl VvuDriver {
 impl Drop for VvuDriver {
     fn drop(&mut self) {
         if let Err(error) = self.shut_down() {
-            tracing::debug!("shutting the device down: {error}");
+            tracing::debug!("shutting the device down: {}", WithCauses(&error));
         }
     }
 }

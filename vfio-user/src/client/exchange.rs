@@ -1,4 +1,4 @@
-//! One command and its reply.
+//! A command and its reply.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -42,8 +42,8 @@ impl Client {
         }
     }
 
-    /// Answers a command of the server. The device gets at memory only through the file descriptors
-    /// that it was given.
+    /// Refuses a command of the server. The server only has commands that access memory, and the
+    /// device is to use the file descriptors that it was given.
     fn refuse(
         &mut self,
         waiting_for: Command,
@@ -93,7 +93,7 @@ impl Client {
         Ok(())
     }
 
-    /// How long to wait for the reply yet. An error when its time has passed.
+    /// How long the reply may still take. An error when its time has passed.
     fn time_left(&self, command: Command, deadline: Instant) -> Result<Duration> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -108,12 +108,12 @@ impl Client {
 
 fn check_reply(command: Command, sent: &Header, packet: &Packet, errno: Option<u32>) -> Result<()> {
     if packet.header.id != sent.id {
-        return Err(bad(command, "answers another message"));
+        return Err(bad(command, "it answers another message"));
     }
     let Some(errno) = errno else {
         return match packet.header.command == sent.command {
             true => Ok(()),
-            false => Err(bad(command, "answers another command")),
+            false => Err(bad(command, "it answers another command")),
         };
     };
     let errno = match i32::try_from(errno) {

@@ -20,7 +20,7 @@ const ACTION_TRIGGER: u32 = 32;
 
 impl Client {
     /// Has the device signal these eventfds for the interrupts of kind `index` from number `start`
-    /// on; `None`: nothing is signalled any more.
+    /// on. `None`: the interrupt signals nothing any more.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl Client {
         fds: &[Option<BorrowedFd<'_>>],
     ) -> Result<()> {
         let mut number = start;
-        // One message has either a file descriptor for each of its interrupts or none at all.
+        // A message has a file descriptor for each of its interrupts, or none at all.
         for run in fds.chunk_by(|one, next| one.is_some() == next.is_some()) {
             for part in run.chunks(self.server.max_fds.max(1)) {
                 let fds: Vec<_> = part.iter().flatten().copied().collect();
@@ -44,7 +44,7 @@ impl Client {
         Ok(())
     }
 
-    /// Switches all interrupts of kind `index` off.
+    /// Disables all interrupts of kind `index`.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Client {
         self.set(DATA_NONE | ACTION_TRIGGER, index, 0, 0, &[])
     }
 
-    /// Triggers the interrupts of kind `index` from number `start` on, as if the device did.
+    /// Triggers `count` interrupts of kind `index` from number `start` on, as if the device did.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl Client {
         self.set(DATA_NONE | ACTION_TRIGGER, index, start, count, &[])
     }
 
-    /// Holds the interrupts of kind `index` back from number `start` on.
+    /// Masks `count` interrupts of kind `index` from number `start` on.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Client {
         self.set(DATA_NONE | ACTION_MASK, index, start, count, &[])
     }
 
-    /// Lets the interrupts of kind `index` through again from number `start` on.
+    /// Unmasks `count` interrupts of kind `index` from number `start` on.
     ///
     /// # Errors
     ///

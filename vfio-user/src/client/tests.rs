@@ -1,12 +1,14 @@
 use super::*;
+use crate::ChannelError;
 use crate::types::{Area, DeviceFlags, RegionFlags, index};
 use crate::wire::{Header, Kind};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc::channel;
 use std::thread;
 
+use ipc::StreamError;
 use vfio_bindings::bindings::vfio::{vfio_region_info, vfio_region_sparse_mmap_area};
 use vfio_user_peer as peer;
 
@@ -23,7 +25,7 @@ fn eventfd() -> OwnedFd {
     rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap()
 }
 
-/// What the foreign server was asked to do.
+/// The commands that the foreign server got.
 #[derive(Default)]
 struct Log {
     calls: Vec<String>,
@@ -87,7 +89,7 @@ impl peer::ServerBackend for Log {
     }
 }
 
-/// A device of the foreign server: BAR 4 can be mapped in part, BAR 0 is trapped.
+/// The device of the foreign server. A part of BAR 4 can be mapped, nothing of BAR 0.
 fn foreign_regions(file: &File) -> Vec<peer::ServerRegion> {
     let region = |index: u32, size| peer::ServerRegion {
         region_info: vfio_region_info {
@@ -115,7 +117,7 @@ fn foreign_regions(file: &File) -> Vec<peer::ServerRegion> {
 }
 
 #[test]
-fn a_server_that_we_did_not_write() {
+fn a_foreign_server_understands_each_command() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("server");
     let file = memory_file(0x3000);
@@ -180,7 +182,7 @@ fn a_server_that_we_did_not_write() {
     assert_eq!(log.irqs, 2);
 }
 
-/// A server that answers the version and then sends `reply` whatever it is asked.
+/// A server that answers the version, and then sends `reply` to whatever command comes.
 fn lying_server(reply: &[u8]) -> (Client, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let version = Version::ours().encode().0;
@@ -205,7 +207,7 @@ fn reply(id: u16, command: Command, errno: Option<u32>, payload: &[u8]) -> Vec<u
 }
 
 #[test]
-fn wrong_replies_are_errors() {
+fn replies_that_do_not_answer_the_command_are_errors() {
     let info = Command::DeviceGetInfo;
     let cases: [(&str, Vec<u8>); 6] = [
         ("another id", reply(7, info, None, &[0; 16])),
@@ -231,7 +233,7 @@ fn wrong_replies_are_errors() {
 }
 
 #[test]
-fn refusals_carry_their_errno() {
+fn a_refusal_has_the_errno_that_the_server_sent_or_eio() {
     for (sent, seen) in [(22, 22), (0, 5), (u32::MAX, 5)] {
         let (mut client, _server) = lying_server(&reply(1, Command::DeviceReset, Some(sent), &[]));
         match client.reset() {
@@ -262,7 +264,7 @@ fn commands_of_the_server_are_refused() {
 }
 
 #[test]
-fn silence_and_hanging_up_are_told_apart() {
+fn a_silent_server_is_told_apart_from_one_that_left() {
     let (mut client, server) = lying_server(&[]);
     client.timeout = Duration::from_millis(1);
     assert!(matches!(client.reset(), Err(ClientError::TimedOut { .. })));
@@ -297,7 +299,7 @@ fn other_messages_do_not_give_the_server_more_time() {
 }
 
 #[test]
-fn nobody_listening_is_said_with_the_path() {
+fn the_error_names_the_path_where_nobody_listens() {
     let error = Client::connect(Path::new("/nonexistent/socket"), TIMEOUT).unwrap_err();
     assert!(
         error

@@ -18,7 +18,7 @@ fn region(size: u64, areas: &[(u64, u64)]) -> RegionInfo {
 }
 
 #[test]
-fn sparse_areas_come_with_the_second_larger_request() {
+fn areas_come_with_the_second_request_which_has_room_for_them() {
     let info = region(0x10000, &[(0, 0x1000), (0x3000, 0x2000)]);
     let first = encode_region(4, &info, REGION_INFO_SIZE).0;
     assert_eq!(first.len(), 32);
@@ -43,7 +43,7 @@ fn a_region_that_is_mapped_whole_has_no_list() {
 }
 
 #[test]
-fn lying_region_replies_are_refused() {
+fn region_replies_that_contradict_themselves_are_refused() {
     let good = encode_region(4, &region(0x10000, &[(0, 0x1000)]), 1000).0;
     let lies: [(usize, &[u8], &str); 5] = [
         (12, &[0xff, 0xff], "capabilities outside the reply"),
@@ -59,11 +59,14 @@ fn lying_region_replies_are_refused() {
     }
     let mut circle = good.clone();
     circle[32..40].copy_from_slice(&[9, 0, 1, 0, 32, 0, 0, 0]);
-    assert!(decode_region(&circle).is_none(), "a list that never ends");
+    assert!(
+        decode_region(&circle).is_none(),
+        "a list of capabilities that never ends"
+    );
 }
 
 #[test]
-fn ioeventfds_share_file_descriptors() {
+fn ioeventfds_with_the_same_eventfd_share_a_file_descriptor() {
     let (one, two) = (eventfd(), eventfd());
     let entry = |offset, fd: &Arc<OwnedFd>, datamatch| IoEventFd {
         offset,
@@ -98,7 +101,7 @@ fn ioeventfds_share_file_descriptors() {
 
 proptest! {
     #[test]
-    fn garbage_decodes_or_fails(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_decode_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         decode_region(&bytes);
         decode_irq(&bytes);
         decode_device(&bytes);

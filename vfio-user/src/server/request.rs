@@ -1,4 +1,4 @@
-//! Requests: what a client asks of the device, checked as far as the message alone tells.
+//! Requests: what a client asks of the device, checked as far as the message alone allows.
 
 use std::os::fd::OwnedFd;
 
@@ -9,46 +9,50 @@ use crate::codec::{INFO_SIZE, REGION_INFO_SIZE};
 use crate::types::DmaFlags;
 use crate::wire::{Command, Fields, MAX_DATA};
 
-/// The most interrupts that one request may be about: the size of the largest MSI-X table.
+/// How many interrupts one request may concern: the size of the largest MSI-X table.
 const MAX_IRQS: u32 = 2048;
-/// The most writes in one REGION_WRITE_MULTI: QEMU's limit.
+/// How many writes one REGION_WRITE_MULTI may have: QEMU's limit.
 const MAX_WRITES: u64 = 200;
-/// The longest of them, in bytes.
+/// The length of the longest of these writes, in bytes.
 const MAX_SMALL_WRITE: usize = 8;
 /// `VFIO_DMA_UNMAP_FLAG_ALL`.
 const UNMAP_ALL: u32 = 2;
 
 /// What a client asks for. Numbers of regions and interrupts are not checked.
+/// [`Connection::reply_done`](super::Connection::reply_done) answers requests that name no other
+/// method.
 #[derive(Debug)]
 pub enum Request {
-    /// Memory that the device may access. [`Connection::reply_done`](super::Connection::reply_done)
-    /// answers this and all others that do not say otherwise.
+    /// Lets the device access memory.
     DmaMap(DmaMap),
-    /// Memory that the device may no longer access.
+    /// Takes memory away from the device.
     DmaUnmap(DmaUnmap),
-    /// What the device has; see [`Connection::reply_device`](super::Connection::reply_device).
+    /// Asks what the device has. [`Connection::reply_device`](super::Connection::reply_device)
+    /// answers.
     DeviceInfo,
-    /// What this region is; see [`Connection::reply_region`](super::Connection::reply_region).
+    /// Asks about this region. [`Connection::reply_region`](super::Connection::reply_region)
+    /// answers.
     RegionInfo(u32),
-    /// Which eventfds stand for writes to this region; see
-    /// [`Connection::reply_io_fds`](super::Connection::reply_io_fds).
+    /// Asks for the eventfds that stand for writes to this region.
+    /// [`Connection::reply_io_fds`](super::Connection::reply_io_fds) answers.
     RegionIoFds(u32),
-    /// What this kind of interrupts is; see [`Connection::reply_irq`](super::Connection::reply_irq).
+    /// Asks about this kind of interrupts. [`Connection::reply_irq`](super::Connection::reply_irq)
+    /// answers.
     IrqInfo(u32),
-    /// Sets interrupts up, masks, unmasks or triggers them.
+    /// Sets up, masks, unmasks or triggers interrupts.
     SetIrqs(SetIrqs),
-    /// Reads from a region; see [`Connection::reply_data`](super::Connection::reply_data).
+    /// Reads from a region. [`Connection::reply_data`](super::Connection::reply_data) answers.
     RegionRead {
         /// Number of the region.
         region: u32,
         /// Where in the region, in bytes.
         offset: u64,
-        /// How many bytes.
+        /// Number of bytes.
         len: usize,
     },
     /// Writes to a region.
     RegionWrite(RegionWrite),
-    /// Several small writes, in this order.
+    /// Writes several times, in this order.
     RegionWriteMulti(Vec<RegionWrite>),
     /// Resets the device.
     Reset,
@@ -65,16 +69,16 @@ pub struct DmaMap {
     pub offset: u64,
     /// What the device may do there.
     pub flags: DmaFlags,
-    /// The memory; `None` when it can be had through the client only.
+    /// The memory. `None`: the device has to ask the client for each access.
     pub fd: Option<OwnedFd>,
 }
 
 /// A range of addresses that the device may no longer access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DmaUnmap {
-    /// All there are.
+    /// All ranges.
     All,
-    /// This one; not necessarily one that was mapped, and it may end beyond 2^64.
+    /// This range. It may end beyond 2^64, and it need not be one that was mapped.
     Range {
         /// First address.
         address: u64,
@@ -90,55 +94,55 @@ pub struct RegionWrite {
     pub region: u32,
     /// Where in the region, in bytes.
     pub offset: u64,
-    /// What to write.
+    /// The bytes to write.
     pub data: Vec<u8>,
 }
 
-/// What is to happen to the interrupts `start..start + count` of a kind.
+/// What to do with the interrupts `start..start + count` of one kind.
 #[derive(Debug)]
 pub struct SetIrqs {
-    /// Number of the kind; see [`crate::index`].
+    /// The kind; see [`crate::index`].
     pub index: u32,
     /// First interrupt.
     pub start: u32,
-    /// Number of interrupts. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 switches all of
-    /// the kind off.
+    /// Number of interrupts. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 disables all of
+    /// the kind.
     pub count: u32,
     /// What to do.
     pub action: IrqAction,
-    /// To which ones, or with what.
+    /// To which of the interrupts, or with what.
     pub data: IrqData,
 }
 
 /// What to do with interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IrqAction {
-    /// Hold them back.
+    /// Mask them.
     Mask,
-    /// Let them through again.
+    /// Unmask them.
     Unmask,
-    /// Raise them.
+    /// Trigger them.
     Trigger,
 }
 
-/// How an action applies to its interrupts.
+/// How an action applies to the interrupts.
 #[derive(Debug)]
 pub enum IrqData {
-    /// It is done to all, now.
+    /// It is done to all of them, now.
     None,
-    /// It is done to those with `true`, now. One entry an interrupt.
+    /// It is done to those with `true`, now. Each interrupt has an entry.
     Bool(Vec<bool>),
-    /// These are to be signalled when it happens; `None` takes the former one away. One entry an
-    /// interrupt.
+    /// When it happens, the interrupt's eventfd is signalled from now on. `None` takes the former
+    /// one away. Each interrupt has an entry.
     EventFds(Vec<Option<OwnedFd>>),
 }
 
-/// Why a message is no request.
+/// Why a message is not a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// It is not laid out as its command says.
     Malformed,
-    /// It asks for what cannot be.
+    /// It asks for something impossible.
     Unacceptable(Errno),
 }
 
@@ -170,7 +174,7 @@ impl Request {
     }
 }
 
-/// Reads argsz, which says how much of a reply fits, flags and an index.
+/// Reads argsz (how long the reply may be), flags and an index. Gives the index.
 fn index(mut fields: Fields<'_>, smallest: u32) -> Result<u32, Refusal> {
     let argsz = fields.u32().ok_or(Refusal::Malformed)?;
     fields.skip(4).ok_or(Refusal::Malformed)?;

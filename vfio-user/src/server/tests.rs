@@ -1,5 +1,5 @@
 use super::*;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::types::{Area, DeviceFlags, DmaFlags, IrqFlags, RegionFlags, index};
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -45,7 +45,7 @@ fn serve<T: Send + 'static>(
 }
 
 #[test]
-fn regions_come_with_areas_and_file() {
+fn a_region_comes_with_its_areas_and_its_file() {
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
     let file = File::from(rustix::fs::memfd_create("bar", flags).unwrap());
     file.set_len(0x3000).unwrap();
@@ -75,7 +75,7 @@ fn regions_come_with_areas_and_file() {
 }
 
 #[test]
-fn simple_requests_are_answered() {
+fn each_request_gets_its_reply() {
     let device = DeviceInfo {
         flags: DeviceFlags::PCI,
         regions: index::REGIONS,
@@ -94,8 +94,10 @@ fn simple_requests_are_answered() {
             let mut data = [0; 5];
             client.region_read(1, 16, &mut data).unwrap();
             assert_eq!(data, [9; 5]);
-            let error = client.reset().unwrap_err().to_string();
-            assert!(error.contains("Device or resource busy"), "{error}");
+            let Err(ClientError::Refused { source, .. }) = client.reset() else {
+                panic!("a busy device is not reset");
+            };
+            assert_eq!(source.kind(), io::ErrorKind::ResourceBusy);
             client.dma_unmap(0x1000, 0x2000).unwrap();
         },
         |connection, request| {
@@ -118,7 +120,7 @@ fn simple_requests_are_answered() {
 }
 
 #[test]
-fn long_reads_wait_for_the_client() {
+fn a_long_reply_waits_until_the_client_reads() {
     let len = crate::wire::MAX_DATA;
     let data = serve(
         move |mut client| {
@@ -137,7 +139,7 @@ fn long_reads_wait_for_the_client() {
 }
 
 #[test]
-fn interrupts_in_chunks() {
+fn eventfds_are_sent_in_messages_that_the_server_takes() {
     let mut seen = Vec::new();
     serve(
         |mut client| {
@@ -170,7 +172,7 @@ fn interrupts_in_chunks() {
 }
 
 #[test]
-fn a_client_that_we_did_not_write() {
+fn a_foreign_client_gets_each_reply() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -225,7 +227,7 @@ fn a_client_that_we_did_not_write() {
     user.join().unwrap();
 }
 
-/// A server behind its version negotiation, and the raw socket of its client.
+/// A server that has negotiated the version, and the raw socket of its client.
 fn negotiated() -> (Connection, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut connection = Connection::new(ours).unwrap();
@@ -253,7 +255,7 @@ fn command(command: u16, no_reply: bool, payload: &[u8]) -> Vec<u8> {
     [&header.encode(payload.len()), payload].concat()
 }
 
-/// The errno that the client was answered; `None`: it was not, or with success.
+/// The errno of the reply to the client. `None`: there is no reply, or it is a success.
 fn refusal(client: &mut UnixStream) -> Option<u32> {
     client.set_nonblocking(true).unwrap();
     let mut header = [0; 16];
@@ -269,7 +271,7 @@ fn refusal(client: &mut UnixStream) -> Option<u32> {
 }
 
 #[test]
-fn nonsense_is_refused_and_ends_the_connection() {
+fn a_malformed_request_is_refused_and_ends_the_connection() {
     let set_irqs = |flags: u32, count: u32| {
         let head = Payload::default().u32(20).u32(flags).u32(2).u32(0);
         head.u32(count).0
@@ -311,7 +313,7 @@ fn nonsense_is_refused_and_ends_the_connection() {
 }
 
 #[test]
-fn the_unacceptable_is_refused_and_the_connection_goes_on() {
+fn an_impossible_request_is_refused_and_the_connection_goes_on() {
     let map = |offset: u64, address: u64, size: u64| {
         Payload::default()
             .u32(32)
@@ -360,7 +362,7 @@ fn the_unacceptable_is_refused_and_the_connection_goes_on() {
 }
 
 #[test]
-fn no_reply_is_honoured() {
+fn a_command_that_wants_no_reply_gets_none() {
     let (mut connection, mut client) = negotiated();
     let write = Payload::default().u64(0).u32(0).u32(1).bytes(&[5]).0;
     client
@@ -376,7 +378,7 @@ fn no_reply_is_honoured() {
 }
 
 #[test]
-fn several_writes_in_one_message() {
+fn several_writes_come_in_one_message() {
     let (mut connection, mut client) = negotiated();
     let writes = Payload::default().u64(2).u64(8).u32(2).u32(2).u64(0x0201);
     let writes = writes.u64(12).u32(2).u32(8).u64(7).u64(0).u64(0).u64(0);
@@ -396,7 +398,7 @@ fn several_writes_in_one_message() {
 }
 
 #[test]
-fn commands_need_a_version_first() {
+fn a_command_before_the_version_ends_the_connection() {
     let (ours, mut client) = UnixStream::pair().unwrap();
     let mut connection = Connection::new(ours).unwrap();
     client.write_all(&command(13, false, &[])).unwrap();
@@ -422,7 +424,7 @@ fn a_client_that_stops_in_the_middle_of_a_request_is_dropped() {
 }
 
 #[test]
-fn maps_come_with_and_without_a_file() {
+fn memory_can_come_without_a_file() {
     let (mut connection, mut client) = negotiated();
     let map = Payload::default()
         .u32(32)
@@ -440,7 +442,7 @@ fn maps_come_with_and_without_a_file() {
 
 proptest! {
     #[test]
-    fn garbage_never_panics(
+    fn any_bytes_are_requests_or_end_the_connection(
         number in 0u16..18,
         payload in prop::collection::vec(any::<u8>(), 0..128),
         tail in prop::collection::vec(any::<u8>(), 0..64),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use vhost_user::WithCauses;
+
 use super::DriverError;
 use crate::pci::{DmaMemory, PciFunction, choose_iova};
 
@@ -37,7 +39,7 @@ impl Dma {
 impl Drop for Dma {
     fn drop(&mut self) {
         if let Err(error) = self.function.unmap_dma(self.iova) {
-            tracing::debug!("unmapping DMA memory: {error}");
+            tracing::debug!("unmapping DMA memory: {}", WithCauses(&error));
         }
     }
 }

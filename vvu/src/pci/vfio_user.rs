@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vfio_user::{Client, ClientError, DeviceFlags, DmaFlags, IoEventFd, RegionInfo, index};
+use vhost_user::WithCauses;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, VFIO_USER_PREFIX, borrow};
@@ -51,12 +52,12 @@ impl VfioUserFunction {
     }
 
     fn try_connect(path: &Path) -> Result<Self, String> {
-        let text = |error: ClientError| error.to_string();
+        let text = |error: ClientError| WithCauses(&error).to_string();
         let mut client = Client::connect(path, TIMEOUT).map_err(|error| match error {
             ClientError::Connect { source, .. } => {
                 format!("{source}: start vvu-proxy with --vfio-user-path first")
             }
-            error => error.to_string(),
+            error => text(error),
         })?;
         let flags = client.device_info().map_err(text)?.flags;
         if !flags.contains(DeviceFlags::PCI) {

@@ -1,8 +1,8 @@
-//! Commands in each of their forms.
+//! Each form of the commands that have several.
 
 use super::*;
 
-/// What the server makes of a command, which it has to accept.
+/// The request that the server makes of a valid command.
 fn request(number: Command, payload: &Payload) -> Request {
     let (mut connection, mut client) = negotiated();
     client
@@ -21,7 +21,7 @@ fn set_irqs(flags: u32, start: u32, count: u32, data: &[u8]) -> SetIrqs {
 }
 
 #[test]
-fn interrupts_are_masked_unmasked_and_triggered() {
+fn each_action_can_concern_all_interrupts_or_some_or_eventfds() {
     let actions = [
         (0x08, IrqAction::Mask),
         (0x10, IrqAction::Unmask),
@@ -45,7 +45,7 @@ fn interrupts_are_masked_unmasked_and_triggered() {
 }
 
 #[test]
-fn memory_is_taken_away_in_part_or_all() {
+fn a_range_of_memory_or_all_of_it_can_be_taken_away() {
     let unmap = |flags, address, size| {
         let payload = Payload::default().u32(24).u32(flags);
         request(Command::DmaUnmap, &payload.u64(address).u64(size))
@@ -62,7 +62,7 @@ fn memory_is_taken_away_in_part_or_all() {
 }
 
 #[test]
-fn several_writes_are_offered_to_those_that_know_them() {
+fn several_writes_in_a_message_are_offered_to_a_client_that_knows_them() {
     let offered = |known: bool| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut connection = Connection::new(ours).unwrap();
