@@ -1,8 +1,8 @@
 //! Checks whether a front-end really shares its memory.
 //!
 //! A front-end can pass the file of its memory and still map that file privately, as QEMU does
-//! without `share=on`. The back-end then sees nothing that the guest writes, and the guest waits for
-//! its disk forever. So this is checked wherever it can be.
+//! without `share=on`. The back-end then sees nothing that the guest writes, and the guest waits
+//! for its disk forever. So this is checked wherever it can be.
 
 use std::error::Error;
 use std::fs::File;
