@@ -1,4 +1,4 @@
-//! Configuration space of a function with a type 0 header (PCI 3.0, section 6).
+//! The configuration space of a function with a type 0 header (PCI 3.0, section 6).
 
 use virtio::pci::config_space as reg;
 
@@ -7,31 +7,31 @@ use crate::padded::read_padded;
 /// Length of configuration space in bytes.
 pub const SIZE: usize = 256;
 
-/// Where the first capability goes: right behind the header.
+/// Offset of the first capability: right behind the header.
 const FIRST_CAPABILITY: usize = 0x40;
 
-/// The bits of the command register that software may set: memory, bus master, INTx disable.
+/// The bits of the command register that software may set.
 const COMMAND_WRITABLE: u16 = reg::COMMAND_MEMORY | reg::COMMAND_BUS_MASTER | COMMAND_INTX_DISABLE;
-/// The last of them.
+/// Command register: INTx is disabled.
 const COMMAND_INTX_DISABLE: u16 = 0x400;
 
 /// The bits of MSI-X message control that software may set: enable, function mask.
 const MSIX_CONTROL_WRITABLE: u16 = 0xc000;
 
-/// BAR register: the BAR has 64 bits and takes the next register, too.
+/// BAR register: the BAR has 64 bits, of which the next register holds the upper half.
 const BAR_64: u32 = 0x4;
 /// BAR register: reads have no side effects.
 const BAR_PREFETCHABLE: u32 = 0x8;
 
-/// Capability id of the conventional PCI advanced features, in which a function says that it can
-/// be reset alone (PCI ECN "Advanced Capabilities for Conventional PCI").
+/// Id of the capability "advanced features", by which a function of conventional PCI says that it
+/// can be reset alone (PCI ECN "Advanced Capabilities for Conventional PCI").
 const CAP_ADVANCED_FEATURES: u8 = 0x13;
-/// Advanced features: transactions-pending bit and function-level reset.
+/// Advanced features: the transactions-pending bit and function-level reset.
 const ADVANCED_FEATURES: u8 = 0x3;
 /// Offset of the register whose bit 0 starts a function-level reset.
 const RESET_CONTROL: usize = 4;
 
-/// What software recognises a function by.
+/// The ids by which software recognises a function.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// Vendor id.
@@ -48,23 +48,23 @@ pub struct Identity {
     pub subsystem: u16,
 }
 
-/// What kind of memory a BAR is.
+/// The kind of memory behind a BAR, and where software may place it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BarKind {
-    /// Registers, below 4 GiB.
+    /// Registers below 4 GiB.
     Memory32,
-    /// Registers, anywhere.
+    /// Registers at any address.
     Memory64,
-    /// Memory, anywhere.
+    /// Memory at any address. Reads have no side effects.
     Prefetchable64,
 }
 
-/// Where the MSI-X table and its pending bits are.
+/// Where the MSI-X table and the pending bits are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MsixLocation {
     /// Number of vectors, 1 to 2048.
     pub vectors: u16,
-    /// The BAR that holds both.
+    /// Number of the BAR that has both.
     pub bar: u8,
     /// Offset of the table in the BAR, a multiple of 8.
     pub table: u32,
@@ -72,21 +72,23 @@ pub struct MsixLocation {
     pub pending: u32,
 }
 
-/// Configuration space, with a mask of the bits that software may write.
+/// A configuration space.
 #[derive(Clone, Debug)]
 pub struct ConfigSpace {
     bytes: [u8; SIZE],
+    /// The bits that software may write.
     writable: [u8; SIZE],
+    /// What a reset brings back.
     initial: [u8; SIZE],
-    /// Where the link to the next capability goes.
+    /// Offset of the link to the next capability.
     link: usize,
     next_capability: usize,
-    /// Where software starts a function-level reset.
+    /// Offset of the register by which software resets the function, if there is one.
     reset_control: Option<usize>,
 }
 
 impl ConfigSpace {
-    /// A function without BARs and capabilities.
+    /// The configuration space of a function without BARs and capabilities.
     pub fn new(identity: &Identity) -> Self {
         let mut space = Self {
             bytes: [0; SIZE],
@@ -113,7 +115,7 @@ impl ConfigSpace {
     ///
     /// # Panics
     ///
-    /// When there is no such BAR or its size is no power of two, which is a mistake in the code
+    /// When there is no such BAR or its size is not a power of two. Both are mistakes in the code
     /// that emulates the function.
     pub fn add_bar(&mut self, index: usize, kind: BarKind, size: u64) {
         assert!(size.is_power_of_two() && size >= 16, "size of BAR {index}");
@@ -129,24 +131,24 @@ impl ConfigSpace {
         self.allow(at, &mask[..width]);
     }
 
-    /// Says that the function has an INTx interrupt: INTA.
+    /// Gives the function an INTx interrupt: INTA.
     pub fn add_intx(&mut self) {
         self.set(reg::INTERRUPT_PIN, &[1]);
-        // Where it is connected to is a note of software to itself.
+        // Software notes in the interrupt line register where the interrupt is connected.
         self.allow(reg::INTERRUPT_PIN - 1, &[0xff]);
     }
 
-    /// Whether software holds the INTx interrupt back.
+    /// Whether software has disabled INTx.
     pub fn disables_intx(&self) -> bool {
         let [_, high] = COMMAND_INTX_DISABLE.to_le_bytes();
         self.bytes[reg::COMMAND + 1] & high != 0
     }
 
-    /// Appends a capability, whose second byte becomes the link to the next one. Gives its offset.
+    /// Appends a capability and gives its offset. Its second byte becomes the link to the next one.
     ///
     /// # Panics
     ///
-    /// When there is no room for it, which is a mistake in the code that emulates the function.
+    /// When there is no room for it. This is a mistake in the code that emulates the function.
     pub fn add_capability(&mut self, bytes: &[u8]) -> usize {
         let at = self.next_capability;
         assert!(
@@ -176,8 +178,8 @@ impl ConfigSpace {
         self.allow(at + 2, &MSIX_CONTROL_WRITABLE.to_le_bytes());
     }
 
-    /// Appends the capability by which software resets the function alone, as a kernel does when a
-    /// driver in a process ends in whatever way.
+    /// Appends the capability by which software resets the function alone. A kernel does so when a
+    /// process that drives the function ends, in whatever way.
     ///
     /// # Panics
     ///
@@ -187,7 +189,7 @@ impl ConfigSpace {
         self.reset_control = Some(at + RESET_CONTROL);
     }
 
-    /// Whether this write starts a function-level reset.
+    /// Whether this write resets the function.
     pub fn is_reset(&self, offset: u64, data: &[u8]) -> bool {
         let place = self.reset_control.map(|at| at as u64);
         let index = place.and_then(|at| at.checked_sub(offset));
@@ -195,7 +197,7 @@ impl ConfigSpace {
         byte.is_some_and(|byte| byte & 1 != 0)
     }
 
-    /// Lets software write these bits from `offset` on.
+    /// Lets software write the bits of `mask` from `offset` on.
     ///
     /// # Panics
     ///
@@ -204,7 +206,7 @@ impl ConfigSpace {
         self.writable[offset..offset + mask.len()].copy_from_slice(mask);
     }
 
-    /// Sets bytes whatever software may write; a reset brings them back.
+    /// Sets bytes, and lets a reset bring them back. Software need not be allowed to write them.
     fn set(&mut self, offset: usize, bytes: &[u8]) {
         self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
         self.initial[offset..offset + bytes.len()].copy_from_slice(bytes);
@@ -215,7 +217,7 @@ impl ConfigSpace {
         read_padded(&self.bytes, offset, data);
     }
 
-    /// Writes what software may write; the rest is ignored.
+    /// Writes the bits that software may write. The others keep their values.
     pub fn write(&mut self, offset: u64, data: &[u8]) {
         let bytes = self.bytes.iter_mut().zip(&self.writable);
         for ((byte, mask), new) in bytes.skip(offset as usize).zip(data) {
@@ -223,7 +225,7 @@ impl ConfigSpace {
         }
     }
 
-    /// Undoes all that software wrote.
+    /// Undoes everything that software wrote.
     pub fn reset(&mut self) {
         self.bytes = self.initial;
     }

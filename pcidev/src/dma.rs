@@ -1,4 +1,4 @@
-//! The client's memory, as the device may access it.
+//! The client's memory that the device may access.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -11,33 +11,34 @@ use rustix::io::Errno;
 use tracing::debug;
 use vfio_user::DmaFlags;
 use vfio_user::server::{DmaMap, DmaUnmap};
+use vhost_user::WithCauses;
 use virtio::memory::{Access, MapError, Mapping, RegionError};
 use virtio::{GuestMemory, Region, Translation};
 use vm_memory::{GuestAddress, GuestMemoryRegion, Permissions};
 
-/// Distance between the places of two files, so that they are no neighbours.
+/// Distance between two files. Without it, adjacent ranges of two files could become one range.
 const GAP: u64 = 0x1000;
 
-/// Which ranges of addresses the client lets the device access, and what memory is there.
+/// The ranges of addresses that the client lets the device access, and the memory behind them.
 ///
-/// Behind an IOMMU of a virtual machine, ranges come and go by the thousand, page by page, but few
-/// files have them all. So each file is mapped into this process once, and a range is only an entry
-/// in a table that queues in use see change.
+/// Behind a virtual IOMMU, thousands of ranges of one page each come and go, but all of them are
+/// parts of few files. So each file is mapped into this process once. A range is an entry in a
+/// table, and queues that run see the table change.
 #[derive(Debug, Default)]
 pub struct DmaTable {
     translation: Arc<Translation>,
-    files: Vec<Known>,
-    /// Where the next file is placed.
+    files: Vec<MappedFile>,
+    /// Address for the next file.
     next: u64,
     memory: Option<Arc<GuestMemory>>,
 }
 
-/// A file, or a part of one, that is mapped. Its place is the region's address.
+/// A file, or a part of one, that is mapped. The region's address is its place.
 #[derive(Debug)]
-struct Known {
+struct MappedFile {
     device: u64,
     inode: u64,
-    /// What is mapped for reading only does not do for writing.
+    /// A file that is mapped for reading only is mapped again for writing.
     access: Access,
     /// Where in the file the region begins.
     offset: u64,
@@ -49,8 +50,8 @@ impl DmaTable {
     ///
     /// # Errors
     ///
-    /// EEXIST when part of it is there already, ENOSPC when there are too many, EACCES or what else
-    /// the operating system says about the file.
+    /// EEXIST when it overlaps another range, ENOSPC when there are too many ranges, EACCES when
+    /// the file is open for reading only, or the operating system's answer.
     pub fn map(&mut self, request: DmaMap) -> Result<(), Errno> {
         let (size, access) = (request.size, permissions(request.flags));
         let (start, offset) = (request.address, request.offset);
@@ -74,7 +75,7 @@ impl DmaTable {
         })
     }
 
-    /// Takes what there is of the addresses `first..=last` away.
+    /// Takes away the parts of ranges that lie in `first..=last`.
     pub fn unmap(&mut self, first: u64, last: u64) {
         self.translation.unmap(first, last);
         self.forget_unused();
@@ -82,8 +83,8 @@ impl DmaTable {
 
     /// All memory that the device can access; `None` when there is none.
     ///
-    /// It changes with the ranges. Only when files come or go there is other memory, and what was
-    /// there before has to be given up.
+    /// It changes with the ranges. When a file comes or goes, this gives another memory, and users
+    /// of the former one have to let go of it.
     pub fn memory(&mut self) -> Option<Arc<GuestMemory>> {
         if self.memory.is_none() {
             let regions = self.files.iter().map(|known| known.region.clone());
@@ -93,13 +94,13 @@ impl DmaTable {
         self.memory.clone()
     }
 
-    /// Memory as [`DmaTable::memory`] for one queue, which knows what of it the queue uses.
+    /// The same memory for one queue. It knows which parts the queue uses.
     pub fn memory_for_queue(&mut self) -> Option<Arc<GuestMemory>> {
         let memory = self.memory()?;
         Some(Arc::new(memory.translated(self.translation.clone())))
     }
 
-    /// Where a part of a file is mapped.
+    /// Maps a part of a file, unless it is mapped already, and gives its address.
     fn place(
         &mut self,
         fd: OwnedFd,
@@ -112,7 +113,7 @@ impl DmaTable {
             0 => Access::Read,
             _ => Access::ReadWrite,
         };
-        // One that is open for reading only must not lead to another that is not.
+        // A descriptor for reading must not give access to a mapping for writing.
         let open_for = fcntl_getfl(&file)? & OFlags::RWMODE;
         if access == Access::ReadWrite && open_for != OFlags::RDWR {
             return Err(Errno::ACCESS);
@@ -124,14 +125,14 @@ impl DmaTable {
         if let Some(known) = same.find(|known| known.covers(offset, size)) {
             return Ok(known.address(offset));
         }
-        // The length of what is no regular file is not known.
+        // Files of other kinds do not tell their length.
         let window = match metadata.is_file() {
             true => (0, metadata.len()),
             false => (offset, size),
         };
-        let known = Known::map(file, &metadata, window, access, self.next)?;
+        let known = MappedFile::map(file, &metadata, window, access, self.next)?;
         if !known.covers(offset, size) {
-            debug!("client's memory is not all in its file");
+            debug!("the client's file is shorter than its memory");
             return Err(Errno::INVAL);
         }
         let end = self.next.checked_add(window.1);
@@ -143,7 +144,7 @@ impl DmaTable {
         Ok(address)
     }
 
-    /// Gives files up that no range is in.
+    /// Unmaps the files that no range is part of.
     fn forget_unused(&mut self) {
         let before = self.files.len();
         let translation = &self.translation;
@@ -158,8 +159,8 @@ impl DmaTable {
     }
 }
 
-impl Known {
-    /// Maps bytes of a file (from where on, and how many) at `place`.
+impl MappedFile {
+    /// Maps `size` bytes of a file from `offset` on at `place`.
     fn map(
         file: File,
         metadata: &Metadata,
@@ -170,7 +171,10 @@ impl Known {
         let file = Arc::new(file);
         let region = Region::map_for(access, file, offset, GuestAddress(place), size, true);
         let region = region.map_err(|error| {
-            debug!("client's memory cannot be accessed: {error}");
+            debug!(
+                "the client's memory cannot be mapped: {}",
+                WithCauses(&error)
+            );
             refusal(&error)
         })?;
         Ok(Self {
@@ -188,13 +192,13 @@ impl Known {
         end.is_some_and(|end| end <= self.region.len())
     }
 
-    /// Where this offset in the file, which is covered, is mapped.
+    /// The address of this offset in the file, which has to be covered.
     fn address(&self, offset: u64) -> GuestAddress {
         GuestAddress(self.region.start_addr().0 + (offset - self.offset))
     }
 }
 
-/// The first and last address of what is to be unmapped; `None` when that is nothing.
+/// The first and last address to unmap; `None` when the range is empty.
 pub fn addresses(request: DmaUnmap) -> Option<(u64, u64)> {
     match request {
         DmaUnmap::All => Some((0, u64::MAX)),

@@ -1,4 +1,4 @@
-//! What all functions have in common, and how a client's requests reach them.
+//! What all functions have in common, and what a client's requests do to them.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -17,20 +17,20 @@ use crate::intx::Intx;
 use crate::msix::Msix;
 use crate::set_irqs::{ClientInterrupt, set_irqs};
 
-/// The parts of a function that need no knowledge of the device.
+/// The parts of a function that do not depend on the device.
 #[derive(Debug)]
 pub struct Function {
     /// Configuration space.
     pub config: ConfigSpace,
-    /// Interrupts.
+    /// The MSI-X interrupts.
     pub msix: Msix,
-    /// The interrupt for software that does without MSI-X, if there is one.
+    /// The interrupt for software that does not use MSI-X, if there is one.
     pub intx: Option<Intx>,
     /// The client's memory.
     pub dma: DmaTable,
-    /// The BARs; see [`RegionInfo`]. Those of size 0 do not exist.
+    /// The BARs. Those of size 0 do not exist.
     pub bars: [RegionInfo; 6],
-    /// Where in configuration space a capability is that gives access to BARs, if anywhere.
+    /// Offset in configuration space of the capability that gives access to BARs, if there is one.
     pub window: Option<usize>,
 }
 
@@ -45,7 +45,7 @@ impl Function {
 
 /// A function that can be served to a client.
 pub trait Device {
-    /// The parts that all functions have.
+    /// The parts that do not depend on the device.
     fn function(&mut self) -> &mut Function;
 
     /// Reads from a BAR, within its size.
@@ -54,23 +54,24 @@ pub trait Device {
     /// Writes to a BAR, within its size.
     fn bar_write(&mut self, bar: usize, offset: u64, data: &[u8]);
 
-    /// The eventfds that stand for writes to a BAR.
+    /// The eventfds that a client can signal instead of writing to a BAR.
     fn io_event_fds(&self, bar: usize) -> Vec<IoEventFd>;
 
-    /// Ends what uses the client's memory at the addresses `first..=last`. Called before they are
-    /// taken away, so that it can end well, and again afterwards for what began meanwhile.
+    /// Stops using the client's memory at the addresses `first..=last`. Called before these are
+    /// taken away, so that requests can complete, and again afterwards for requests that began
+    /// meanwhile.
     fn give_memory_up(&mut self, first: u64, last: u64);
 
-    /// Deals with a change of the client's memory, before the client is told that it is done.
+    /// Notes that the client's memory changed. The client has no reply yet.
     fn memory_changed(&mut self);
 
-    /// Resets the device, but not what is in [`Device::function`].
+    /// Resets the device, except for [`Device::function`].
     fn reset(&mut self);
 
-    /// Readable when there is something to [`process`](Device::process).
+    /// A descriptor that is readable when [`process`](Device::process) has something to do.
     fn events(&self) -> BorrowedFd<'_>;
 
-    /// Handles what happened beside the client's requests. Never blocks.
+    /// Handles what other peers and threads did. Does not wait for them.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ pub trait Device {
     fn process(&mut self) -> io::Result<()>;
 }
 
-/// A BAR for accesses one by one.
+/// A BAR of which nothing can be mapped.
 pub fn trapped_bar(size: u64) -> RegionInfo {
     RegionInfo {
         flags: RegionFlags::READ | RegionFlags::WRITE,
@@ -99,7 +100,7 @@ pub fn reset(device: &mut impl Device) {
     }
 }
 
-/// Brings device and function back to their start and forgets all that came from the client.
+/// Resets device and function, and forgets everything that came from the client.
 pub fn disconnect(device: &mut impl Device) {
     reset(device);
     let function = device.function();
@@ -120,7 +121,7 @@ fn unmap(device: &mut impl Device, request: DmaUnmap) {
     device.memory_changed();
 }
 
-/// Does what a client asks for and answers it.
+/// Does what a client asks for, and replies.
 ///
 /// # Errors
 ///
@@ -160,7 +161,7 @@ pub fn answer(
     connection.reply_error(refused)
 }
 
-/// Does what a client asks for, where that has no result.
+/// Does what a client asks for with a request that has no result.
 fn obey(device: &mut impl Device, request: Request) -> Result<(), Errno> {
     match request {
         Request::RegionWrite(access) => write(device, &access),
@@ -184,7 +185,7 @@ fn obey(device: &mut impl Device, request: Request) -> Result<(), Errno> {
             None if set.count == 0 => Ok(()),
             None => Err(Errno::INVAL),
         },
-        // There is nothing to switch off.
+        // Interrupts that do not exist are already disabled.
         Request::SetIrqs(set) if set.count == 0 => Ok(()),
         Request::Reset => {
             reset(device);
@@ -200,7 +201,7 @@ const DEVICE_INFO: DeviceInfo = DeviceInfo {
     irqs: index::IRQS,
 };
 
-/// Describes a region; one that the function does not have is empty.
+/// Describes a region. Regions that the function does not have are empty.
 fn region_info(function: &Function, region: u32) -> Result<RegionInfo, Errno> {
     match region {
         index::CONFIG => Ok(trapped_bar(config_space::SIZE as u64)),
@@ -212,7 +213,7 @@ fn region_info(function: &Function, region: u32) -> Result<RegionInfo, Errno> {
     }
 }
 
-/// Describes interrupts. Like a kernel, refuses those that are about errors of PCI Express.
+/// Describes the interrupts of one kind. As a kernel does, refuses to describe those for errors.
 fn irq_info(function: &Function, kind: u32) -> Result<IrqInfo, Errno> {
     match kind {
         index::MSIX => Ok(IrqInfo {
@@ -235,7 +236,7 @@ fn io_event_fds(device: &impl Device, region: u32) -> Result<Vec<IoEventFd>, Err
     }
 }
 
-/// Refuses what does not lie inside the region.
+/// Refuses accesses that leave the region.
 fn check(function: &Function, region: u32, offset: u64, len: usize) -> Result<(), Errno> {
     let info = region_info(function, region)?;
     let end = offset.checked_add(len as u64);
@@ -273,8 +274,8 @@ fn write(device: &mut impl Device, access: &RegionWrite) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Where an access to configuration space really goes, when it is to the data field of the
-/// capability for that (virtio 1.2, section 4.1.4.9).
+/// The BAR and offset that an access to configuration space really goes to, if it is an access to
+/// the data of the capability that gives access to BARs (virtio 1.2, section 4.1.4.9).
 fn window(function: &Function, offset: u64, len: usize) -> Option<(usize, u64)> {
     let at = function.window? as u64;
     let mut fields = [0; 16];

@@ -1,23 +1,23 @@
 //! Emulates PCI functions for vfio-user clients.
 //!
-//! [`Function`] is what all functions have in common: configuration space, MSI-X interrupts, the
-//! client's memory. [`serve()`] serves it and the rest of a [`Device`] to one client after the
-//! other. [`virtio_pci`] has the registers of the virtio PCI transport. Two devices are built of
-//! these: [`VirtioFunction`] is any virtio device, [`vvu`] the virtio-vhost-user device.
+//! A [`Device`] has a [`Function`], the part that all of them have in common: configuration space,
+//! interrupts and the client's memory. [`serve()`] serves a device to one client after the other.
+//! There are two devices: [`VirtioFunction`] is any virtio device, and [`vvu::VvuDevice`] is the
+//! virtio-vhost-user device.
 
-pub mod config_space;
-pub mod dma;
-pub mod function;
+mod config_space;
+mod dma;
+mod function;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-pub mod intx;
-pub mod msix;
+mod intx;
+mod msix;
 mod padded;
 mod serve;
 mod set_irqs;
-pub mod signal;
+mod signal;
 mod virtio_function;
-pub mod virtio_pci;
+mod virtio_pci;
 pub mod vvu;
 
 pub use function::{Device, Function};

@@ -5,7 +5,7 @@ mod queue;
 mod registers;
 mod structures;
 
-pub use layout::{Layout, NOTIFY_MULTIPLIER, Place};
+pub use layout::{Layout, Place};
 pub use queue::{BrokenQueue, RingQueue};
 pub use registers::{Change, Registers};
 pub use structures::{Event, Structures};

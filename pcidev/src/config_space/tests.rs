@@ -16,7 +16,7 @@ fn word(space: &ConfigSpace, offset: u64) -> u32 {
 }
 
 #[test]
-fn identity_is_where_it_belongs_and_cannot_be_written() {
+fn the_ids_have_their_places_and_cannot_be_written() {
     let mut space = ConfigSpace::new(&IDENTITY);
     for offset in [0, 8, 0x2c, 0x34, 0x3c] {
         space.write(offset, &[0xff; 4]);
@@ -28,7 +28,7 @@ fn identity_is_where_it_belongs_and_cannot_be_written() {
 }
 
 #[test]
-fn command_takes_only_what_means_something() {
+fn software_sets_only_the_command_bits_that_have_a_meaning() {
     let mut space = ConfigSpace::new(&IDENTITY);
     space.write(4, &[0xff; 4]);
     assert_eq!(word(&space, 4), 0x0406);
@@ -37,7 +37,7 @@ fn command_takes_only_what_means_something() {
 }
 
 #[test]
-fn intx_can_be_held_back() {
+fn software_can_disable_intx() {
     let mut space = ConfigSpace::new(&IDENTITY);
     space.add_intx();
     space.write(0x3c, &[0xff; 2]);
@@ -48,7 +48,7 @@ fn intx_can_be_held_back() {
 }
 
 #[test]
-fn bars_tell_their_size() {
+fn a_bar_shows_its_size_when_all_bits_are_written() {
     let mut space = ConfigSpace::new(&IDENTITY);
     space.add_bar(0, BarKind::Memory32, 0x8000);
     space.add_bar(2, BarKind::Memory64, 0x4000);
@@ -62,7 +62,7 @@ fn bars_tell_their_size() {
 }
 
 #[test]
-fn capabilities_are_linked() {
+fn each_capability_links_to_the_next() {
     let mut space = ConfigSpace::new(&IDENTITY);
     assert_eq!(space.add_capability(&[9, 0xee, 5, 1, 2]), 0x40);
     let location = MsixLocation {
@@ -83,7 +83,7 @@ fn capabilities_are_linked() {
 }
 
 #[test]
-fn a_write_can_start_a_reset() {
+fn only_a_write_of_bit_0_of_the_reset_control_resets_the_function() {
     let mut space = ConfigSpace::new(&IDENTITY);
     assert!(!space.is_reset(0x44, &[1]));
     space.add_function_level_reset();
@@ -101,7 +101,7 @@ fn a_write_can_start_a_reset() {
 }
 
 #[test]
-fn accesses_outside_are_harmless() {
+fn writes_outside_are_ignored_and_reads_outside_return_0() {
     let mut space = ConfigSpace::new(&IDENTITY);
     space.write(254, &[1; 8]);
     space.write(u64::MAX - 2, &[1; 8]);

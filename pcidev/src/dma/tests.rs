@@ -25,7 +25,7 @@ fn unmap(table: &mut DmaTable, request: DmaUnmap) {
 }
 
 #[test]
-fn ranges_are_memory() {
+fn a_range_is_memory_until_it_is_taken_away() {
     let file = anonymous_file(0x4000);
     let mut table = DmaTable::default();
     assert!(table.memory().is_none());
@@ -46,7 +46,7 @@ fn ranges_are_memory() {
 }
 
 #[test]
-fn neighbours_become_one() {
+fn adjacent_ranges_of_a_file_become_one() {
     let file = anonymous_file(0x100_0000);
     let mut table = DmaTable::default();
     for page in 0..0x1000 {
@@ -72,7 +72,7 @@ fn neighbours_become_one() {
 }
 
 #[test]
-fn overlaps_are_refused() {
+fn a_range_that_overlaps_another_is_refused() {
     let file = anonymous_file(0x8000);
     let mut table = DmaTable::default();
     table.map(map(Some(&file), 0, 0x2000, 0x2000)).unwrap();
@@ -85,7 +85,7 @@ fn overlaps_are_refused() {
 }
 
 #[test]
-fn memory_out_of_reach_is_remembered() {
+fn a_range_without_a_file_keeps_its_addresses() {
     let short = anonymous_file(0x1000);
     let mut table = DmaTable::default();
     table.map(map(None, 0, 0, 0x1000)).unwrap();
@@ -100,7 +100,7 @@ fn memory_out_of_reach_is_remembered() {
 }
 
 #[test]
-fn odd_unmaps_are_harmless() {
+fn unmapping_takes_away_what_lies_in_the_range_and_nothing_else() {
     let file = anonymous_file(0x4000);
     let mut table = DmaTable::default();
     unmap(&mut table, range(0, u64::MAX));
@@ -146,7 +146,7 @@ fn queues_in_use_see_ranges_come_and_go() {
 }
 
 #[test]
-fn what_the_client_lets_be_read_cannot_be_written() {
+fn memory_that_the_device_may_only_read_cannot_be_written() {
     let file = anonymous_file(0x4000);
     let mut table = DmaTable::default();
     let flags = DmaFlags::READ;
@@ -163,7 +163,7 @@ fn what_the_client_lets_be_read_cannot_be_written() {
 }
 
 #[test]
-fn files_open_for_reading_only_are_not_written() {
+fn a_file_that_is_open_for_reading_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("memory");
     std::fs::write(&path, [7; 0x1000]).unwrap();

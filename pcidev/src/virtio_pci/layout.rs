@@ -1,4 +1,4 @@
-//! Where the structures of the transport are: all in BAR 0, the MSI-X table too.
+//! The layout of BAR 0, which has all structures of the transport and the MSI-X table.
 
 use virtio::pci::{Capability, cfg_type, common};
 
@@ -6,9 +6,9 @@ use crate::config_space::{BarKind, ConfigSpace, MsixLocation};
 use crate::msix::ENTRY_SIZE;
 
 /// Distance in bytes between the notification registers of two queues.
-pub const NOTIFY_MULTIPLIER: u32 = 4;
+const NOTIFY_MULTIPLIER: u32 = 4;
 
-/// The BAR that holds it all.
+/// Number of the BAR.
 const BAR: u8 = 0;
 const ISR: u32 = 0x1000;
 const DEVICE: u32 = 0x2000;
@@ -16,7 +16,7 @@ const NOTIFY: u32 = 0x3000;
 const TABLE: u32 = 0x6000;
 const PAGE: u32 = 0x1000;
 
-/// What an offset in BAR 0 belongs to, with the offset in it.
+/// The structure at an offset in BAR 0, and the offset in that structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Common configuration.
@@ -25,13 +25,13 @@ pub enum Place {
     Isr,
     /// Device-specific configuration.
     Device(u64),
-    /// Notification of this queue.
+    /// The notification register of this queue.
     Notify(u16),
     /// The MSI-X table.
     Table(usize),
     /// The MSI-X pending bits.
     Pending(usize),
-    /// Nothing.
+    /// There is nothing.
     Nowhere,
 }
 
@@ -43,7 +43,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// For this many queues (at most 1024) and MSI-X vectors (1 to 2048).
+    /// The layout for a number of queues (at most 1024) and of MSI-X vectors (1 to 2048).
     pub fn new(queues: u16, vectors: u16) -> Self {
         Self { queues, vectors }
     }
@@ -53,9 +53,9 @@ impl Layout {
         u64::from(self.pending() + PAGE).next_power_of_two()
     }
 
-    /// Adds the BAR, MSI-X and the capabilities that every virtio device has, for a
-    /// device-specific configuration of `config` bytes. Gives the offset in configuration space of
-    /// the capability that gives access to BARs.
+    /// Adds the BAR, MSI-X and the capabilities of a virtio device whose device-specific
+    /// configuration has `config` bytes. Gives the offset in configuration space of the capability
+    /// by which software accesses BARs.
     pub fn describe(&self, space: &mut ConfigSpace, config: u32) -> usize {
         space.add_bar(usize::from(BAR), BarKind::Memory32, self.size());
         let capability = |cfg_type, offset, length| Capability {
@@ -73,7 +73,7 @@ impl Layout {
                 u32::from(self.queues) * NOTIFY_MULTIPLIER,
             )
         };
-        // Its last field is the window for the data, which has the place of the multiplier.
+        // The data of the window has the place of the multiplier.
         let window = Capability {
             multiplier: Some(0),
             ..capability(cfg_type::PCI, 0, 0)
@@ -99,7 +99,7 @@ impl Layout {
         }
     }
 
-    /// Where in BAR 0 the notification register of a queue is, and its length in bytes.
+    /// The offset in BAR 0 of a queue's notification register, and its length in bytes.
     pub fn notification(queue: u16) -> (u64, u64) {
         let offset = NOTIFY + u32::from(queue) * NOTIFY_MULTIPLIER;
         (offset.into(), 2)
@@ -110,7 +110,7 @@ impl Layout {
         TABLE + table.next_multiple_of(PAGE)
     }
 
-    /// What `offset` in BAR 0 belongs to.
+    /// The structure at `offset` in BAR 0.
     pub fn locate(&self, offset: u64) -> Place {
         let Ok(offset) = u32::try_from(offset) else {
             return Place::Nowhere;
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn structures_are_found() {
+    fn each_offset_belongs_to_its_structure_or_to_none() {
         let layout = Layout::new(2, 19);
         let places = [
             (0x37, Place::Common(0x37)),

@@ -1,4 +1,4 @@
-//! A queue that gives its memory up whenever the client changes the memory it shares.
+//! A queue that the event loop serves by itself.
 
 use virtio::vring::first_position;
 use virtio::{Queue, QueueError};
@@ -6,11 +6,11 @@ use virtio::{Queue, QueueError};
 use super::Registers;
 use crate::dma::DmaTable;
 
-/// A virtqueue of a device that serves it on the spot, so that no request is ever in flight.
+/// A virtqueue that the event loop serves by itself, so that no request is ever in flight.
 #[derive(Debug)]
 pub struct RingQueue {
     index: u16,
-    /// Where it was left since the last reset.
+    /// The position of the next request. `None`: the queue has not run since the last reset.
     next_avail: Option<u16>,
     ring: Option<Queue>,
 }
@@ -21,13 +21,13 @@ pub enum BrokenQueue {
     /// The client shares no memory.
     #[error("the client shares no memory")]
     NoMemory,
-    /// The rings are not what they should be.
+    /// The rings are not valid.
     #[error(transparent)]
     Ring(#[from] QueueError),
 }
 
 impl RingQueue {
-    /// Queue number `index` of a device.
+    /// The queue with number `index`.
     pub fn new(index: u16) -> Self {
         Self {
             index,
@@ -36,24 +36,19 @@ impl RingQueue {
         }
     }
 
-    /// Which of the device's queues this is.
-    pub fn index(&self) -> u16 {
-        self.index
-    }
-
-    /// Forgets the queue, as a reset does.
+    /// Brings the queue back to its start, as a reset does.
     pub fn reset(&mut self) {
         *self = Self::new(self.index);
     }
 
-    /// Gives the client's memory up, until the queue is used again.
+    /// Lets go of the client's memory until the queue is used again.
     pub fn release_memory(&mut self) {
         if let Some(ring) = self.ring.take() {
             self.next_avail = Some(ring.next_avail());
         }
     }
 
-    /// The queue, ready to use; `None` as long as the driver has not enabled it.
+    /// The queue, ready to use; `None` while the driver has not enabled it.
     ///
     /// # Errors
     ///

@@ -16,10 +16,10 @@ mod state;
 
 use state::{Queue, State};
 
-/// What a write did that others have to know of.
+/// What a write did that concerns the rest of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The driver reset the device. The registers are reset already.
+    /// The driver reset the device. The registers are already reset.
     Reset,
     /// The driver is ready.
     DriverOk,
@@ -32,15 +32,15 @@ pub struct Registers {
     vectors: u16,
     max_queue_size: u16,
     state: State,
-    /// Interrupt status, which queues' threads set, too.
+    /// Interrupt status. The threads of queues set it, too.
     isr: Arc<AtomicU8>,
-    /// Survives a reset, so that a driver notices one.
+    /// A reset does not change it, so that a driver notices the reset.
     generation: u8,
 }
 
 impl Registers {
-    /// A device that offers these feature bits, with VERSION_1 among them, and has `queues` queues
-    /// of at most `max_queue_size` (a power of two) descriptors and `vectors` MSI-X vectors.
+    /// Registers of a device that offers these feature bits and VERSION_1, with `queues` queues of
+    /// at most `max_queue_size` (a power of two) descriptors, and `vectors` MSI-X vectors.
     pub fn new(offered: u64, queues: u16, max_queue_size: u16, vectors: u16) -> Self {
         Self {
             offered: offered | 1 << VIRTIO_F_VERSION_1,
@@ -52,7 +52,7 @@ impl Registers {
         }
     }
 
-    /// Brings everything back to what it was at the start.
+    /// Undoes everything that the driver wrote.
     pub fn reset(&mut self) {
         self.state = State::new(self.state.queues.len() as u16, self.max_queue_size);
         self.isr.store(0, Ordering::Relaxed);
@@ -63,44 +63,39 @@ impl Registers {
         self.state.driver_features
     }
 
-    /// Whether the driver is ready and the device not broken.
+    /// Whether the driver is ready and the device needs no reset.
     pub fn is_running(&self) -> bool {
         let mask = status::DRIVER_OK | status::NEEDS_RESET;
         self.state.status & mask == status::DRIVER_OK
     }
 
-    /// Whether the device waits for a reset.
-    pub fn needs_reset(&self) -> bool {
-        self.state.status & status::NEEDS_RESET != 0
-    }
-
-    /// Says that the device is broken until it is reset. The driver is to be told by the interrupt
-    /// for configuration changes.
+    /// Sets DEVICE_NEEDS_RESET. The caller tells the driver by the interrupt for configuration
+    /// changes.
     pub fn set_needs_reset(&mut self) {
         self.state.status |= status::NEEDS_RESET;
     }
 
-    /// Records a change of the device-specific configuration (or of the device status) and gives
-    /// the vector to raise, [`NO_VECTOR`] if none.
+    /// Notes that the device-specific configuration or the device status changed. Gives the
+    /// vector to raise, [`NO_VECTOR`] if there is none.
     pub fn config_changed(&mut self) -> u16 {
         self.generation = self.generation.wrapping_add(1);
         self.isr.fetch_or(isr::CONFIG, Ordering::SeqCst);
         self.state.config_vector
     }
 
-    /// Records used buffers of a queue and gives the vector to raise, [`NO_VECTOR`] if none.
+    /// Notes used buffers of a queue. Gives the vector to raise, [`NO_VECTOR`] if there is none.
     pub fn queue_used(&mut self, queue: u16) -> u16 {
         self.isr.fetch_or(isr::QUEUE, Ordering::SeqCst);
         self.queue_vector(queue)
     }
 
-    /// The vector to raise for used buffers of a queue, [`NO_VECTOR`] if none.
+    /// The vector to raise for used buffers of a queue, [`NO_VECTOR`] if there is none.
     pub fn queue_vector(&self, queue: u16) -> u16 {
         let queue = self.state.queues.get(usize::from(queue));
         queue.map_or(NO_VECTOR, |queue| queue.vector)
     }
 
-    /// The interrupt status, for threads that serve a queue: they set [`isr::QUEUE`] in it.
+    /// The interrupt status. Threads that serve a queue set [`isr::QUEUE`] in it.
     pub fn isr(&self) -> &Arc<AtomicU8> {
         &self.isr
     }
@@ -110,7 +105,7 @@ impl Registers {
         self.isr.swap(0, Ordering::SeqCst)
     }
 
-    /// Where a queue's rings are; `None` as long as it is not to be used.
+    /// Where the rings of a queue are; `None` while the driver does not use it.
     pub fn queue(&self, index: u16) -> Option<VringLayout> {
         let queue = self.state.queues.get(usize::from(index))?;
         let usable = self.is_running() && queue.enabled;
@@ -132,7 +127,7 @@ impl Registers {
         read_padded(&self.image(), offset, data);
     }
 
-    /// Writes one register. Writes that are none, or come at the wrong time, are ignored.
+    /// Writes one register. Writes to no register, or at the wrong time, are ignored.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Option<Change> {
         let mut bytes = [0; 8];
         bytes.get_mut(..data.len())?.copy_from_slice(data);
@@ -173,7 +168,7 @@ impl Registers {
         self.state.driver_features = kept | u64::from(value) << shift;
     }
 
-    /// The vector, or none when the device does not have it.
+    /// The vector, or [`NO_VECTOR`] when the device does not have it.
     fn existing(&self, vector: u16) -> u16 {
         if vector < self.vectors {
             vector
@@ -182,7 +177,7 @@ impl Registers {
         }
     }
 
-    /// The driver adds bits; only a reset takes them away.
+    /// The driver can only set bits. A reset clears them.
     fn write_status(&mut self, value: u8) -> Option<Change> {
         if value == 0 {
             self.reset();
@@ -240,7 +235,7 @@ impl Registers {
         });
     }
 
-    /// The registers as they read.
+    /// The values of all registers.
     fn image(&self) -> [u8; common::SIZE as usize] {
         let state = &self.state;
         let mut image = [0; common::SIZE as usize];

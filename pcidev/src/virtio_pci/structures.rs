@@ -1,9 +1,9 @@
-//! BAR 0 as a whole: what an access to it does.
+//! Accesses to BAR 0.
 
 use super::{Change, Layout, Place, Registers};
 use crate::msix::Msix;
 
-/// The structures of a device in BAR 0, apart from its device-specific configuration.
+/// All structures in BAR 0 but the device-specific configuration.
 #[derive(Debug)]
 pub struct Structures {
     /// Where they are.
@@ -15,18 +15,18 @@ pub struct Structures {
 /// What a driver's access means for the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It reset the device. The registers are reset already.
+    /// It reset the device. The registers are already reset.
     Reset,
     /// It is ready.
     DriverOk,
     /// It added buffers to this queue.
     Notify(u16),
-    /// It accesses device-specific configuration at this offset, which is left to do.
+    /// It accesses device-specific configuration at this offset. The device has to do that.
     Config(u64),
 }
 
 impl Structures {
-    /// Does a read, unless it is of device-specific configuration.
+    /// Does a read, unless device-specific configuration is read.
     pub fn read(&mut self, msix: &Msix, offset: u64, data: &mut [u8]) -> Option<Event> {
         match self.layout.locate(offset) {
             Place::Common(offset) => self.registers.read(offset, data),
@@ -44,7 +44,7 @@ impl Structures {
         None
     }
 
-    /// Does a write, as far as it can be done here.
+    /// Does a write, as far as that needs no knowledge of the device.
     pub fn write(&mut self, msix: &mut Msix, offset: u64, data: &[u8]) -> Option<Event> {
         match self.layout.locate(offset) {
             Place::Common(offset) => {
@@ -58,7 +58,7 @@ impl Structures {
         None
     }
 
-    /// Tells the driver of a change of the device-specific configuration or of the device status.
+    /// Tells the driver that the device-specific configuration or the device status changed.
     pub fn config_changed(&mut self, msix: &Msix) {
         msix.trigger(self.registers.config_changed());
     }

@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{OFlags, fcntl_setfl};
+use vfio_user::ClientError;
 
 use super::*;
 
@@ -106,7 +107,9 @@ fn vectors_are_masked_and_triggered_by_the_client() {
     driver.client.unmask_irqs(index::MSIX, 0, 1).unwrap();
     driver.finish(0, BUFFERS);
     let beyond = driver.client.mask_irqs(index::MSIX, 2, 2).unwrap_err();
-    assert!(beyond.to_string().contains("Invalid argument"), "{beyond}");
+    let refused = matches!(&beyond, ClientError::Refused { source, .. }
+        if source.kind() == io::ErrorKind::InvalidInput);
+    assert!(refused, "{beyond}");
     driver.client.set_irqs(index::MSIX, 0, &[None]).unwrap();
     driver.request(0, BUFFERS);
     driver.request(1, BUFFERS);

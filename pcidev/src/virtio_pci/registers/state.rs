@@ -1,8 +1,8 @@
-//! What the driver has written.
+//! What the driver wrote.
 
 use virtio::pci::{NO_VECTOR, common};
 
-/// What a reset brings back.
+/// What the driver wrote, which a reset undoes.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) device_feature_select: u32,
@@ -47,7 +47,7 @@ impl State {
 }
 
 impl Queue {
-    /// Writes all 64 bits of an address or either half.
+    /// Writes a whole address, or one half of it.
     pub(super) fn write_address(&mut self, offset: u64, len: usize, value: u64) {
         let register = match offset & !7 {
             common::QUEUE_DESC => &mut self.desc,
