@@ -17,8 +17,8 @@ mod violation;
 
 use std::io;
 
+use ipc::SocketPath;
 use policies::Context;
-use vhost_user::SocketPath;
 
 pub use error::JailError;
 pub use inspection::{Inspector, Outside, PrivateMemory};

@@ -3,10 +3,9 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use ipc::{Interest, poll};
+use ipc::{Accepted, Interest, Listener, poll};
 use tracing::{info, warn};
 use vfio_user::server::{Connection, ServerError};
-use vhost_user::Listener;
 
 use crate::function::{self, Device};
 
@@ -63,7 +62,7 @@ fn wait(
 ) -> io::Result<Ready> {
     // The next client waits in the socket's backlog until the present one is gone.
     let (socket, timeout) = match client {
-        None => (Interest::readable(clients), None),
+        None => clients.interest(),
         Some(client) if client.wants_write() => (Interest::writable(client), None),
         Some(client) => (Interest::readable(client), client.time_left()),
     };
@@ -77,8 +76,13 @@ fn wait(
 }
 
 fn accept(clients: &Listener) -> io::Result<Option<Connection>> {
-    let Some(stream) = clients.accept()? else {
-        return Ok(None);
+    let stream = match clients.accept()? {
+        Accepted::Peer(stream) => stream,
+        Accepted::Nobody => return Ok(None),
+        Accepted::Later(error) => {
+            warn!("cannot let the next client in yet: {error}");
+            return Ok(None);
+        }
     };
     info!("vfio-user client connected");
     Connection::new(stream).map(Some)

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use ipc::{Interest, poll};
 use rustix::net::sockopt::socket_peercred;
 use vhost_user::{Connection, ConnectionError, Inspect, Message};
 
@@ -67,7 +67,7 @@ impl Inspect for Inspector {
             .flat_map(|addr| addr.to_le_bytes())
             .collect();
         let question = Message::request(0, &payload);
-        if self.0.send_with_fds(&question, &[front_end]).is_err() {
+        if self.0.send(&question, &[front_end]).is_err() {
             return Ok(());
         }
         match self.answer().and_then(|answer| answer.as_number()) {
@@ -79,9 +79,7 @@ impl Inspect for Inspector {
 
 impl Inspector {
     fn answer(&mut self) -> Option<Message> {
-        let deadline = Timespec::try_from(PATIENCE).ok()?;
-        let fd = self.0.as_fd();
-        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&deadline)).ok()?;
+        poll([Interest::readable(&self.0)], Some(PATIENCE)).ok()?;
         self.0.recv().ok().flatten().map(|(answer, _)| answer)
     }
 }
@@ -103,7 +101,7 @@ impl Outside {
         let private = front_end.and_then(|front_end| private_memory(&front_end, user_addrs));
         let address = private.map(u64::to_le_bytes);
         let payload = address.as_ref().map_or(&[][..], |bytes| bytes);
-        self.0.send(&question.head.reply(payload))
+        self.0.send(&question.head.reply(payload), &[])
     }
 }
 
@@ -182,8 +180,7 @@ mod tests {
         let (mut inspector, mut outside) = inspection().unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
-                let fd = outside.as_fd();
-                poll(&mut [PollFd::new(&fd, PollFlags::IN)], None).unwrap();
+                poll([Interest::readable(&outside)], None).unwrap();
                 outside.answer().unwrap();
             });
             let inspected = inspector.inspect(ours.as_fd(), &[0, region.as_ptr() as u64]);

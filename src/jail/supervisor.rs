@@ -3,12 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use ipc::SocketPath;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open,
     set_parent_process_death_signal, waitid,
 };
-use vhost_user::SocketPath;
 
 use super::{JailError, Outside};
 use crate::signals::StopSignal;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use imago::FormatCreateBuilder;
 
 /// How long anything may take. Nothing comes near it unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A folder with an image of 1 MiB in it.
 pub struct Folder(tempfile::TempDir);

@@ -8,10 +8,10 @@ use std::{fs, io};
 
 use policies::compiler::{Arch, Instruction, Memory, Options, Policy, compile, load};
 
+use super::disk::Disk;
 use super::harness::{Folder, Running};
 #[cfg(target_arch = "x86_64")]
 use super::inject;
-use super::vvu_block::Disk;
 
 const BLOCK: &str = env!("CARGO_BIN_EXE_vvu-block");
 const PROXY: &str = env!("CARGO_BIN_EXE_vvu-proxy");

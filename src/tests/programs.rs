@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
+mod disk;
 mod harness;
 #[cfg(target_arch = "x86_64")]
 mod inject;

@@ -5,18 +5,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::sync::Arc;
 
-use super::harness::{Folder, Running, is_served};
-use vhost::vhost_user::message::VhostUserConfigFlags;
-use vhost::vhost_user::{Frontend, VhostUserFrontend};
-use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio::queue::{IN_ORDER, PACKED};
-use virtio::test_utils::{AnyDriverRing, anonymous_file};
-use virtio::{GuestMemory, Region};
-use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
-use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::eventfd::EventFd;
+
+use super::disk::Disk;
+use super::harness::{Folder, Running, is_served};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vvu-block");
 
@@ -196,126 +189,6 @@ fn both_signals_end_it_and_the_socket_is_gone() {
     }
 }
 
-/// A disk of this program, with a front-end that we did not write.
-pub struct Disk {
-    front: Frontend,
-    memory: Arc<GuestMemory>,
-    ring: AnyDriverRing,
-    kick: EventFd,
-    call: EventFd,
-}
-
-impl Disk {
-    const SIZE: u64 = 0x10000;
-    const HEADER: u64 = 0x4000;
-    const DATA: u64 = 0x5000;
-    const STATUS: u64 = 0x6000;
-
-    pub fn new(stream: UnixStream) -> Self {
-        Self::with_rings(stream, 0)
-    }
-
-    /// With these features of the rings, and no others.
-    fn with_rings(stream: UnixStream, rings: u64) -> Self {
-        let mut front = Frontend::from_stream(stream, 16);
-        front.set_owner().unwrap();
-        // Without EVENT_IDX there is a call for each request.
-        let features = !((1 << VIRTIO_RING_F_EVENT_IDX) | PACKED | IN_ORDER) | rings;
-        let offered = front.get_features().unwrap();
-        assert_eq!(offered & rings, rings);
-        front.set_features(offered & features).unwrap();
-        let protocol = front.get_protocol_features().unwrap();
-        front.set_protocol_features(protocol).unwrap();
-
-        let file = anonymous_file(Self::SIZE);
-        let region = VhostUserMemoryRegionInfo {
-            guest_phys_addr: 0,
-            memory_size: Self::SIZE,
-            userspace_addr: 0,
-            mmap_offset: 0,
-            mmap_handle: file.as_raw_fd(),
-        };
-        front.set_mem_table(&[region]).unwrap();
-        let region = Region::map(file, 0, GuestAddress(0), Self::SIZE, true).unwrap();
-        let memory = Arc::new(GuestMemory::from_regions(vec![region]).unwrap());
-        let packed = rings & PACKED != 0;
-        let ring = AnyDriverRing::new(packed, memory.clone(), 0x1000, 16);
-        let (kick, call) = (EventFd::new(0).unwrap(), EventFd::new(0).unwrap());
-        let layout = ring.layout();
-        let layout = VringConfigData {
-            queue_max_size: 16,
-            queue_size: layout.size,
-            flags: 0,
-            desc_table_addr: layout.desc.0,
-            avail_ring_addr: layout.avail.0,
-            used_ring_addr: layout.used.0,
-            log_addr: None,
-        };
-        front.set_vring_num(0, 16).unwrap();
-        front.set_vring_base(0, ring.position()).unwrap();
-        front.set_vring_addr(0, &layout).unwrap();
-        front.set_vring_kick(0, &kick).unwrap();
-        front.set_vring_call(0, &call).unwrap();
-        front.set_vring_enable(0, true).unwrap();
-        // Answered only after all that came before, which itself has no answer.
-        front.get_features().unwrap();
-        Self {
-            front,
-            memory,
-            ring,
-            kick,
-            call,
-        }
-    }
-
-    /// Stops the vring, and starts it where it was.
-    fn stop_and_start(&self) {
-        let base = self.front.get_vring_base(0).unwrap();
-        assert_eq!(base as u16, self.ring.position());
-        self.front.set_vring_base(0, base as u16).unwrap();
-        self.front.set_vring_kick(0, &self.kick).unwrap();
-    }
-
-    /// Does one request about a range, without data, and returns its status.
-    pub fn change_range(&mut self, kind: u32, sector: u64, sectors: u32) -> u8 {
-        let range = [&sector.to_le_bytes()[..], &sectors.to_le_bytes(), &[0; 4]].concat();
-        self.memory
-            .write_slice(&range, GuestAddress(Self::DATA))
-            .unwrap();
-        self.request(kind, 0, Some((16, false)))
-    }
-
-    /// Does one request and returns its status.
-    pub fn request(&mut self, kind: u32, sector: u64, data: Option<(u32, bool)>) -> u8 {
-        let header = [kind.to_le_bytes(), [0; 4]].concat();
-        self.memory
-            .write_slice(&header, GuestAddress(Self::HEADER))
-            .unwrap();
-        self.memory
-            .write_obj(sector, GuestAddress(Self::HEADER + 8))
-            .unwrap();
-        self.memory
-            .write_obj(0xffu8, GuestAddress(Self::STATUS))
-            .unwrap();
-        let mut buffers = vec![(Self::HEADER, 16, false)];
-        buffers.extend(data.map(|(len, writable)| (Self::DATA, len, writable)));
-        buffers.push((Self::STATUS, 1, true));
-        self.ring.add(&buffers);
-        self.kick.write(1).unwrap();
-        while self.ring.pop_used().is_none() {
-            self.call.read().unwrap();
-        }
-        self.memory.read_obj(GuestAddress(Self::STATUS)).unwrap()
-    }
-
-    pub fn write(&mut self, sector: u64, byte: u8) -> u8 {
-        self.memory
-            .write_slice(&[byte; 512], GuestAddress(Self::DATA))
-            .unwrap();
-        self.request(1, sector, Some((512, false)))
-    }
-}
-
 #[test]
 fn a_front_end_reads_and_writes_over_an_inherited_socket() {
     for engine in ["auto", "io_uring", "threads"] {
@@ -341,18 +214,11 @@ fn serve_an_inherited_socket(engine: &str) {
     assert_eq!(running.line(), "ready: vhost-user file descriptor 3");
 
     let mut disk = Disk::new(ours);
-    let flags = VhostUserConfigFlags::WRITABLE;
-    let (_, capacity) = disk.front.get_config(0, 8, flags, &[0; 8]).unwrap();
-    assert_eq!(capacity, 2048u64.to_le_bytes());
+    assert_eq!(disk.capacity(), 2048);
     assert_eq!(disk.write(3, 0x5a), 0);
     assert_eq!(disk.request(4, 0, None), 0, "flush");
     assert_eq!(disk.request(8, 0, Some((20, true))), 0, "get id");
-    assert_eq!(
-        disk.memory
-            .read_obj::<[u8; 5]>(GuestAddress(Disk::DATA))
-            .unwrap(),
-        *b"blk0\0"
-    );
+    assert_eq!(disk.data::<5>(), *b"blk0\0");
     drop(disk);
     assert_eq!(
         running.output().status.code(),
@@ -399,8 +265,7 @@ fn rings_are_what_the_front_end_wants() {
             }
         }
         assert_eq!(disk.request(0, sector, Some((512, true))), 0, "read");
-        let byte: u8 = disk.memory.read_obj(GuestAddress(Disk::DATA)).unwrap();
-        assert_eq!(byte, 19);
+        assert_eq!(disk.data(), [19]);
     }
     running.signal(libc::SIGTERM);
     assert_eq!(running.output().status.code(), Some(0));

@@ -6,8 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use ipc::{Interest, poll};
 
 use crate::connection::{Connection, ConnectionError};
 use crate::features::{F_PROTOCOL_FEATURES, ProtocolFeatures};
@@ -87,7 +86,7 @@ impl FrontEnd {
             return self.exchange(&message, &fds);
         }
         if !self.protocol.contains(ProtocolFeatures::REPLY_ACK) {
-            self.connection.send_with_fds(&message, &fds)?;
+            self.connection.send(&message, &fds)?;
             return Ok(Reply::default());
         }
         let message = message.needing_reply();
@@ -109,7 +108,7 @@ impl FrontEnd {
         message: &Message,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Reply, FrontEndError> {
-        self.connection.send_with_fds(message, fds)?;
+        self.connection.send(message, fds)?;
         let deadline = Instant::now() + self.patience;
         loop {
             let Some((answer, fds)) = self.connection.recv()? else {
@@ -129,12 +128,8 @@ impl FrontEnd {
         if left.is_zero() {
             return Err(FrontEndError::NoAnswer(message.head.name()));
         }
-        let left = Timespec::try_from(left).unwrap_or_default();
-        let mut fds = [PollFd::new(&self.connection, PollFlags::IN)];
-        match poll(&mut fds, Some(&left)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(FrontEndError::Wait(errno.into())),
-        }
+        let ready = poll([Interest::readable(&self.connection)], Some(left));
+        ready.map(drop).map_err(FrontEndError::Wait)
     }
 
     /// GET_FEATURES.
@@ -265,3 +260,6 @@ impl AsFd for FrontEnd {
         self.connection.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use ipc::SharedEventFdError;
 use virtio::memory::RegionError;
 use virtio::{Notifier, Region};
 use vmm_sys_util::eventfd::EventFd;
@@ -147,6 +148,9 @@ pub enum AttachError {
     /// The memory was looked at and is of no use.
     #[error(transparent)]
     Inspection(Box<dyn Error + Send + Sync>),
+    /// A descriptor is not an eventfd.
+    #[error(transparent)]
+    EventFd(#[from] SharedEventFdError),
     /// There is no such vring.
     #[error("there is no vring {0}")]
     NoSuchVring(u8),

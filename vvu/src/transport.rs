@@ -2,24 +2,24 @@
 
 mod error;
 mod resource;
-mod wait;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipc::{Interest, poll};
 use vhost_user::table::features_without_descriptors;
 use vhost_user::{
     DropReason, Event, Head, Incoming, Message, ProtocolFeatures, Reply, Request, Transport,
     TransportError, WithCauses,
 };
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::driver::{Dialect, DriverError, PeerLoss, VvuDriver};
 use crate::pci::{PciFunction, borrow};
 use crate::virtio_pci::Patience;
 pub use error::{Fault, VvuError};
 use resource::Signals;
-use wait::{clear, poll_readable};
 
 /// How often in a row a device is restarted without a message from a front-end in between.
 const MAX_RESTARTS: u32 = 3;
@@ -95,20 +95,23 @@ impl VvuTransport {
         let has_message = self.driver.channel()?.has_message();
         let timeout = has_message.then_some(Duration::ZERO);
         let driver = &self.driver;
-        let mut fds = vec![
-            wake,
-            borrow(driver.config_event()),
-            borrow(driver.rx_event()),
-        ];
-        fds.extend(driver.function().hangup());
-        let ready = poll_readable(&fds, timeout)?;
-        if ready[2] {
+        let [wake, config, rx, hangup] = poll(
+            [
+                Interest::Readable(wake),
+                Interest::Readable(borrow(driver.config_event())),
+                Interest::Readable(borrow(driver.rx_event())),
+                hangup_of(driver.function()),
+            ],
+            timeout,
+        )
+        .map_err(VvuError::Wait)?;
+        if rx {
             clear(driver.rx_event());
         }
         Ok(Ready {
-            wake: ready[0],
-            config: ready[1],
-            hangup: ready.get(3).is_some_and(|ready| *ready),
+            wake,
+            config,
+            hangup,
         })
     }
 
@@ -189,16 +192,22 @@ impl VvuTransport {
     fn wait_for_buffer(&mut self, deadline: Instant) -> Result<(), VvuError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let driver = &self.driver;
-        let mut fds = vec![borrow(driver.tx_event()), borrow(driver.config_event())];
-        fds.extend(driver.function().hangup());
-        let ready = poll_readable(&fds, Some(left))?;
-        if ready[0] {
+        let [tx, config, hangup] = poll(
+            [
+                Interest::Readable(borrow(driver.tx_event())),
+                Interest::Readable(borrow(driver.config_event())),
+                hangup_of(driver.function()),
+            ],
+            Some(left),
+        )
+        .map_err(VvuError::Wait)?;
+        if tx {
             clear(driver.tx_event());
         }
-        if ready.get(2).is_some_and(|ready| *ready) {
+        if hangup {
             return Err(self.is_gone());
         }
-        if ready[1] {
+        if config {
             self.config_changed()?;
         }
         Ok(())
@@ -271,6 +280,18 @@ impl Transport for VvuTransport {
     fn protocol_features(&self, offered: ProtocolFeatures) -> ProtocolFeatures {
         offered & features_without_descriptors()
     }
+}
+
+fn hangup_of(function: &dyn PciFunction) -> Interest<'_> {
+    function
+        .hangup()
+        .map_or(Interest::Nothing, Interest::Readable)
+}
+
+/// Makes an eventfd unreadable until it is signalled again.
+fn clear(eventfd: &EventFd) {
+    // It fails only when the eventfd is not readable.
+    let _ = eventfd.read();
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 
+use ipc::Listener;
 use rustix::event::eventfd;
 use vfio_user::{DmaFlags, index};
-use vhost_user::Listener;
 use virtio::pci::{common, status};
 
 use super::*;

@@ -31,7 +31,7 @@ impl FrontEnd {
     }
 
     pub(super) fn send(&mut self, message: &Message) -> Result<(), ConnectionError> {
-        self.connection.send(message)
+        self.connection.send(message, &[])
     }
 
     /// Reads messages, or waits only for the front-end to leave.

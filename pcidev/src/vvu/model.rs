@@ -3,9 +3,10 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use ipc::{Accepted, Listener};
 use tracing::{info, warn};
 use vfio_user::IoEventFd;
-use vhost_user::{Inspect, Listener};
+use vhost_user::Inspect;
 use virtio::queue::RING_FEATURES;
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
 use vvu_abi::{self as abi, config, status};
@@ -97,8 +98,13 @@ impl VvuDevice {
         if !self.listening {
             return Ok(());
         }
-        let Some(stream) = self.listener.accept()? else {
-            return Ok(());
+        let stream = match self.listener.accept()? {
+            Accepted::Peer(stream) => stream,
+            Accepted::Nobody => return Ok(()),
+            Accepted::Later(error) => {
+                warn!("cannot let the next front-end in yet: {error}");
+                return Ok(());
+            }
         };
         self.front_end = Some(FrontEnd::new(stream, &self.poller)?);
         info!("front-end connected");

@@ -143,10 +143,6 @@ fn each_transport_has_its_calls() {
     let over = |transport| move |context: Context| context.transport() == Some(transport);
     made_where(over(TransportName::VvuVfioUser), &messages);
     made_where(
-        over(TransportName::VhostUser),
-        &[(libc::SYS_sendto, with(NO_FD, 0))],
-    );
-    made_where(
         over(TransportName::Vvu),
         &[
             (libc::SYS_pread64, with(NO_FD, 0)),

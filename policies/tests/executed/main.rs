@@ -184,9 +184,7 @@ fn each_transport_uses_only_the_sockets_that_it_has() {
     let has_none = |context: Context| context.transport() == Some(TransportName::Vvu);
     killed_where(has_none, libc::SYS_recvmsg, args);
     killed_where(has_none, libc::SYS_sendmsg, args);
-    let front_ends =
-        |context: Context| matches!(context.transport(), Some(TransportName::VhostUser) | None);
-    killed_where(|context| !front_ends(context), libc::SYS_sendto, args);
+    killed_everywhere(libc::SYS_sendto, args);
     for context in Context::all().filter(|context| listens(*context)) {
         let accepted = attempt(context, libc::SYS_accept4, args);
         assert_eq!(accepted, Outcome::Error(libc::EBADF), "{context}");

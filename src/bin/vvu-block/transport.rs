@@ -4,10 +4,11 @@ use std::error::Error;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
+use ipc::{Listener, SocketPath};
 use pcidev::{Kind, VirtioFunction};
 use policies::TransportName;
 use rustix::net::{AddressFamily, SocketType};
-use vhost_user::{Listener, SocketPath, SocketTransport, Transport};
+use vhost_user::{SocketTransport, Transport};
 use vvu::VvuTransport;
 use vvu_block::jail::Inspector;
 
@@ -90,7 +91,7 @@ pub fn open(
     }
     if let Some(path) = &arguments.socket_path {
         let listener = Listener::bind(path)?;
-        let paths = vec![listener.path().clone()];
+        let paths = listener.path().into_iter().cloned().collect();
         let transport = SocketTransport::listening(listener).inspected_by(inspector);
         let opened = Opened::new(
             transport,
@@ -104,7 +105,7 @@ pub fn open(
         return Ok(Opened {
             name: format!("virtio-pci {}", path.display()),
             transport_name: TransportName::Pci,
-            paths: vec![clients.path().clone()],
+            paths: clients.path().into_iter().cloned().collect(),
             carrier: Carrier::VirtioPci(clients),
         });
     }

@@ -12,9 +12,9 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Parser;
+use ipc::Listener;
 use pcidev::vvu::{Options, VvuDevice};
 use policies::Context;
-use vhost_user::Listener;
 use vvu_block::jail::Jail;
 use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
 
@@ -30,7 +30,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let stop = StopSignal::install()?;
     let front_ends = Listener::bind(&arguments.socket_path)?;
     let clients = Listener::bind(&arguments.vfio_user_path)?;
-    let paths = [front_ends.path().clone(), clients.path().clone()];
+    let sockets = [&front_ends, &clients];
+    let paths: Vec<_> = sockets
+        .into_iter()
+        .filter_map(Listener::path)
+        .cloned()
+        .collect();
     let window = memory::open(&arguments.memory)?;
     let options = Options {
         max_vhost_queues: arguments.max_queues,

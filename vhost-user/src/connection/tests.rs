@@ -22,13 +22,13 @@ fn messages_arrive_whole_however_they_are_cut() {
         peer.write_all(&[*byte]).unwrap();
     }
     assert!(connection.recv().unwrap().is_none());
-    assert!(connection.mid_message());
+    assert!(connection.time_left().is_some());
     // The last byte comes together with the next message.
     let next = request(Code::GET_FEATURES, &[]);
     peer.write_all(&[&bytes[bytes.len() - 1..], &next.encode()[..]].concat())
         .unwrap();
     assert_eq!(connection.recv().unwrap().unwrap().0, message);
-    assert!(!connection.mid_message());
+    assert!(connection.time_left().is_none());
     assert_eq!(connection.recv().unwrap().unwrap().0, next);
     assert!(connection.recv().unwrap().is_none());
 }
@@ -43,11 +43,11 @@ fn file_descriptors_stay_with_their_message() {
     let file = std::fs::File::open("/dev/null").unwrap();
     let plain = request(Code::SET_OWNER, &[]);
     let with_fds = request(Code::SET_VRING_KICK, &[0; 8]);
-    front.send(&plain).unwrap();
+    front.send(&plain, &[]).unwrap();
     front
-        .send_with_fds(&with_fds, &[file.as_fd(), file.as_fd()])
+        .send(&with_fds, &[file.as_fd(), file.as_fd()])
         .unwrap();
-    front.send(&plain).unwrap();
+    front.send(&plain, &[]).unwrap();
     let counts: Vec<_> = std::iter::from_fn(|| back.recv().unwrap())
         .map(|(_, fds)| fds.len())
         .collect();
@@ -58,11 +58,14 @@ fn file_descriptors_stay_with_their_message() {
 fn a_peer_that_leaves_is_told_apart_from_one_that_breaks_off() {
     let (peer, mut connection) = pair();
     drop(peer);
-    assert!(matches!(connection.recv(), Err(ConnectionError::Closed)));
+    assert!(connection.recv().unwrap_err().is_closed());
     let (mut peer, mut connection) = pair();
     peer.write_all(&[1, 0, 0]).unwrap();
     drop(peer);
-    assert!(matches!(connection.recv(), Err(ConnectionError::CutOff)));
+    assert!(matches!(
+        connection.recv(),
+        Err(ConnectionError::Stream(StreamError::CutOff))
+    ));
 }
 
 #[test]
@@ -77,6 +80,9 @@ fn an_oversized_message_is_refused_at_its_header() {
 fn a_peer_that_never_reads_is_given_up() {
     let (_peer, mut connection) = pair();
     let message = request(Code::SET_MEM_TABLE, &[0; 4000]);
-    let error = (0..10_000).find_map(|_| connection.send(&message).err());
-    assert!(matches!(error, Some(ConnectionError::Stuck)));
+    let error = (0..10_000).find_map(|_| connection.send(&message, &[]).err());
+    assert!(matches!(
+        error,
+        Some(ConnectionError::Stream(StreamError::Stuck))
+    ));
 }

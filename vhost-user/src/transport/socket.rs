@@ -5,30 +5,22 @@ mod attach;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use ipc::{Accepted, Interest, Listener, poll};
 
 use super::{DropReason, Event, Incoming, Inspect, Transport, TransportError};
 use crate::causes::WithCauses;
 use crate::connection::{Connection, ConnectionError};
 use crate::features::ProtocolFeatures;
-use crate::listener::Listener;
 use crate::message::{Head, Reply};
 use crate::request::Request;
 use attach::Descriptors;
-
-/// How long a front-end may take from the first byte of a message to its last.
-const MESSAGE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A back-end's end of vhost-user over a Unix socket.
 #[derive(Debug)]
 pub struct SocketTransport {
     listener: Option<Listener>,
     connection: Option<Connection>,
-    message_began: Option<Instant>,
-    deadline: Duration,
     inspector: Option<Box<dyn Inspect>>,
     /// Whether it was said that another front-end waits.
     queue_reported: bool,
@@ -60,8 +52,6 @@ impl SocketTransport {
         Self {
             listener,
             connection,
-            message_began: None,
-            deadline: MESSAGE_DEADLINE,
             inspector: None,
             queue_reported: false,
         }
@@ -77,9 +67,16 @@ impl SocketTransport {
         let Some(listener) = &self.listener else {
             return Ok(());
         };
-        let stream = listener.accept();
-        let connection = stream.and_then(|stream| stream.map(Connection::new).transpose());
-        self.connection = connection.map_err(TransportError::Accept)?;
+        match listener.accept().map_err(TransportError::Accept)? {
+            Accepted::Peer(stream) => {
+                let connection = Connection::new(stream).map_err(TransportError::Accept)?;
+                self.connection = Some(connection);
+            }
+            Accepted::Nobody => {}
+            Accepted::Later(error) => {
+                tracing::warn!("cannot let the next front-end in yet: {error}");
+            }
+        }
         Ok(())
     }
 
@@ -101,46 +98,35 @@ impl SocketTransport {
         }))
     }
 
-    /// Waits for the socket in use or for `wake`, and for a further front-end as long as there was
-    /// none.
-    fn wait(
-        &self,
-        wake: BorrowedFd<'_>,
-        deadline: Option<Instant>,
-    ) -> Result<Ready, TransportError> {
-        let listener = self.listener.as_ref().map(AsFd::as_fd);
-        let connection = self.connection.as_ref().map(AsFd::as_fd);
-        let another = listener.filter(|_| connection.is_some() && !self.queue_reported);
-        let source = connection.or(listener).unwrap_or(wake);
-        let fds = [Some(wake), Some(source), another];
-        let fds = fds.into_iter().flatten();
-        let mut fds: Vec<_> = fds
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-            .collect();
-        let timeout = deadline.map(remaining);
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(TransportError::Wait(errno.into())),
-        }
-        let is_ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        Ok(Ready {
-            wake: is_ready(0),
-            another: is_ready(2),
-        })
+    /// Waits for the socket in use or for `wake`, and for a further front-end until one came.
+    fn wait(&self, wake: BorrowedFd<'_>) -> Result<Ready, TransportError> {
+        let (source, timeout) = match (&self.connection, &self.listener) {
+            (Some(connection), _) => (Interest::readable(connection), connection.time_left()),
+            (None, Some(listener)) => listener.interest(),
+            (None, None) => (Interest::Nothing, None),
+        };
+        let another = match &self.listener {
+            Some(listener) if self.connection.is_some() && !self.queue_reported => {
+                Interest::readable(listener)
+            }
+            _ => Interest::Nothing,
+        };
+        let ready = poll([Interest::Readable(wake), source, another], timeout);
+        let [wake, _, another] = ready.map_err(TransportError::Wait)?;
+        Ok(Ready { wake, another })
     }
 
     fn drop_front_end(&mut self, error: ConnectionError) -> Event {
         self.forget_front_end();
-        match (error, &self.listener) {
-            (ConnectionError::Closed, Some(_)) => Event::Left,
-            (ConnectionError::Closed, None) => Event::Closed,
-            (error, _) => Event::Dropped(DropReason::Connection(error)),
+        match &self.listener {
+            Some(_) if error.is_closed() => Event::Left,
+            None if error.is_closed() => Event::Closed,
+            _ => Event::Dropped(DropReason::Connection(error)),
         }
     }
 
     fn forget_front_end(&mut self) {
         self.connection = None;
-        self.message_began = None;
         self.queue_reported = false;
     }
 }
@@ -148,8 +134,7 @@ impl SocketTransport {
 impl Transport for SocketTransport {
     fn next(&mut self, wake: BorrowedFd<'_>) -> Result<Event, TransportError> {
         while self.connection.is_some() || self.listener.is_some() {
-            let deadline = self.message_began.map(|began| began + self.deadline);
-            let ready = self.wait(wake, deadline)?;
+            let ready = self.wait(wake)?;
             if ready.wake {
                 return Ok(Event::Woken);
             }
@@ -162,16 +147,7 @@ impl Transport for SocketTransport {
                 continue;
             };
             match Self::receive(connection, &mut self.inspector) {
-                Ok(Some(incoming)) => {
-                    self.message_began = None;
-                    return Ok(Event::Request(incoming));
-                }
-                Ok(None) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                    return Ok(self.drop_front_end(ConnectionError::Stalled));
-                }
-                Ok(None) if connection.mid_message() => {
-                    self.message_began.get_or_insert_with(Instant::now);
-                }
+                Ok(Some(incoming)) => return Ok(Event::Request(incoming)),
                 Ok(None) => {}
                 Err(error) => return Ok(self.drop_front_end(error)),
             }
@@ -184,7 +160,7 @@ impl Transport for SocketTransport {
             return Ok(());
         };
         let fds: Vec<_> = reply.fds.iter().map(AsFd::as_fd).collect();
-        if let Err(error) = connection.send_with_fds(&to.reply(&reply.payload), &fds) {
+        if let Err(error) = connection.send(&to.reply(&reply.payload), &fds) {
             tracing::warn!(
                 "the front-end does not get its reply: {}",
                 WithCauses(&error)
@@ -202,15 +178,6 @@ impl Transport for SocketTransport {
 
     fn protocol_features(&self, offered: ProtocolFeatures) -> ProtocolFeatures {
         offered
-    }
-}
-
-fn remaining(deadline: Instant) -> Timespec {
-    let left = deadline.saturating_duration_since(Instant::now());
-    // Both parts fit: the longest wait is a few seconds.
-    Timespec {
-        tv_sec: left.as_secs() as i64,
-        tv_nsec: left.subsec_nanos().into(),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use rustix::io::Errno;
 use vhost_user::{DecodeError, TransportError};
 
 use crate::driver::{ChannelError, DriverError};
@@ -63,7 +62,7 @@ pub enum VvuError {
     Access(#[from] io::Error),
     /// There is no waiting for the device.
     #[error("cannot wait for the device")]
-    Wait(#[from] Errno),
+    Wait(#[source] io::Error),
 }
 
 impl From<VvuError> for TransportError {

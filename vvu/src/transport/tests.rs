@@ -1,5 +1,3 @@
-use std::os::fd::AsFd;
-
 use vhost_user::{
     Absent, AttachError, Attached, Code, Flags, MemoryRegion, MemoryTable, RequestError,
 };
@@ -125,7 +123,7 @@ fn number(request: u32) -> Message {
 }
 
 fn is_readable(eventfd: &EventFd) -> bool {
-    poll_readable(&[borrow(eventfd)], Some(Duration::ZERO)).unwrap()[0]
+    poll([Interest::Readable(borrow(eventfd))], Some(Duration::ZERO)).unwrap()[0]
 }
 
 #[test]

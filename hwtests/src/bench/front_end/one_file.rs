@@ -4,19 +4,18 @@
 //! crate allocates its memory as it goes.
 
 use std::fs::OpenOptions;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::event::{PollFd, PollFlags, poll};
-use vhost::vhost_user::message::{
-    VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures,
+use ipc::{Interest, SharedEventFd, poll};
+use vhost_user::{
+    F_PROTOCOL_FEATURES, FrontEnd as Connection, MemoryRegion, MemoryTable, ProtocolFeatures,
+    Request, VringAddr, VringSetup,
 };
-use vhost::vhost_user::{Frontend, VhostUserFrontend};
-use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::{AtomicAccess, Bytes, FileOffset, MmapRegion, VolatileMemory};
-use vmm_sys_util::eventfd::EventFd;
 
 use super::FrontEnd;
 
@@ -38,7 +37,10 @@ const REQUEST: usize = 32;
 
 /// `VIRTIO_F_VERSION_1`, `VIRTIO_RING_F_EVENT_IDX`, `VIRTIO_BLK_F_FLUSH` (without which each write
 /// would have to be stable) and `VHOST_USER_F_PROTOCOL_FEATURES`.
-const FEATURES: u64 = 1 << 32 | 1 << 29 | 1 << 9 | 1 << 30;
+const FEATURES: u64 = 1 << 32 | 1 << 29 | 1 << 9 | F_PROTOCOL_FEATURES;
+
+/// How long the back-end may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
@@ -46,8 +48,8 @@ const WRITE: u16 = 2;
 /// A connected disk.
 pub struct OneFile {
     memory: MmapRegion,
-    kick: EventFd,
-    call: EventFd,
+    kick: SharedEventFd,
+    call: SharedEventFd,
     block: usize,
     capacity: u64,
     /// How many requests were made available, modulo 2^16.
@@ -56,7 +58,7 @@ pub struct OneFile {
     told: u16,
     /// How many came back, modulo 2^16.
     used: u16,
-    _connection: Frontend,
+    _connection: Connection,
 }
 
 impl OneFile {
@@ -74,9 +76,8 @@ impl OneFile {
         let zeroes = vec![0; BUFFERS];
         memory.as_volatile_slice().write_slice(&zeroes, 0)?;
         let (mut connection, capacity) = negotiate(socket)?;
-        let (kick, call) = (EventFd::new(0)?, EventFd::new(0)?);
-        start_queue(&connection, &memory, &kick, &call)?;
-        connection.set_vring_enable(0, true)?;
+        let (kick, call) = (SharedEventFd::new()?, SharedEventFd::new()?);
+        start_queue(&mut connection, &memory, &kick, &call)?;
         Ok(Self {
             memory,
             kick,
@@ -141,7 +142,7 @@ impl FrontEnd for OneFile {
         let new = self.avail.wrapping_sub(self.told);
         self.told = self.avail;
         if self.avail.wrapping_sub(event).wrapping_sub(1) < new {
-            self.kick.write(1)?;
+            self.kick.signal()?;
         }
         Ok(())
     }
@@ -166,20 +167,15 @@ impl FrontEnd for OneFile {
         if self.has_ended()? {
             return Ok(());
         }
-        // A back-end may have made the eventfd non-blocking, so reading alone does not wait.
-        poll(&mut [PollFd::new(&borrow(&self.call), PollFlags::IN)], None)?;
-        self.call.read()?;
+        let [called] = poll([Interest::readable(&self.call)], Some(PATIENCE))?;
+        ensure!(called, "no request has ended for {PATIENCE:?}");
+        self.call.take()?;
         Ok(())
     }
 
     fn alarm(&self) -> Result<OwnedFd> {
-        Ok(borrow(&self.call).try_clone_to_owned()?)
+        Ok(self.call.try_clone()?)
     }
-}
-
-fn borrow(eventfd: &EventFd) -> BorrowedFd<'_> {
-    // SAFETY: it is open as long as the eventfd lives, which is borrowed.
-    unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) }
 }
 
 fn map(path: &Path) -> Result<MmapRegion> {
@@ -191,49 +187,42 @@ fn map(path: &Path) -> Result<MmapRegion> {
 }
 
 /// Connects and agrees on features; returns the disk's size in bytes, too.
-fn negotiate(socket: &Path) -> Result<(Frontend, u64)> {
-    let mut connection = Frontend::connect(socket, 1)
+fn negotiate(socket: &Path) -> Result<(Connection, u64)> {
+    let mut connection = Connection::connect(socket, PATIENCE)
         .with_context(|| format!("cannot connect to {}", socket.display()))?;
-    connection.set_owner()?;
-    let features = connection.get_features()?;
-    connection.set_features(features & FEATURES)?;
-    let wanted = VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::REPLY_ACK;
-    let offered = connection.get_protocol_features()?;
-    connection.set_protocol_features(offered & wanted)?;
-    connection.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-    let (_, capacity) = connection.get_config(0, 8, VhostUserConfigFlags::empty(), &[0; 8])?;
+    let wanted = ProtocolFeatures::CONFIG | ProtocolFeatures::REPLY_ACK;
+    connection.negotiate(FEATURES, wanted)?;
+    let capacity = connection.get_config(0, 8)?;
     let capacity = capacity.first_chunk().context("the capacity is short")?;
     Ok((connection, u64::from_le_bytes(*capacity) * 512))
 }
 
-/// Shares the memory, whose addresses are offsets into it, and sets the queue up.
+/// Shares the memory, whose addresses are offsets into it, and starts the queue.
 fn start_queue(
-    connection: &Frontend,
+    connection: &mut Connection,
     memory: &MmapRegion,
-    kick: &EventFd,
-    call: &EventFd,
+    kick: &SharedEventFd,
+    call: &SharedEventFd,
 ) -> Result<()> {
     let file = memory.file_offset().context("the memory has no file")?;
-    connection.set_mem_table(&[VhostUserMemoryRegionInfo {
-        guest_phys_addr: 0,
-        memory_size: memory.size() as u64,
-        userspace_addr: 0,
-        mmap_offset: 0,
-        mmap_handle: file.file().as_raw_fd(),
-    }])?;
-    connection.set_vring_num(0, QUEUE_SIZE)?;
-    connection.set_vring_base(0, 0)?;
-    let addresses = VringConfigData {
-        queue_max_size: QUEUE_SIZE,
-        queue_size: QUEUE_SIZE,
-        flags: 0,
-        desc_table_addr: 0,
-        used_ring_addr: USED as u64,
-        avail_ring_addr: AVAIL as u64,
-        log_addr: None,
+    let region = MemoryRegion {
+        guest_addr: 0,
+        size: memory.size() as u64,
+        user_addr: 0,
+        file_offset: 0,
+        memory: file.file().as_fd(),
     };
-    connection.set_vring_addr(0, &addresses)?;
-    connection.set_vring_kick(0, kick)?;
-    connection.set_vring_call(0, call)?;
+    connection.request(Request::SetMemTable(MemoryTable::new(vec![region])?))?;
+    connection.start_vring(&VringSetup {
+        size: QUEUE_SIZE.into(),
+        base: 0,
+        addr: VringAddr {
+            used: USED as u64,
+            avail: AVAIL as u64,
+            ..VringAddr::default()
+        },
+        kick: Some(kick.as_fd()),
+        call: Some(call.as_fd()),
+    })?;
     Ok(())
 }

@@ -12,9 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use vhost_user::{
-    Absent, Code, Connection, ConnectionError, MemoryRegion, MemoryTable, Message, Reply, Request,
-};
+use vhost_user::{Absent, Code, Connection, MemoryRegion, MemoryTable, Message, Reply, Request};
 
 use super::*;
 use crate::serve;
@@ -98,11 +96,11 @@ struct FrontEnd(Connection);
 
 impl FrontEnd {
     fn send(&mut self, message: &Message) {
-        self.0.send(message).unwrap();
+        self.0.send(message, &[]).unwrap();
     }
 
     fn send_fds(&mut self, message: &Message, fds: &[BorrowedFd<'_>]) {
-        self.0.send_with_fds(message, fds).unwrap();
+        self.0.send(message, fds).unwrap();
     }
 
     fn recv(&mut self) -> Message {
@@ -120,7 +118,7 @@ impl FrontEnd {
             match self.0.recv() {
                 Ok(Some(_)) => {}
                 Ok(None) => wait(&self.0),
-                Err(ConnectionError::Closed) => return,
+                Err(error) if error.is_closed() => return,
                 Err(error) => panic!("{error}"),
             }
         }

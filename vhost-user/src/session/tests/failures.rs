@@ -170,7 +170,7 @@ fn overlapping_memory_is_refused_and_the_old_table_stays() {
 
 #[test]
 fn a_front_end_that_a_transport_dropped_leaves_nothing() {
-    let reason = DropReason::Connection(crate::ConnectionError::Stalled);
+    let reason = DropReason::Connection(ipc::StreamError::Stalled.into());
     let first = Script::negotiated().vring(0).kick(0, Some(eventfd()));
     let (played, device) = first.event(Event::Dropped(reason)).play();
     assert_eq!(device.log(), ["start 0 at 7", "stop 0"]);

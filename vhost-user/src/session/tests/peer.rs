@@ -1,16 +1,18 @@
-//! The session over its socket, driven by the front-end of the `vhost` crate.
+//! The session over its socket, driven by our front-end and by that of the `vhost` crate.
 
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Duration;
 
 use super::*;
-use crate::SocketTransport;
+use crate::{FrontEnd, FrontEndError, SocketTransport, VringSetup};
 use vhost::VhostBackend;
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostUserMemoryRegionInfo, VringConfigData};
 
-fn region(file: &std::fs::File, start: u64) -> VhostUserMemoryRegionInfo {
+fn region_info(file: &std::fs::File, start: u64) -> VhostUserMemoryRegionInfo {
     VhostUserMemoryRegionInfo {
         guest_phys_addr: start,
         memory_size: SIZE,
@@ -20,16 +22,64 @@ fn region(file: &std::fs::File, start: u64) -> VhostUserMemoryRegionInfo {
     }
 }
 
+fn serve_in_thread(
+    stream: UnixStream,
+    device: NullDevice,
+) -> thread::JoinHandle<Result<(), TransportError>> {
+    thread::spawn(move || {
+        let never = eventfd();
+        let mut transport = SocketTransport::connected(stream).unwrap();
+        serve(&mut transport, Arc::new(device), borrow(&never))
+    })
+}
+
 #[test]
-fn a_whole_conversation() {
+fn a_conversation_with_our_front_end() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let device = NullDevice::default();
-    let served = device.clone();
-    let server = thread::spawn(move || {
-        let never = eventfd();
-        let mut transport = SocketTransport::connected(theirs).unwrap();
-        serve(&mut transport, Arc::new(served), borrow(&never))
-    });
+    let server = serve_in_thread(theirs, device.clone());
+    let mut front = FrontEnd::new(ours, Duration::from_secs(20)).unwrap();
+    let all = ProtocolFeatures::all();
+    let features = front.negotiate(!PACKED, all).unwrap();
+    assert_eq!(features, EVENT_IDX | F_PROTOCOL_FEATURES);
+    assert_eq!(front.get_queue_num().unwrap(), 2);
+    let write = ConfigAccess::write(0, &[1, 2, 3, 4]);
+    front.request(Request::SetConfig(write)).unwrap();
+    assert_eq!(front.get_config(0, 4).unwrap(), [1, 2, 3, 4]);
+    assert!(front.get_config(0x100, 8).is_err(), "refused, and goes on");
+
+    let file = anonymous_file(SIZE);
+    let shared = region(0, USER).with(file.as_fd());
+    let table = || MemoryTable::new(vec![shared]).unwrap();
+    front.request(Request::SetMemTable(table())).unwrap();
+    let again = front.request(Request::AddMemReg(table()));
+    assert!(matches!(again, Err(FrontEndError::Refused(_))), "{again:?}");
+    let (kick, call) = (eventfd(), eventfd());
+    let vring = VringSetup {
+        size: 128,
+        base: 5,
+        addr: VringAddr {
+            index: 1,
+            desc: USER,
+            avail: USER + 0x1000,
+            used: USER + 0x2000,
+            ..VringAddr::default()
+        },
+        kick: Some(borrow(&kick)),
+        call: Some(borrow(&call)),
+    };
+    front.start_vring(&vring).unwrap();
+    assert_eq!(device.log().last().unwrap(), "start 1 at 5");
+    assert_eq!(front.get_vring_base(1).unwrap(), 5 + 3);
+    drop(front);
+    server.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_conversation_with_a_front_end_that_we_did_not_write() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let device = NullDevice::default();
+    let server = serve_in_thread(theirs, device.clone());
 
     let mut front = Frontend::from_stream(ours, 2);
     front.set_owner().unwrap();
@@ -50,8 +100,10 @@ fn a_whole_conversation() {
     assert_eq!(config, [1, 2, 3, 4]);
 
     let (first, second) = (anonymous_file(SIZE), anonymous_file(SIZE));
-    front.set_mem_table(&[region(&first, 0)]).unwrap();
-    front.add_mem_region(&region(&second, 0x10_0000)).unwrap();
+    front.set_mem_table(&[region_info(&first, 0)]).unwrap();
+    front
+        .add_mem_region(&region_info(&second, 0x10_0000))
+        .unwrap();
     front.set_vring_num(0, 128).unwrap();
     front.set_vring_base(0, 5).unwrap();
     let layout = VringConfigData {
@@ -82,7 +134,7 @@ fn a_whole_conversation() {
 
     assert!(
         front
-            .remove_mem_region(&region(&second, 0x20_0000))
+            .remove_mem_region(&region_info(&second, 0x20_0000))
             .is_err()
     );
     assert_eq!(
@@ -91,7 +143,7 @@ fn a_whole_conversation() {
         "stopped by the removal, too"
     );
     front
-        .remove_mem_region(&region(&second, 0x10_0000))
+        .remove_mem_region(&region_info(&second, 0x10_0000))
         .unwrap();
     drop(front);
     server.join().unwrap().unwrap();

@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use ipc::SharedEventFd;
 use virtio::{Notifier, Region};
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
@@ -40,7 +40,10 @@ impl Attach for Descriptors<'_> {
     }
 
     fn kick(&mut self, _index: u8, fd: OwnedFd) -> Result<Arc<EventFd>, AttachError> {
-        Ok(Arc::new(eventfd(fd)))
+        let fd = OwnedFd::from(SharedEventFd::from_fd(fd)?);
+        // SAFETY: the descriptor is owned here and given away whole.
+        let eventfd = unsafe { EventFd::from_raw_fd(fd.into_raw_fd()) };
+        Ok(Arc::new(eventfd))
     }
 
     fn notifier(
@@ -49,7 +52,7 @@ impl Attach for Descriptors<'_> {
         _signal: Signal,
         fd: OwnedFd,
     ) -> Result<Option<Arc<dyn Notifier>>, AttachError> {
-        Ok(Some(Arc::new(FrontEndEventFd(eventfd(fd)))))
+        Ok(Some(Arc::new(FrontEndEventFd(SharedEventFd::from_fd(fd)?))))
     }
 
     fn file(&mut self, fd: OwnedFd) -> Result<OwnedFd, AttachError> {
@@ -65,25 +68,12 @@ fn map_region(region: MemoryRegion<OwnedFd>) -> Result<MemoryRegion<Arc<Region>>
     Ok(bare.with(Arc::new(mapped)))
 }
 
-fn eventfd(fd: OwnedFd) -> EventFd {
-    // SAFETY: the descriptor is owned here and given away whole. Should it not be an eventfd,
-    // reading and writing it fails or does nothing of use to its sender.
-    unsafe { EventFd::from_raw_fd(fd.into_raw_fd()) }
-}
-
-/// An eventfd of the front-end, which decides by itself whether writing to it may block.
+/// An eventfd of the front-end.
 #[derive(Debug)]
-struct FrontEndEventFd(EventFd);
+struct FrontEndEventFd(SharedEventFd);
 
 impl Notifier for FrontEndEventFd {
     fn notify(&self) -> io::Result<()> {
-        // SAFETY: the eventfd is open as long as the borrow lasts.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
-        let mut writable = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-        match poll(&mut writable, Some(&Timespec::default())) {
-            // The counter is at its limit: a wake-up is pending already, and a write would block.
-            Ok(0) => Ok(()),
-            _ => self.0.notify(),
-        }
+        self.0.signal()
     }
 }

@@ -1,5 +1,6 @@
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use super::*;
 use crate::causes::WithCauses;
@@ -27,7 +28,7 @@ fn connected() -> (Connection, SocketTransport) {
 /// What the transport makes of one message.
 fn received(message: &Message, fds: &[BorrowedFd<'_>]) -> Result<Request<Attached>, String> {
     let (mut front, mut transport) = connected();
-    front.send_with_fds(message, fds).unwrap();
+    front.send(message, fds).unwrap();
     match transport.next(never().as_fd()).unwrap() {
         Event::Request(incoming) => {
             let request = incoming.request;
@@ -130,7 +131,7 @@ fn an_inspector_is_asked_before_memory_is_taken() {
     let mut transport = transport.inspected_by(Suspicious(vec![0x7000]));
     for (user_addr, good) in [(0x5000, true), (0x7000, false)] {
         let message = add_region(0, 0x1000, user_addr, 0);
-        front.send_with_fds(&message, &[file.as_fd()]).unwrap();
+        front.send(&message, &[file.as_fd()]).unwrap();
         let Event::Request(incoming) = transport.next(never().as_fd()).unwrap() else {
             panic!("a request was made");
         };
@@ -165,14 +166,26 @@ fn eventfds_have_to_be_as_announced() {
 
 #[test]
 fn signalling_a_full_eventfd_does_not_block() {
-    let flags = rustix::event::EventfdFlags::CLOEXEC;
-    let eventfd = rustix::event::eventfd(0, flags).unwrap();
-    rustix::io::write(&eventfd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    let eventfd = never();
     let message = vring_fd(Code::SET_VRING_CALL, 0);
     let Ok(Request::SetVringCall(call)) = received(&message, &[eventfd.as_fd()]) else {
         panic!("a call eventfd was given");
     };
+    rustix::io::write(&eventfd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
     call.fd.unwrap().notify().unwrap();
+}
+
+#[test]
+fn descriptors_that_are_not_eventfds_are_refused_as_such() {
+    let file = anonymous_file(0x1000);
+    for code in [
+        Code::SET_VRING_KICK,
+        Code::SET_VRING_CALL,
+        Code::SET_VRING_ERR,
+    ] {
+        let refusal = received(&vring_fd(code, 0), &[file.as_fd()]).unwrap_err();
+        assert!(refusal.contains("not an eventfd"), "{refusal}");
+    }
 }
 
 #[test]
@@ -185,8 +198,9 @@ fn file_descriptors_that_do_not_belong_are_refused() {
 #[test]
 fn a_front_end_that_stops_within_a_message_is_dropped() {
     let (mut peer, theirs) = UnixStream::pair().unwrap();
-    let mut transport = SocketTransport::connected(theirs).unwrap();
-    transport.deadline = Duration::ZERO;
+    let connection = Connection::new(theirs).unwrap();
+    let connection = connection.with_message_limit(Duration::ZERO);
+    let mut transport = SocketTransport::new(None, Some(connection));
     peer.write_all(&[1, 0, 0]).unwrap();
     let event = transport.next(never().as_fd()).unwrap();
     assert!(matches!(event, Event::Dropped(_)), "{event:?}");
@@ -203,7 +217,7 @@ fn front_ends_are_served_one_after_the_other() {
     for _ in 0..3 {
         let mut front = Connection::new(UnixStream::connect(&path).unwrap()).unwrap();
         let message = Message::request(Code::SET_OWNER.number(), &[]);
-        front.send(&message).unwrap();
+        front.send(&message, &[]).unwrap();
         let event = transport.next(never.as_fd()).unwrap();
         assert!(matches!(event, Event::Request(_)), "{event:?}");
         transport.reply(message.head, Reply::ack(true)).unwrap();
@@ -219,7 +233,7 @@ fn front_ends_are_served_one_after_the_other() {
 fn a_dropped_front_end_sees_the_end_and_the_caller_can_wake_up() {
     let (mut front, mut transport) = connected();
     transport.disconnect().unwrap();
-    assert!(matches!(front.recv(), Err(ConnectionError::Closed)));
+    assert!(front.recv().unwrap_err().is_closed());
     let (_front, mut transport) = connected();
     let wake = never();
     rustix::io::write(&wake, &1u64.to_ne_bytes()).unwrap();
@@ -235,10 +249,10 @@ fn a_wake_up_is_seen_between_the_messages_of_a_busy_front_end() {
     let wake = never();
     rustix::io::write(&wake, &1u64.to_ne_bytes()).unwrap();
     front
-        .send(&Message::request(Code::SET_OWNER.number(), &[]))
+        .send(&Message::request(Code::SET_OWNER.number(), &[]), &[])
         .unwrap();
     front
-        .send(&Message::request(Code::SET_OWNER.number(), &[]))
+        .send(&Message::request(Code::SET_OWNER.number(), &[]), &[])
         .unwrap();
     assert!(matches!(
         transport.next(wake.as_fd()).unwrap(),
@@ -267,15 +281,15 @@ fn a_front_end_that_waits_is_noticed_and_served_next() {
     let message = Message::request(Code::SET_OWNER.number(), &[]);
     let connect = || Connection::new(UnixStream::connect(&path).unwrap()).unwrap();
     let mut first = connect();
-    first.send(&message).unwrap();
+    first.send(&message, &[]).unwrap();
     let never = never();
     assert!(matches!(
         transport.next(never.as_fd()).unwrap(),
         Event::Request(_)
     ));
     let mut second = connect();
-    second.send(&message).unwrap();
-    first.send(&message).unwrap();
+    second.send(&message, &[]).unwrap();
+    first.send(&message, &[]).unwrap();
     assert!(matches!(
         transport.next(never.as_fd()).unwrap(),
         Event::Request(_)

@@ -126,12 +126,3 @@ fn crosvms_disconnect_marker_is_understood_in_whatever_buffer() {
     setup.assert_left();
     setup.assert_serves_the_next();
 }
-
-#[test]
-fn borrowed_descriptors_can_be_waited_for() {
-    let eventfd = EventFd::new(0).unwrap();
-    assert!(!is_readable(&eventfd));
-    eventfd.write(1).unwrap();
-    let borrowed = borrow(&eventfd);
-    assert!(poll_readable(&[borrowed.as_fd()], None).unwrap()[0]);
-}

@@ -111,7 +111,7 @@ impl World {
         let message = Message { head, payload };
         let fd = event();
         // It fails when the device has closed the connection.
-        let _ = front_end.send_with_fds(&message, &vec![fd.as_fd(); fds]);
+        let _ = front_end.send(&message, &vec![fd.as_fd(); fds]);
     }
 
     fn take(&mut self, step: Step) {

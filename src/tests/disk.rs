@@ -1,0 +1,147 @@
+//! A disk that `vvu-block` serves, as a front-end sees it.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use ipc::{Interest, SharedEventFd, poll};
+use vhost_user::{
+    F_PROTOCOL_FEATURES, FrontEnd, MemoryRegion, MemoryTable, ProtocolFeatures, Request, VringAddr,
+    VringSetup,
+};
+use virtio::queue::{IN_ORDER, PACKED};
+use virtio::test_utils::{AnyDriverRing, anonymous_file};
+use virtio::{GuestMemory, Region};
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::harness::PATIENCE;
+
+const SIZE: u64 = 0x10000;
+const RING: u64 = 0x1000;
+const HEADER: u64 = 0x4000;
+const DATA: u64 = 0x5000;
+const STATUS: u64 = 0x6000;
+
+/// A disk with one request at a time. The front-end has its memory at the guest's addresses.
+pub struct Disk {
+    front: FrontEnd,
+    memory: Arc<GuestMemory>,
+    ring: AnyDriverRing,
+    kick: SharedEventFd,
+    call: SharedEventFd,
+}
+
+impl Disk {
+    pub fn new(stream: UnixStream) -> Self {
+        Self::with_rings(stream, 0)
+    }
+
+    /// With these features of the rings, and no others.
+    pub fn with_rings(stream: UnixStream, rings: u64) -> Self {
+        let mut front = FrontEnd::new(stream, PATIENCE).unwrap();
+        // Without EVENT_IDX there is a call for each request.
+        let features = !((1 << VIRTIO_RING_F_EVENT_IDX) | PACKED | IN_ORDER) | rings;
+        let agreed = front.negotiate(features, ProtocolFeatures::all()).unwrap();
+        assert_eq!(agreed & rings, rings);
+        assert_ne!(agreed & F_PROTOCOL_FEATURES, 0);
+
+        let file = anonymous_file(SIZE);
+        let region = MemoryRegion {
+            guest_addr: 0,
+            size: SIZE,
+            user_addr: 0,
+            file_offset: 0,
+            memory: file.as_fd(),
+        };
+        let table = MemoryTable::new(vec![region]).unwrap();
+        front.request(Request::SetMemTable(table)).unwrap();
+        let region = Region::map(file, 0, GuestAddress(0), SIZE, true).unwrap();
+        let memory = Arc::new(GuestMemory::from_regions(vec![region]).unwrap());
+        let ring = AnyDriverRing::new(rings & PACKED != 0, memory.clone(), RING, 16);
+        let mut disk = Self {
+            front,
+            memory,
+            ring,
+            kick: SharedEventFd::new().unwrap(),
+            call: SharedEventFd::new().unwrap(),
+        };
+        disk.start();
+        disk
+    }
+
+    fn start(&mut self) {
+        let layout = self.ring.layout();
+        let addr = VringAddr {
+            desc: layout.desc.0,
+            avail: layout.avail.0,
+            used: layout.used.0,
+            ..VringAddr::default()
+        };
+        let vring = VringSetup {
+            size: layout.size.into(),
+            base: self.ring.position().into(),
+            addr,
+            kick: Some(self.kick.as_fd()),
+            call: Some(self.call.as_fd()),
+        };
+        self.front.start_vring(&vring).unwrap();
+    }
+
+    /// Stops the vring, and starts it where it was.
+    pub fn stop_and_start(&mut self) {
+        let base = self.front.get_vring_base(0).unwrap();
+        assert_eq!(base as u16, self.ring.position());
+        self.start();
+    }
+
+    /// How many sectors of 512 bytes there are.
+    pub fn capacity(&mut self) -> u64 {
+        let capacity = self.front.get_config(0, 8).unwrap();
+        u64::from_le_bytes(capacity.try_into().unwrap())
+    }
+
+    /// Does one request and returns its status.
+    pub fn request(&mut self, kind: u32, sector: u64, data: Option<(u32, bool)>) -> u8 {
+        let header = [kind.to_le_bytes(), [0; 4]].concat();
+        let memory = &self.memory;
+        memory.write_slice(&header, GuestAddress(HEADER)).unwrap();
+        memory.write_obj(sector, GuestAddress(HEADER + 8)).unwrap();
+        memory.write_obj(0xffu8, GuestAddress(STATUS)).unwrap();
+        let mut buffers = vec![(HEADER, 16, false)];
+        buffers.extend(data.map(|(len, writable)| (DATA, len, writable)));
+        buffers.push((STATUS, 1, true));
+        self.ring.add(&buffers);
+        self.kick.signal().unwrap();
+        while self.ring.pop_used().is_none() {
+            let [called] = poll([Interest::readable(&self.call)], Some(PATIENCE)).unwrap();
+            assert!(called, "the request has not ended");
+            self.call.take().unwrap();
+        }
+        self.memory.read_obj(GuestAddress(STATUS)).unwrap()
+    }
+
+    /// Fills a sector with a byte, and returns the request's status.
+    pub fn write(&mut self, sector: u64, byte: u8) -> u8 {
+        let data = [byte; 512];
+        self.memory.write_slice(&data, GuestAddress(DATA)).unwrap();
+        self.request(1, sector, Some((512, false)))
+    }
+
+    /// Makes a request about a range of sectors, discard (11) or write zeroes (13), and returns its
+    /// status.
+    pub fn change_range(&mut self, kind: u32, sector: u64, count: u32) -> u8 {
+        let range = [&sector.to_le_bytes()[..], &count.to_le_bytes(), &[0; 4]].concat();
+        self.memory.write_slice(&range, GuestAddress(DATA)).unwrap();
+        self.request(kind, 0, Some((range.len() as u32, false)))
+    }
+
+    /// What the last request read, from its first byte on.
+    pub fn data<const N: usize>(&self) -> [u8; N] {
+        let mut data = [0; N];
+        self.memory
+            .read_slice(&mut data, GuestAddress(DATA))
+            .unwrap();
+        data
+    }
+}
