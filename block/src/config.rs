@@ -78,7 +78,6 @@ impl Config {
             capacity: image.sectors(),
             blk_size: image.block_size(),
             topology: Topology::of(abilities, image.block_size()),
-            writeback: image.writeback(),
             discard: RangeConfig::of(limits.discard, abilities.discard.unwrap_or_default()),
             write_zeroes: RangeConfig::of(limits.write_zeroes, 0),
             may_unmap: limits.write_zeroes && limits.discard,

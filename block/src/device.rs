@@ -1,61 +1,52 @@
-//! The device as its carrier sees it.
+//! The block device as the rest of the seam sees it.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::thread::{self, JoinHandle};
 
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
-
-use virtio::queue::{IN_ORDER, PACKED, RING_FEATURES};
-use virtio::{ConfigError, Device, Notifier, Queue, RunningVring, StartError, Vring};
+use virtio::{ConfigError, Device, DeviceKind, ServeError, ServedQueue, Wake};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
     VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SECURE_ERASE, VIRTIO_BLK_F_SEG_MAX,
     VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES,
 };
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 
 use crate::Image;
+use crate::cache::WriteCache;
 use crate::config::{Config, WRITEBACK};
-use crate::engine::EngineKind;
+use crate::engine::{EngineKind, RingSlot};
 use crate::limit::{RateLimits, Throttle};
 use crate::request::ID_LEN;
-use crate::worker::{Setup, Shared, Worker};
+use crate::worker::Worker;
 
 /// The most request queues a device may have.
 pub const MAX_QUEUES: u16 = 256;
 
-/// The largest queue size a device may offer.
-pub const MAX_QUEUE_SIZE: u16 = 32768;
+/// The most data segments of a request that a device may offer (VIRTIO_BLK_F_SEG_MAX).
+pub const MAX_SEGMENTS: u16 = 254;
 
-/// The most data segments that are offered, whatever the queue's size; what drivers commonly use.
-const MAX_SEGMENTS: u16 = 254;
+/// PCI class "mass storage controller, SCSI", which QEMU gives its virtio disks, too.
+const PCI_CLASS: u32 = 0x01_0000;
 
-/// What is up to whoever sets the device up.
+/// What the user of a device chooses.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Number of request queues, 1 to [`MAX_QUEUES`].
     pub queues: u16,
-    /// The largest queue size offered: a power of two, 1 to [`MAX_QUEUE_SIZE`].
-    pub queue_size: u16,
-    /// Whether packed virtqueues are offered.
-    pub packed: bool,
-    /// Whether it is offered that buffers are used in order, whatever is ready first.
-    pub in_order: bool,
+    /// The most data segments of a request, 1 to [`MAX_SEGMENTS`]. A chain has two descriptors
+    /// besides, for header and status, and has to fit the ring where the driver has no indirect
+    /// descriptors.
+    pub segments: u16,
     /// What the driver sees as the disk's serial number, [`ID_LEN`] bytes at most.
     pub serial: String,
 }
 
 impl Default for Options {
-    /// One queue of 128 descriptors, packed or not, without a serial number.
+    /// One queue, and segments for a ring of 128 descriptors. No serial number.
     fn default() -> Self {
         Self {
             queues: 1,
-            queue_size: 128,
-            packed: true,
-            in_order: false,
+            segments: 126,
             serial: String::new(),
         }
     }
@@ -63,13 +54,14 @@ impl Default for Options {
 
 /// An option that the device cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// None, or more than [`MAX_QUEUES`].
     #[error("{0} queues: the device takes 1 to {MAX_QUEUES}")]
     Queues(u16),
-    /// No power of two, or more than [`MAX_QUEUE_SIZE`].
-    #[error("queue size {0}: it has to be a power of two, {MAX_QUEUE_SIZE} at most")]
-    QueueSize(u16),
+    /// None, or more than [`MAX_SEGMENTS`].
+    #[error("{0} segments: a request takes 1 to {MAX_SEGMENTS}")]
+    Segments(u16),
     /// Longer than [`ID_LEN`] bytes.
     #[error("serial number \"{0}\" is longer than {ID_LEN} bytes")]
     Serial(String),
@@ -78,14 +70,20 @@ pub enum DeviceError {
 /// A virtio block device (virtio 1.2, section 5.2) that serves one image.
 #[derive(Debug)]
 pub struct BlockDevice {
-    image: Arc<Image>,
-    queues: u16,
-    queue_size: u16,
-    /// The features of rings that only some drivers want.
-    rings: u64,
-    id: [u8; ID_LEN],
+    pub(crate) disk: Disk,
+    segments: u16,
     engine: EngineKind,
-    throttle: Option<Arc<Throttle>>,
+    /// One for each queue.
+    pub(crate) rings: Box<[RingSlot]>,
+}
+
+/// What all queues of a device share.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub image: Arc<Image>,
+    pub id: [u8; ID_LEN],
+    pub cache: WriteCache,
+    pub throttle: Option<Arc<Throttle>>,
 }
 
 impl BlockDevice {
@@ -98,22 +96,23 @@ impl BlockDevice {
         if !(1..=MAX_QUEUES).contains(&options.queues) {
             return Err(DeviceError::Queues(options.queues));
         }
-        // 32768 is the largest power of two that fits, so this is the upper limit, too.
-        if !options.queue_size.is_power_of_two() {
-            return Err(DeviceError::QueueSize(options.queue_size));
+        if !(1..=MAX_SEGMENTS).contains(&options.segments) {
+            return Err(DeviceError::Segments(options.segments));
         }
         Ok(Self {
-            image,
-            queues: options.queues,
-            queue_size: options.queue_size,
-            rings: (PACKED * u64::from(options.packed)) | (IN_ORDER * u64::from(options.in_order)),
-            id: padded_id(options.serial)?,
+            disk: Disk {
+                cache: WriteCache::of(&image),
+                image,
+                id: padded_id(options.serial)?,
+                throttle: None,
+            },
+            segments: options.segments,
             engine: EngineKind::Auto,
-            throttle: None,
+            rings: (0..options.queues).map(|_| RingSlot::default()).collect(),
         })
     }
 
-    /// The same device, with its system calls made in another way than the default.
+    /// The same device, with another way of making system calls than the default.
     #[must_use]
     pub fn with_engine(mut self, engine: EngineKind) -> Self {
         self.engine = engine;
@@ -123,67 +122,40 @@ impl BlockDevice {
     /// The same device, no faster than this.
     #[must_use]
     pub fn with_limits(mut self, limits: RateLimits) -> Self {
-        self.throttle = limits.any().then(|| Arc::new(Throttle::new(limits)));
+        self.disk.throttle = limits.any().then(|| Arc::new(Throttle::new(limits)));
         self
     }
 
     fn config(&self) -> Config {
-        // A chain has a header and a status besides its data.
-        let segments = self.queue_size.saturating_sub(2).clamp(1, MAX_SEGMENTS);
         Config {
-            seg_max: segments.into(),
-            num_queues: self.queues,
-            ..Config::of_image(&self.image)
+            seg_max: self.segments.into(),
+            num_queues: self.queue_count(),
+            writeback: self.disk.cache.is_writeback(),
+            ..Config::of_image(&self.disk.image)
         }
-    }
-
-    /// Whether each write has to be stable for a driver with these features, whatever the mode
-    /// that a driver, perhaps an earlier one, has chosen.
-    fn is_write_through(&self, features: u64) -> bool {
-        let has = |feature: u32| features & (1 << feature) != 0;
-        // Virtio 1.2, section 5.2.6.2: stable once completed, if there are no flushes.
-        !has(VIRTIO_BLK_F_FLUSH)
-            || !has(VIRTIO_BLK_F_CONFIG_WCE) && self.image.starts_write_through()
-    }
-
-    fn setup(&self, vring: &Vring, shared: Arc<Shared>) -> Result<Setup, StartError> {
-        let queue = Queue::new(
-            vring.memory.clone(),
-            vring.layout,
-            vring.features,
-            vring.next_avail,
-        )?;
-        Ok(Setup {
-            index: vring.index,
-            engine: self.engine,
-            image: self.image.clone(),
-            id: self.id,
-            write_through: self.is_write_through(vring.features),
-            queue,
-            kick: vring.kick.clone(),
-            call: vring.call.clone(),
-            throttle: self.throttle.clone(),
-            shared,
-        })
     }
 }
 
 impl Device for BlockDevice {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind {
+            id: VIRTIO_ID_BLOCK as u16,
+            class: PCI_CLASS,
+        }
+    }
+
     fn features(&self) -> u64 {
         // Not VIRTIO_BLK_F_SIZE_MAX: a segment may have any size, and SeaBIOS (1.16) hangs in a loop
         // of empty reads when size_max times seg_max is more than 65535 sectors.
-        let mut features = RING_FEATURES
-            | self.rings
-            | 1 << VIRTIO_F_VERSION_1
-            | 1 << VIRTIO_BLK_F_SEG_MAX
+        let mut features = 1 << VIRTIO_BLK_F_SEG_MAX
             | 1 << VIRTIO_BLK_F_BLK_SIZE
             | 1 << VIRTIO_BLK_F_TOPOLOGY
             | 1 << VIRTIO_BLK_F_FLUSH;
-        let limits = self.image.limits();
+        let limits = self.disk.image.limits();
         for (offered, feature) in [
             (limits.read_only, VIRTIO_BLK_F_RO),
-            (self.image.cache_can_change(), VIRTIO_BLK_F_CONFIG_WCE),
-            (self.queues > 1, VIRTIO_BLK_F_MQ),
+            (self.disk.cache.can_change(), VIRTIO_BLK_F_CONFIG_WCE),
+            (self.queue_count() > 1, VIRTIO_BLK_F_MQ),
             (limits.discard, VIRTIO_BLK_F_DISCARD),
             (limits.write_zeroes, VIRTIO_BLK_F_WRITE_ZEROES),
             (limits.secure_erase, VIRTIO_BLK_F_SECURE_ERASE),
@@ -194,11 +166,8 @@ impl Device for BlockDevice {
     }
 
     fn queue_count(&self) -> u16 {
-        self.queues
-    }
-
-    fn max_queue_size(&self) -> u16 {
-        self.queue_size
+        // At most MAX_QUEUES.
+        self.rings.len() as u16
     }
 
     fn read_config(&self, offset: usize, data: &mut [u8]) {
@@ -207,39 +176,33 @@ impl Device for BlockDevice {
 
     fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
         match data {
-            [writeback @ (0 | 1)] if offset == WRITEBACK.start && self.image.cache_can_change() => {
-                self.image.set_writeback(*writeback == 1);
+            [mode @ (0 | 1)] if offset == WRITEBACK.start && self.disk.cache.can_change() => {
+                self.disk.cache.set_writeback(*mode == 1, &self.disk.image);
                 Ok(())
             }
-            _ => Err(ConfigError {
-                offset,
-                end: offset.saturating_add(data.len()),
-            }),
+            _ => Err(ConfigError::new(offset, data)),
         }
     }
 
-    fn start(&self, vring: Vring) -> Result<Box<dyn RunningVring>, StartError> {
-        if vring.index >= self.queues {
-            return Err(StartError::NoSuchQueue(vring.index));
+    /// Makes the queues' io_uring instances. Queues that get none are served by threads.
+    fn prepare(&self) -> io::Result<()> {
+        if !self.engine.uses_rings(&self.disk.image) {
+            return Ok(());
         }
-        let system = |what| move |source| StartError::System { what, source };
-        let wake = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)
-            .map_err(system("cannot make an eventfd to stop a queue"))?;
-        let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            wake: Arc::new(wake),
-            next_avail: AtomicU16::new(vring.next_avail),
-        });
-        let setup = self.setup(&vring, shared.clone())?;
-        let error = vring.error;
-        let thread = thread::Builder::new()
-            .name(format!("vring-{}", vring.index))
-            .spawn(move || run(setup, error.as_deref()))
-            .map_err(system("cannot start a queue's thread"))?;
-        Ok(Box::new(WorkerThread {
-            shared,
-            thread: Some(thread),
-        }))
+        let mut made = self.rings.iter().map(RingSlot::prepare);
+        if let Some(error) = made.find_map(Result::err) {
+            tracing::warn!("requests are served by threads, as there is no io_uring: {error}");
+        }
+        Ok(())
+    }
+
+    fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
+        let mut ring = self.rings[usize::from(queue.index)].lock();
+        let mut worker = Worker::new(&self.disk, self.engine, &mut ring, queue, wake);
+        let served = worker.serve();
+        // A ring that failed before is likely to fail again: the first failure is the one to report.
+        let finished = worker.finish();
+        served.and(finished)
     }
 }
 
@@ -250,72 +213,6 @@ fn padded_id(serial: String) -> Result<[u8; ID_LEN], DeviceError> {
         None => return Err(DeviceError::Serial(serial)),
     }
     Ok(id)
-}
-
-/// A worker's whole life, on its thread. Whatever ends it early is told to the carrier.
-fn run(setup: Setup, error: Option<&dyn Notifier>) {
-    let index = setup.index;
-    let report = |failure: &dyn std::fmt::Display| {
-        tracing::warn!("queue {index} takes no more requests: {failure}");
-        if let Some(Err(error)) = error.map(Notifier::notify) {
-            tracing::warn!("queue {index}: cannot report that: {error}");
-        }
-    };
-    let served = catch_unwind(AssertUnwindSafe(|| {
-        let mut worker = Worker::new(setup);
-        let served = worker.serve();
-        if let Err(failure) = &served {
-            report(failure);
-        }
-        // A ring that failed before may well fail again, which is no news.
-        let finished = worker.finish();
-        if let (Ok(()), Err(failure)) = (served, finished) {
-            report(&failure);
-        }
-    }));
-    if served.is_err() {
-        report(&"internal error");
-    }
-}
-
-/// A worker and the means to stop it.
-struct WorkerThread {
-    shared: Arc<Shared>,
-    /// `None` once it was joined.
-    thread: Option<JoinHandle<()>>,
-}
-
-impl WorkerThread {
-    fn join(&mut self) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        self.shared.stop.store(true, Ordering::Relaxed);
-        if let Err(error) = self.wake() {
-            // Cannot happen with an eventfd of our own, and waiting would be forever.
-            tracing::error!("cannot wake a queue's thread: {error}");
-            return;
-        }
-        // A panic was reported by the thread itself.
-        let _ = thread.join();
-    }
-
-    fn wake(&self) -> io::Result<()> {
-        self.shared.wake.notify()
-    }
-}
-
-impl RunningVring for WorkerThread {
-    fn stop(mut self: Box<Self>) -> u16 {
-        self.join();
-        self.shared.next_avail.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for WorkerThread {
-    fn drop(&mut self) {
-        self.join();
-    }
 }
 
 #[cfg(test)]

@@ -22,15 +22,15 @@ mod calls;
 mod direct;
 mod pool;
 mod ranges;
+mod rings;
 mod slot;
 mod uring;
 mod wakers;
 
 use at_once::AtOnce;
-pub(crate) use at_once::is_in_memory;
 use backend::Backend;
 use direct::{Bounce, Buffers, Way, is_aligned};
-pub(crate) use ranges::can_secure_erase;
+pub(crate) use rings::{Ring, RingSlot};
 use slot::Slot;
 pub(crate) use wakers::Wakers;
 
@@ -51,8 +51,8 @@ pub enum EngineKind {
 }
 
 /// An I/O engine with a fixed number of slots, each of which holds one operation.
-pub(crate) struct Engine {
-    backend: Backend,
+pub(crate) struct Engine<'a> {
+    backend: Backend<'a>,
     at_once: AtOnce,
     slots: Box<[Slot]>,
     in_flight: usize,
@@ -94,25 +94,38 @@ pub(crate) enum BeginError {
     Engine(io::Error),
 }
 
-impl Engine {
-    /// An engine with `slots` slots. Belongs to the calling thread.
+impl EngineKind {
+    /// Whether queues of a device that serves `image` are to have rings.
+    pub(crate) fn uses_rings(self, image: &Image) -> bool {
+        matches!(self.fit_for(image), Self::Auto | Self::Uring)
+    }
+
+    /// This kind, or threads for an image with a format, which no ring can read and write.
+    fn fit_for(self, image: &Image) -> Self {
+        match self {
+            Self::Auto | Self::Uring if image.is_formatted() => Self::Threads,
+            kind => kind,
+        }
+    }
+}
+
+impl<'a> Engine<'a> {
+    /// An engine with `slots` slots and perhaps the ring in `ring`. Belongs to the calling thread.
     pub fn new(
         kind: EngineKind,
         image: Arc<Image>,
         memory: Arc<GuestMemory>,
         slots: u16,
         wakers: Wakers,
+        ring: &'a mut Ring,
     ) -> Self {
-        let kind = match kind {
-            EngineKind::Auto | EngineKind::Uring if image.is_formatted() => EngineKind::Threads,
-            kind => kind,
-        };
+        let kind = kind.fit_for(&image);
         let at_once = match kind {
             EngineKind::Auto => AtOnce::new(image.in_memory()),
             _ => AtOnce::NEVER,
         };
         Self {
-            backend: Backend::new(kind, slots, wakers),
+            backend: Backend::new(kind, slots, wakers, ring),
             at_once,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             in_flight: 0,
@@ -318,7 +331,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for Engine<'_> {
     fn drop(&mut self) {
         if !self.settle() {
             // The kernel may still write to this memory, so it must stay what it is.

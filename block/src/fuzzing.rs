@@ -3,20 +3,20 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16};
 
 use virtio::queue::{IN_ORDER, RING_FEATURES};
 use virtio::test_utils::{anonymous_file, memory};
 use virtio::vring::first_position;
-use virtio::{Chain, GuestMemory, Queue, VringLayout};
+use virtio::{Chain, GuestMemory, ServedQueue, Vring, VringLayout, Wake};
+use virtio_bindings::virtio_blk::VIRTIO_BLK_F_FLUSH;
 use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::Image;
-use crate::engine::EngineKind;
+use crate::device::{BlockDevice, Options};
+use crate::engine::{EngineKind, RingSlot};
 use crate::image::Abilities;
-use crate::request::{ID_LEN, Limits, Request, SECTOR_SIZE};
-use crate::worker::{Setup, Shared, Worker};
+use crate::request::{Limits, Request, SECTOR_SIZE};
+use crate::worker::Worker;
 
 /// Descriptors of the queue, which begin at address 0; the rings follow.
 const QUEUE_SIZE: u16 = 16;
@@ -33,7 +33,7 @@ const ROUNDS: u32 = 4;
 struct Bench {
     memory: Arc<GuestMemory>,
     disk: Arc<std::fs::File>,
-    image: Arc<Image>,
+    device: BlockDevice,
 }
 
 impl Bench {
@@ -49,7 +49,11 @@ impl Bench {
         Self {
             memory: memory(MEMORY),
             disk,
-            image: Arc::new(Image::from_file(file, DISK, abilities)),
+            device: BlockDevice::new(
+                Arc::new(Image::from_file(file, DISK, abilities)),
+                Options::default(),
+            )
+            .expect("the default options"),
         }
     }
 }
@@ -89,7 +93,10 @@ fn serve(bench: &Bench, input: &[u8]) {
     let written = bench.memory.write_slice(&start, GuestAddress(0));
     written.expect("all of memory");
 
-    let mut worker = Worker::new(setup(bench, options));
+    let (mut queue, wake) = (queue(bench, options), Wake::new().expect("an eventfd"));
+    let slot = RingSlot::default();
+    let (mut ring, engine) = (slot.lock(), EngineKind::OnTheSpot);
+    let mut worker = Worker::new(&bench.device.disk, engine, &mut ring, &mut queue, &wake);
     for _ in 0..ROUNDS {
         let taken = worker.take_batch();
         let reaped = worker.reap();
@@ -108,7 +115,7 @@ fn serve(bench: &Bench, input: &[u8]) {
     assert_eq!(size, DISK, "the image has another size");
 }
 
-fn setup(bench: &Bench, options: u8) -> Setup {
+fn queue(bench: &Bench, options: u8) -> ServedQueue {
     let layout = VringLayout {
         packed: options & 4 != 0,
         size: QUEUE_SIZE,
@@ -116,31 +123,24 @@ fn setup(bench: &Bench, options: u8) -> Setup {
         avail: GuestAddress(AVAIL),
         used: GuestAddress(USED),
     };
-    let features =
-        (RING_FEATURES * u64::from(options & 1)) | (IN_ORDER * u64::from(options >> 3 & 1));
-    let queue = Queue::new(
-        bench.memory.clone(),
-        layout,
-        features,
-        first_position(layout.packed),
-    );
-    let wake = EventFd::new(EFD_NONBLOCK).expect("an eventfd");
-    Setup {
+    let rings = (RING_FEATURES * u64::from(options & 1)) | (IN_ORDER * u64::from(options >> 3 & 1));
+    // Writes go through for a driver that does not flush.
+    let flush = if options & 2 == 0 {
+        1 << VIRTIO_BLK_F_FLUSH
+    } else {
+        0
+    };
+    let queue = ServedQueue::alone(Vring {
         index: 0,
-        engine: EngineKind::OnTheSpot,
-        image: bench.image.clone(),
-        id: [b'i'; ID_LEN],
-        write_through: options & 2 != 0,
-        queue: queue.expect("a layout within memory"),
+        features: rings | flush,
+        layout,
+        next_avail: first_position(layout.packed),
+        memory: bench.memory.clone(),
         kick: None,
         call: None,
-        throttle: None,
-        shared: Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            wake: Arc::new(wake),
-            next_avail: AtomicU16::new(0),
-        }),
-    }
+        error: None,
+    });
+    queue.expect("a layout within memory")
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::engine::is_in_memory;
 use crate::request::{Change, ChangedRange, Limits, SECTOR_SIZE};
 use crate::transfer::{Operation, Step};
 
@@ -17,6 +16,7 @@ mod open;
 mod qcow2;
 
 pub(crate) use abilities::Abilities;
+use abilities::is_in_memory;
 pub(crate) use direct::{Alignment, Direct};
 pub use error::ImageError;
 pub use open::{Cache, Format, OpenOptions};
@@ -40,8 +40,6 @@ pub struct Image {
     direct: Option<Direct>,
     /// A flush has failed, after which the kernel does not know any more what was lost.
     lost: AtomicBool,
-    /// Drivers are told that writes are stable after a flush only.
-    writeback: AtomicBool,
 }
 
 /// Where the disk's content is.
@@ -88,7 +86,6 @@ impl Image {
             cache: options.cache,
             direct: None,
             lost: AtomicBool::new(false),
-            writeback: AtomicBool::new(options.cache != Cache::Writethrough),
         }
     }
 
@@ -172,28 +169,9 @@ impl Image {
         self.cache != Cache::Unsafe
     }
 
-    /// True when writes are stable at once until a driver chooses otherwise.
-    pub(crate) fn starts_write_through(&self) -> bool {
-        self.cache == Cache::Writethrough
-    }
-
-    /// True while writes are stable after a flush only.
-    pub(crate) fn writeback(&self) -> bool {
-        self.writeback.load(Ordering::Relaxed)
-    }
-
-    /// True when a driver may choose between write-back and write-through.
-    pub(crate) fn cache_can_change(&self) -> bool {
-        !self.read_only && self.flushes()
-    }
-
-    /// Turns a driver's cache on or off.
-    pub(crate) fn set_writeback(&self, writeback: bool) {
-        self.writeback.store(writeback, Ordering::Relaxed);
-        // The driver will not flush any more what was written before.
-        if !writeback && let Err(error) = self.sync() {
-            tracing::error!("flushing the image as its write cache is turned off: {error}");
-        }
+    /// When writes become stable.
+    pub(crate) fn cache(&self) -> Cache {
+        self.cache
     }
 
     /// Any file as an image, for tests of storage that fails.

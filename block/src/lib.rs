@@ -7,20 +7,24 @@
 
 #![deny(unsafe_code)]
 
+mod cache;
 mod config;
 mod device;
 mod engine;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod image;
+mod ioctl;
 mod limit;
 #[cfg(test)]
 mod loop_device;
 mod request;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod testing;
 mod transfer;
 mod worker;
 
-pub use device::{BlockDevice, DeviceError, MAX_QUEUE_SIZE, MAX_QUEUES, Options};
+pub use device::{BlockDevice, DeviceError, MAX_QUEUES, MAX_SEGMENTS, Options};
 pub use engine::EngineKind;
 pub use image::{Cache, Format, Image, ImageError, OpenOptions, Qcow2Error};
 pub use limit::{Rate, RateLimits};

@@ -1,18 +1,13 @@
 //! Serves one vring on one thread.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Instant;
 
-use vmm_sys_util::eventfd::EventFd;
+use virtio::{Chain, GuestMemory, QueueError, ServeError, ServedQueue, Wake};
 
-use virtio::{Chain, GuestMemory, Notifier, Queue, QueueError};
-
-use crate::Image;
-use crate::engine::{Engine, EngineKind, Wakers};
-use crate::limit::{Gate, Throttle};
-use crate::request::ID_LEN;
+use crate::device::Disk;
+use crate::engine::{Engine, EngineKind, Ring, Wakers};
+use crate::limit::Gate;
 
 mod answer;
 mod begin;
@@ -24,57 +19,15 @@ use spin::Spin;
 /// The most requests of one vring that are in flight; more wait in the ring.
 const MAX_IN_FLIGHT: u16 = 1024;
 
-/// What a worker is made of. Becomes a [`Worker`] on the thread that runs it.
-pub(crate) struct Setup {
-    /// Which queue it is, for the log.
-    pub index: u16,
-    pub engine: EngineKind,
-    pub image: Arc<Image>,
-    pub id: [u8; ID_LEN],
-    /// The driver does not flush, so each write has to be stable when it is acknowledged.
-    pub write_through: bool,
-    pub queue: Queue,
-    pub kick: Option<Arc<EventFd>>,
-    pub call: Option<Arc<dyn Notifier>>,
-    /// The disk's limits, which all queues share.
-    pub throttle: Option<Arc<Throttle>>,
-    pub shared: Arc<Shared>,
-}
-
-/// What a worker and the thread that stops it have in common.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    /// Take no more requests.
-    pub stop: AtomicBool,
-    /// Written after `stop` was set.
-    pub wake: Arc<EventFd>,
-    /// The first request that was not taken.
-    pub next_avail: AtomicU16,
-}
-
-/// Why a worker ended although nobody stopped it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// The driver broke the ring.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The kernel refused what it allowed before.
-    #[error("I/O engine failed: {0}")]
-    Engine(#[from] io::Error),
-}
-
 /// One vring being served.
-pub(crate) struct Worker {
-    index: u16,
-    image: Arc<Image>,
-    id: [u8; ID_LEN],
-    /// Each write has to be stable when it is acknowledged, whatever the image's mode.
-    write_through: bool,
-    queue: Queue,
+pub(crate) struct Worker<'a> {
+    disk: &'a Disk,
+    queue: &'a mut ServedQueue,
+    wake: &'a Wake,
     memory: Arc<GuestMemory>,
-    call: Option<Arc<dyn Notifier>>,
-    shared: Arc<Shared>,
-    engine: Engine,
+    /// The driver does not flush, so each write has to be stable when it is acknowledged.
+    write_through: bool,
+    engine: Engine<'a>,
     /// Where a request waits, if the disk has limits.
     gate: Option<Gate>,
     /// Waiting for the next request.
@@ -100,32 +53,30 @@ struct Pending {
     volatile: bool,
 }
 
-impl Worker {
-    pub fn new(setup: Setup) -> Self {
-        let slots = setup.queue.size().min(MAX_IN_FLIGHT);
-        let memory = setup.queue.memory().clone();
+impl<'a> Worker<'a> {
+    /// A worker on the calling thread.
+    pub fn new(
+        disk: &'a Disk,
+        engine: EngineKind,
+        ring: &'a mut Ring,
+        queue: &'a mut ServedQueue,
+        wake: &'a Wake,
+    ) -> Self {
+        let slots = queue.ring.size().min(MAX_IN_FLIGHT);
+        let memory = queue.memory().clone();
         let wakers = Wakers {
-            kick: setup.kick,
-            stop: setup.shared.wake.clone(),
+            kick: queue.kick().cloned(),
+            stop: wake.event().clone(),
         };
-        let engine = Engine::new(
-            setup.engine,
-            setup.image.clone(),
-            memory.clone(),
-            slots,
-            wakers,
-        );
+        let (image, place) = (disk.image.clone(), memory.clone());
         Self {
-            index: setup.index,
-            image: setup.image,
-            id: setup.id,
-            write_through: setup.write_through,
-            queue: setup.queue,
+            write_through: disk.cache.is_write_through(queue.features),
+            engine: Engine::new(engine, image, place, slots, wakers, ring),
+            gate: disk.throttle.clone().map(Gate::new),
+            disk,
+            queue,
+            wake,
             memory,
-            call: setup.call,
-            shared: setup.shared,
-            engine,
-            gate: setup.throttle.map(Gate::new),
             idle: Spin::default(),
             lone: Spin::default(),
             pending: (0..slots).map(|_| Pending::default()).collect(),
@@ -139,13 +90,10 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// [`Failure`] when it had to end before. [`Worker::finish`] is due in any case.
-    pub fn serve(&mut self) -> Result<(), Failure> {
-        while !self.shared.stop.load(Ordering::Relaxed) {
+    /// [`ServeError`] when it had to end before. [`Worker::finish`] is due in any case.
+    pub fn serve(&mut self) -> Result<(), ServeError> {
+        while !self.wake.is_stop_requested() {
             let taken = self.take_batch();
-            self.shared
-                .next_avail
-                .store(self.queue.next_avail(), Ordering::Relaxed);
             let reaped = self.reap()?;
             self.call()?;
             let busy = taken? || reaped;
@@ -160,12 +108,12 @@ impl Worker {
 
     /// Whether there is a request, a slot for it, and none before it that waits.
     fn can_take(&self) -> Result<bool, QueueError> {
-        Ok(!self.free.is_empty() && !self.is_held() && self.queue.has_requests()?)
+        Ok(!self.free.is_empty() && !self.is_held() && self.queue.ring.has_requests()?)
     }
 
     /// Looks for a while, without sleeping, for what often comes soon: the next request where none is
     /// in flight, or the end of one that is alone. True when there is something to do.
-    fn await_event(&mut self, busy: bool) -> Result<bool, Failure> {
+    fn await_event(&mut self, busy: bool) -> Result<bool, ServeError> {
         let spin = match self.engine.in_flight() {
             0 => &self.idle,
             1 => &self.lone,
@@ -175,10 +123,10 @@ impl Worker {
         if !busy || !spin.pays() || self.is_held() {
             return Ok(false);
         }
-        let (queue, engine, stop) = (&self.queue, &mut self.engine, &self.shared.stop);
+        let (queue, engine, wake) = (&self.queue.ring, &mut self.engine, self.wake);
         engine.submit()?;
         let found = spin.until(|| {
-            let told = stop.load(Ordering::Relaxed) || engine.has_ended();
+            let told = wake.is_stop_requested() || engine.has_ended();
             Ok::<_, QueueError>(told || queue.has_requests()?)
         })?;
         engine.submit()?;
@@ -189,8 +137,8 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the ring or the engine has become unusable.
-    pub fn finish(&mut self) -> Result<(), Failure> {
+    /// [`ServeError`] when the ring or the engine has become unusable.
+    pub fn finish(&mut self) -> Result<(), ServeError> {
         self.stop_holding()?;
         // What was held may have been done at once.
         self.call()?;
@@ -200,7 +148,7 @@ impl Worker {
             }
             self.call()?;
         }
-        self.queue.enable_kick()?;
+        self.queue.ring.enable_kick()?;
         Ok(())
     }
 
@@ -212,7 +160,7 @@ impl Worker {
 
     /// Takes what is in the ring, one queue length at most; false when there was nothing.
     pub(crate) fn take_batch(&mut self) -> Result<bool, QueueError> {
-        for taken in 0..self.queue.size() {
+        for taken in 0..self.queue.ring.size() {
             if self.gate.is_some() && self.hold()? {
                 return Ok(taken > 0);
             }
@@ -220,7 +168,7 @@ impl Worker {
                 return Ok(taken > 0);
             };
             let chain = &mut self.pending[usize::from(slot)].chain;
-            if !self.queue.pop(chain)? {
+            if !self.queue.ring.pop(chain)? {
                 return Ok(taken > 0);
             }
             self.free.pop();
@@ -230,11 +178,11 @@ impl Worker {
     }
 
     /// Asks for kicks and sleeps, unless requests came in between.
-    fn sleep(&mut self) -> Result<(), Failure> {
+    fn sleep(&mut self) -> Result<(), ServeError> {
         // Without a free slot no request can be taken, and an ended one wakes us anyway.
         let held = self.gate.as_ref().and_then(Gate::wait);
-        if held.is_none() && !self.free.is_empty() && self.queue.enable_kick()? {
-            return Ok(self.queue.disable_kick()?);
+        if held.is_none() && !self.free.is_empty() && self.queue.ring.enable_kick()? {
+            return Ok(self.queue.ring.disable_kick()?);
         }
         let (begin, in_flight) = (Instant::now(), self.engine.in_flight());
         self.engine.wait(held)?;
@@ -244,7 +192,7 @@ impl Worker {
             1 => self.lone.slept(begin.elapsed()),
             _ => {}
         }
-        Ok(self.queue.disable_kick()?)
+        Ok(self.queue.ring.disable_kick()?)
     }
 }
 

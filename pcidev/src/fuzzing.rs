@@ -10,10 +10,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use vfio_user::server::Connection;
-use virtio::queue::RING_FEATURES;
-use virtio::{ConfigError, Queue, RunningVring, StartError, Vring};
+use virtio::{ConfigError, DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Wake};
 
-use crate::{Kind, VirtioFunction, function};
+use crate::{VirtioFunction, function};
 
 /// Length of the memory that the client shares.
 const MEMORY: u64 = 0x1_0000;
@@ -23,41 +22,33 @@ const VERSION: [u8; 23] = [
     0, 0, 1, 0, 23, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, b'{', b'}', 0,
 ];
 
-/// A device whose queues do nothing, and need no threads for that.
+/// A device whose queues do nothing.
 struct Idle;
 
 impl virtio::Device for Idle {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind {
+            id: 2,
+            class: 0x01_0000,
+        }
+    }
+
     fn features(&self) -> u64 {
-        RING_FEATURES
+        0
     }
 
     fn queue_count(&self) -> u16 {
         2
     }
 
-    fn max_queue_size(&self) -> u16 {
-        256
-    }
-
     fn read_config(&self, _offset: usize, _data: &mut [u8]) {}
 
     fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
-        let end = offset.saturating_add(data.len());
-        Err(ConfigError { offset, end })
+        Err(ConfigError::new(offset, data))
     }
 
-    fn start(&self, vring: Vring) -> Result<Box<dyn RunningVring>, StartError> {
-        let next = vring.next_avail;
-        Queue::new(vring.memory, vring.layout, vring.features, next)?;
-        Ok(Box::new(Stopped(next)))
-    }
-}
-
-struct Stopped(u16);
-
-impl RunningVring for Stopped {
-    fn stop(self: Box<Self>) -> u16 {
-        self.0
+    fn serve(&self, _queue: &mut ServedQueue, _wake: &Wake) -> Result<(), ServeError> {
+        Ok(())
     }
 }
 
@@ -71,11 +62,12 @@ pub fn check(input: &[u8]) {
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     theirs.set_nonblocking(true).expect("a socket");
     let mut connection = Connection::new(ours).expect("a socket");
-    let kind = Kind {
-        device: 2,
-        class: 0x01_0000,
+    let rings = RingOptions {
+        max_size: 256,
+        ..RingOptions::default()
     };
-    let mut device = VirtioFunction::new(kind, Arc::new(Idle)).expect("descriptors");
+    let runner = Runner::new(Arc::new(Idle), rings);
+    let mut device = VirtioFunction::new(runner).expect("descriptors");
     send(&theirs, &VERSION, &[]);
     let mut rest = input;
     while serve(&mut device, &mut connection, &theirs) {

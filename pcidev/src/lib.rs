@@ -15,11 +15,10 @@ mod msix;
 mod padded;
 mod serve;
 mod set_irqs;
-mod signal;
 mod virtio_function;
 mod virtio_pci;
 pub mod vvu;
 
 pub use function::{Device, Function};
 pub use serve::serve;
-pub use virtio_function::{Kind, VirtioFunction};
+pub use virtio_function::VirtioFunction;

@@ -6,12 +6,13 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::EventfdFlags;
+use ipc::SharedEventFd;
 use tracing::{debug, info, warn};
 use vfio_user::IoEventFd;
 use virtio::pci::{MODERN_ID_BASE, VENDOR_ID};
-use virtio::{GuestMemory, VringLayout};
+use virtio::{DeviceKind, GuestMemory, Notifier, Runner, VringLayout};
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
 
 use crate::config_space::{ConfigSpace, Identity};
@@ -19,7 +20,6 @@ use crate::dma::DmaTable;
 use crate::function::{Device, Function, trapped_bar};
 use crate::intx::Intx;
 use crate::msix::Msix;
-use crate::signal::Signal;
 use crate::virtio_pci::{Event, Layout, Registers, Structures};
 
 mod queue;
@@ -32,48 +32,67 @@ const REVISION: u8 = 1;
 /// The length of device-specific configuration that is offered. A device has less; the rest is 0.
 const CONFIG_SIZE: u32 = 0x1000;
 
-/// What kind of device a function is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// The virtio device id (virtio 1.2, section 5), 1 to 63.
-    pub device: u16,
-    /// The PCI class, subclass and programming interface, in the three low bytes.
-    pub class: u32,
-}
-
 /// A virtio device as a PCI function, for [`crate::serve`].
 pub struct VirtioFunction {
-    device: Arc<dyn virtio::Device>,
+    runner: Runner,
     function: Function,
     structures: Structures,
     queues: Vec<Queue>,
-    /// Signalled when a queue that runs has broken.
-    broken: Arc<Signal>,
+    news: Arc<News>,
     /// What the queues were started in.
     memory: Option<Arc<GuestMemory>>,
 }
 
+/// What the device and its queues tell the event loop.
+#[derive(Debug)]
+struct News {
+    event: SharedEventFd,
+    config_changed: AtomicBool,
+}
+
+/// A queue failed.
+impl Notifier for News {
+    fn notify(&self) -> io::Result<()> {
+        self.event.signal()
+    }
+}
+
+/// The configuration space changed.
+#[derive(Debug)]
+struct ConfigNews(Arc<News>);
+
+impl Notifier for ConfigNews {
+    fn notify(&self) -> io::Result<()> {
+        self.0.config_changed.store(true, Ordering::SeqCst);
+        self.0.event.signal()
+    }
+}
+
 impl VirtioFunction {
-    /// A function of this kind for `device`, with an interrupt for each queue and one more.
+    /// A function for the device of `runner`, with an interrupt for each queue and one more.
     ///
     /// # Errors
     ///
     /// When the operating system is out of file descriptors.
-    pub fn new(kind: Kind, device: Arc<dyn virtio::Device>) -> io::Result<Self> {
-        let queues = device.queue_count();
+    pub fn new(runner: Runner) -> io::Result<Self> {
+        let queues = runner.queue_count();
         let vectors = queues + 1;
         let layout = Layout::new(queues, vectors);
-        let features = device.features() | 1 << VIRTIO_F_ACCESS_PLATFORM;
-        let registers = Registers::new(features, queues, device.max_queue_size(), vectors);
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let broken = Arc::new(Signal::new(rustix::event::eventfd(0, flags)?)?);
-        let new_queue = |index| Queue::new(index, broken.clone());
+        let features = runner.features() | 1 << VIRTIO_F_ACCESS_PLATFORM;
+        let registers = Registers::new(features, queues, runner.max_queue_size(), vectors);
+        let intx = Intx::new(registers.isr().clone());
+        let news = Arc::new(News {
+            event: SharedEventFd::new()?,
+            config_changed: AtomicBool::new(false),
+        });
+        let device = runner.device();
+        device.watch_config(Arc::new(ConfigNews(news.clone())));
         Ok(Self {
-            function: function(kind, &layout, vectors, Intx::new(registers.isr().clone())),
-            queues: (0..queues).map(new_queue).collect::<io::Result<_>>()?,
+            function: function(device.kind(), &layout, vectors, intx),
+            queues: (0..queues).map(Queue::new).collect::<io::Result<_>>()?,
             structures: Structures { layout, registers },
-            device,
-            broken,
+            runner,
+            news,
             memory: None,
         })
     }
@@ -102,25 +121,46 @@ impl VirtioFunction {
 
     fn start_queue(&mut self, index: usize) {
         let started = self.queues[index].start(
-            self.device.as_ref(),
+            &mut self.runner,
             &self.structures.registers,
             &mut self.function,
+            self.news.clone(),
         );
         if let Err(error) = started {
             self.fail(&format!("queue {index}: {error}"));
         }
     }
 
+    /// Stops all queues.
     fn stop(&mut self) {
-        self.queues.iter_mut().for_each(Queue::stop);
+        self.stop_queues(|_| true);
         self.memory = None;
     }
 
-    /// There is no going on without a reset, which the driver is told.
+    /// Stops the queues that satisfy this, all at once.
+    fn stop_queues(&mut self, which: impl Fn(&Queue) -> bool) {
+        let queues = self.queues.iter_mut().zip(0..);
+        let mut stopped: Vec<_> = queues.filter(|(queue, _)| which(queue)).collect();
+        let indices = stopped.iter().map(|(_, index)| *index);
+        if let Err(error) = self.runner.stop(indices) {
+            // It holds its memory, which stays mapped here whatever the client does.
+            warn!("{error}");
+        }
+        for (queue, index) in &mut stopped {
+            queue.stopped(self.runner.next_avail(*index));
+        }
+    }
+
+    /// Stops all queues, sets DEVICE_NEEDS_RESET and tells the driver.
     fn fail(&mut self, why: &str) {
         warn!("driver needs to reset the device: {why}");
         self.stop();
         self.structures.registers.set_needs_reset();
+        self.config_changed();
+    }
+
+    /// Tells the driver to look at status and configuration.
+    fn config_changed(&mut self) {
         self.structures.config_changed(&self.function.msix);
         if let Some(intx) = &self.function.intx {
             intx.update();
@@ -139,7 +179,8 @@ impl VirtioFunction {
     }
 
     fn write_config(&mut self, offset: u64, data: &[u8]) {
-        let written = usize::try_from(offset).map(|offset| self.device.write_config(offset, data));
+        let written =
+            usize::try_from(offset).map(|offset| self.runner.device().write_config(offset, data));
         if let Ok(Err(error)) = written {
             debug!("driver's write is ignored: {error}");
         }
@@ -163,7 +204,7 @@ impl VirtioFunction {
         let event = self.structures.read(&self.function.msix, offset, data);
         if let Some(Event::Config(offset)) = event {
             data.fill(0);
-            self.device.read_config(offset as usize, data);
+            self.runner.device().read_config(offset as usize, data);
         }
     }
 }
@@ -194,9 +235,7 @@ impl Device for VirtioFunction {
     }
 
     fn give_memory_up(&mut self, first: u64, last: u64) {
-        let queues = self.queues.iter_mut();
-        let users = queues.filter(|queue| queue.uses(first, last));
-        users.for_each(Queue::stop);
+        self.stop_queues(|queue| queue.uses(first, last));
     }
 
     /// Queues that run see most changes by themselves.
@@ -218,25 +257,28 @@ impl Device for VirtioFunction {
     }
 
     fn events(&self) -> BorrowedFd<'_> {
-        self.broken.as_fd()
+        self.news.event.as_fd()
     }
 
     fn process(&mut self) -> io::Result<()> {
-        if !self.broken.take()? {
+        if !self.news.event.take()? {
             return Ok(());
         }
-        // A queue that was stopped in the meantime is no longer broken.
-        let broken = self.queues.iter().position(Queue::is_broken);
-        if let Some(index) = broken {
-            self.fail(&format!("queue {index} is broken"));
+        if self.news.config_changed.swap(false, Ordering::SeqCst) {
+            self.config_changed();
+        }
+        // A queue that was stopped in the meantime has not failed any more.
+        let mut queues = 0..self.runner.queue_count();
+        if let Some(index) = queues.find(|&queue| self.runner.has_failed(queue)) {
+            self.fail(&format!("queue {index} has failed"));
         }
         Ok(())
     }
 }
 
 /// What can be seen of the function without knowing the device.
-fn function(kind: Kind, layout: &Layout, vectors: u16, intx: Intx) -> Function {
-    let device = MODERN_ID_BASE + kind.device;
+fn function(kind: DeviceKind, layout: &Layout, vectors: u16, intx: Intx) -> Function {
+    let device = MODERN_ID_BASE + kind.id;
     let mut config = ConfigSpace::new(&Identity {
         vendor: VENDOR_ID,
         device,

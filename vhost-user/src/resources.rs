@@ -6,10 +6,9 @@ use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use ipc::SharedEventFdError;
+use ipc::{SharedEventFd, SharedEventFdError};
 use virtio::memory::RegionError;
 use virtio::{Notifier, Region};
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::memory::MemoryTable;
 
@@ -49,7 +48,7 @@ pub enum Attached {}
 
 impl Resources for Attached {
     type Memory = Arc<Region>;
-    type Kick = Arc<EventFd>;
+    type Kick = Arc<SharedEventFd>;
     type Notifier = Arc<dyn Notifier>;
     type File = OwnedFd;
 }

@@ -1,9 +1,9 @@
 //! The back-end's side of a conversation.
 //!
 //! It answers one front-end at a time, whatever transport it comes through, keeps the state of
-//! memory and vrings, and hands each vring that is complete to the device. A vring that runs is
-//! never changed: it is stopped, changed and started again, so that the device sees one simple
-//! life cycle and the front-end may send its messages in any order.
+//! memory and vrings, and gives each complete vring to the device's runner. The call and error
+//! notifiers of a running vring are replaced there. Before any other change the vring is stopped, and
+//! afterwards it is started again, so that the front-end may send its messages in any order.
 
 mod conversation;
 mod memory;
@@ -11,9 +11,8 @@ mod mistake;
 mod vring;
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
-use virtio::Device;
+use virtio::Runner;
 
 use crate::causes::WithCauses;
 use crate::features::ProtocolFeatures;
@@ -28,7 +27,7 @@ const PROTOCOL_FEATURES: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::CONFIG)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS);
 
-/// Serves front-ends with `device`, one after the other, until `stop` is readable or no further
+/// Serves front-ends with the device of `runner`, one after the other, until `stop` is readable or no further
 /// front-end can come. Every vring is stopped, with its requests finished, on return.
 ///
 /// # Errors
@@ -36,11 +35,11 @@ const PROTOCOL_FEATURES: ProtocolFeatures = ProtocolFeatures::MQ
 /// [`TransportError`] when the transport cannot be used any more.
 pub fn serve(
     transport: &mut dyn Transport,
-    device: Arc<dyn Device>,
+    runner: &mut Runner,
     stop: BorrowedFd<'_>,
 ) -> Result<(), TransportError> {
     let offered = transport.protocol_features(PROTOCOL_FEATURES);
-    let mut conversation = Conversation::new(device.clone(), offered);
+    let mut conversation = Conversation::new(runner, offered);
     loop {
         match transport.next(stop)? {
             Event::Request(incoming) => {
@@ -50,7 +49,7 @@ pub fn serve(
                     Outcome::Silence => {}
                     Outcome::Drop => {
                         transport.disconnect()?;
-                        conversation = Conversation::new(device.clone(), offered);
+                        conversation.restart();
                     }
                 }
                 continue;
@@ -61,7 +60,7 @@ pub fn serve(
             }
             Event::Closed | Event::Woken => return Ok(()),
         }
-        conversation = Conversation::new(device.clone(), offered);
+        conversation.restart();
     }
 }
 
@@ -73,7 +72,7 @@ enum Outcome {
     Drop,
 }
 
-fn take(conversation: &mut Conversation, incoming: Incoming) -> Outcome {
+fn take(conversation: &mut Conversation<'_>, incoming: Incoming) -> Outcome {
     let Incoming { head, request } = incoming;
     tracing::debug!("{}", head.name());
     let request = request.map_err(Mistake::from);

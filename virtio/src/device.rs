@@ -1,71 +1,91 @@
-//! What a carrier knows of a virtio device.
+//! A virtio device as the rest of the seam sees it.
 
 use std::io;
+use std::sync::Arc;
 
-use crate::{QueueError, Vring};
+use crate::runner::{ServeError, ServedQueue, Wake};
+use crate::vring::Notifier;
 
 /// A virtio device, whatever its type and however it reaches its driver.
+///
+/// A device knows nothing of threads, carriers or ring features: [`Runner`](crate::Runner) owns its
+/// queues and calls [`Device::serve`] for each one on a thread of its own.
 pub trait Device: Send + Sync {
-    /// The feature bits it offers: those of its type and of its rings.
+    /// What type of device this is.
+    fn kind(&self) -> DeviceKind;
+
+    /// The feature bits of its type: bits 0 to 23 and 50 to 127 (virtio 1.2, section 2.2). The
+    /// runner adds those of rings and VIRTIO_F_VERSION_1.
     fn features(&self) -> u64;
 
     /// How many virtqueues it has, 1 to 256.
     fn queue_count(&self) -> u16;
 
-    /// The largest virtqueue it runs: a power of two, at most 32768.
-    fn max_queue_size(&self) -> u16;
-
     /// Copies its configuration space from `offset` on. Bytes past its end read as zero, so that a
-    /// driver may ask for more than this device's version of the space.
+    /// driver may ask for more than this device's version of the space has.
     fn read_config(&self, offset: usize, data: &mut [u8]);
 
-    /// Writes to its configuration space.
+    /// Writes to its configuration space. Does not block.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] when any of the bytes is not the driver's to write; none is written then.
+    /// [`ConfigError`] when the driver may not write one of the bytes; then none is written.
     fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError>;
 
-    /// Starts to serve a vring, on threads of the device's own, until the answer is stopped.
+    /// Keeps `notifier` and notifies it after each change of the configuration space that the driver
+    /// did not make. A later call replaces the notifier.
+    ///
+    /// The default is for devices whose configuration never changes by itself.
+    fn watch_config(&self, notifier: Arc<dyn Notifier>) {
+        drop(notifier);
+    }
+
+    /// Takes from the operating system what a jailed process cannot get any more, such as io_uring
+    /// instances. The program calls it once, before its jail closes.
     ///
     /// # Errors
     ///
-    /// [`StartError`] when the vring's addresses are no good or the operating system refuses.
-    fn start(&self, vring: Vring) -> Result<Box<dyn RunningVring>, StartError>;
+    /// When the operating system refuses something that the device cannot do without.
+    fn prepare(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Serves a queue until `wake` asks to stop. Every chain that it took has been given back when it
+    /// returns, and nothing accesses the driver's memory afterwards.
+    ///
+    /// All calls for one queue come from the same thread, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] when the queue cannot be served any longer. The runner reports it.
+    fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError>;
 }
 
-/// A vring that a device is serving.
-pub trait RunningVring: Send {
-    /// Takes no more requests, finishes those in flight, and returns the index in the available
-    /// ring of the first request that was not served. The vring's memory is not touched afterwards.
-    fn stop(self: Box<Self>) -> u16;
+/// The type of a virtio device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceKind {
+    /// The virtio device id (virtio 1.2, section 5), 1 to 63.
+    pub id: u16,
+    /// The PCI class, subclass and programming interface in the three low bytes.
+    pub class: u32,
 }
 
 /// A write to the configuration space that the device does not allow.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("configuration space bytes {offset}..{end} are not writable")]
 pub struct ConfigError {
-    /// First byte of the write.
+    /// The first byte of the write.
     pub offset: usize,
     /// One past its last byte.
     pub end: usize,
 }
 
-/// Why a vring could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The device has no such queue.
-    #[error("the device has no queue {0}")]
-    NoSuchQueue(u16),
-    /// The rings are not where they were said to be.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The operating system refused what the device needs to serve the ring.
-    #[error("{what}: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// The operating system's answer.
-        source: io::Error,
-    },
+impl ConfigError {
+    /// The error of a write of `data` at `offset`.
+    pub fn new(offset: usize, data: &[u8]) -> Self {
+        Self {
+            offset,
+            end: offset.saturating_add(data.len()),
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! The seam between a virtio device and whatever carries it to a driver.
 //!
-//! A carrier (a vhost-user session, a PCI function) knows a [`Device`] only by its feature bits, its
-//! configuration space and its ability to run a [`Vring`]. A device knows its carrier only by the
-//! [`GuestMemory`], the kick eventfd and the [`Notifier`]s inside that vring. Neither side sees the
-//! other's concepts.
+//! A carrier (a vhost-user session, a PCI function) gives each [`Vring`] of its driver to a [`Runner`],
+//! which has a thread for each queue in use. The runner calls the [`Device`] there, with a
+//! [`ServedQueue`] to take requests from. A device does not see its carrier, and a carrier sees of its
+//! device only kind, features and configuration space.
 
 pub mod chain;
 pub mod device;
@@ -11,12 +11,14 @@ pub mod memory;
 pub mod pci;
 pub mod queue;
 mod ring;
+pub mod runner;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 pub mod vring;
 
 pub use chain::{Chain, Segment, Segments};
-pub use device::{ConfigError, Device, RunningVring, StartError};
+pub use device::{ConfigError, Device, DeviceKind};
 pub use memory::{GuestMemory, Region, Translation};
 pub use queue::{Queue, QueueError};
+pub use runner::{RingOptions, Runner, ServeError, ServedQueue, StartError, StopError, Wake};
 pub use vring::{Notifier, Vring, VringLayout};

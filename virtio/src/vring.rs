@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+use ipc::SharedEventFd;
 use vm_memory::{GuestAddress, GuestMemory as _, Permissions};
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::GuestMemory;
 
@@ -27,13 +27,9 @@ pub trait Notifier: Debug + Send + Sync {
     fn notify(&self) -> io::Result<()>;
 }
 
-impl Notifier for EventFd {
+impl Notifier for SharedEventFd {
     fn notify(&self) -> io::Result<()> {
-        match self.write(1) {
-            // The counter is at its limit, so a wake-up is already pending.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            result => result,
-        }
+        self.signal()
     }
 }
 
@@ -101,7 +97,7 @@ pub struct Vring {
     /// The driver's memory.
     pub memory: Arc<GuestMemory>,
     /// Becomes readable when the driver added requests. `None`: the device has to poll.
-    pub kick: Option<Arc<EventFd>>,
+    pub kick: Option<Arc<SharedEventFd>>,
     /// Tells the driver of used buffers. `None`: the driver polls.
     pub call: Option<Arc<dyn Notifier>>,
     /// Tells the carrier that the ring is broken and was stopped.

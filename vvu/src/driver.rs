@@ -2,11 +2,12 @@
 //! memory.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use ipc::SharedEventFd;
 use vhost_user::WithCauses;
 use virtio::pci::{cfg_type as virtio_cfg, status as device_status};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vvu_abi::{self as abi, cfg_type, config, queue, status};
 
 use crate::pci::{PciFunction, Registers, enable_bus_master};
@@ -61,7 +62,7 @@ pub struct VvuDriver {
     dialect: Dialect,
     patience: Patience,
     queue_count: u16,
-    vectors: Vec<Arc<EventFd>>,
+    vectors: Vec<Arc<SharedEventFd>>,
     /// There once the device was started.
     channel: Option<Channel>,
     frontend_seen: bool,
@@ -134,7 +135,7 @@ impl VvuDriver {
     fn initialise(&mut self) -> Result<(), DriverError> {
         self.virtio.negotiate(WANTED, REQUIRED)?;
         self.check_queues()?;
-        let eventfds: Vec<&EventFd> = self.vectors.iter().map(Arc::as_ref).collect();
+        let eventfds: Vec<_> = self.vectors.iter().map(|vector| vector.as_fd()).collect();
         let result = self.function.set_vectors(&eventfds);
         result.map_err(DriverError::Vectors)?;
         self.virtio.set_config_vector(vector::CONFIG)?;
@@ -240,22 +241,22 @@ impl VvuDriver {
     }
 
     /// Signalled when the configuration changed.
-    pub fn config_event(&self) -> &EventFd {
+    pub fn config_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::CONFIG)]
     }
 
     /// Signalled when messages came.
-    pub fn rx_event(&self) -> &EventFd {
+    pub fn rx_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::RX)]
     }
 
     /// Signalled when the device took messages.
-    pub fn tx_event(&self) -> &EventFd {
+    pub fn tx_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::TX)]
     }
 
     /// Signalled when the front-end kicks vhost queue `queue`; `None`: there is no such queue.
-    pub fn kick(&self, queue: u16) -> Option<&Arc<EventFd>> {
+    pub fn kick(&self, queue: u16) -> Option<&Arc<SharedEventFd>> {
         let vector = vector::KICK.checked_add(queue)?;
         self.vectors.get(usize::from(vector))
     }
@@ -298,8 +299,8 @@ impl Drop for VvuDriver {
     }
 }
 
-fn eventfd() -> io::Result<Arc<EventFd>> {
-    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new)
+fn eventfd() -> io::Result<Arc<SharedEventFd>> {
+    SharedEventFd::new().map(Arc::new)
 }
 
 #[cfg(test)]

@@ -7,11 +7,10 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use virtio::pci::config_space;
-use vmm_sys_util::eventfd::EventFd;
 
 mod address;
 mod dma;
@@ -113,14 +112,14 @@ pub trait PciFunction: Debug + Send + Sync {
     /// How many MSI-X vectors the function has.
     fn vector_count(&self) -> u16;
 
-    /// Makes MSI-X vector i signal `eventfds[i]`; the others signal nothing. None at all disables
-    /// MSI-X.
+    /// Makes MSI-X vector i signal the eventfd `eventfds[i]`. The other vectors signal nothing. An
+    /// empty list disables MSI-X.
     ///
     /// # Errors
     ///
     /// When there are more than [`PciFunction::vector_count`], or what the operating system or
     /// server says.
-    fn set_vectors(&self, eventfds: &[&EventFd]) -> io::Result<()>;
+    fn set_vectors(&self, eventfds: &[BorrowedFd<'_>]) -> io::Result<()>;
 
     /// Resets the function, and says whether it has a reset at all.
     ///
@@ -200,10 +199,4 @@ pub fn enable_bus_master(function: &dyn PciFunction) -> io::Result<()> {
         | config_space::COMMAND_MEMORY
         | config_space::COMMAND_BUS_MASTER;
     function.write_config(at, &enabled.to_le_bytes())
-}
-
-/// The descriptor of an eventfd, for as long as that is borrowed.
-pub(crate) fn borrow(eventfd: &EventFd) -> BorrowedFd<'_> {
-    // SAFETY: the descriptor is open for as long as the eventfd, which is borrowed, lives.
-    unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) }
 }

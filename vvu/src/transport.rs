@@ -7,16 +7,15 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipc::{Interest, poll};
+use ipc::{Interest, SharedEventFd, poll};
 use vhost_user::table::features_without_descriptors;
 use vhost_user::{
     DropReason, Event, Head, Incoming, Message, ProtocolFeatures, Reply, Request, Transport,
     TransportError, WithCauses,
 };
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::driver::{Dialect, DriverError, PeerLoss, VvuDriver};
-use crate::pci::{PciFunction, borrow};
+use crate::pci::PciFunction;
 use crate::virtio_pci::Patience;
 pub use error::{Fault, VvuError};
 use resource::Signals;
@@ -98,8 +97,8 @@ impl VvuTransport {
         let [wake, config, rx, hangup] = poll(
             [
                 Interest::Readable(wake),
-                Interest::Readable(borrow(driver.config_event())),
-                Interest::Readable(borrow(driver.rx_event())),
+                Interest::readable(driver.config_event()),
+                Interest::readable(driver.rx_event()),
                 hangup_of(driver.function()),
             ],
             timeout,
@@ -194,8 +193,8 @@ impl VvuTransport {
         let driver = &self.driver;
         let [tx, config, hangup] = poll(
             [
-                Interest::Readable(borrow(driver.tx_event())),
-                Interest::Readable(borrow(driver.config_event())),
+                Interest::readable(driver.tx_event()),
+                Interest::readable(driver.config_event()),
                 hangup_of(driver.function()),
             ],
             Some(left),
@@ -289,9 +288,9 @@ fn hangup_of(function: &dyn PciFunction) -> Interest<'_> {
 }
 
 /// Makes an eventfd unreadable until it is signalled again.
-fn clear(eventfd: &EventFd) {
+fn clear(eventfd: &SharedEventFd) {
     // It fails only when the eventfd is not readable.
-    let _ = eventfd.read();
+    let _ = eventfd.take();
 }
 
 #[cfg(test)]

@@ -3,14 +3,15 @@ use crate::OpenOptions;
 use crate::image::Abilities;
 use crate::request::SECTOR_SIZE;
 use std::fs::File;
-use std::os::fd::{FromRawFd, IntoRawFd};
 use std::time::{Duration, Instant};
+use virtio::queue::{IN_ORDER, PACKED};
 use virtio::test_utils::{anonymous_file, memory};
-use virtio::{GuestMemory, Region};
+use virtio::{GuestMemory, Notifier, Region, StartError, Vring};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_FLUSH as FLUSH, VIRTIO_BLK_T_GET_ID as GET_ID, VIRTIO_BLK_T_IN as READ,
     VIRTIO_BLK_T_OUT as WRITE,
 };
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -54,25 +55,12 @@ fn with_each_engine(test: impl Fn(&Rig, &mut Driver)) {
 
 #[test]
 fn offers_what_it_has() {
-    let common = RING_FEATURES
-        | PACKED
-        | FEATURES
+    let common = 1 << VIRTIO_BLK_F_FLUSH
         | 1 << VIRTIO_BLK_F_SEG_MAX
         | 1 << VIRTIO_BLK_F_BLK_SIZE
         | 1 << VIRTIO_BLK_F_TOPOLOGY;
     let changes =
         1 << VIRTIO_BLK_F_CONFIG_WCE | 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
-    let rings = |packed, in_order| {
-        let options = Options {
-            packed,
-            in_order,
-            ..Options::default()
-        };
-        let image = Rig::new(EngineKind::Auto, 1, false).device.image;
-        let device = BlockDevice::new(image, options).unwrap();
-        device.features() & (PACKED | IN_ORDER)
-    };
-    assert_eq!((rings(true, false), rings(false, true)), (PACKED, IN_ORDER));
     let features = |queues, read_only| {
         let rig = Rig::new(EngineKind::Auto, queues, read_only);
         rig.device.features()
@@ -96,10 +84,7 @@ fn config_space_tells_size_and_limits() {
     // The rest depends on where the image is.
     assert_eq!(space[..24], expected[..24]);
     assert_eq!(space[32..36], expected[32..36]);
-    assert_eq!(
-        (rig.device.queue_count(), rig.device.max_queue_size()),
-        (3, 64)
-    );
+    assert_eq!(rig.device.queue_count(), 3);
 }
 
 #[test]
@@ -112,44 +97,29 @@ fn the_rest_of_the_config_space_is_not_writable() {
 }
 
 #[test]
-fn segments_fit_the_queue() {
-    let rig = Rig::new(EngineKind::Auto, 1, false);
-    let seg_max = |queue_size| {
-        let image = Image::open(&rig.path, OpenOptions::unlocked()).unwrap();
-        let options = Options {
-            queue_size,
-            ..Options::default()
-        };
-        let device = BlockDevice::new(Arc::new(image), options).unwrap();
-        device.config().seg_max
-    };
-    let sizes = [1, 2, 4, 128, 256, 32768];
-    assert_eq!(sizes.map(seg_max), [1, 1, 2, 126, 254, 254]);
-}
-
-#[test]
 fn refuses_options_it_cannot_have() {
     let rig = Rig::new(EngineKind::Auto, 1, false);
-    let refusal = |queues, queue_size, serial: &str| {
+    let refusal = |queues, segments, serial: &str| {
         let image = Image::open(&rig.path, OpenOptions::unlocked()).unwrap();
         let options = Options {
             queues,
-            queue_size,
+            segments,
             serial: serial.into(),
-            ..Options::default()
         };
         BlockDevice::new(Arc::new(image), options).err()
     };
-    assert_eq!(refusal(1, 128, "exactly-twenty-bytes"), None);
-    assert_eq!(refusal(256, 32768, ""), None);
-    assert_eq!(refusal(0, 128, ""), Some(DeviceError::Queues(0)));
-    assert_eq!(refusal(257, 128, ""), Some(DeviceError::Queues(257)));
-    for size in [0, 3, 65535] {
-        assert_eq!(refusal(1, size, ""), Some(DeviceError::QueueSize(size)));
+    assert_eq!(refusal(1, 126, "exactly-twenty-bytes"), None);
+    assert_eq!(refusal(256, 254, ""), None);
+    assert_eq!(refusal(1, 1, ""), None);
+    assert_eq!(refusal(0, 126, ""), Some(DeviceError::Queues(0)));
+    assert_eq!(refusal(257, 126, ""), Some(DeviceError::Queues(257)));
+    for segments in [0, 255, 65535] {
+        let error = DeviceError::Segments(segments);
+        assert_eq!(refusal(1, segments, ""), Some(error));
     }
     let long = "twenty-one-bytes-long";
     assert_eq!(
-        refusal(1, 128, long),
+        refusal(1, 126, long),
         Some(DeviceError::Serial(long.into()))
     );
 }
@@ -181,29 +151,15 @@ fn writes_through_when_the_driver_does_not_flush() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(1 << VIRTIO_F_VERSION_1);
-        assert!(
-            rig.device
-                .setup(&driver.vring, shared())
-                .unwrap()
-                .write_through
-        );
+        let cache = &rig.device.disk.cache;
+        assert!(cache.is_write_through(driver.vring.features));
         driver.start(&rig.device);
         let write = driver.run(&request(WRITE, 1, &[7; 512]), 1, &[]);
         assert_eq!(write.status, OK);
         assert_eq!(rig.image()[512..1024], [7; 512]);
     }
     let rig = Rig::new(EngineKind::Auto, 1, false);
-    let driver = Driver::new(FEATURES);
-    let setup = rig.device.setup(&driver.vring, shared()).unwrap();
-    assert!(!setup.write_through);
-}
-
-fn shared() -> Arc<Shared> {
-    Arc::new(Shared {
-        stop: AtomicBool::new(false),
-        wake: Arc::new(EventFd::new(EFD_NONBLOCK).unwrap()),
-        next_avail: AtomicU16::new(0),
-    })
+    assert!(!rig.device.disk.cache.is_write_through(FEATURES));
 }
 
 #[test]
@@ -359,8 +315,7 @@ fn storage_that_fails_fails_single_requests() {
         // Reads zeroes, has no space for a write, and cannot be flushed.
         let full = File::options().read(true).write(true).open("/dev/full");
         let image = Image::from_file(full.unwrap(), SECTORS * SECTOR_SIZE, Abilities::default());
-        let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
-        device.engine = engine;
+        let device = driver::device(image, engine);
         let mut driver = Driver::new(FEATURES);
         driver.start(&device);
         for _ in 0..3 {
@@ -371,7 +326,7 @@ fn storage_that_fails_fails_single_requests() {
             let read = driver.run(&request(READ, 0, &[]), 513, &[]);
             assert_eq!((read.status, read.data), (OK, vec![0; 512]));
         }
-        assert!(device.image.sync().is_err());
+        assert!(device.disk.image.sync().is_err());
         driver.stop();
     }
 }
@@ -395,8 +350,7 @@ fn buffers_may_cross_memory_regions() {
         let rig = Rig::new(engine, 1, false);
         std::fs::write(&rig.path, contents(5, len)).unwrap();
         let image = Image::open(&rig.path, OpenOptions::unlocked()).unwrap();
-        let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
-        device.engine = engine;
+        let device = driver::device(image, engine);
         let mut driver = Driver::in_memory(patchwork(MEMORY_LEN >> 12), 0, FEATURES);
         driver.start(&device);
 

@@ -3,22 +3,11 @@
 //! What is in the page cache is copied faster than handed to another thread, and a ring would do
 //! just that with much of it.
 
-use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
-
-use rustix::fs::fstatfs;
 
 use super::backend::negated_errno;
 use super::calls::system_call;
 use crate::transfer::{Operation, Transfer};
-
-/// File systems in memory: tmpfs, ramfs, hugetlbfs (`linux/magic.h`).
-const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
-
-/// Whether calls on a file never wait for a device.
-pub(crate) fn is_in_memory(file: &File) -> bool {
-    fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u32)))
-}
 
 /// Copying so much takes several times as long as waking a thread up that does it.
 const LARGE: u64 = 128 << 10;

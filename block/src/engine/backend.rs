@@ -1,30 +1,24 @@
 //! Who makes system calls that may have to wait.
 
 use std::io;
-use std::sync::Once;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::pool::{MAX_THREADS, Pool};
+use super::rings::Ring;
 use super::uring::Uring;
 use super::{EngineKind, Wakers};
 use crate::image::Target;
 use crate::transfer::Transfer;
 
-/// For how long memory for a ring is waited for. It counts as locked memory, whose amount is limited,
-/// and what an earlier ring had is given back some time after that was closed: tens of milliseconds.
-const PATIENCE: Duration = Duration::from_millis(250);
-const PAUSE: Duration = Duration::from_millis(2);
-
 /// Who makes system calls that may have to wait.
-pub(super) enum Backend {
-    Uring(Box<Uring>),
+pub(super) enum Backend<'a> {
+    Uring(Uring<'a>),
     Pool(Pool),
 }
 
-impl Backend {
-    /// The one of this kind, or threads where the kernel refuses io_uring.
-    pub fn new(kind: EngineKind, slots: u16, wakers: Wakers) -> Self {
+impl<'a> Backend<'a> {
+    /// The backend of this kind, or threads where there is no io_uring.
+    pub fn new(kind: EngineKind, slots: u16, wakers: Wakers, ring: &'a mut Ring) -> Self {
         let threads = MAX_THREADS.min(slots.into());
         match kind {
             EngineKind::Auto | EngineKind::Uring => {}
@@ -32,14 +26,12 @@ impl Backend {
             #[cfg(any(test, feature = "fuzzing"))]
             EngineKind::OnTheSpot => return Self::Pool(Pool::new(0, wakers)),
         }
-        match ring(slots, wakers) {
-            Ok(uring) => Self::Uring(Box::new(uring)),
-            Err((error, wakers)) => {
-                // The same for every queue, so once is enough.
-                static SAID: Once = Once::new();
-                SAID.call_once(|| {
-                    tracing::warn!("no io_uring, so requests are served by threads: {error}");
-                });
+        match ring.enable() {
+            Ok(Some(ring)) => Self::Uring(Uring::new(ring, wakers)),
+            // The device has said so.
+            Ok(None) => Self::Pool(Pool::new(threads, wakers)),
+            Err(error) => {
+                tracing::warn!("a queue is served by threads, as its io_uring failed: {error}");
                 Self::Pool(Pool::new(threads, wakers))
             }
         }
@@ -99,21 +91,6 @@ impl Backend {
                 Ok(())
             }
         }
-    }
-}
-
-fn ring(slots: u16, mut wakers: Wakers) -> Result<Uring, (io::Error, Wakers)> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let (error, unused) = match Uring::new(slots, wakers) {
-            Ok(ring) => return Ok(ring),
-            Err(refused) => refused,
-        };
-        if error.raw_os_error() != Some(libc::ENOMEM) || Instant::now() > deadline {
-            return Err((error, unused));
-        }
-        wakers = unused;
-        thread::sleep(PAUSE);
     }
 }
 

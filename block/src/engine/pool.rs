@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use vmm_sys_util::eventfd::EventFd;
+use ipc::{Interest, SharedEventFd, poll};
 
 use super::calls::Call;
-use super::wakers::{POLL_INTERVAL, Wakers, borrow, poll_readable, reset};
+use super::wakers::{POLL_INTERVAL, Wakers};
 use crate::image::Target;
 use crate::transfer::Transfer;
 
@@ -34,7 +34,7 @@ struct Shared {
     changed: Condvar,
     results: Mutex<Results>,
     /// The stop eventfd, written as well when there is a result for a thread that sleeps.
-    wake: Arc<EventFd>,
+    wake: Arc<SharedEventFd>,
 }
 
 #[derive(Default)]
@@ -140,14 +140,14 @@ impl Pool {
     }
 
     fn sleep(&mut self, time: Option<Duration>) -> io::Result<()> {
-        let wake = &*self.shared.wake;
+        let wake = Interest::readable(&*self.shared.wake);
         let Some(kick) = &self.wakers.kick else {
             let time = time.map_or(POLL_INTERVAL, |time| time.min(POLL_INTERVAL));
-            return poll_readable(&[wake], Some(time)).map(drop);
+            return poll([wake], Some(time)).map(drop);
         };
-        let [_, kicked] = poll_readable(&[wake, kick], time)?;
-        if kicked && reset(borrow(kick)).is_err() {
-            tracing::warn!("the kick is no eventfd: polling the ring instead");
+        let [_, kicked] = poll([wake, Interest::readable(&**kick)], time)?;
+        if kicked && kick.take().is_err() {
+            tracing::warn!("the kick is not an eventfd: polling the ring instead");
             self.wakers.kick = None;
         }
         Ok(())
@@ -201,7 +201,7 @@ impl Shared {
         results.ended.push_back((slot, result));
         let sleeping = mem::take(&mut results.sleeping);
         drop(results);
-        if sleeping && let Err(error) = self.wake.write(1) {
+        if sleeping && let Err(error) = self.wake.signal() {
             // Cannot happen with an eventfd of our own.
             tracing::error!("cannot wake a queue's thread: {error}");
         }
@@ -219,7 +219,7 @@ impl Shared {
     fn wake_up(&self) -> io::Result<()> {
         let woken = !mem::take(&mut lock(&self.results).sleeping);
         match woken {
-            true => reset(borrow(&self.wake)),
+            true => self.wake.take().map(drop),
             false => Ok(()),
         }
     }

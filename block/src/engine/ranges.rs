@@ -1,15 +1,10 @@
 //! System calls that change a range of the image without moving data.
 
-use std::fs::File;
-use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::ioctl;
 use crate::request::Range;
 use crate::transfer::Operation;
-
-/// Of `linux/fs.h`: _IO(0x12, 119) and _IO(0x12, 125).
-const BLKDISCARD: libc::Ioctl = 0x1277;
-const BLKSECDISCARD: libc::Ioctl = 0x127d;
 
 /// `fallocate` modes; none of them changes a file's size. Block devices know them, too, except
 /// that they cannot allocate.
@@ -23,25 +18,15 @@ pub(super) fn fallocate_mode(operation: Operation) -> Option<i32> {
     Some(mode | libc::FALLOC_FL_KEEP_SIZE)
 }
 
-/// True for what only an ioctl does, which no io_uring of Linux before 6.12 takes.
+/// True for an operation that needs an ioctl. No io_uring of Linux before 6.12 takes those.
 pub(super) fn is_ioctl(operation: Operation) -> bool {
     ioctl_request(operation).is_some()
 }
 
-/// Whether a block device can erase ranges beyond recovery. (Linux before 5.19 says so of every
-/// device that discards, and refuses when it comes to it.)
-pub(crate) fn can_secure_erase(device: &File) -> bool {
-    // No whole sector, so that nothing is ever erased; but first it says whether it could be.
-    let range: [u64; 2] = [1, 1];
-    // SAFETY: the request reads two numbers of 64 bits, and takes no other memory.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), BLKSECDISCARD, range.as_ptr()) };
-    result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
-}
-
-fn ioctl_request(operation: Operation) -> Option<libc::Ioctl> {
+fn ioctl_request(operation: Operation) -> Option<ioctl::Request> {
     match operation {
-        Operation::Discard => Some(BLKDISCARD),
-        Operation::SecureErase => Some(BLKSECDISCARD),
+        Operation::Discard => Some(ioctl::Request::Discard),
+        Operation::SecureErase => Some(ioctl::Request::SecureErase),
         _ => None,
     }
 }
@@ -53,14 +38,11 @@ pub(super) fn system_call(
     operation: Operation,
     range: Range,
 ) -> Option<isize> {
-    let file = file.as_raw_fd();
     let Range { offset, len } = range;
     if let Some(request) = ioctl_request(operation) {
-        let range = [offset, len];
-        // SAFETY: both requests read two numbers of 64 bits, and take no other memory.
-        return Some(unsafe { libc::ioctl(file, request, range.as_ptr()) as isize });
+        return Some(ioctl::change(file, request, offset, len));
     }
     let mode = fallocate_mode(operation)?;
-    // SAFETY: no memory is involved.
-    Some(unsafe { libc::fallocate(file, mode, offset as i64, len as i64) as isize })
+    // SAFETY: the call takes no pointers.
+    Some(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, len as i64) as isize })
 }

@@ -1,14 +1,14 @@
-use super::wakers::{POLL_INTERVAL, borrow, reset};
+use super::rings::Ring;
+use super::wakers::POLL_INTERVAL;
 use super::*;
 use crate::OpenOptions;
-use caps::{CapSet, Capability};
+use ipc::SharedEventFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 use virtio::test_utils::{DriverRing, memory};
 use virtio::{Chain, Queue};
 use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// None that carries transfers out at once.
 const KINDS: [EngineKind; 3] = [
@@ -23,12 +23,12 @@ struct Rig {
     memory: Arc<GuestMemory>,
     /// 4 KiB at [`BUFFER`].
     buffers: Segments,
-    kick: Arc<EventFd>,
-    stop: Arc<EventFd>,
+    kick: Arc<SharedEventFd>,
+    stop: Arc<SharedEventFd>,
 }
 
-fn eventfd() -> Arc<EventFd> {
-    Arc::new(EventFd::new(EFD_NONBLOCK).unwrap())
+fn eventfd() -> Arc<SharedEventFd> {
+    Arc::new(SharedEventFd::new().unwrap())
 }
 
 impl Rig {
@@ -50,7 +50,13 @@ impl Rig {
         }
     }
 
-    fn engine(&self, kind: EngineKind, read_only: bool, kick: bool) -> Engine {
+    fn engine<'a>(
+        &self,
+        kind: EngineKind,
+        read_only: bool,
+        kick: bool,
+        ring: &'a mut Ring,
+    ) -> Engine<'a> {
         let options = OpenOptions {
             read_only,
             ..OpenOptions::default()
@@ -60,10 +66,10 @@ impl Rig {
             kick: kick.then(|| self.kick.clone()),
             stop: self.stop.clone(),
         };
-        Engine::new(kind, Arc::new(image), self.memory.clone(), 4, wakers)
+        Engine::new(kind, Arc::new(image), self.memory.clone(), 4, wakers, ring)
     }
 
-    fn begin(&self, engine: &mut Engine, slot: u16, operation: Operation) {
+    fn begin(&self, engine: &mut Engine<'_>, slot: u16, operation: Operation) {
         let range = Range {
             offset: 512,
             len: 1024,
@@ -95,7 +101,8 @@ fn ended(engine: &mut Engine) -> (u16, io::Result<()>) {
 fn carries_out_each_operation() {
     for kind in KINDS {
         let rig = Rig::new();
-        let mut engine = rig.engine(kind, false, true);
+        let mut ring = Ring::default();
+        let mut engine = rig.engine(kind, false, true, &mut ring);
         rig.begin(&mut engine, 3, Operation::Read);
         assert_eq!(engine.in_flight(), 1);
         engine.submit().unwrap();
@@ -124,7 +131,8 @@ fn zeroes_and_holes_keep_the_size() {
     for kind in KINDS {
         for operation in [Operation::Unmap, Operation::Zero, Operation::Punch] {
             let rig = Rig::new();
-            let mut engine = rig.engine(kind, false, true);
+            let mut ring = Ring::default();
+            let mut engine = rig.engine(kind, false, true, &mut ring);
             let step = |operation, offset, len| Step {
                 operation,
                 range: Range { offset, len },
@@ -152,7 +160,8 @@ fn a_file_takes_no_block_device_ioctls() {
     for kind in KINDS {
         for operation in [Operation::Discard, Operation::SecureErase] {
             let rig = Rig::new();
-            let mut engine = rig.engine(kind, false, true);
+            let mut ring = Ring::default();
+            let mut engine = rig.engine(kind, false, true, &mut ring);
             let range = Range {
                 offset: 0,
                 len: 512,
@@ -171,7 +180,8 @@ fn a_file_takes_no_block_device_ioctls() {
 fn says_what_failed() {
     for kind in KINDS {
         let rig = Rig::new();
-        let mut engine = rig.engine(kind, true, true);
+        let mut ring = Ring::default();
+        let mut engine = rig.engine(kind, true, true, &mut ring);
         rig.begin(&mut engine, 1, Operation::Write);
         rig.begin(&mut engine, 2, Operation::Read);
         let mut results = [ended(&mut engine), ended(&mut engine)];
@@ -186,7 +196,8 @@ fn says_what_failed() {
 fn a_slot_holds_one_operation() {
     for kind in KINDS {
         let rig = Rig::new();
-        let mut engine = rig.engine(kind, false, true);
+        let mut ring = Ring::default();
+        let mut engine = rig.engine(kind, false, true, &mut ring);
         rig.begin(&mut engine, 0, Operation::Read);
         assert!(matches!(engine.flush(0), Err(BeginError::Engine(_))));
         ended(&mut engine).1.unwrap();
@@ -198,7 +209,8 @@ fn a_slot_holds_one_operation() {
 fn too_short_buffers_are_refused_and_leave_the_slot_free() {
     for kind in KINDS {
         let rig = Rig::new();
-        let mut engine = rig.engine(kind, false, true);
+        let mut ring = Ring::default();
+        let mut engine = rig.engine(kind, false, true, &mut ring);
         let range = Range {
             offset: 0,
             len: 1024,
@@ -221,7 +233,8 @@ fn a_dropped_engine_has_ended_everything() {
     for kind in KINDS {
         for submit in [false, true] {
             let rig = Rig::new();
-            let mut engine = rig.engine(kind, false, true);
+            let mut ring = Ring::default();
+            let mut engine = rig.engine(kind, false, true, &mut ring);
             rig.begin(&mut engine, 0, Operation::Read);
             if submit {
                 engine.submit().unwrap();
@@ -236,9 +249,10 @@ fn a_dropped_engine_has_ended_everything() {
 fn wakes_up_for_each_kick_and_resets_it() {
     for kind in KINDS {
         let rig = Rig::new();
-        let mut engine = rig.engine(kind, false, true);
+        let mut ring = Ring::default();
+        let mut engine = rig.engine(kind, false, true, &mut ring);
         for _ in 0..3 {
-            rig.kick.write(5).unwrap();
+            rig.kick.signal().unwrap();
             // A kick takes up to two wake-ups: that it is there, and that it was reset.
             while is_set(&rig.kick) {
                 engine.wait(None).unwrap();
@@ -248,15 +262,8 @@ fn wakes_up_for_each_kick_and_resets_it() {
     }
 }
 
-fn is_set(eventfd: &EventFd) -> bool {
-    use std::os::fd::AsRawFd;
-    let mut poll = libc::pollfd {
-        fd: eventfd.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: one valid entry.
-    unsafe { libc::poll(&mut poll, 1, 0) == 1 }
+fn is_set(eventfd: &SharedEventFd) -> bool {
+    ipc::poll([ipc::Interest::readable(eventfd)], Some(Duration::ZERO)).unwrap()[0]
 }
 
 #[test]
@@ -264,8 +271,9 @@ fn wakes_up_to_stop() {
     for kind in KINDS {
         for kick in [false, true] {
             let rig = Rig::new();
-            let mut engine = rig.engine(kind, false, kick);
-            rig.stop.write(1).unwrap();
+            let mut ring = Ring::default();
+            let mut engine = rig.engine(kind, false, kick, &mut ring);
+            rig.stop.signal().unwrap();
             engine.wait(None).unwrap();
         }
     }
@@ -275,9 +283,10 @@ fn wakes_up_to_stop() {
 fn sleeps_until_there_is_a_reason_not_to() {
     for kind in KINDS {
         let rig = Rig::new();
-        let mut engine = rig.engine(kind, false, true);
+        let mut ring = Ring::default();
+        let mut engine = rig.engine(kind, false, true, &mut ring);
         // Once woken by a kick, and that reset.
-        rig.kick.write(1).unwrap();
+        rig.kick.signal().unwrap();
         while is_set(&rig.kick) {
             engine.wait(None).unwrap();
         }
@@ -289,7 +298,7 @@ fn sleeps_until_there_is_a_reason_not_to() {
                 // Long enough to show, short enough not to matter; the order is what is tested.
                 std::thread::sleep(Duration::from_millis(20));
                 written.store(true, Ordering::SeqCst);
-                stop.write(1).unwrap();
+                stop.signal().unwrap();
             }
         });
         // The kick's two completions may come one by one.
@@ -308,7 +317,8 @@ fn sleeps_until_there_is_a_reason_not_to() {
 fn sleeps_shortly_without_a_kick() {
     for kind in KINDS {
         let rig = Rig::new();
-        let mut engine = rig.engine(kind, false, false);
+        let mut ring = Ring::default();
+        let mut engine = rig.engine(kind, false, false, &mut ring);
         let start = Instant::now();
         engine.wait(None).unwrap();
         assert!(start.elapsed() >= POLL_INTERVAL / 2, "it does not sleep");
@@ -316,21 +326,10 @@ fn sleeps_shortly_without_a_kick() {
 }
 
 #[test]
-fn a_foreign_reader_of_the_kick_does_no_harm() {
-    for blocking in [false, true] {
-        let kick = EventFd::new(if blocking { 0 } else { EFD_NONBLOCK }).unwrap();
-        // Nothing to be read, as if somebody else had been faster.
-        reset(borrow(&kick)).unwrap();
-        kick.write(1).unwrap();
-        reset(borrow(&kick)).unwrap();
-        assert!(!is_set(&kick));
-    }
-}
-
-#[test]
 fn cached_data_is_there_at_once() {
     let rig = Rig::new();
-    let mut engine = rig.engine(EngineKind::Auto, false, true);
+    let mut ring = Ring::default();
+    let mut engine = rig.engine(EngineKind::Auto, false, true, &mut ring);
     let range = Range {
         offset: 512,
         len: 1024,
@@ -361,7 +360,8 @@ impl Rig {
 #[test]
 fn memory_is_written_and_read_at_once() {
     let rig = Rig::in_memory();
-    let mut engine = rig.engine(EngineKind::Auto, false, true);
+    let mut ring = Ring::default();
+    let mut engine = rig.engine(EngineKind::Auto, false, true, &mut ring);
     let mut transfer = |operation, offset| {
         let range = Range { offset, len: 1024 };
         let begun = engine.transfer(0, operation, range, Data::new(&rig.buffers, 0), false);
@@ -385,7 +385,8 @@ fn memory_is_written_and_read_at_once() {
 #[test]
 fn what_has_to_be_stable_is_left_to_the_ring() {
     for rig in [Rig::new(), Rig::in_memory()] {
-        let mut engine = rig.engine(EngineKind::Auto, false, true);
+        let mut ring = Ring::default();
+        let mut engine = rig.engine(EngineKind::Auto, false, true, &mut ring);
         rig.begin(&mut engine, 0, Operation::WriteStable);
         ended(&mut engine).1.unwrap();
     }
@@ -402,7 +403,9 @@ fn threads_serve_more_than_there_are_of_them() {
             stop: rig.stop.clone(),
         };
         let (image, memory) = (Arc::new(image), rig.memory.clone());
-        let mut engine = Engine::new(EngineKind::Threads, image, memory, slots, wakers);
+        let mut ring = Ring::default();
+        let kind = EngineKind::Threads;
+        let mut engine = Engine::new(kind, image, memory, slots, wakers, &mut ring);
         for slot in 0..slots {
             rig.begin(&mut engine, slot, Operation::Read);
         }
@@ -418,25 +421,38 @@ fn threads_serve_more_than_there_are_of_them() {
 }
 
 #[test]
-fn a_ring_waits_for_the_memory_of_those_before_it() {
-    let test = || {
-        // With this capability locked memory is not counted; it is this thread's alone.
-        let _ = caps::drop(None, CapSet::Effective, Capability::CAP_IPC_LOCK);
-        let rig = Rig::new();
-        let image = Image::open(rig.file.path(), OpenOptions::unlocked()).unwrap();
-        let image = Arc::new(image);
-        let is_ring = || {
-            let wakers = Wakers {
-                kick: None,
-                stop: rig.stop.clone(),
-            };
-            let (image, memory) = (image.clone(), rig.memory.clone());
-            let engine = Engine::new(EngineKind::Uring, image, memory, 1024, wakers);
-            matches!(engine.backend, Backend::Uring(_))
-        };
-        if is_ring() {
-            assert!((0..200).all(|_| is_ring()));
-        }
+fn a_ring_serves_one_engine_after_the_other() {
+    let rig = Rig::new();
+    let mut ring = Ring::default();
+    for round in 0..5 {
+        let mut engine = rig.engine(EngineKind::Uring, false, true, &mut ring);
+        assert!(matches!(engine.backend, Backend::Uring(_)), "round {round}");
+        rig.begin(&mut engine, 0, Operation::Read);
+        ended(&mut engine).1.unwrap();
+        // It leaves while it waits for both eventfds.
+        engine.wait(Some(Duration::from_millis(1))).unwrap();
+    }
+    // The last one's waits are over: the kick is there for others to take.
+    rig.kick.signal().unwrap();
+    assert!(rig.kick.take().unwrap());
+}
+
+#[test]
+fn more_operations_than_the_ring_has_entries_all_end() {
+    let rig = Rig::new();
+    let image = Image::open(rig.file.path(), OpenOptions::unlocked()).unwrap();
+    let wakers = Wakers {
+        kick: None,
+        stop: rig.stop.clone(),
     };
-    std::thread::spawn(test).join().unwrap();
+    let (image, memory, slots) = (Arc::new(image), rig.memory.clone(), 1024);
+    let mut ring = Ring::default();
+    let mut engine = Engine::new(EngineKind::Uring, image, memory, slots, wakers, &mut ring);
+    assert!(matches!(engine.backend, Backend::Uring(_)));
+    for slot in 0..slots {
+        rig.begin(&mut engine, slot, Operation::Read);
+    }
+    let mut slots_ended: Vec<_> = (0..slots).map(|_| ended(&mut engine).0).collect();
+    slots_ended.sort_unstable();
+    assert!((0..slots).eq(slots_ended));
 }

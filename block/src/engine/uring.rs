@@ -2,71 +2,80 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
-use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use libc::iovec;
 
 use super::backend::negated_errno;
 use super::ranges;
+use super::rings::Lent;
 use super::wakers::{POLL_INTERVAL, Wakers};
 use crate::transfer::{Operation, Transfer};
-
-/// Entries besides those of the slots: stop, and the two of the kick.
-const EXTRA_ENTRIES: u32 = 3;
 
 /// User data of the entries that belong to no slot; slots have their number.
 const STOP: u64 = 1 << 32;
 const KICK_POLL: u64 = STOP + 1;
 const KICK_READ: u64 = STOP + 2;
+const CANCEL: u64 = STOP + 3;
+
+/// How often a ring that comes to rest waits for the end of what it cancelled.
+const CANCEL_WAITS: u32 = 100;
+/// How long each of these waits takes at most.
+const CANCEL_WAIT: Duration = Duration::from_millis(10);
 
 /// Where the kernel puts the counters of all kick eventfds. Nobody looks, so they may share it; and
 /// as it is always there, no pending read needs to be waited for.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// An io_uring for one thread.
-pub(super) struct Uring {
-    ring: IoUring,
+/// The io_uring of a queue in use.
+pub(super) struct Uring<'a> {
+    ring: &'a mut IoUring,
+    /// Set when the ring must not be used again.
+    lost: &'a mut bool,
+    /// Operations of slots that the ring has not ended.
+    in_flight: usize,
     wakers: Wakers,
     kick: Kick,
-    /// Results of system calls that the ring cannot make.
+    /// The ring waits for the stop eventfd.
+    stop_armed: bool,
+    /// Cancellations that the ring has not ended.
+    cancels: usize,
+    /// Results that were taken out of the ring before they were asked for, or that the ring cannot
+    /// make.
     made: VecDeque<(u16, i32)>,
 }
 
 /// Whether the ring waits for the kick eventfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kick {
-    /// It has to be told to.
+    /// The ring has to be told to.
     Idle,
-    /// It does.
+    /// The ring waits.
     Armed,
-    /// There is none, so that sleep is short.
+    /// There is no kick, so each sleep is short.
     None,
 }
 
-impl Uring {
-    /// A ring that holds an operation for each of `slots` slots; belongs to the calling thread.
-    pub fn new(slots: u16, wakers: Wakers) -> Result<Self, (io::Error, Wakers)> {
-        let ring = match build(u32::from(slots) + EXTRA_ENTRIES) {
-            Ok(ring) => ring,
-            Err(error) => return Err((error, wakers)),
-        };
+impl<'a> Uring<'a> {
+    /// Uses an enabled ring that nothing is in flight in. It belongs to the calling thread.
+    pub fn new(lent: Lent<'a>, wakers: Wakers) -> Self {
         let kick = match wakers.kick {
             Some(_) => Kick::Idle,
             None => Kick::None,
         };
-        let mut uring = Self {
-            ring,
+        Self {
+            ring: lent.ring,
+            lost: lent.lost,
+            in_flight: 0,
             wakers,
             kick,
+            stop_armed: false,
+            cancels: 0,
             made: VecDeque::new(),
-        };
-        match uring.arm_stop() {
-            Ok(()) => Ok(uring),
-            Err(error) => Err((error, uring.wakers)),
         }
     }
 
@@ -93,7 +102,9 @@ impl Uring {
             entry = entry.flags(squeue::Flags::ASYNC);
         }
         // SAFETY: as the caller promises.
-        unsafe { push(&mut self.ring, &[entry]) }
+        unsafe { self.push_all(&[entry]) }?;
+        self.in_flight += 1;
+        Ok(())
     }
 
     /// Hands queued entries to the kernel and lets it do what completions need to be done on this
@@ -109,6 +120,9 @@ impl Uring {
 
     /// Whether there are completions, or the kernel would find some on the next submission.
     pub fn has_ended(&mut self) -> bool {
+        if !self.made.is_empty() {
+            return true;
+        }
         let is_to_be_run = self.ring.submission().taskrun();
         is_to_be_run || !self.ring.completion().is_empty()
     }
@@ -118,6 +132,7 @@ impl Uring {
         if !self.made.is_empty() {
             return Ok(());
         }
+        self.arm_stop()?;
         self.arm_kick()?;
         let time = match self.kick {
             Kick::None => Some(time.map_or(POLL_INTERVAL, |time| time.min(POLL_INTERVAL))),
@@ -139,25 +154,24 @@ impl Uring {
         loop {
             let entry = self.ring.completion().next()?;
             match u16::try_from(entry.user_data()) {
-                Ok(slot) => return Some((slot, entry.result())),
+                Ok(slot) => {
+                    self.in_flight -= 1;
+                    return Some((slot, entry.result()));
+                }
                 Err(_) => self.woken(&entry),
             }
         }
     }
 
     fn woken(&mut self, entry: &cqueue::Entry) {
-        // The poll only orders the read that is linked to it.
-        if entry.user_data() != KICK_READ {
-            return;
+        match entry.user_data() {
+            STOP => self.stop_armed = false,
+            CANCEL => self.cancels -= 1,
+            KICK_READ => self.kick = kick_after(entry.result()),
+            // A poll that is cancelled may take the read that is linked to it along without a word.
+            KICK_POLL if entry.result() < 0 => self.kick = kick_after(entry.result()),
+            _ => {}
         }
-        self.kick = match entry.result() {
-            8 => Kick::Idle,
-            error if error == -libc::EAGAIN || error == -libc::EINTR => Kick::Idle,
-            _ => {
-                tracing::warn!("the kick is no eventfd: polling the ring instead");
-                Kick::None
-            }
-        };
     }
 
     /// Waits for the kick eventfd and resets it, all within the ring. It is polled first because not
@@ -171,40 +185,98 @@ impl Uring {
         if self.ring.params().is_feature_skip_cqe_on_success() {
             flags |= squeue::Flags::SKIP_SUCCESS;
         }
-        let poll = poll_entry(kick.as_raw_fd())
-            .user_data(KICK_POLL)
-            .flags(flags);
-        let read = opcode::Read::new(Fd(kick.as_raw_fd()), COUNTER.as_ptr().cast(), 8)
+        let kick = kick.as_fd().as_raw_fd();
+        let poll = poll_entry(kick).user_data(KICK_POLL).flags(flags);
+        let read = opcode::Read::new(Fd(kick), COUNTER.as_ptr().cast(), 8)
             .build()
             .user_data(KICK_READ);
         // SAFETY: the counter is always there and never looked at; the kernel holds the file.
-        unsafe { push(&mut self.ring, &[poll, read]) }?;
+        unsafe { self.push_all(&[poll, read]) }?;
         self.kick = Kick::Armed;
         Ok(())
     }
 
-    /// Waits for the stop eventfd, once. Shows as well whether the kernel lets the ring be used.
+    /// Waits for the stop eventfd within the ring.
     fn arm_stop(&mut self) -> io::Result<()> {
-        let poll = poll_entry(self.wakers.stop.as_raw_fd()).user_data(STOP);
+        if self.stop_armed {
+            return Ok(());
+        }
+        let poll = poll_entry(self.wakers.stop.as_fd().as_raw_fd()).user_data(STOP);
         // SAFETY: a poll has no buffers; the kernel holds the file.
-        unsafe { push(&mut self.ring, &[poll]) }?;
-        self.ring.submit().map(drop)
+        unsafe { self.push_all(&[poll]) }?;
+        self.stop_armed = true;
+        Ok(())
+    }
+
+    /// Queues entries, which stay together, and makes room for them if need be.
+    ///
+    /// # Safety
+    ///
+    /// Files and buffers of the entries must stay valid until they have completed.
+    unsafe fn push_all(&mut self, entries: &[squeue::Entry]) -> io::Result<()> {
+        // SAFETY: as the caller promises.
+        if unsafe { self.ring.submission().push_multiple(entries) }.is_ok() {
+            return Ok(());
+        }
+        // A kernel that has too many completions to tell takes no entries, so these go first.
+        self.collect();
+        transient_is_ok(self.ring.submit())?;
+        // SAFETY: as the caller promises.
+        let pushed = unsafe { self.ring.submission().push_multiple(entries) };
+        pushed.map_err(|_| io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// Cancels the waits, so that the ring can be used for another vring. False when something stays in
+    /// flight.
+    fn rest(&mut self) -> io::Result<bool> {
+        let waits = [KICK_POLL, KICK_READ, STOP];
+        let cancel = |wait| opcode::AsyncCancel::new(wait).build().user_data(CANCEL);
+        // SAFETY: a cancellation has neither files nor buffers.
+        unsafe { self.push_all(&waits.map(cancel)) }?;
+        self.cancels = waits.len();
+        for _ in 0..CANCEL_WAITS {
+            let timeout = Timespec::from(CANCEL_WAIT);
+            let args = SubmitArgs::new().timespec(&timeout);
+            transient_is_ok(self.ring.submitter().submit_with_args(1, &args))?;
+            self.collect();
+            if self.cancels == 0 && self.kick != Kick::Armed && !self.stop_armed {
+                return Ok(self.in_flight == 0);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes the results that there are out of the ring.
+    fn collect(&mut self) {
+        while let Some(entry) = { self.ring.completion().next() } {
+            match u16::try_from(entry.user_data()) {
+                Ok(slot) => {
+                    self.in_flight -= 1;
+                    self.made.push_back((slot, entry.result()));
+                }
+                Err(_) => self.woken(&entry),
+            }
+        }
     }
 }
 
-fn build(entries: u32) -> io::Result<IoUring> {
-    let mut plain: Builder = IoUring::builder();
-    plain.dontfork();
-    let mut ours = plain.clone();
-    ours.setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag();
-    // The flags are newer than io_uring: the first needs Linux 6.0, the second 6.1.
-    let ring = ours.build(entries).or_else(|_| plain.build(entries))?;
-    match ring.params().is_feature_ext_arg() {
-        true => Ok(ring),
-        // Before Linux 5.11 a wait takes no timeout.
-        false => Err(io::ErrorKind::Unsupported.into()),
+impl Drop for Uring<'_> {
+    fn drop(&mut self) {
+        if !matches!(self.rest(), Ok(true)) {
+            tracing::warn!("a queue loses its io_uring, as an operation in it does not end");
+            *self.lost = true;
+        }
+    }
+}
+
+/// What a read of the kick eventfd, or the poll before it, leads to.
+fn kick_after(result: i32) -> Kick {
+    match -result {
+        -8 | libc::EAGAIN | libc::EINTR | libc::ECANCELED => Kick::Idle,
+        _ => {
+            tracing::warn!("the kick is not an eventfd: polling the ring instead");
+            Kick::None
+        }
     }
 }
 
@@ -257,16 +329,6 @@ fn write_entry(file: Fd, buffers: &[iovec], offset: u64, flags: i32) -> squeue::
 
 fn poll_entry(file: RawFd) -> squeue::Entry {
     opcode::PollAdd::new(Fd(file), libc::POLLIN as u32).build()
-}
-
-/// # Safety
-///
-/// Files and buffers of the entries must stay valid until they have completed.
-unsafe fn push(ring: &mut IoUring, entries: &[squeue::Entry]) -> io::Result<()> {
-    // SAFETY: as the caller promises.
-    let pushed = unsafe { ring.submission().push_multiple(entries) };
-    // Never full: each slot and each eventfd has its entries at most once.
-    pushed.map_err(|_| io::ErrorKind::ResourceBusy.into())
 }
 
 /// A wait may end early, and a busy kernel may take entries later: both are retried anyway.

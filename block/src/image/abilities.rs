@@ -5,14 +5,22 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
-use rustix::fs::{FallocateFlags, fallocate, ioctl_blksszget, major, minor};
+use rustix::fs::{FallocateFlags, fallocate, fstatfs, ioctl_blksszget, major, minor};
 
 use super::Qcow2;
-use crate::engine::can_secure_erase;
+use crate::ioctl::can_secure_erase;
 use crate::request::SECTOR_SIZE;
 
 /// What a qcow2 image is best read and written in: the page size of most hosts.
 const QCOW2_BLOCK: u32 = 4096;
+
+/// File systems in memory: tmpfs, ramfs, hugetlbfs (linux/magic.h).
+const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
+
+/// Whether reads and writes of a file never wait for a device.
+pub(super) fn is_in_memory(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u32)))
+}
 
 /// What can be done to the storage, apart from reads, writes and flushes. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

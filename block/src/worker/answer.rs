@@ -13,7 +13,7 @@ const PUBLISH: u32 = 8;
 /// After so many it is called if it sleeps. Of less, waking it up would be a third of the work.
 const CALL: u32 = 32;
 
-impl Worker {
+impl Worker<'_> {
     /// Gives back what the engine has ended; false when that was nothing.
     pub(crate) fn reap(&mut self) -> Result<bool, QueueError> {
         let mut any = false;
@@ -28,7 +28,7 @@ impl Worker {
     /// stable by now.
     fn is_to_be_flushed(&mut self, slot: u16) -> bool {
         let volatile = std::mem::take(&mut self.pending[usize::from(slot)].volatile);
-        volatile && !self.image.writeback()
+        volatile && !self.disk.cache.is_writeback()
     }
 
     /// Answers a request that the engine has ended.
@@ -69,21 +69,21 @@ impl Worker {
             _ => 0,
         };
         let written = u32::try_from(written).unwrap_or(u32::MAX);
-        self.queue.push_used(chain.head, written)?;
+        self.queue.ring.push_used(chain.head, written)?;
         self.used += 1;
         match self.used {
             CALL.. => self.call(),
-            used if used.is_multiple_of(PUBLISH) => self.queue.publish(),
+            used if used.is_multiple_of(PUBLISH) => self.queue.ring.publish(),
             _ => Ok(()),
         }
     }
 
     /// Shows the driver the buffers given back, and calls it if it wants that.
     pub(crate) fn call(&mut self) -> Result<(), QueueError> {
-        if std::mem::take(&mut self.used) == 0 || !self.queue.needs_call()? {
+        if std::mem::take(&mut self.used) == 0 || !self.queue.ring.needs_call()? {
             return Ok(());
         }
-        if let Some(Err(error)) = self.call.as_ref().map(|call| call.notify()) {
+        if let Err(error) = self.queue.call() {
             self.complain(&format_args!("cannot call the driver: {error}"));
         }
         Ok(())
@@ -91,7 +91,7 @@ impl Worker {
 
     /// A driver decides how many bad requests it sends, so it must not fill the log with them.
     pub(super) fn complain(&mut self, problem: &dyn std::fmt::Display) {
-        let index = self.index;
+        let index = self.queue.index;
         if std::mem::replace(&mut self.complained, true) {
             tracing::debug!("queue {index}: {problem}");
             return;

@@ -21,7 +21,7 @@ impl From<BeginError> for Refusal {
     }
 }
 
-impl Worker {
+impl Worker<'_> {
     pub(super) fn begin(&mut self, slot: u16) -> Result<(), QueueError> {
         let begun = self.try_begin(slot);
         self.begun(slot, begun)
@@ -44,7 +44,7 @@ impl Worker {
 
     fn try_begin(&mut self, slot: u16) -> Result<Begun, Refusal> {
         let chain = &self.pending[usize::from(slot)].chain;
-        let request = Request::parse(chain, &self.memory, self.image.limits())?;
+        let request = Request::parse(chain, &self.memory, self.disk.image.limits())?;
         match self.admit(slot, request) {
             Some(request) => self.carry_out(slot, request),
             None => Ok(Begun::InFlight),
@@ -55,7 +55,8 @@ impl Worker {
         let pending = &mut self.pending[usize::from(slot)];
         let chain = &pending.chain;
         let engine = &mut self.engine;
-        let stable = self.image.flushes() && (self.write_through || !self.image.writeback());
+        let stable =
+            self.disk.image.flushes() && (self.write_through || !self.disk.cache.is_writeback());
         pending.data_in = 0;
         pending.volatile = false;
         match request {
@@ -66,7 +67,7 @@ impl Worker {
                 pending.data_in = range.len;
                 let data = Data::new(&chain.writable, 0);
                 // A broken ring shows when the next request is taken.
-                let others_wait = || self.queue.has_requests().unwrap_or(false);
+                let others_wait = || self.queue.ring.has_requests().unwrap_or(false);
                 let aside = engine.is_better_aside(range.len) && others_wait();
                 return Ok(engine.transfer(slot, Operation::Read, range, data, aside)?);
             }
@@ -79,16 +80,16 @@ impl Worker {
                 let data = Data::new(&chain.readable, HEADER_LEN);
                 return Ok(engine.transfer(slot, write, range, data, false)?);
             }
-            Request::Flush if !self.image.flushes() => return Ok(Begun::DONE),
-            Request::Flush if self.image.has_lost_writes() => return Err(Refusal::LostWrites),
+            Request::Flush if !self.disk.image.flushes() => return Ok(Begun::DONE),
+            Request::Flush if self.disk.image.has_lost_writes() => return Err(Refusal::LostWrites),
             Request::Change(_, ranges) if ranges.is_empty() => return Ok(Begun::DONE),
             Request::Change(change, ranges) => {
                 pending.volatile = !stable;
-                engine.steps(slot, &self.image.steps(change, &ranges, stable))?;
+                engine.steps(slot, &self.disk.image.steps(change, &ranges, stable))?;
             }
             Request::Flush => engine.flush(slot)?,
             Request::GetId { len } => {
-                let written = chain.writable.write(&self.memory, 0, &self.id[..len]);
+                let written = chain.writable.write(&self.memory, 0, &self.disk.id[..len]);
                 written.map_err(|_| Refusal::OutsideMemory)?;
                 pending.data_in = len as u64;
                 return Ok(Begun::DONE);

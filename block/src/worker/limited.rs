@@ -6,7 +6,7 @@ use super::Worker;
 use crate::limit::Gate;
 use crate::request::Request;
 
-impl Worker {
+impl Worker<'_> {
     /// The request again, unless it has to wait.
     pub(super) fn admit(&mut self, slot: u16, request: Request) -> Option<Request> {
         match &mut self.gate {

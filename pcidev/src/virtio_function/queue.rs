@@ -1,20 +1,19 @@
 //! One queue: when it runs, and what it is connected to.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
+use ipc::SharedEventFd;
 use vfio_user::IoEventFd;
 use virtio::pci::isr;
 use virtio::vring::first_position;
-use virtio::{GuestMemory, Notifier, RunningVring, StartError, Vring, VringLayout};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use virtio::{GuestMemory, Notifier, Runner, StartError, Vring, VringLayout};
 
 use crate::function::Function;
 use crate::intx::Intx;
 use crate::msix::Line;
-use crate::signal::{self, Signal};
 use crate::virtio_pci::{Layout, Registers};
 
 /// A queue of the device.
@@ -22,31 +21,26 @@ pub(super) struct Queue {
     index: u16,
     /// Where it was left since the last reset.
     next_avail: Option<u16>,
-    kick: Arc<EventFd>,
+    kick: Arc<SharedEventFd>,
     /// The kick once more, for clients.
     doorbell: Arc<OwnedFd>,
-    /// Tells the event loop that a queue has broken.
-    broken: Arc<Signal>,
+    /// What the queue uses while it is started.
     run: Option<Run>,
 }
 
-/// A queue that is being served.
 struct Run {
-    vring: Box<dyn RunningVring>,
     layout: VringLayout,
     memory: Arc<GuestMemory>,
-    breakage: Arc<Breakage>,
 }
 
 impl Queue {
-    pub(super) fn new(index: u16, broken: Arc<Signal>) -> io::Result<Self> {
-        let kick = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
+    pub(super) fn new(index: u16) -> io::Result<Self> {
+        let kick = SharedEventFd::new()?;
         Ok(Self {
             index,
             next_avail: None,
-            doorbell: Arc::new(signal::duplicate(&kick)?),
+            doorbell: Arc::new(kick.try_clone()?),
             kick: Arc::new(kick),
-            broken,
             run: None,
         })
     }
@@ -54,18 +48,15 @@ impl Queue {
     /// Starts to serve the queue where it was left, if the driver uses it and there is memory.
     pub(super) fn start(
         &mut self,
-        device: &dyn virtio::Device,
+        runner: &mut Runner,
         registers: &Registers,
         function: &mut Function,
+        failed: Arc<dyn Notifier>,
     ) -> Result<(), StartError> {
         let layout = registers.queue(self.index);
         let (Some(layout), Some(memory)) = (layout, function.dma.memory_for_queue()) else {
             return Ok(());
         };
-        let breakage = Arc::new(Breakage {
-            happened: AtomicBool::new(false),
-            wake: self.broken.clone(),
-        });
         let interrupt = Interrupt {
             status: registers.isr().clone(),
             intx: function.intx.clone(),
@@ -74,7 +65,7 @@ impl Queue {
                 .line(registers.queue_vector(self.index))
                 .cloned(),
         };
-        let vring = device.start(Vring {
+        runner.start(Vring {
             index: self.index,
             features: registers.features(),
             layout,
@@ -82,21 +73,16 @@ impl Queue {
             memory: memory.clone(),
             kick: Some(self.kick.clone()),
             call: Some(Arc::new(interrupt)),
-            error: Some(breakage.clone()),
+            error: Some(failed),
         })?;
-        self.run = Some(Run {
-            vring,
-            layout,
-            memory,
-            breakage,
-        });
+        self.run = Some(Run { layout, memory });
         Ok(())
     }
 
-    /// Ends what is in flight; the memory is not touched afterwards.
-    pub(super) fn stop(&mut self) {
-        if let Some(run) = self.run.take() {
-            self.next_avail = Some(run.vring.stop());
+    /// Takes note that the queue was stopped: where it was left, if it was started.
+    pub(super) fn stopped(&mut self, next_avail: Option<u16>) {
+        if self.run.take().is_some() {
+            self.next_avail = next_avail;
         }
     }
 
@@ -106,18 +92,13 @@ impl Queue {
     }
 
     pub(super) fn kick(&self) {
-        // It cannot fail but for a kick that is pending already.
-        let _ = signal::raise(self.doorbell.as_fd());
+        if let Err(error) = self.kick.signal() {
+            tracing::debug!("queue {}: cannot pass a kick on: {error}", self.index);
+        }
     }
 
     pub(super) fn is_running(&self) -> bool {
         self.run.is_some()
-    }
-
-    /// Whether the queue stopped by itself.
-    pub(super) fn is_broken(&self) -> bool {
-        let run = self.run.as_ref();
-        run.is_some_and(|run| run.breakage.happened.load(Ordering::SeqCst))
     }
 
     /// Whether its rings, or buffers in flight, are among these addresses.
@@ -158,19 +139,5 @@ impl Notifier for Interrupt {
             intx.update();
         }
         Ok(())
-    }
-}
-
-/// Tells the event loop that a queue stopped by itself.
-#[derive(Debug)]
-struct Breakage {
-    happened: AtomicBool,
-    wake: Arc<Signal>,
-}
-
-impl Notifier for Breakage {
-    fn notify(&self) -> io::Result<()> {
-        self.happened.store(true, Ordering::SeqCst);
-        self.wake.signal()
     }
 }

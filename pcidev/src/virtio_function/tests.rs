@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 
 use ipc::Listener;
-use rustix::event::eventfd;
+use rustix::event::{EventfdFlags, eventfd};
 use vfio_user::{DmaFlags, index};
 use virtio::pci::{common, status};
 
@@ -19,11 +19,6 @@ use super::*;
 use crate::serve;
 use driver::{BUFFERS, Driver, RINGS, SIZE};
 use toy::{Toy, Watch};
-
-const KIND: Kind = Kind {
-    device: 2,
-    class: 0x01_0000,
-};
 
 /// A function that is being served.
 struct Host {
@@ -41,7 +36,7 @@ impl Host {
         let stopped = stop.try_clone().unwrap();
         let (toy, watch) = Toy::new();
         let thread = thread::spawn(move || {
-            let mut function = VirtioFunction::new(KIND, Arc::new(toy)).unwrap();
+            let mut function = VirtioFunction::new(Runner::new(Arc::new(toy), toy::RINGS)).unwrap();
             serve(&mut function, &clients, stopped.as_fd()).unwrap();
         });
         Self {
@@ -137,7 +132,7 @@ fn memory_added_later_is_seen() {
         driver.finish(0, BUFFERS);
         driver.client.dma_unmap(address, 0x1000).unwrap();
     }
-    assert_eq!(host.watch.starts(), 2, "no queue had to be started again");
+    host.watch.wait_starts(2);
 }
 
 #[test]
@@ -157,7 +152,7 @@ fn memory_in_use_is_given_up_before_the_unmap_is_answered() {
     driver.client.dma_unmap(SIZE, 0x1000).unwrap();
     assert_eq!(driver.rings[0].pop_used(), Some((0, 1)), "it was finished");
     helper.join().unwrap();
-    assert_eq!(host.watch.starts(), 3, "one of two queues");
+    host.watch.wait_starts(3);
     driver.take_irq(0);
     driver.request(0, BUFFERS);
     driver.finish(0, BUFFERS);

@@ -103,8 +103,9 @@ fn raw_images_are_used_by_io_uring_and_by_calls() {
             // BLKDISCARD, BLKSECDISCARD.
             (libc::SYS_ioctl, with(NO_FD, 0x1277)),
             (libc::SYS_ioctl, with(NO_FD, 0x127d)),
-            (libc::SYS_io_uring_setup, with(0, 0)),
             (libc::SYS_io_uring_enter, with(NO_FD, 0)),
+            // IORING_REGISTER_ENABLE_RINGS.
+            (libc::SYS_io_uring_register, with(NO_FD, 12)),
             (libc::SYS_mmap, [0, 4096, READ_WRITE, ring, NO_FD, 0]),
         ],
     );

@@ -238,8 +238,12 @@ fn only_files_with_a_format_change_their_size() {
 fn only_raw_images_are_used_by_io_uring() {
     let others = |context: Context| context.image() != Some(ImageFormat::Raw);
     killed_where(others, libc::SYS_io_uring_enter, [NO_FD, 0, 0, 0, 0, 0]);
-    killed_where(others, libc::SYS_io_uring_setup, [0; 6]);
-    killed_everywhere(libc::SYS_io_uring_register, [NO_FD, 0, 0, 0, 0, 0]);
+    killed_where(others, libc::SYS_io_uring_register, [NO_FD, 12, 0, 0, 0, 0]);
+    // No ring is made, and none gets new buffers, files or restrictions.
+    killed_everywhere(libc::SYS_io_uring_setup, [0; 6]);
+    for operation in [0, 2, 9, 11, 13] {
+        killed_everywhere(libc::SYS_io_uring_register, [NO_FD, operation, 0, 0, 0, 0]);
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ const NEVER: [&str; 40] = [
     "process_vm_readv",
     "process_vm_writev",
     "pidfd_getfd",
-    "io_uring_register",
+    "io_uring_setup",
     "userfaultfd",
     "pkey_mprotect",
     "init_module",
@@ -165,7 +165,10 @@ fn an_image_is_used_as_its_format_needs() {
             "{arch}/{context}"
         );
     });
-    named_where(&["io_uring_enter"], has(ImageFormat::Raw));
+    named_where(
+        &["io_uring_enter", "io_uring_register"],
+        has(ImageFormat::Raw),
+    );
     named_where(&["fdatasync", "pwritev2"], has(ImageFormat::Raw));
     named_where(&["preadv", "pwritev", "fallocate"], |context| {
         context.image().is_some()

@@ -17,6 +17,7 @@ use block::{BlockDevice, Image, Options};
 use clap::Parser;
 use policies::Context;
 use std::os::fd::AsFd;
+use virtio::{RingOptions, Runner};
 use vvu_block::jail::Jail;
 use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
 
@@ -31,6 +32,12 @@ fn main() -> ExitCode {
     exit_code("vvu-block", run(arguments))
 }
 
+/// How many data segments a request may have. A front-end may make a ring of fewer descriptors than
+/// were offered, and a request of the largest size has to fit that: QEMU's have 128 by default.
+fn segments(queue_size: u16) -> u16 {
+    queue_size.saturating_sub(2).clamp(1, 126)
+}
+
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let stop = StopSignal::install()?;
     let image = Arc::new(Image::open(&arguments.image, arguments.open_options())?);
@@ -40,20 +47,23 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     jail.remove_at_end(opened.paths.iter().cloned());
     let options = Options {
         queues: arguments.num_queues,
-        queue_size: arguments.queue_size,
-        packed: arguments.packed == Switch::On,
-        in_order: arguments.in_order == Switch::On,
+        segments: segments(arguments.queue_size),
         serial: arguments.serial,
     };
     let device = BlockDevice::new(image.clone(), options)?
         .with_engine(arguments.aio.into())
         .with_limits(arguments.limits.into());
-    let device = Arc::new(device);
+    let rings = RingOptions {
+        max_size: arguments.queue_size,
+        packed: arguments.packed == Switch::On,
+        in_order: arguments.in_order == Switch::On,
+    };
+    let runner = Runner::new(Arc::new(device), rings);
     let context = Context::Device(arguments.format.device(), opened.transport_name);
-    jail.close(context, || Ok(()))?;
+    jail.close(context, || runner.prepare())?;
     // Nobody may be there to read it; the front-end is served all the same.
     let _ = announce_ready(&opened.name);
-    let served = opened.serve(device, stop.as_fd());
+    let served = opened.serve(runner, stop.as_fd());
     // What was acknowledged goes to stable storage even when serving ended with an error.
     image
         .sync()

@@ -2,23 +2,17 @@
 
 use std::error::Error;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
 
 use ipc::{Listener, SocketPath};
-use pcidev::{Kind, VirtioFunction};
+use pcidev::VirtioFunction;
 use policies::TransportName;
 use rustix::net::{AddressFamily, SocketType};
 use vhost_user::{SocketTransport, Transport};
+use virtio::Runner;
 use vvu::VvuTransport;
 use vvu_block::jail::Inspector;
 
 use crate::args::TransportArguments;
-
-/// What PCI and virtio call a block device.
-const BLOCK: Kind = Kind {
-    device: 2,
-    class: 0x01_0000,
-};
 
 /// How a device is carried to its driver.
 enum Carrier {
@@ -53,18 +47,14 @@ impl Opened {
         }
     }
 
-    /// Serves the device until `stop` is readable, or nobody can come any more.
-    pub fn serve(
-        self,
-        device: Arc<dyn virtio::Device>,
-        stop: BorrowedFd<'_>,
-    ) -> Result<(), Box<dyn Error>> {
+    /// Serves the device of `runner` until `stop` is readable, or nobody can come any more.
+    pub fn serve(self, mut runner: Runner, stop: BorrowedFd<'_>) -> Result<(), Box<dyn Error>> {
         match self.carrier {
             Carrier::VhostUser(mut transport) => {
-                vhost_user::session::serve(transport.as_mut(), device, stop)?;
+                vhost_user::session::serve(transport.as_mut(), &mut runner, stop)?;
             }
             Carrier::VirtioPci(clients) => {
-                let mut function = VirtioFunction::new(BLOCK, device)?;
+                let mut function = VirtioFunction::new(runner)?;
                 pcidev::serve(&mut function, &clients, stop)?;
             }
         }

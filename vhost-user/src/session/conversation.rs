@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use virtio::queue::PACKED;
-use virtio::{Device, Notifier, Region};
+use virtio::{Notifier, Region, Runner};
 
 use super::memory::SharedMemory;
 use super::mistake::Mistake;
@@ -22,8 +22,8 @@ pub const MAX_CONFIG_SIZE: u32 = 256;
 const MMIO_CONFIG_OFFSET: u32 = 0x100;
 
 /// What was agreed on and set up with one front-end.
-pub struct Conversation {
-    device: Arc<dyn Device>,
+pub struct Conversation<'a> {
+    runner: &'a mut Runner,
     offered_protocol: ProtocolFeatures,
     protocol: ProtocolFeatures,
     features: u64,
@@ -31,16 +31,30 @@ pub struct Conversation {
     vrings: Vec<VringSlot>,
 }
 
-impl Conversation {
-    pub fn new(device: Arc<dyn Device>, offered_protocol: ProtocolFeatures) -> Self {
-        let vrings = (0..device.queue_count()).map(VringSlot::new).collect();
+impl<'a> Conversation<'a> {
+    pub fn new(runner: &'a mut Runner, offered_protocol: ProtocolFeatures) -> Self {
         Self {
-            device,
+            vrings: new_slots(runner),
+            runner,
             offered_protocol,
             protocol: ProtocolFeatures::empty(),
             features: 0,
             memory: SharedMemory::default(),
-            vrings,
+        }
+    }
+
+    /// Forgets the front-end and gets ready for the next one.
+    pub fn restart(&mut self) {
+        self.end();
+        self.protocol = ProtocolFeatures::empty();
+        self.features = 0;
+        self.memory = SharedMemory::default();
+        self.vrings = new_slots(self.runner);
+    }
+
+    fn end(&mut self) {
+        if let Err(error) = self.runner.stop_all() {
+            tracing::error!("{error}");
         }
     }
 
@@ -50,7 +64,7 @@ impl Conversation {
     }
 
     fn offered_features(&self) -> u64 {
-        self.device.features() | F_PROTOCOL_FEATURES
+        self.runner.features() | F_PROTOCOL_FEATURES
     }
 
     /// Does what a request asks for. Gives its reply, if it has one of its own.
@@ -92,10 +106,10 @@ impl Conversation {
                 self.change_vring(index.into(), |vring| vring.kick = Some(fd))?;
             }
             Request::SetVringCall(VringFd { index, fd }) => {
-                self.set_vring_call(index.into(), fd)?
+                self.set_vring_call(index, fd)?;
             }
             Request::SetVringErr(VringFd { index, fd }) => {
-                self.change_vring(index.into(), |vring| vring.error = fd)?;
+                self.set_vring_err(index, fd)?;
             }
             Request::SetBackEndReqFd(_) => return Err(Mistake::NotOffered),
             Request::Raw { .. } if head.kind().is_some() => return Err(Mistake::NotOffered),
@@ -124,7 +138,7 @@ impl Conversation {
         if features == self.features {
             return Ok(());
         }
-        self.stop_all();
+        self.stop_all()?;
         self.features = features;
         self.start_all()
     }
@@ -141,14 +155,16 @@ impl Conversation {
     fn get_config(&self, access: ConfigAccess) -> Result<Reply, Mistake> {
         check_range(&access)?;
         let mut data = vec![0; access.size as usize];
-        self.device.read_config(access.offset as usize, &mut data);
+        self.runner
+            .device()
+            .read_config(access.offset as usize, &mut data);
         Ok(Reply::bytes(ConfigAccess { data, ..access }.encode()))
     }
 
     fn set_config(&self, access: &ConfigAccess) -> Result<(), Mistake> {
         check_range(access)?;
         let offset = access.offset as usize;
-        Ok(self.device.write_config(offset, &access.data)?)
+        Ok(self.runner.device().write_config(offset, &access.data)?)
     }
 
     /// Stops every vring, changes the memory, and starts them again in the new memory.
@@ -156,7 +172,7 @@ impl Conversation {
         &mut self,
         change: impl FnOnce(&SharedMemory) -> Result<MemoryTable<Arc<Region>>, MemoryError>,
     ) -> Result<(), Mistake> {
-        self.stop_all();
+        self.stop_all()?;
         let changed = change(&self.memory).map_err(Mistake::from);
         let changed = changed.and_then(SharedMemory::new);
         let changed = changed.map(|memory| self.memory = memory);
@@ -164,7 +180,7 @@ impl Conversation {
     }
 
     fn set_vring_num(&mut self, state: VringState) -> Result<(), Mistake> {
-        let (size, max) = (state.num, self.device.max_queue_size());
+        let (size, max) = (state.num, self.runner.max_queue_size());
         let possible = size.is_power_of_two() || size > 0 && self.is_packed();
         if !possible || size > u32::from(max) {
             return Err(Mistake::QueueSize { size, max });
@@ -198,18 +214,32 @@ impl Conversation {
             1 => true,
             other => return Err(Mistake::Enable(other)),
         };
+        if self.vring(state.index)?.enabled == enabled {
+            return Ok(());
+        }
         self.change_vring(state.index, |vring| vring.enabled = enabled)
+    }
+
+    fn set_vring_err(
+        &mut self,
+        index: u8,
+        error: Option<Arc<dyn Notifier>>,
+    ) -> Result<(), Mistake> {
+        self.vring(index.into())?.error = error.clone();
+        self.runner.set_error(index.into(), error);
+        Ok(())
     }
 
     fn set_vring_call(
         &mut self,
-        index: u32,
+        index: u8,
         call: Option<Arc<dyn Notifier>>,
     ) -> Result<(), Mistake> {
-        self.change_vring(index, |vring| vring.call = call.clone())?;
+        self.vring(index.into())?.call = call.clone();
+        self.runner.set_call(index.into(), call.clone());
         // Buffers used before the front-end could be told are announced now.
         if let Some(call) = call
-            && self.vring(index)?.is_running()
+            && self.runner.is_started(index.into())
             && let Err(error) = call.notify()
         {
             tracing::debug!("queue {index}: call: {error}");
@@ -219,8 +249,8 @@ impl Conversation {
 
     fn get_vring_base(&mut self, state: VringState) -> Result<Reply, Mistake> {
         let packed = self.is_packed();
+        self.stop(state.index)?;
         let vring = self.vring(state.index)?;
-        vring.stop();
         vring.kick = None;
         let num = vring.base(packed);
         Ok(Reply::bytes(VringState { num, ..state }.encode()))
@@ -240,40 +270,65 @@ impl Conversation {
         index: u32,
         change: impl FnOnce(&mut VringSlot),
     ) -> Result<(), Mistake> {
-        let vring = self.vring(index)?;
-        vring.stop();
-        change(vring);
-        self.start(index as usize)
+        self.stop(index)?;
+        change(self.vring(index)?);
+        self.start(index)
     }
 
-    /// Starts a vring for which everything is there; one that lacks something waits for it.
-    fn start(&mut self, index: usize) -> Result<(), Mistake> {
+    /// Stops a vring if it runs, and remembers how far it got.
+    fn stop(&mut self, index: u32) -> Result<(), Mistake> {
+        let slot = self.vring(index)?;
+        let queue = slot.index();
+        if self.runner.is_started(queue) {
+            self.runner.stop([queue])?;
+            self.vring(index)?.next_avail = self.runner.next_avail(queue);
+        }
+        Ok(())
+    }
+
+    /// Starts a vring that does not run and for which everything is there.
+    fn start(&mut self, index: u32) -> Result<(), Mistake> {
         let always_enabled = self.features & F_PROTOCOL_FEATURES == 0;
-        self.vrings[index].start(
-            self.device.as_ref(),
-            &self.memory,
-            self.features,
-            always_enabled,
-        )
+        let slot = self.vrings.get(index as usize);
+        let slot = slot.ok_or(Mistake::Queue(index))?;
+        let queue = slot.index();
+        if self.runner.is_started(queue) {
+            return Ok(());
+        }
+        let vring = slot.complete(&self.memory, self.features, always_enabled)?;
+        let started = vring.map_or(Ok(()), |vring| self.runner.start(vring));
+        started.map_err(|source| Mistake::Start { queue, source })
     }
 
-    /// Starts all vrings that can be; the answer is the first failure.
+    /// Starts all vrings that can be started; the answer is the first failure.
     fn start_all(&mut self) -> Result<(), Mistake> {
-        let results: Vec<_> = (0..self.vrings.len())
-            .map(|index| self.start(index))
-            .collect();
+        let indices = 0..self.vrings.len() as u32;
+        let results: Vec<_> = indices.map(|index| self.start(index)).collect();
         results.into_iter().collect()
     }
 
-    fn stop_all(&mut self) {
-        self.vrings.iter_mut().for_each(VringSlot::stop);
+    /// Stops all vrings that run, at once, and remembers how far they got.
+    fn stop_all(&mut self) -> Result<(), Mistake> {
+        let slots = self.vrings.iter_mut();
+        let running: Vec<_> = slots
+            .filter(|slot| self.runner.is_started(slot.index()))
+            .collect();
+        let stopped = self.runner.stop_all();
+        for slot in running {
+            slot.next_avail = self.runner.next_avail(slot.index());
+        }
+        Ok(stopped?)
     }
 }
 
-impl Drop for Conversation {
+impl Drop for Conversation<'_> {
     fn drop(&mut self) {
-        self.stop_all();
+        self.end();
     }
+}
+
+fn new_slots(runner: &Runner) -> Vec<VringSlot> {
+    (0..runner.queue_count()).map(VringSlot::new).collect()
 }
 
 /// Checks an access to the configuration space against its largest size.

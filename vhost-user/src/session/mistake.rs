@@ -1,6 +1,6 @@
 //! What a front-end can do wrong.
 
-use virtio::{ConfigError, StartError};
+use virtio::{ConfigError, StartError, StopError};
 use vm_memory::GuestRegionCollectionError;
 
 use super::conversation::MAX_CONFIG_SIZE;
@@ -50,6 +50,8 @@ pub enum Mistake {
     Memory(#[from] MemoryError),
     #[error("the memory regions cannot be used together")]
     Regions(#[from] GuestRegionCollectionError),
+    #[error(transparent)]
+    Stop(#[from] StopError),
     #[error("queue {queue} cannot be started")]
     Start { queue: u16, source: StartError },
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use ipc::SharedEventFd;
 use virtio::queue::PACKED;
 use virtio::vring::first_position;
-use virtio::{Device, Notifier, RunningVring, StartError, Vring, VringLayout};
-use vmm_sys_util::eventfd::EventFd;
+use virtio::{Notifier, Vring, VringLayout};
 
 use super::memory::SharedMemory;
 use super::mistake::Mistake;
@@ -40,10 +40,9 @@ pub struct VringSlot {
     pub next_avail: Option<u16>,
     pub enabled: bool,
     /// Set by SET_VRING_KICK, which starts the vring; the inner `None`: it is polled.
-    pub kick: Option<Option<Arc<EventFd>>>,
+    pub kick: Option<Option<Arc<SharedEventFd>>>,
     pub call: Option<Arc<dyn Notifier>>,
     pub error: Option<Arc<dyn Notifier>>,
-    running: Option<Box<dyn RunningVring>>,
 }
 
 impl VringSlot {
@@ -57,12 +56,12 @@ impl VringSlot {
             kick: None,
             call: None,
             error: None,
-            running: None,
         }
     }
 
-    pub fn is_running(&self) -> bool {
-        self.running.is_some()
+    /// Which of the device's queues it is.
+    pub fn index(&self) -> u16 {
+        self.index
     }
 
     /// Where it was left, as the front-end is told: of a packed vring, the position of the next
@@ -73,34 +72,26 @@ impl VringSlot {
         u32::from(position) | u32::from(used) << 16
     }
 
-    /// Stops the vring if it runs, and remembers how far it got.
-    pub fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            self.next_avail = Some(running.stop());
-        }
-    }
-
-    /// Starts the vring if it does not run and has all that it needs.
-    pub fn start(
-        &mut self,
-        device: &dyn Device,
+    /// The vring to start, if all that it needs is known and it is enabled.
+    pub fn complete(
+        &self,
         memory: &SharedMemory,
         features: u64,
         always_enabled: bool,
-    ) -> Result<(), Mistake> {
+    ) -> Result<Option<Vring>, Mistake> {
         let enabled = self.enabled || always_enabled;
         let (Some(kick), Some(layout)) = (&self.kick, &self.layout) else {
-            return Ok(());
+            return Ok(None);
         };
-        if self.is_running() || !enabled || self.size == 0 {
-            return Ok(());
+        if !enabled || self.size == 0 {
+            return Ok(None);
         }
         let layout = VringLayout {
             packed: features & PACKED != 0,
             size: self.size,
             ..layout.translate(memory)?
         };
-        let vring = Vring {
+        Ok(Some(Vring {
             index: self.index,
             features,
             layout,
@@ -109,10 +100,6 @@ impl VringSlot {
             kick: kick.clone(),
             call: self.call.clone(),
             error: self.error.clone(),
-        };
-        let queue = self.index;
-        let failed = |source: StartError| Mistake::Start { queue, source };
-        self.running = Some(device.start(vring).map_err(failed)?);
-        Ok(())
+        }))
     }
 }

@@ -6,13 +6,14 @@
 use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use ipc::SharedEventFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use virtio::test_utils::anonymous_file;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::{BarFile, DmaMemory, PciError, PciFunction, borrow};
+use super::{BarFile, DmaMemory, PciError, PciFunction};
 
 mod device;
 mod profile;
@@ -32,7 +33,7 @@ pub struct MockFunction {
     /// What shows where the doorbells are, when they are mapped.
     doorbells: Arc<File>,
     state: Mutex<State>,
-    gone: EventFd,
+    gone: SharedEventFd,
 }
 
 impl MockFunction {
@@ -44,13 +45,13 @@ impl MockFunction {
             doorbells: anonymous_file(0x2000),
             state: Mutex::new(State::new(profile.clone())),
             profile,
-            gone: EventFd::new(EFD_NONBLOCK).unwrap(),
+            gone: SharedEventFd::new().unwrap(),
         })
     }
 
     /// The function goes, for good.
     pub fn unplug(&self) {
-        self.gone.write(1).unwrap();
+        self.gone.signal().unwrap();
     }
 
     /// The device's inside.
@@ -137,12 +138,14 @@ impl PciFunction for MockFunction {
         self.profile.vectors
     }
 
-    fn set_vectors(&self, eventfds: &[&EventFd]) -> io::Result<()> {
+    fn set_vectors(&self, eventfds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut state = self.state();
         state.log(format!("msix {}", eventfds.len()));
         state.vectors = eventfds
             .iter()
-            .map(|eventfd| eventfd.try_clone())
+            .map(|eventfd| {
+                SharedEventFd::from_fd(eventfd.try_clone_to_owned()?).map_err(io::Error::other)
+            })
             .collect::<io::Result<_>>()?;
         Ok(())
     }
@@ -152,6 +155,6 @@ impl PciFunction for MockFunction {
     }
 
     fn hangup(&self) -> Option<BorrowedFd<'_>> {
-        Some(borrow(&self.gone))
+        Some(self.gone.as_fd())
     }
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -191,17 +191,29 @@ impl PciFunction for VfioFunction {
         info.map_or(0, |info| info.count.try_into().unwrap_or(u16::MAX))
     }
 
-    fn set_vectors(&self, eventfds: &[&EventFd]) -> io::Result<()> {
-        let result = match eventfds {
-            [] => self.device.disable_msix(),
-            eventfds => self.device.enable_msix(eventfds.to_vec()),
-        };
-        result.map_err(io::Error::other)
+    fn set_vectors(&self, eventfds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if eventfds.is_empty() {
+            return self.device.disable_msix().map_err(io::Error::other);
+        }
+        // The kernel keeps the eventfds, so these descriptors of them last only for the call.
+        let eventfds: Vec<_> = eventfds
+            .iter()
+            .map(as_vfio_eventfd)
+            .collect::<io::Result<_>>()?;
+        let enabled = self.device.enable_msix(eventfds.iter().collect());
+        enabled.map_err(io::Error::other)
     }
 
     fn reset(&self) -> io::Result<bool> {
         ioctl::reset(&self.file)
     }
+}
+
+/// Another descriptor of an eventfd, of the type that the vfio crate takes.
+fn as_vfio_eventfd(eventfd: &BorrowedFd<'_>) -> io::Result<EventFd> {
+    let fd = eventfd.try_clone_to_owned()?.into_raw_fd();
+    // SAFETY: the descriptor was just made, and is given away whole.
+    Ok(unsafe { EventFd::from_raw_fd(fd) })
 }
 
 impl Drop for VfioFunction {

@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use vfio_user::{Client, ClientError, DeviceFlags, DmaFlags, IoEventFd, RegionInfo, index};
 use vhost_user::WithCauses;
-use vmm_sys_util::eventfd::EventFd;
 
-use super::{BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, VFIO_USER_PREFIX, borrow};
+use super::{BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, VFIO_USER_PREFIX};
 
 /// How long the server may take to answer one message.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -192,14 +191,11 @@ impl PciFunction for VfioUserFunction {
         self.vector_count
     }
 
-    fn set_vectors(&self, eventfds: &[&EventFd]) -> io::Result<()> {
+    fn set_vectors(&self, eventfds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let result = match eventfds {
             [] => self.client().disable_irqs(index::MSIX),
             eventfds => {
-                let fds: Vec<_> = eventfds
-                    .iter()
-                    .map(|eventfd| Some(borrow(eventfd)))
-                    .collect();
+                let fds: Vec<_> = eventfds.iter().copied().map(Some).collect();
                 self.client().set_irqs(index::MSIX, 0, &fds)
             }
         };

@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use ipc::SharedEventFd;
 use vhost_user::{Absent, Attach, AttachError, Attached, MemoryTable, Signal};
 use virtio::{Notifier, Region};
-use vmm_sys_util::eventfd::EventFd;
 use vvu_abi::Doorbell;
 
 use crate::driver::VvuDriver;
@@ -27,11 +27,11 @@ impl Attach for Signals<'_> {
 
     /// The eventfd of the queue's notification, signalled: a kick may have come before anybody
     /// listened.
-    fn kick(&mut self, index: u8, _: Absent) -> Result<Arc<EventFd>, AttachError> {
+    fn kick(&mut self, index: u8, _: Absent) -> Result<Arc<SharedEventFd>, AttachError> {
         let kick = self.0.kick(index.into());
         let kick = kick.ok_or(AttachError::NoSuchVring(index))?;
         // It fails only when the counter is at its limit, and the eventfd readable anyway.
-        let _ = kick.write(1);
+        let _ = kick.signal();
         Ok(kick.clone())
     }
 

@@ -4,10 +4,12 @@ use vhost_user::{
 use virtio::pci::NO_VECTOR;
 use vm_memory::GuestMemoryRegion;
 
+use std::os::fd::AsFd;
+
 use super::*;
 use crate::driver::tests::{IMPATIENT, PATIENT};
 use crate::pci::mock::{MockFunction, Profile};
-use vmm_sys_util::eventfd::EventFd;
+use ipc::SharedEventFd;
 
 mod failures;
 mod vectors;
@@ -16,7 +18,7 @@ mod vectors;
 struct Setup {
     mock: Arc<MockFunction>,
     transport: VvuTransport,
-    wake: EventFd,
+    wake: SharedEventFd,
 }
 
 impl Setup {
@@ -27,7 +29,7 @@ impl Setup {
         Self {
             mock,
             transport,
-            wake: EventFd::new(0).unwrap(),
+            wake: SharedEventFd::new().unwrap(),
         }
     }
 
@@ -36,7 +38,7 @@ impl Setup {
     }
 
     fn try_next(&mut self) -> Result<Event, TransportError> {
-        self.transport.next(borrow(&self.wake))
+        self.transport.next(self.wake.as_fd())
     }
 
     fn next(&mut self) -> Event {
@@ -65,9 +67,9 @@ impl Setup {
 
     /// Checks that nothing is to be said.
     fn assert_idle(&mut self) {
-        self.wake.write(1).unwrap();
+        self.wake.signal().unwrap();
         assert!(matches!(self.next(), Event::Woken));
-        self.wake.read().unwrap();
+        self.wake.take().unwrap();
         self.transport.config_changed().unwrap();
         assert!(self.transport.gone.is_none());
         assert!(!self.transport.driver.channel().unwrap().has_message());
@@ -122,8 +124,8 @@ fn number(request: u32) -> Message {
     Message::request(request, &[])
 }
 
-fn is_readable(eventfd: &EventFd) -> bool {
-    poll([Interest::Readable(borrow(eventfd))], Some(Duration::ZERO)).unwrap()[0]
+fn is_readable(eventfd: &SharedEventFd) -> bool {
+    poll([Interest::readable(eventfd)], Some(Duration::ZERO)).unwrap()[0]
 }
 
 #[test]
@@ -183,7 +185,7 @@ fn requests_that_nobody_knows_pass() {
 
 type Received = Result<Request<Attached>, RequestError>;
 
-fn kick_of(request: Received) -> Option<Arc<EventFd>> {
+fn kick_of(request: Received) -> Option<Arc<SharedEventFd>> {
     match request.unwrap() {
         Request::SetVringKick(kick) => kick.fd,
         other => panic!("{other:?}"),

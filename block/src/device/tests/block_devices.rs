@@ -34,11 +34,10 @@ impl Disk {
     }
 
     /// Runs a test with each engine.
-    fn serve(&self, options: OpenOptions, test: impl Fn(&BlockDevice, &mut Driver)) {
+    fn serve(&self, options: OpenOptions, test: impl Fn(&Arc<BlockDevice>, &mut Driver)) {
         for engine in ENGINES {
             let image = self.open(options).unwrap();
-            let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
-            device.engine = engine;
+            let device = driver::device(image, engine);
             let mut driver = Driver::new(FEATURES);
             driver.start(&device);
             test(&device, &mut driver);

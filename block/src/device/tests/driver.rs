@@ -1,19 +1,18 @@
 //! A driver of the device under test: what a guest does, with buffers cut at will.
 
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipc::{Interest, SharedEventFd, poll};
 use tempfile::TempDir;
 use virtio::queue::PACKED;
 use virtio::test_utils::{AnyDriverRing, memory};
 use virtio::vring::first_position;
-use virtio::{Device, GuestMemory, RunningVring, Vring};
+use virtio::{GuestMemory, RingOptions, Runner, Vring};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::device::{BlockDevice, Options};
 use crate::engine::EngineKind;
@@ -32,7 +31,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A device with a temporary image, whose byte `n` is [`byte_at`] `n`.
 pub struct Rig {
-    pub device: BlockDevice,
+    pub device: Arc<BlockDevice>,
     pub path: PathBuf,
     _dir: TempDir,
 }
@@ -47,6 +46,16 @@ pub fn contents(offset: u64, len: u64) -> Vec<u8> {
 
 impl Rig {
     pub fn new(engine: EngineKind, queues: u16, read_only: bool) -> Self {
+        Self::with(engine, queues, read_only, |device| device)
+    }
+
+    /// The same, with a device that was changed once more.
+    pub fn with(
+        engine: EngineKind,
+        queues: u16,
+        read_only: bool,
+        change: impl FnOnce(BlockDevice) -> BlockDevice,
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("disk.img");
         std::fs::write(&path, contents(0, SECTORS * SECTOR_SIZE)).unwrap();
@@ -57,14 +66,12 @@ impl Rig {
         let image = Image::open(&path, open).unwrap();
         let options = Options {
             queues,
-            queue_size: RING_SIZE,
+            segments: RING_SIZE - 2,
             serial: "serial-0123".into(),
-            ..Options::default()
         };
-        let mut device = BlockDevice::new(Arc::new(image), options).unwrap();
-        device.engine = engine;
+        let device = BlockDevice::new(Arc::new(image), options).unwrap();
         Self {
-            device,
+            device: Arc::new(change(device.with_engine(engine))),
             path,
             _dir: dir,
         }
@@ -90,12 +97,12 @@ impl Rig {
             image => image.unwrap(),
         };
         let options = Options {
-            queue_size: RING_SIZE,
+            segments: RING_SIZE - 2,
             serial: "serial-0123".into(),
             ..Options::default()
         };
-        self.device = BlockDevice::new(Arc::new(image), options).unwrap();
-        self.device.engine = engine;
+        let device = BlockDevice::new(Arc::new(image), options).unwrap();
+        self.device = Arc::new(device.with_engine(engine));
         Some(self)
     }
 
@@ -104,15 +111,21 @@ impl Rig {
     }
 }
 
+/// A device with one queue that serves `image`.
+pub fn device(image: Image, engine: EngineKind) -> Arc<BlockDevice> {
+    let device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
+    Arc::new(device.with_engine(engine))
+}
+
 /// One queue's driver.
 pub struct Driver {
     pub ring: AnyDriverRing,
     pub memory: Arc<GuestMemory>,
     pub vring: Vring,
-    pub kick: Arc<EventFd>,
-    pub call: Arc<EventFd>,
-    pub error: Arc<EventFd>,
-    running: Option<Box<dyn RunningVring>>,
+    pub kick: Arc<SharedEventFd>,
+    pub call: Arc<SharedEventFd>,
+    pub error: Arc<SharedEventFd>,
+    runner: Option<Runner>,
     /// Writable buffer (address, length) of each request by its head.
     in_flight: HashMap<u32, (u64, u32)>,
     next_buffer: u64,
@@ -141,7 +154,7 @@ impl Driver {
         let base = RING_AREA * u64::from(index);
         let packed = features & PACKED != 0;
         let ring = AnyDriverRing::new(packed, memory.clone(), base, RING_SIZE);
-        let eventfd = || Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
+        let eventfd = || Arc::new(SharedEventFd::new().unwrap());
         let (kick, call, error) = (eventfd(), eventfd(), eventfd());
         let vring = Vring {
             index,
@@ -161,27 +174,31 @@ impl Driver {
             kick,
             call,
             error,
-            running: None,
+            runner: None,
             in_flight: HashMap::new(),
             next_buffer,
             end_of_buffers: next_buffer + BUFFER_AREA,
         }
     }
 
-    pub fn start(&mut self, device: &BlockDevice) {
-        self.running = Some(device.start(self.vring.clone()).unwrap());
+    pub fn start(&mut self, device: &Arc<BlockDevice>) {
+        let mut runner = runner(device);
+        runner.start(self.vring.clone()).unwrap();
+        self.runner = Some(runner);
     }
 
     /// Stops the queue; the next start goes on from there.
     pub fn stop(&mut self) -> u16 {
-        let base = self.running.take().unwrap().stop();
+        let mut runner = self.runner.take().unwrap();
+        runner.stop_all().unwrap();
+        let base = runner.next_avail(self.vring.index).unwrap();
         self.vring.next_avail = base;
         base
     }
 
     /// Drops the running queue without stopping it.
     pub fn abandon(&mut self) {
-        self.running = None;
+        self.runner = None;
     }
 
     /// Uses all buffers anew.
@@ -237,7 +254,7 @@ impl Driver {
     pub fn kick(&mut self) -> bool {
         let wanted = self.ring.wants_kick(self.event_idx());
         if wanted {
-            self.kick.write(1).unwrap();
+            self.kick.signal().unwrap();
         }
         wanted
     }
@@ -330,18 +347,20 @@ fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<(u64, u32, bool
 /// # Panics
 ///
 /// When the deadline passes.
-pub fn wait_for(eventfd: &EventFd, deadline: Instant) {
+pub fn wait_for(eventfd: &SharedEventFd, deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());
-    let mut poll = libc::pollfd {
-        fd: eventfd.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
+    let [ready] = poll([Interest::readable(eventfd)], Some(left)).unwrap();
+    assert!(ready, "the device did not answer in time");
+    eventfd.take().unwrap();
+}
+
+/// A runner of the device's queues.
+pub fn runner(device: &Arc<BlockDevice>) -> Runner {
+    let rings = RingOptions {
+        max_size: RING_SIZE,
+        ..RingOptions::default()
     };
-    #[allow(unsafe_code)]
-    // SAFETY: one valid entry.
-    let ready = unsafe { libc::poll(&mut poll, 1, left.as_millis() as i32) };
-    assert_eq!(ready, 1, "the device did not answer in time");
-    let _ = eventfd.read();
+    Runner::new(device.clone(), rings)
 }
 
 /// A request's header followed by the data it writes.

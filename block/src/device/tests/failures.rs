@@ -50,7 +50,7 @@ impl Drop for SmallFileSystem {
 }
 
 /// Runs a test with each engine; without it where the image cannot be opened in this way.
-fn serve(path: &Path, cache: Cache, test: impl Fn(&BlockDevice, &mut Driver)) {
+fn serve(path: &Path, cache: Cache, test: impl Fn(&Arc<BlockDevice>, &mut Driver)) {
     for engine in ENGINES {
         let options = OpenOptions {
             cache,
@@ -60,8 +60,7 @@ fn serve(path: &Path, cache: Cache, test: impl Fn(&BlockDevice, &mut Driver)) {
             Err(error @ ImageError::NoDirectIo { .. }) => return println!("SKIPPED: {error}"),
             image => image.unwrap(),
         };
-        let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
-        device.engine = engine;
+        let device = driver::device(image, engine);
         let mut driver = Driver::new(FEATURES);
         driver.start(&device);
         test(&device, &mut driver);
@@ -128,7 +127,7 @@ fn what_a_failing_device_loses_fails_every_flush() {
             let flush = driver.run(&request(FLUSH, 0, &[]), 1, &[]);
             assert_eq!(flush.status, IOERR);
         }
-        assert!(device.image.sync().is_err());
+        assert!(device.disk.image.sync().is_err());
     });
 }
 
@@ -158,8 +157,7 @@ fn a_device_that_cannot_be_read_fails_single_reads() {
             .write(true)
             .open("/proc/self/mem");
         let image = Image::from_file(memory.unwrap(), 4096, Abilities::default());
-        let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
-        device.engine = engine;
+        let device = driver::device(image, engine);
         let mut driver = Driver::new(FEATURES);
         driver.start(&device);
         for _ in 0..3 {

@@ -28,8 +28,7 @@ fn with_options(options: OpenOptions, test: impl Fn(&Rig, &mut Driver)) {
     for engine in ENGINES {
         let mut rig = Rig::new(engine, 1, false);
         let image = Image::open(&rig.path, options).unwrap();
-        rig.device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
-        rig.device.engine = engine;
+        rig.device = driver::device(image, engine);
         let mut driver = Driver::new(FEATURES);
         driver.start(&rig.device);
         test(&rig, &mut driver);
@@ -139,8 +138,7 @@ fn a_device_that_turns_out_not_to_erase_says_so() {
             ..Abilities::default()
         };
         let image = Image::from_file(file.unwrap(), SECTORS * SECTOR_SIZE, abilities);
-        let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
-        device.engine = engine;
+        let device = driver::device(image, engine);
         assert_ne!(device.features() & (1 << VIRTIO_BLK_F_SECURE_ERASE), 0);
         let mut alignment = [0; 4];
         device.read_config(68, &mut alignment);
@@ -220,9 +218,10 @@ fn only_a_driver_that_knows_of_the_switch_turns_write_through_off() {
     let device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
     device.write_config(32, &[1]).unwrap();
     let wce = 1 << VIRTIO_BLK_F_CONFIG_WCE;
-    assert!(!device.is_write_through(FEATURES | wce));
-    assert!(device.is_write_through(FEATURES));
-    assert!(device.is_write_through(wce));
+    let cache = &device.disk.cache;
+    assert!(!cache.is_write_through(FEATURES | wce));
+    assert!(cache.is_write_through(FEATURES));
+    assert!(cache.is_write_through(wce));
 }
 
 #[test]
@@ -233,7 +232,7 @@ fn an_unsafe_cache_flushes_nothing() {
         let size = SECTORS * SECTOR_SIZE;
         let image = Image::from_file(full.unwrap(), size, Abilities::default()).cached(cache);
         assert_eq!(image.sync().is_ok(), status == OK);
-        let device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
+        let device = driver::device(image, EngineKind::Auto);
         let mut driver = Driver::new(FEATURES);
         driver.start(&device);
         let flush = driver.run(&request(FLUSH, 0, &[]), 1, &[]);

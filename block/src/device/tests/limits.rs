@@ -4,8 +4,7 @@ use super::*;
 use crate::{Rate, RateLimits};
 
 fn limited(engine: EngineKind, limits: RateLimits) -> (Rig, Driver) {
-    let mut rig = Rig::new(engine, 1, false);
-    rig.device = rig.device.with_limits(limits);
+    let rig = Rig::with(engine, 1, false, |device| device.with_limits(limits));
     let mut driver = Driver::new(FEATURES);
     driver.start(&rig.device);
     (rig, driver)

@@ -1,17 +1,21 @@
 //! A device whose queues write one byte into each chain, when they are let.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use virtio::queue::RING_FEATURES;
-use virtio::{Chain, ConfigError, Queue, QueueError, RunningVring, StartError, Vring};
+use virtio::queue::{PACKED, RING_FEATURES};
+use virtio::{Chain, ConfigError, RingOptions, ServeError, ServedQueue, Wake};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 
 use super::*;
 
-pub(super) const FEATURES: u64 = 1 << 5 | 1 << VIRTIO_F_VERSION_1 | RING_FEATURES;
+const OWN: u64 = 1 << 5;
+pub(super) const FEATURES: u64 = OWN | 1 << VIRTIO_F_VERSION_1 | RING_FEATURES | PACKED;
+pub(super) const RINGS: RingOptions = RingOptions {
+    max_size: 64,
+    packed: true,
+    in_order: false,
+};
 const CONFIG: [u8; 4] = [1, 2, 3, 4];
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -28,6 +32,7 @@ struct State {
     hold: bool,
     held: usize,
     stopping: usize,
+    config: Option<Arc<dyn Notifier>>,
 }
 
 impl Watch {
@@ -45,9 +50,21 @@ impl Watch {
         assert!(!waiting.unwrap().1.timed_out(), "deadline");
     }
 
-    /// How often a queue was started.
-    pub(super) fn starts(&self) -> usize {
-        self.0.0.lock().unwrap().starts
+    /// Waits as long as chains are kept, and notes a request to stop that comes meanwhile.
+    fn wait_while_held(&self, wake: &Wake) {
+        while self.0.0.lock().unwrap().hold {
+            if wake.is_stop_requested() {
+                self.change(|state| state.stopping += 1);
+                return self.wait(|state| !state.hold);
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// Waits until queues were started this often in all, and not more often.
+    pub(super) fn wait_starts(&self, starts: usize) {
+        self.wait(|state| state.starts >= starts);
+        assert_eq!(self.0.0.lock().unwrap().starts, starts);
     }
 
     /// How many queues run.
@@ -81,16 +98,19 @@ impl Toy {
 }
 
 impl virtio::Device for Toy {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind {
+            id: 2,
+            class: 0x01_0000,
+        }
+    }
+
     fn features(&self) -> u64 {
-        FEATURES
+        OWN
     }
 
     fn queue_count(&self) -> u16 {
         2
-    }
-
-    fn max_queue_size(&self) -> u16 {
-        64
     }
 
     fn read_config(&self, offset: usize, data: &mut [u8]) {
@@ -101,81 +121,34 @@ impl virtio::Device for Toy {
     }
 
     fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
-        let end = offset + data.len();
-        Err(ConfigError { offset, end })
+        Err(ConfigError::new(offset, data))
     }
 
-    fn start(&self, vring: Vring) -> Result<Box<dyn RunningVring>, StartError> {
-        let memory = vring.memory.clone();
-        let queue = Queue::new(memory, vring.layout, vring.features, vring.next_avail)?;
+    fn watch_config(&self, notifier: Arc<dyn Notifier>) {
+        self.0.change(|state| state.config = Some(notifier));
+    }
+
+    fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
         self.0.change(|state| {
             state.starts += 1;
             state.running += 1;
         });
-        let (stop, kick) = (
-            Arc::new(AtomicBool::new(false)),
-            vring.kick.clone().unwrap(),
-        );
-        let (stopped, watch) = (stop.clone(), self.0.clone());
-        let thread = thread::spawn(move || run(queue, &vring, &stopped, &watch));
-        Ok(Box::new(Running {
-            stop,
-            kick,
-            watch: self.0.clone(),
-            thread,
-        }))
+        let served = self.serve_all(queue, wake);
+        self.0.change(|state| state.running -= 1);
+        served
     }
 }
 
-struct Running {
-    stop: Arc<AtomicBool>,
-    kick: Arc<vmm_sys_util::eventfd::EventFd>,
-    watch: Watch,
-    thread: JoinHandle<u16>,
-}
-
-impl RunningVring for Running {
-    fn stop(self: Box<Self>) -> u16 {
-        self.watch.change(|state| state.stopping += 1);
-        self.stop.store(true, Ordering::SeqCst);
-        self.kick.write(1).unwrap();
-        let next = self.thread.join().unwrap();
-        self.watch.change(|state| state.running -= 1);
-        next
-    }
-}
-
-fn run(mut queue: Queue, vring: &Vring, stop: &AtomicBool, watch: &Watch) -> u16 {
-    let kick = crate::signal::duplicate(vring.kick.as_ref().unwrap()).unwrap();
-    while !stop.load(Ordering::SeqCst) {
-        if serve_all(&mut queue, vring, watch).is_err() {
-            vring.error.as_ref().unwrap().notify().unwrap();
-            break;
+impl Toy {
+    fn serve_all(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
+        let mut chain = Chain::default();
+        while queue.next(&mut chain, wake)? {
+            self.0.change(|state| state.held += 1);
+            self.0.wait_while_held(wake);
+            self.0.change(|state| state.held -= 1);
+            let _ = chain.writable.write(queue.memory(), 0, &[driver::MARK]);
+            queue.give_back(&chain, 1)?;
         }
-        if !stop.load(Ordering::SeqCst) {
-            driver::wait(&kick);
-            let _ = vring.kick.as_ref().unwrap().read();
-        }
-    }
-    queue.next_avail()
-}
-
-fn serve_all(queue: &mut Queue, vring: &Vring, watch: &Watch) -> Result<(), QueueError> {
-    let mut chain = Chain::default();
-    loop {
-        if !queue.pop(&mut chain)? {
-            match queue.enable_kick()? {
-                true => continue,
-                false => return Ok(()),
-            }
-        }
-        watch.change(|state| state.held += 1);
-        watch.wait(|state| !state.hold);
-        watch.change(|state| state.held -= 1);
-        let _ = chain.writable.write(&vring.memory, 0, &[driver::MARK]);
-        queue.push_used(chain.head, 1)?;
-        if queue.needs_call()? {
-            vring.call.as_ref().unwrap().notify().unwrap();
-        }
+        Ok(())
     }
 }

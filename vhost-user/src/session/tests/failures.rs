@@ -165,7 +165,7 @@ fn overlapping_memory_is_refused_and_the_old_table_stays() {
         .ask_ack(Request::AddMemReg(table(0x1_8000, USER + 0x10_0000)))
         .play();
     assert_eq!(played.numbers(), [1]);
-    assert_eq!(device.last().memory.num_regions(), 1);
+    assert_eq!(device.last().regions, 1);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use vhost::VhostBackend;
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostUserMemoryRegionInfo, VringConfigData};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 fn region_info(file: &std::fs::File, start: u64) -> VhostUserMemoryRegionInfo {
     VhostUserMemoryRegionInfo {
@@ -29,7 +30,8 @@ fn serve_in_thread(
     thread::spawn(move || {
         let never = eventfd();
         let mut transport = SocketTransport::connected(stream).unwrap();
-        serve(&mut transport, Arc::new(device), borrow(&never))
+        let mut runner = Runner::new(Arc::new(device), RINGS);
+        serve(&mut transport, &mut runner, never.as_fd())
     })
 }
 
@@ -41,7 +43,7 @@ fn a_conversation_with_our_front_end() {
     let mut front = FrontEnd::new(ours, Duration::from_secs(20)).unwrap();
     let all = ProtocolFeatures::all();
     let features = front.negotiate(!PACKED, all).unwrap();
-    assert_eq!(features, EVENT_IDX | F_PROTOCOL_FEATURES);
+    assert_eq!(features, OFFERED & !PACKED);
     assert_eq!(front.get_queue_num().unwrap(), 2);
     let write = ConfigAccess::write(0, &[1, 2, 3, 4]);
     front.request(Request::SetConfig(write)).unwrap();
@@ -65,12 +67,13 @@ fn a_conversation_with_our_front_end() {
             used: USER + 0x2000,
             ..VringAddr::default()
         },
-        kick: Some(borrow(&kick)),
-        call: Some(borrow(&call)),
+        kick: Some(kick.as_fd()),
+        call: Some(call.as_fd()),
     };
     front.start_vring(&vring).unwrap();
+    device.wait_started();
     assert_eq!(device.log().last().unwrap(), "start 1 at 5");
-    assert_eq!(front.get_vring_base(1).unwrap(), 5 + 3);
+    assert_eq!(front.get_vring_base(1).unwrap(), 5);
     drop(front);
     server.join().unwrap().unwrap();
 }
@@ -84,7 +87,7 @@ fn a_conversation_with_a_front_end_that_we_did_not_write() {
     let mut front = Frontend::from_stream(ours, 2);
     front.set_owner().unwrap();
     let features = front.get_features().unwrap();
-    assert_eq!(features, EVENT_IDX | PACKED | F_PROTOCOL_FEATURES);
+    assert_eq!(features, OFFERED);
     front.set_features(features & !PACKED).unwrap();
     let protocol = front.get_protocol_features().unwrap();
     front.set_protocol_features(protocol).unwrap();
@@ -116,21 +119,24 @@ fn a_conversation_with_a_front_end_that_we_did_not_write() {
         log_addr: None,
     };
     front.set_vring_addr(0, &layout).unwrap();
+    let eventfd = || EventFd::new(EFD_NONBLOCK).unwrap();
     let (kick, call, error) = (eventfd(), eventfd(), eventfd());
     front.set_vring_call(0, &call).unwrap();
     front.set_vring_err(0, &error).unwrap();
     front.set_vring_kick(0, &kick).unwrap();
     front.set_vring_enable(0, true).unwrap();
+    device.wait_started();
     assert_eq!(device.log(), ["start 0 at 5"]);
 
     let vring = device.last();
     assert_eq!(vring.layout.desc.0, 0x10_0000);
     kick.write(3).unwrap();
-    assert_eq!(vring.kick.unwrap().read().unwrap(), 3, "our kick is theirs");
-    vring.call.unwrap().notify().unwrap();
-    assert_eq!(call.read().unwrap(), 1, "our call is theirs");
-    vring.error.unwrap().notify().unwrap();
-    assert_eq!(error.read().unwrap(), 1, "our error is theirs");
+    assert!(vring.kick.unwrap().take().unwrap(), "our kick is theirs");
+    assert_eq!(
+        call.read().unwrap(),
+        1,
+        "it was called when it gave its eventfd"
+    );
 
     assert!(
         front
@@ -139,7 +145,7 @@ fn a_conversation_with_a_front_end_that_we_did_not_write() {
     );
     assert_eq!(
         front.get_vring_base(0).unwrap(),
-        5 + 3 + 3,
+        5,
         "stopped by the removal, too"
     );
     front

@@ -1,14 +1,12 @@
 //! What the descriptors of a front-end's messages stand for.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use ipc::SharedEventFd;
 use virtio::{Notifier, Region};
 use vm_memory::GuestAddress;
-use vmm_sys_util::eventfd::EventFd;
 
 use super::Inspect;
 use crate::memory::{MemoryRegion, MemoryTable};
@@ -39,11 +37,8 @@ impl Attach for Descriptors<'_> {
         table.try_map(map_region)
     }
 
-    fn kick(&mut self, _index: u8, fd: OwnedFd) -> Result<Arc<EventFd>, AttachError> {
-        let fd = OwnedFd::from(SharedEventFd::from_fd(fd)?);
-        // SAFETY: the descriptor is owned here and given away whole.
-        let eventfd = unsafe { EventFd::from_raw_fd(fd.into_raw_fd()) };
-        Ok(Arc::new(eventfd))
+    fn kick(&mut self, _index: u8, fd: OwnedFd) -> Result<Arc<SharedEventFd>, AttachError> {
+        Ok(Arc::new(SharedEventFd::from_fd(fd)?))
     }
 
     fn notifier(
@@ -52,7 +47,7 @@ impl Attach for Descriptors<'_> {
         _signal: Signal,
         fd: OwnedFd,
     ) -> Result<Option<Arc<dyn Notifier>>, AttachError> {
-        Ok(Some(Arc::new(FrontEndEventFd(SharedEventFd::from_fd(fd)?))))
+        Ok(Some(Arc::new(SharedEventFd::from_fd(fd)?)))
     }
 
     fn file(&mut self, fd: OwnedFd) -> Result<OwnedFd, AttachError> {
@@ -66,14 +61,4 @@ fn map_region(region: MemoryRegion<OwnedFd>) -> Result<MemoryRegion<Arc<Region>>
     let start = GuestAddress(bare.guest_addr);
     let mapped = Region::map(file, bare.file_offset, start, bare.size, true)?;
     Ok(bare.with(Arc::new(mapped)))
-}
-
-/// An eventfd of the front-end.
-#[derive(Debug)]
-struct FrontEndEventFd(SharedEventFd);
-
-impl Notifier for FrontEndEventFd {
-    fn notify(&self) -> io::Result<()> {
-        self.0.signal()
-    }
 }

@@ -1,6 +1,7 @@
 //! A device that says anything at all.
 
 use std::ops::RangeInclusive;
+use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
 
 use proptest::prelude::*;
@@ -66,7 +67,7 @@ impl PciFunction for Noise {
         64
     }
 
-    fn set_vectors(&self, _eventfds: &[&EventFd]) -> io::Result<()> {
+    fn set_vectors(&self, _eventfds: &[BorrowedFd<'_>]) -> io::Result<()> {
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use ipc::SharedEventFd;
 use virtio::pci::{NO_VECTOR, status};
-use vmm_sys_util::eventfd::EventFd;
 
 use super::Profile;
 use super::ring::{Ring, TooSmall};
@@ -40,7 +40,7 @@ pub struct State {
     /// What it does wrong.
     pub lies: Lies,
     /// The MSI-X vectors' eventfds.
-    pub vectors: Vec<EventFd>,
+    pub vectors: Vec<SharedEventFd>,
     /// The memory that is mapped for it, and where.
     pub dma: Option<(u64, Arc<DmaMemory>)>,
     /// The device status.
@@ -121,7 +121,7 @@ impl State {
 
     pub(super) fn interrupt(&self, vector: u16) {
         if let Some(eventfd) = self.vectors.get(usize::from(vector)) {
-            eventfd.write(1).unwrap();
+            eventfd.signal().unwrap();
         }
     }
 

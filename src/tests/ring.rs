@@ -1,0 +1,68 @@
+//! What the ring of a jailed disk does, and what it refuses.
+//!
+//! A process that closes the filter round itself, which the threads of a test harness must not be in.
+
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+
+use block::{BlockDevice, Image, OpenOptions, Options};
+use io_uring::{opcode, squeue, types};
+use policies::{Context, DeviceName, TransportName, Violation};
+use virtio::{Device, RingOptions, Runner};
+
+fn main() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    file.as_file().set_len(4096).expect("room for it");
+    let image = Image::open(file.path(), OpenOptions::default()).expect("an image");
+    file.close().expect("its removal, while that is possible");
+    let device = BlockDevice::new(Arc::new(image), Options::default()).expect("a device");
+    let device = Arc::new(device);
+    let runner = Runner::new(device.clone(), RingOptions::default());
+    runner.prepare().expect("a ring");
+    let context = Context::Device(DeviceName::Block, TransportName::VhostUser);
+    policies::install(context, Violation::KillProcess).expect("a filter");
+
+    let result = |entry: &squeue::Entry| {
+        // SAFETY: each entry has static or no buffers, and is waited for.
+        unsafe { block::testing::in_ring(&device, entry) }.expect("a ring that is enabled")
+    };
+    // A poll of a descriptor that is not open reaches the kernel's code for polls.
+    let poll = opcode::PollAdd::new(types::Fd(-1), libc::POLLIN as u32).build();
+    assert_eq!(result(&poll), -libc::EBADF);
+    for (name, entry) in refused() {
+        assert_eq!(result(&entry), -libc::EACCES, "{name}");
+        println!("{name}: refused");
+    }
+    assert_eq!(device.kind().id, 2);
+}
+
+/// Operations that no image needs.
+fn refused() -> [(&'static str, squeue::Entry); 8] {
+    let root = c"/".as_ptr();
+    [
+        ("nop", opcode::Nop::new().build()),
+        (
+            "openat",
+            opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), root).build(),
+        ),
+        ("socket", opcode::Socket::new(libc::AF_UNIX, 1, 0).build()),
+        (
+            "connect",
+            opcode::Connect::new(types::Fd(0), std::ptr::null(), 0).build(),
+        ),
+        (
+            "send",
+            opcode::Send::new(types::Fd(0), std::ptr::null(), 0).build(),
+        ),
+        (
+            "sendmsg",
+            opcode::SendMsg::new(types::Fd(0), std::ptr::null()).build(),
+        ),
+        ("close", opcode::Close::new(types::Fd(0)).build()),
+        (
+            "unlinkat",
+            opcode::UnlinkAt::new(types::Fd(libc::AT_FDCWD), root).build(),
+        ),
+    ]
+}

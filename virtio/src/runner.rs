@@ -1,0 +1,238 @@
+//! Runs the queues of one device.
+//!
+//! Each queue that a carrier starts gets a thread, which stays for the queue's later starts, too. A
+//! start hands the thread a vring, a stop takes it back. The notifiers of a running vring can be
+//! replaced at any time without a stop. Failures and panics of all devices are reported here.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+
+use crate::queue::{IN_ORDER, PACKED, RING_FEATURES};
+use crate::vring::Notifier;
+use crate::{Device, Vring};
+
+mod error;
+mod interrupt;
+mod served;
+mod thread;
+mod wake;
+
+pub use error::{ServeError, StartError, StopError};
+pub use served::ServedQueue;
+pub use wake::Wake;
+
+use thread::QueueThread;
+
+/// How long a stop waits for what is in flight: longer than storage takes to give a request up.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a device's rings may look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingOptions {
+    /// The largest queue size offered: a power of two, at most 32768.
+    pub max_size: u16,
+    /// Whether packed virtqueues are offered.
+    pub packed: bool,
+    /// Whether VIRTIO_F_IN_ORDER is offered: buffers are then used in the order in which they were
+    /// made available, whichever is ready first.
+    pub in_order: bool,
+}
+
+impl Default for RingOptions {
+    /// Queues of 128 descriptors, packed if the driver likes, in any order.
+    fn default() -> Self {
+        Self {
+            max_size: 128,
+            packed: true,
+            in_order: false,
+        }
+    }
+}
+
+/// A device and its queues.
+///
+/// Dropping it stops all queues and ends their threads.
+pub struct Runner {
+    device: Arc<dyn Device>,
+    rings: RingOptions,
+    queues: Box<[Slot]>,
+    stop_deadline: Duration,
+}
+
+/// One queue of the device.
+#[derive(Default)]
+struct Slot {
+    /// Made by the first start.
+    thread: Option<QueueThread>,
+    /// Started and not stopped since; also true when the queue has failed.
+    started: bool,
+}
+
+impl Runner {
+    /// A runner for this device. No queue runs yet.
+    pub fn new(device: Arc<dyn Device>, rings: RingOptions) -> Self {
+        let queues = (0..device.queue_count()).map(|_| Slot::default());
+        Self {
+            queues: queues.collect(),
+            device,
+            rings,
+            stop_deadline: STOP_DEADLINE,
+        }
+    }
+
+    /// The same runner, whose stops wait for `deadline` at most.
+    #[must_use]
+    pub fn with_stop_deadline(mut self, deadline: Duration) -> Self {
+        self.stop_deadline = deadline;
+        self
+    }
+
+    /// The device whose queues these are.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.device
+    }
+
+    /// Gets ready for a jail: installs what interrupts queue threads that hang, and has the device take
+    /// what a jailed process cannot get; see [`Device::prepare`].
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses.
+    pub fn prepare(&self) -> io::Result<()> {
+        interrupt::install()?;
+        self.device.prepare()
+    }
+
+    /// All feature bits to offer: the device's, the rings' and VIRTIO_F_VERSION_1.
+    pub fn features(&self) -> u64 {
+        let packed = if self.rings.packed { PACKED } else { 0 };
+        let in_order = if self.rings.in_order { IN_ORDER } else { 0 };
+        self.device.features() | RING_FEATURES | packed | in_order | 1 << VIRTIO_F_VERSION_1
+    }
+
+    /// How many queues there are, 1 to 256.
+    pub fn queue_count(&self) -> u16 {
+        // A device has at most 256.
+        self.queues.len() as u16
+    }
+
+    /// The largest queue size to offer.
+    pub fn max_queue_size(&self) -> u16 {
+        self.rings.max_size
+    }
+
+    /// Starts to serve a vring.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing has changed then.
+    pub fn start(&mut self, vring: Vring) -> Result<(), StartError> {
+        let index = vring.index;
+        let slot = self.queues.get_mut(usize::from(index));
+        let slot = slot.ok_or(StartError::NoSuchQueue(index))?;
+        if slot.started {
+            return Err(StartError::Running(index));
+        }
+        let thread = match &mut slot.thread {
+            Some(thread) => thread,
+            empty => empty.insert(QueueThread::spawn(index, self.device.clone())?),
+        };
+        thread.start(vring)?;
+        slot.started = true;
+        Ok(())
+    }
+
+    /// Whether a queue was started and not stopped since.
+    pub fn is_started(&self, queue: u16) -> bool {
+        self.slot(queue).is_some_and(|slot| slot.started)
+    }
+
+    /// Whether a started queue failed, so that it is not served any more.
+    pub fn has_failed(&self, queue: u16) -> bool {
+        let failed =
+            |slot: &Slot| slot.started && slot.thread.as_ref().is_some_and(QueueThread::has_failed);
+        self.slot(queue).is_some_and(failed)
+    }
+
+    /// Replaces what a started queue tells of used buffers. `None`: the driver polls.
+    pub fn set_call(&self, queue: u16, call: Option<Arc<dyn Notifier>>) {
+        if let Some(thread) = self.thread(queue) {
+            thread.targets().set_call(call);
+        }
+    }
+
+    /// Replaces what a started queue tells of its failure. `None`: nothing.
+    pub fn set_error(&self, queue: u16, error: Option<Arc<dyn Notifier>>) {
+        if let Some(thread) = self.thread(queue) {
+            thread.targets().set_error(error);
+        }
+    }
+
+    /// Stops these queues: asks all of them, then waits for all of them with one deadline. Queues that
+    /// were not started are left out. Nothing accesses the driver's memory for a queue that stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`StopError`] for the first queue that did not stop in time. It stays started.
+    pub fn stop(&mut self, queues: impl IntoIterator<Item = u16>) -> Result<(), StopError> {
+        let queues: Vec<u16> = queues
+            .into_iter()
+            .filter(|&queue| self.is_started(queue))
+            .collect();
+        for &queue in &queues {
+            self.thread(queue).inspect(|thread| thread.ask_to_stop());
+        }
+        let deadline = Instant::now() + self.stop_deadline;
+        let mut result = Ok(());
+        for queue in queues {
+            let slot = &mut self.queues[usize::from(queue)];
+            let stopped = slot
+                .thread
+                .as_ref()
+                .is_none_or(|thread| thread.wait_idle(deadline));
+            slot.started = !stopped;
+            if !stopped && result.is_ok() {
+                let waited = self.stop_deadline;
+                result = Err(StopError { queue, waited });
+            }
+        }
+        result
+    }
+
+    /// Stops all queues, as [`Runner::stop`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Runner::stop`].
+    pub fn stop_all(&mut self) -> Result<(), StopError> {
+        self.stop(0..self.queue_count())
+    }
+
+    /// The position of the first request that a stopped queue did not serve; see
+    /// [`Vring::next_avail`]. `None` when it has not been started yet.
+    pub fn next_avail(&self, queue: u16) -> Option<u16> {
+        self.thread(queue)?.next_avail()
+    }
+
+    fn slot(&self, queue: u16) -> Option<&Slot> {
+        self.queues.get(usize::from(queue))
+    }
+
+    fn thread(&self, queue: u16) -> Option<&QueueThread> {
+        self.slot(queue)?.thread.as_ref()
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop_all() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

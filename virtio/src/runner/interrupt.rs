@@ -1,0 +1,36 @@
+//! Gets a thread out of a system call that blocks on a peer's descriptor.
+//!
+//! A peer can make an eventfd that it shares with us block, whatever we set before. A signal whose
+//! handler was installed without SA_RESTART ends the blocked call with EINTR.
+
+use std::io;
+use std::sync::OnceLock;
+use std::thread::JoinHandle;
+
+use libc::{SIGUSR1, c_int, c_void, siginfo_t};
+use vmm_sys_util::signal::{Killable, register_signal_handler};
+
+/// Set once the handler is installed; without it the signal would end the process.
+static INSTALLED: OnceLock<()> = OnceLock::new();
+
+/// Does nothing: what counts is that a system call was interrupted.
+extern "C" fn ignore(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
+
+/// Installs the handler. To be called before a filter of system calls forbids it.
+pub(super) fn install() -> io::Result<()> {
+    if INSTALLED.get().is_none() {
+        register_signal_handler(SIGUSR1, ignore).map_err(io::Error::from)?;
+        INSTALLED.get_or_init(|| ());
+    }
+    Ok(())
+}
+
+/// Interrupts the system call that a thread is in, if any.
+pub(super) fn interrupt(thread: &JoinHandle<()>) {
+    if INSTALLED.get().is_none() {
+        return;
+    }
+    if let Err(error) = thread.kill(SIGUSR1) {
+        tracing::debug!("cannot interrupt a queue's thread: {error}");
+    }
+}

@@ -1,0 +1,399 @@
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ipc::{Interest, SharedEventFd, poll};
+
+use super::*;
+use crate::test_utils::{DriverRing, memory};
+use crate::{Chain, ConfigError, DeviceKind, GuestMemory};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const RING_SIZE: u16 = 16;
+const RING_AREA: u64 = 0x1000;
+
+/// What [`Echo`] does with each request.
+#[derive(Clone, Copy)]
+enum Mode {
+    /// Gives it back.
+    Echo,
+    /// Gives it back once the queue has to stop, after this time.
+    Slow(Duration),
+    Fail,
+    Panic,
+}
+
+/// A device that gives requests back.
+struct Echo {
+    queues: u16,
+    mode: Mode,
+    served: AtomicU64,
+    threads: Mutex<Vec<thread::ThreadId>>,
+    /// Told of each start.
+    started: Mutex<Sender<u16>>,
+}
+
+impl Echo {
+    fn new(queues: u16, mode: Mode) -> (Arc<Self>, Receiver<u16>) {
+        let (sender, receiver) = channel();
+        let device = Self {
+            queues,
+            mode,
+            served: AtomicU64::new(0),
+            threads: Mutex::default(),
+            started: Mutex::new(sender),
+        };
+        (Arc::new(device), receiver)
+    }
+
+    fn answer(&self, wake: &Wake) -> Result<(), ServeError> {
+        match self.mode {
+            Mode::Echo => Ok(()),
+            Mode::Slow(time) => {
+                poll([Interest::readable(wake)], Some(DEADLINE))?;
+                let end = Instant::now() + time;
+                while let Some(left) = end.checked_duration_since(Instant::now()) {
+                    poll([Interest::Nothing], Some(left))?;
+                }
+                Ok(())
+            }
+            Mode::Fail => Err(io::Error::other("as the test wants it").into()),
+            Mode::Panic => panic!("as the test wants it"),
+        }
+    }
+}
+
+impl Device for Echo {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind {
+            id: 42,
+            class: 0xff_0000,
+        }
+    }
+
+    fn features(&self) -> u64 {
+        1
+    }
+
+    fn queue_count(&self) -> u16 {
+        self.queues
+    }
+
+    fn read_config(&self, _: usize, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
+        Err(ConfigError::new(offset, data))
+    }
+
+    fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
+        self.threads.lock().unwrap().push(thread::current().id());
+        self.started.lock().unwrap().send(queue.index).unwrap();
+        let mut chain = Chain::default();
+        while queue.next(&mut chain, wake)? {
+            self.answer(wake)?;
+            queue.give_back(&chain, 0)?;
+            self.served.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+}
+
+/// The driver of one queue.
+struct Driver {
+    ring: DriverRing,
+    vring: Vring,
+    kick: Arc<SharedEventFd>,
+    call: Arc<SharedEventFd>,
+    error: Arc<SharedEventFd>,
+}
+
+impl Driver {
+    fn new(memory: &Arc<GuestMemory>, index: u16) -> Self {
+        let base = RING_AREA * (1 + u64::from(index));
+        let ring = DriverRing::new(memory.clone(), base, RING_SIZE);
+        let eventfd = || Arc::new(SharedEventFd::new().unwrap());
+        let (kick, call, error) = (eventfd(), eventfd(), eventfd());
+        let vring = Vring {
+            index,
+            features: 0,
+            layout: ring.layout(),
+            next_avail: 0,
+            memory: memory.clone(),
+            kick: Some(kick.clone()),
+            call: Some(call.clone()),
+            error: Some(error.clone()),
+        };
+        Self {
+            ring,
+            vring,
+            kick,
+            call,
+            error,
+        }
+    }
+
+    fn alone() -> Self {
+        Self::new(&memory(4 * RING_AREA), 0)
+    }
+
+    fn add(&mut self) {
+        self.ring.add(&[(0, 1, true)]);
+        self.kick.signal().unwrap();
+    }
+
+    fn wait_used(&mut self) {
+        let end = Instant::now() + DEADLINE;
+        while self.ring.pop_used().is_none() {
+            assert!(Instant::now() < end, "no answer");
+            wait(&self.call);
+        }
+    }
+}
+
+fn wait(eventfd: &SharedEventFd) {
+    let [ready] = poll([Interest::readable(eventfd)], Some(DEADLINE)).unwrap();
+    assert!(ready, "deadline");
+    eventfd.take().unwrap();
+}
+
+#[test]
+fn a_queue_is_served_and_goes_on_where_it_was_stopped() {
+    let (device, _starts) = Echo::new(1, Mode::Echo);
+    let mut runner = Runner::new(device, RingOptions::default());
+    let mut driver = Driver::alone();
+    assert_eq!(runner.next_avail(0), None);
+    for round in 1..=3 {
+        runner.start(driver.vring.clone()).unwrap();
+        assert!(runner.is_started(0));
+        driver.add();
+        driver.wait_used();
+        runner.stop([0]).unwrap();
+        assert!(!runner.is_started(0));
+        driver.vring.next_avail = runner.next_avail(0).unwrap();
+        assert_eq!(driver.vring.next_avail, round);
+    }
+}
+
+#[test]
+fn a_queue_keeps_its_thread_and_leaves_the_memory_when_stopped() {
+    let (device, starts) = Echo::new(1, Mode::Echo);
+    let mut runner = Runner::new(device.clone(), RingOptions::default());
+    let driver = Driver::alone();
+    let users = Arc::strong_count(&driver.vring.memory);
+    for _ in 0..3 {
+        runner.start(driver.vring.clone()).unwrap();
+        starts.recv_timeout(DEADLINE).unwrap();
+        runner.stop_all().unwrap();
+        assert_eq!(Arc::strong_count(&driver.vring.memory), users);
+    }
+    let threads = device.threads.lock().unwrap();
+    assert!(threads.iter().all(|thread| *thread == threads[0]));
+}
+
+#[test]
+fn dropping_the_runner_ends_its_threads() {
+    let (device, starts) = Echo::new(2, Mode::Echo);
+    let mut runner = Runner::new(device.clone(), RingOptions::default());
+    let memory = memory(4 * RING_AREA);
+    for index in 0..2 {
+        runner.start(Driver::new(&memory, index).vring).unwrap();
+        starts.recv_timeout(DEADLINE).unwrap();
+    }
+    drop(runner);
+    let end = Instant::now() + DEADLINE;
+    // Each thread holds the device.
+    while Arc::strong_count(&device) > 1 {
+        assert!(Instant::now() < end, "a thread is left");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn what_cannot_be_started_is_refused() {
+    let (device, _starts) = Echo::new(1, Mode::Echo);
+    let mut runner = Runner::new(device, RingOptions::default());
+    let driver = Driver::alone();
+    let mut vring = driver.vring.clone();
+    vring.index = 1;
+    assert!(matches!(
+        runner.start(vring),
+        Err(StartError::NoSuchQueue(1))
+    ));
+    let mut vring = driver.vring.clone();
+    vring.layout.size = 3;
+    assert!(matches!(runner.start(vring), Err(StartError::Queue(_))));
+    assert!(!runner.is_started(0));
+    runner.start(driver.vring.clone()).unwrap();
+    let twice = runner.start(driver.vring.clone());
+    assert!(matches!(twice, Err(StartError::Running(0))));
+}
+
+/// Counts calls.
+#[derive(Debug, Default)]
+struct Counter(AtomicU32, Option<Arc<SharedEventFd>>);
+
+impl Notifier for Counter {
+    fn notify(&self) -> io::Result<()> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        self.1.as_ref().map_or(Ok(()), |next| next.notify())
+    }
+}
+
+#[test]
+fn notifiers_change_ten_thousand_times_under_load_and_no_request_is_lost() {
+    const CHANGES: u64 = 10_000;
+    let (device, starts) = Echo::new(1, Mode::Echo);
+    let mut runner = Runner::new(device.clone(), RingOptions::default());
+    let mut driver = Driver::alone();
+    runner.start(driver.vring.clone()).unwrap();
+    for _ in 0..CHANGES {
+        let call = Counter(AtomicU32::new(0), Some(driver.call.clone()));
+        driver.add();
+        runner.set_call(0, Some(Arc::new(call)));
+        runner.set_error(0, Some(driver.error.clone()));
+        driver.wait_used();
+    }
+    runner.stop([0]).unwrap();
+    assert_eq!(device.served.load(Ordering::SeqCst), CHANGES);
+    assert_eq!(runner.next_avail(0), Some(CHANGES as u16));
+    assert_eq!(starts.try_iter().count(), 1, "the queue was restarted");
+    assert_eq!(device.threads.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn the_newest_notifier_is_told() {
+    let (device, _starts) = Echo::new(1, Mode::Echo);
+    let mut runner = Runner::new(device, RingOptions::default());
+    let mut driver = Driver::alone();
+    runner.start(driver.vring.clone()).unwrap();
+    let new = Arc::new(SharedEventFd::new().unwrap());
+    runner.set_call(0, Some(new.clone()));
+    driver.add();
+    wait(&new);
+    assert!(!driver.call.take().unwrap());
+    assert!(driver.ring.pop_used().is_some());
+}
+
+#[test]
+fn failures_and_panics_are_told_to_the_carrier() {
+    for mode in [Mode::Fail, Mode::Panic] {
+        let (device, _starts) = Echo::new(1, mode);
+        let mut runner = Runner::new(device, RingOptions::default());
+        let mut driver = Driver::alone();
+        runner.start(driver.vring.clone()).unwrap();
+        assert!(!runner.has_failed(0));
+        driver.add();
+        wait(&driver.error);
+        assert!(runner.has_failed(0), "known as soon as it is told");
+        runner.stop([0]).unwrap();
+        assert_eq!(runner.next_avail(0), Some(1));
+        // A broken queue can be started again.
+        runner.start(driver.vring.clone()).unwrap();
+    }
+}
+
+#[test]
+fn sixty_four_busy_queues_stop_in_the_time_of_one() {
+    const SLOW: Duration = Duration::from_millis(300);
+    let (device, starts) = Echo::new(64, Mode::Slow(SLOW));
+    let mut runner = Runner::new(device.clone(), RingOptions::default());
+    let memory = memory(66 * RING_AREA);
+    let mut drivers: Vec<_> = (0..64).map(|index| Driver::new(&memory, index)).collect();
+    for driver in &mut drivers {
+        driver.add();
+        runner.start(driver.vring.clone()).unwrap();
+    }
+    for _ in &drivers {
+        starts.recv_timeout(DEADLINE).unwrap();
+    }
+    let begin = Instant::now();
+    runner.stop_all().unwrap();
+    // One after the other they would take 19 seconds.
+    assert!(begin.elapsed() < 10 * SLOW, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_queue_that_does_not_end_is_given_up_at_the_deadline() {
+    let (device, starts) = Echo::new(2, Mode::Slow(Duration::from_secs(2)));
+    let patience = Duration::from_millis(100);
+    let mut runner = Runner::new(device, RingOptions::default()).with_stop_deadline(patience);
+    let memory = memory(4 * RING_AREA);
+    let (mut busy, idle) = (Driver::new(&memory, 0), Driver::new(&memory, 1));
+    busy.add();
+    for driver in [&busy, &idle] {
+        runner.start(driver.vring.clone()).unwrap();
+        starts.recv_timeout(DEADLINE).unwrap();
+    }
+    let error = runner.stop_all().unwrap_err();
+    assert_eq!((error.queue, error.waited), (0, patience));
+    assert!(runner.is_started(0) && !runner.is_started(1));
+    assert!(matches!(
+        runner.start(busy.vring.clone()),
+        Err(StartError::Running(0))
+    ));
+    // It ends at last, and so can be stopped.
+    let mut runner = runner.with_stop_deadline(DEADLINE);
+    runner.stop_all().unwrap();
+    assert!(!runner.is_started(0));
+}
+
+/// Signals an eventfd that is full and blocks, as a peer can arrange it.
+#[derive(Debug)]
+struct Blocking(Arc<SharedEventFd>);
+
+impl Notifier for Blocking {
+    fn notify(&self) -> io::Result<()> {
+        self.0.signal()
+    }
+}
+
+#[test]
+fn a_queue_that_hangs_in_a_peers_call_is_got_out_of_it() {
+    let (device, _starts) = Echo::new(1, Mode::Echo);
+    let mut runner = Runner::new(device, RingOptions::default());
+    runner.prepare().unwrap();
+    let full = Arc::new(SharedEventFd::new().unwrap());
+    rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    rustix::io::ioctl_fionbio(&full, false).unwrap();
+    let mut driver = Driver::alone();
+    driver.vring.call = Some(Arc::new(Blocking(full)));
+    runner.start(driver.vring.clone()).unwrap();
+    driver.add();
+    let end = Instant::now() + DEADLINE;
+    while driver.ring.pop_used().is_none() {
+        assert!(Instant::now() < end, "no answer");
+        thread::yield_now();
+    }
+    let begin = Instant::now();
+    runner.stop([0]).unwrap();
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[test]
+fn ring_features_are_the_runners_business() {
+    let (device, _starts) = Echo::new(3, Mode::Echo);
+    for (packed, in_order) in [(false, false), (true, false), (false, true)] {
+        let rings = RingOptions {
+            max_size: 64,
+            packed,
+            in_order,
+        };
+        let runner = Runner::new(device.clone(), rings);
+        let features = runner.features();
+        assert_eq!(features & PACKED != 0, packed);
+        assert_eq!(features & IN_ORDER != 0, in_order);
+        assert_eq!(features & 1, 1, "the device's own");
+        assert_eq!(features & RING_FEATURES, RING_FEATURES);
+        assert_ne!(features & 1 << VIRTIO_F_VERSION_1, 0);
+        assert_eq!((runner.queue_count(), runner.max_queue_size()), (3, 64));
+    }
+}

@@ -1,0 +1,202 @@
+//! A queue's thread and what it is told.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::interrupt::interrupt;
+use super::served::Targets;
+use super::{ServeError, ServedQueue, StartError, Wake};
+use crate::{Device, Vring};
+
+/// How long a queue may take to stop before its system calls are interrupted, and how long between
+/// two interruptions.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// The thread of one queue. It serves one vring after the other.
+pub(super) struct QueueThread {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+/// What the thread has in common with whoever tells it what to do.
+struct Shared {
+    wake: Wake,
+    targets: Arc<Targets>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    phase: Phase,
+    /// No more vrings will come.
+    over: bool,
+    /// The last vring ended by itself.
+    failed: bool,
+    /// Where the last vring was left.
+    next_avail: Option<u16>,
+}
+
+enum Phase {
+    /// Waits for a vring.
+    Idle,
+    /// Has a vring that it has not begun to serve yet.
+    Start(Box<ServedQueue>),
+    /// Serves a vring.
+    Serving,
+}
+
+impl QueueThread {
+    /// A thread for queue `index` of the device.
+    pub fn spawn(index: u16, device: Arc<dyn Device>) -> Result<Self, StartError> {
+        let state = State {
+            phase: Phase::Idle,
+            over: false,
+            failed: false,
+            next_avail: None,
+        };
+        let shared = Arc::new(Shared {
+            wake: Wake::new().map_err(StartError::Thread)?,
+            targets: Arc::default(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        });
+        let its = shared.clone();
+        let thread = thread::Builder::new()
+            .name(format!("vring-{index}"))
+            .spawn(move || its.run(device.as_ref()))
+            .map_err(StartError::Thread)?;
+        Ok(Self { shared, thread })
+    }
+
+    pub fn targets(&self) -> &Targets {
+        &self.shared.targets
+    }
+
+    /// Gives the thread, which is idle, a vring to serve.
+    pub fn start(&self, vring: Vring) -> Result<(), StartError> {
+        let queue = ServedQueue::new(vring, self.shared.targets.clone())?;
+        self.shared.wake.reset();
+        let mut state = self.shared.lock();
+        state.next_avail = Some(queue.ring.next_avail());
+        state.failed = false;
+        state.phase = Phase::Start(Box::new(queue));
+        drop(state);
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+
+    pub fn ask_to_stop(&self) {
+        self.shared.wake.request_stop();
+    }
+
+    /// Whether the last vring ended by itself.
+    pub fn has_failed(&self) -> bool {
+        self.shared.lock().failed
+    }
+
+    /// Waits until the thread is idle, and gets it out of system calls that block. False when it is
+    /// not idle by the deadline.
+    pub fn wait_idle(&self, deadline: Instant) -> bool {
+        let mut state = self.shared.lock();
+        loop {
+            if matches!(state.phase, Phase::Idle) {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.shared.changed.wait_timeout(state, left.min(GRACE));
+            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            if timeout.timed_out() {
+                interrupt(&self.thread);
+            }
+        }
+    }
+
+    /// Where the last vring was left.
+    pub fn next_avail(&self) -> Option<u16> {
+        self.shared.lock().next_avail
+    }
+}
+
+impl Drop for QueueThread {
+    /// Lets the thread end. It is not waited for: one that hangs in the kernel holds all that it
+    /// uses.
+    fn drop(&mut self) {
+        self.shared.lock().over = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// The thread's whole life.
+    fn run(&self, device: &dyn Device) {
+        while let Some(mut queue) = self.next_vring() {
+            self.serve(device, &mut queue);
+            let mut state = self.lock();
+            state.next_avail = Some(queue.ring.next_avail());
+            drop(queue);
+            state.phase = Phase::Idle;
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for a vring. `None` when no more will come.
+    fn next_vring(&self) -> Option<Box<ServedQueue>> {
+        let mut state = self.lock();
+        loop {
+            match std::mem::replace(&mut state.phase, Phase::Serving) {
+                Phase::Start(queue) => return Some(queue),
+                other => state.phase = other,
+            }
+            if state.over {
+                return None;
+            }
+            let woken = self.changed.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn serve(&self, device: &dyn Device, queue: &mut ServedQueue) {
+        let index = queue.index;
+        let served = catch_unwind(AssertUnwindSafe(|| device.serve(queue, &self.wake)));
+        match served {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.report(index, &Chain(&error)),
+            // The panic's message is in the log already.
+            Err(_) => self.report(index, &"internal error"),
+        }
+    }
+
+    /// Tells the log and the carrier that a queue is not served any longer.
+    fn report(&self, index: u16, failure: &dyn std::fmt::Display) {
+        self.lock().failed = true;
+        tracing::warn!("queue {index} takes no more requests: {failure}");
+        if let Err(error) = self.targets.notify_error() {
+            tracing::warn!("queue {index}: cannot tell the front-end: {error}");
+        }
+    }
+
+    /// Nothing panics while it holds this lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error with its source.
+struct Chain<'a>(&'a ServeError);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        match std::error::Error::source(self.0) {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
