@@ -72,8 +72,7 @@ impl Listener {
     }
 
     /// What to [`poll`](crate::poll) for before the next [`accept`](Self::accept), and for how long
-    /// at most. While it rests the listener is readable and yet there is no use in that: to poll it
-    /// would be to spin.
+    /// at most. While the listener rests it stays readable, so a caller that polled it would spin.
     pub fn interest(&self) -> (Interest<'_>, Option<Duration>) {
         match self.rest() {
             None => (Interest::readable(self), None),
@@ -108,8 +107,8 @@ impl Listener {
         }
     }
 
-    /// How long it still rests.
-    fn rest(&self) -> Option<Duration> {
+    /// How long it still rests; `None`: it does not.
+    pub fn rest(&self) -> Option<Duration> {
         let left = self
             .rests_until
             .get()?

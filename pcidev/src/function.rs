@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::slice;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use tracing::debug;
@@ -70,6 +71,11 @@ pub trait Device {
 
     /// A descriptor that is readable when [`process`](Device::process) has something to do.
     fn events(&self) -> BorrowedFd<'_>;
+
+    /// After how long [`process`](Device::process) has something to do even if nothing is readable.
+    fn time_left(&self) -> Option<Duration> {
+        None
+    }
 
     /// Handles what other peers and threads did. Does not wait for them.
     ///

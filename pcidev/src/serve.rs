@@ -46,11 +46,11 @@ pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>)
     Ok(())
 }
 
-/// Who has something to say.
+/// Who may have something to say. A deadline that is not over yet counts, too.
 struct Ready {
     stop: bool,
     device: bool,
-    /// The client, or one that wants to be; also when its time for a request has passed.
+    /// The client, or one that wants to be.
     client: bool,
 }
 
@@ -61,17 +61,19 @@ fn wait(
     stop: BorrowedFd<'_>,
 ) -> io::Result<Ready> {
     // The next client waits in the socket's backlog until the present one is gone.
-    let (socket, timeout) = match client {
+    let (socket, client_time) = match client {
         None => clients.interest(),
         Some(client) if client.wants_write() => (Interest::writable(client), None),
         Some(client) => (Interest::readable(client), client.time_left()),
     };
     let events = Interest::Readable(device.events());
+    let device_time = device.time_left();
+    let timeout = [client_time, device_time].into_iter().flatten().min();
     let [stop, device, client] = poll([Interest::Readable(stop), events, socket], timeout)?;
     Ok(Ready {
         stop,
-        device,
-        client: client || timeout.is_some(),
+        device: device || device_time.is_some(),
+        client: client || client_time.is_some(),
     })
 }
 

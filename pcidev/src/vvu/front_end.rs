@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use vhost_user::{Connection, ConnectionError, Message};
 
@@ -24,6 +25,11 @@ impl FrontEnd {
             connection,
             waiting: None,
         })
+    }
+
+    /// How long it may still take to end the message that it began, if it began one.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        self.connection.time_left()
     }
 
     pub(super) fn recv(&mut self) -> Result<Option<(Message, Vec<OwnedFd>)>, ConnectionError> {

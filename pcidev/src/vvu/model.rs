@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use ipc::{Accepted, Listener};
 use tracing::{info, warn};
@@ -103,6 +104,7 @@ impl VvuDevice {
             Accepted::Nobody => return Ok(()),
             Accepted::Later(error) => {
                 warn!("cannot let the next front-end in yet: {error}");
+                self.update_listening();
                 return Ok(());
             }
         };
@@ -114,11 +116,11 @@ impl VvuDevice {
         Ok(())
     }
 
-    /// Lets a front-end in exactly when the driver is ready for one and none is connected. Before,
-    /// it waits in the socket's backlog.
+    /// Lets a front-end in exactly when the driver is ready for one, none is connected, and the
+    /// listener does not rest. Before, it waits in the socket's backlog.
     fn update_listening(&mut self) {
         let ready = self.structures.registers.is_running() && self.status & status::BACKEND_UP != 0;
-        let wanted = ready && self.front_end.is_none();
+        let wanted = ready && self.front_end.is_none() && self.listener.rest().is_none();
         if wanted == self.listening {
             return;
         }
@@ -272,7 +274,15 @@ impl Device for VvuDevice {
         self.poller.as_fd()
     }
 
+    fn time_left(&self) -> Option<Duration> {
+        match &self.front_end {
+            Some(front_end) => front_end.time_left(),
+            None => self.listener.rest(),
+        }
+    }
+
     fn process(&mut self) -> io::Result<()> {
+        self.update_listening();
         for token in self.poller.ready()? {
             match token {
                 Token::Listener => self.accept()?,
@@ -284,6 +294,7 @@ impl Device for VvuDevice {
                 }
             }
         }
+        self.drop_late_front_end();
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The whole device, between a driver and a front-end that are played by hand.
 
+mod deadlines;
 mod garbage;
 mod vm;
 

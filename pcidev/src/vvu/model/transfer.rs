@@ -1,6 +1,7 @@
 //! Messages between the front-end's socket and the two virtqueues.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use tracing::{debug, warn};
 use vhost_user::{DecodeError, HEADER_SIZE, Head, MAX_PAYLOAD, Message, WithCauses};
@@ -10,6 +11,7 @@ use vvu_abi as abi;
 
 use super::VvuDevice;
 use crate::virtio_pci::BrokenQueue;
+use crate::vvu::front_end::FrontEnd;
 use crate::vvu::{Refusal, relay};
 
 /// How many of the front-end's messages are taken before others have their turn.
@@ -45,6 +47,14 @@ impl VvuDevice {
         match front_end.waiting {
             Some(_) => self.lose_front_end("it left"),
             None => self.receive(),
+        }
+    }
+
+    /// Loses a front-end that began a message and did not end it in time.
+    pub(super) fn drop_late_front_end(&mut self) {
+        let front_end = self.front_end.as_ref();
+        if front_end.and_then(FrontEnd::time_left) == Some(Duration::ZERO) {
+            self.receive();
         }
     }
 
