@@ -24,6 +24,8 @@ struct Report {
     /// Counts of the calls that a rule refuses with an error. The key is the name of the call and
     /// the position of the rule.
     refused: BTreeMap<(String, String), u64>,
+    /// Counts of the calls that no policy should allow, by name.
+    outside: BTreeMap<&'static str, u64>,
 }
 
 pub fn run(
@@ -49,6 +51,12 @@ pub fn run(
     for ((call, position), count) in &report.refused {
         writeln!(out, "# {position} refused {call} {count} times")?;
     }
+    for (call, count) in &report.outside {
+        writeln!(
+            out,
+            "# {call}, {count} times: belongs before the jail closes, or outside"
+        )?;
+    }
     if report.missing.is_empty() {
         writeln!(out, "# nothing is missing")?;
         return Ok(Verdict::Fine);
@@ -72,6 +80,10 @@ impl Report {
         if let (Action::Errno(_), Some(location)) = (decision.action, decision.location()) {
             let key = (name.to_owned(), location.to_string());
             *self.refused.entry(key).or_default() += 1;
+            return;
+        }
+        if propose::is_for_outside(name) {
+            *self.outside.entry(name).or_default() += 1;
             return;
         }
         let args = names::named_arguments(name);

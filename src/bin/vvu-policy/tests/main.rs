@@ -176,14 +176,19 @@ fn trace_proposes_lines_for_missing_calls() {
     let mut command = Command::new(PROGRAM);
     command
         .args(arguments.split_whitespace())
-        .arg("echo begin; echo more; kill -0 $$");
+        .arg("echo begin; echo more; umask; cd /; kill -0 $$");
     let output = command.current_dir(folder()).output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(
         text.contains("# tree/x86_64/net_device.policy: proposed") || cfg!(target_arch = "aarch64")
     );
-    assert!(text.contains("\nkill: 1 "), "{text}");
+    assert!(text.contains("\numask: 1 "), "{text}");
+    for outside in ["chdir", "kill"] {
+        let told = format!("\n# {outside}, 1 times: belongs before the jail closes, or outside\n");
+        assert!(text.contains(&told), "{text}");
+        assert!(!text.contains(&format!("\n{outside}: 1")), "{text}");
+    }
     assert!(!text.contains("\nwrite:"), "{text}");
     assert!(text.contains("the command exited with 0"), "{text}");
 }

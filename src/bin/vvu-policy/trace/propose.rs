@@ -9,6 +9,35 @@ use super::MissingCalls;
 use crate::names;
 use crate::tree::name;
 
+/// Calls that no context needs: what they do is done before the jail closes, or by the supervisor.
+const OUTSIDE: [&str; 26] = [
+    "bind",
+    "chdir",
+    "chmod",
+    "chown",
+    "connect",
+    "creat",
+    "execve",
+    "fork",
+    "kill",
+    "listen",
+    "memfd_create",
+    "mkdir",
+    "mkdirat",
+    "mount",
+    "openat2",
+    "pidfd_open",
+    "ptrace",
+    "rename",
+    "renameat2",
+    "rmdir",
+    "socket",
+    "socketpair",
+    "truncate",
+    "unlink",
+    "unlinkat",
+    "vfork",
+];
 /// Calls that any device may need.
 const COMMON: [&str; 29] = [
     "brk",
@@ -73,6 +102,11 @@ const DEVICE: [&str; 18] = [
     "timerfd_settime",
     "writev",
 ];
+
+/// Whether a call belongs outside the jail, so that no policy should allow it.
+pub fn is_for_outside(call: &str) -> bool {
+    OUTSIDE.contains(&call)
+}
 
 /// The proposed lines by file. Each line says how often the call was made.
 pub fn lines(missing: &MissingCalls, loaded: &Loaded, arch: Arch) -> BTreeMap<String, Vec<String>> {
