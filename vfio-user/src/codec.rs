@@ -3,6 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use ipc::SharedEventFd;
+
 use crate::types::{
     Area, DeviceFlags, DeviceInfo, IoEventFd, IrqFlags, IrqInfo, RegionFlags, RegionInfo,
 };
@@ -170,16 +172,17 @@ pub(crate) fn encode_io_fds<'a>(
     argsz: u32,
     max_fds: usize,
 ) -> (Payload, Vec<BorrowedFd<'a>>) {
-    let mut fds: Vec<&Arc<OwnedFd>> = Vec::new();
+    let mut eventfds: Vec<&Arc<SharedEventFd>> = Vec::new();
     let mut list = Payload::default();
     for entry in entries {
-        let known = fds.iter().position(|fd| Arc::ptr_eq(fd, &entry.fd));
-        let fd_index = known.unwrap_or(fds.len());
+        let mut known = eventfds.iter();
+        let known = known.position(|eventfd| Arc::ptr_eq(eventfd, &entry.eventfd));
+        let fd_index = known.unwrap_or(eventfds.len());
         if fd_index == max_fds {
             break;
         }
         if known.is_none() {
-            fds.push(&entry.fd);
+            eventfds.push(&entry.eventfd);
         }
         list = list
             .u64(entry.offset)
@@ -196,7 +199,10 @@ pub(crate) fn encode_io_fds<'a>(
     if argsz < needed {
         return (header, Vec::new());
     }
-    let fds = fds.into_iter().map(|fd| fd.as_fd()).collect();
+    let fds = eventfds
+        .into_iter()
+        .map(|eventfd| eventfd.as_fd())
+        .collect();
     (header.bytes(&list.0), fds)
 }
 
@@ -206,9 +212,11 @@ pub(crate) fn io_fds_needed(payload: &[u8]) -> Option<u32> {
 }
 
 /// Reads a whole reply to DEVICE_GET_REGION_IO_FDS. Entries other than ioeventfds are left out.
-/// `None` when the reply is cut off or refers to a file descriptor that it did not bring.
+/// `None` when the reply is cut off, or refers to a descriptor that is missing or not an eventfd.
 pub(crate) fn decode_io_fds(payload: &[u8], fds: Vec<OwnedFd>) -> Option<Vec<IoEventFd>> {
-    let fds: Vec<Arc<OwnedFd>> = fds.into_iter().map(Arc::new).collect();
+    // Entries of other types may come with other kinds of files.
+    let eventfds = fds.into_iter().map(|fd| SharedEventFd::from_fd(fd).ok());
+    let eventfds: Vec<_> = eventfds.map(|eventfd| eventfd.map(Arc::new)).collect();
     let mut fields = Fields(payload);
     fields.skip(12)?;
     let count = fields.u32()? as usize;
@@ -216,11 +224,14 @@ pub(crate) fn decode_io_fds(payload: &[u8], fds: Vec<OwnedFd>) -> Option<Vec<IoE
     let entries = list.chunks_exact(IO_FD_SIZE as usize).map(Fields);
     entries
         .filter(|entry| entry.0[IO_FD_TYPE..].starts_with(&TYPE_IOEVENTFD.to_le_bytes()))
-        .map(|entry| decode_io_fd(entry, &fds))
+        .map(|entry| decode_io_fd(entry, &eventfds))
         .collect()
 }
 
-fn decode_io_fd(mut entry: Fields<'_>, fds: &[Arc<OwnedFd>]) -> Option<IoEventFd> {
+fn decode_io_fd(
+    mut entry: Fields<'_>,
+    eventfds: &[Option<Arc<SharedEventFd>>],
+) -> Option<IoEventFd> {
     let (offset, size) = (entry.u64()?, entry.u64()?);
     let fd_index = entry.u32()?;
     entry.skip(4)?;
@@ -230,7 +241,7 @@ fn decode_io_fd(mut entry: Fields<'_>, fds: &[Arc<OwnedFd>]) -> Option<IoEventFd
     Some(IoEventFd {
         offset,
         size,
-        fd: fds.get(fd_index as usize)?.clone(),
+        eventfd: eventfds.get(fd_index as usize)?.clone()?,
         datamatch: (flags & FLAG_DATAMATCH != 0).then_some(value),
     })
 }

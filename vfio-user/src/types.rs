@@ -1,10 +1,10 @@
 //! What the two ends tell each other about a device: its regions, interrupts and memory.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bitflags::bitflags;
+use ipc::SharedEventFd;
 
 /// Numbers of the regions and of the kinds of interrupts of a PCI device (`linux/vfio.h`).
 pub mod index {
@@ -138,7 +138,7 @@ pub struct IoEventFd {
     /// Length of the writes in bytes. 0: any length.
     pub size: u64,
     /// The eventfd to signal. Several parts may have the same one.
-    pub fd: Arc<OwnedFd>,
+    pub eventfd: Arc<SharedEventFd>,
     /// The value that is written. `None`: any value.
     pub datamatch: Option<u64>,
 }

@@ -7,9 +7,10 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use ipc::SharedEventFd;
 use virtio::pci::config_space;
 
 mod address;
@@ -87,7 +88,7 @@ pub trait PciFunction: Debug + Send + Sync {
 
     /// An eventfd whose signal has the effect of a write to a register of a BAR, whatever the
     /// value; `None` when the register has none.
-    fn register_eventfd(&self, bar: u8, offset: u64) -> Option<Arc<OwnedFd>> {
+    fn register_eventfd(&self, bar: u8, offset: u64) -> Option<Arc<SharedEventFd>> {
         let _ = (bar, offset);
         None
     }

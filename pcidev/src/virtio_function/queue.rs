@@ -1,7 +1,6 @@
 //! One queue: when it runs, and what it is connected to.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -21,9 +20,8 @@ pub(super) struct Queue {
     index: u16,
     /// Where it was left since the last reset.
     next_avail: Option<u16>,
+    /// Clients have it, too.
     kick: Arc<SharedEventFd>,
-    /// The kick once more, for clients.
-    doorbell: Arc<OwnedFd>,
     /// What the queue uses while it is started.
     run: Option<Run>,
 }
@@ -35,12 +33,10 @@ struct Run {
 
 impl Queue {
     pub(super) fn new(index: u16) -> io::Result<Self> {
-        let kick = SharedEventFd::new()?;
         Ok(Self {
             index,
             next_avail: None,
-            doorbell: Arc::new(kick.try_clone()?),
-            kick: Arc::new(kick),
+            kick: Arc::new(SharedEventFd::new()?),
             run: None,
         })
     }
@@ -92,7 +88,7 @@ impl Queue {
     }
 
     pub(super) fn kick(&self) {
-        if let Err(error) = self.kick.signal() {
+        if let Err(error) = self.kick.signal_if_room() {
             tracing::debug!("queue {}: cannot pass a kick on: {error}", self.index);
         }
     }
@@ -114,7 +110,7 @@ impl Queue {
         IoEventFd {
             offset,
             size,
-            fd: self.doorbell.clone(),
+            eventfd: self.kick.clone(),
             datamatch: None,
         }
     }

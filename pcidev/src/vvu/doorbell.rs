@@ -1,11 +1,10 @@
 //! Doorbells: registers whose writes signal the front-end's eventfds.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ipc::SharedEventFd;
-use rustix::event::EventfdFlags;
 use tracing::debug;
 use vfio_user::IoEventFd;
 use vvu_abi::Doorbell;
@@ -22,7 +21,7 @@ pub(super) struct Doorbells {
     calls: Vec<Option<SharedEventFd>>,
     errors: Vec<Option<SharedEventFd>>,
     /// What clients may signal instead of writing the call doorbells.
-    events: Vec<Arc<OwnedFd>>,
+    events: Vec<Arc<SharedEventFd>>,
 }
 
 impl Doorbells {
@@ -30,8 +29,7 @@ impl Doorbells {
         let empty = || (0..queues).map(|_| None).collect();
         let mut events = Vec::new();
         for queue in 0..queues {
-            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-            let event = Arc::new(rustix::event::eventfd(0, flags)?);
+            let event = Arc::new(SharedEventFd::new()?);
             poller.add(&event, Token::Doorbell(queue))?;
             events.push(event);
         }
@@ -45,10 +43,10 @@ impl Doorbells {
     /// The eventfds that stand for writes of any length and value.
     pub(super) fn io_event_fds(&self) -> Vec<IoEventFd> {
         let doorbells = (0..).step_by(STRIDE as usize).zip(&self.events);
-        let entry = |(offset, fd): (u64, &Arc<OwnedFd>)| IoEventFd {
+        let entry = |(offset, event): (u64, &Arc<SharedEventFd>)| IoEventFd {
             offset,
             size: 0,
-            fd: fd.clone(),
+            eventfd: event.clone(),
             datamatch: None,
         };
         doorbells.map(entry).collect()
@@ -72,9 +70,11 @@ impl Doorbells {
         let Some(event) = self.events.get(usize::from(queue)) else {
             return;
         };
-        // Whatever it says, a ring too many does no harm.
-        let _ = rustix::io::read(event.as_fd(), &mut [0; 8]);
-        self.ring(Doorbell::Call(queue));
+        match event.take() {
+            Ok(true) => self.ring(Doorbell::Call(queue)),
+            Ok(false) => {}
+            Err(error) => debug!("the doorbell eventfd of queue {queue} cannot be read: {error}"),
+        }
     }
 
     fn ring(&mut self, doorbell: Doorbell) {

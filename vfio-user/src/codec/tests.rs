@@ -1,9 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn eventfd() -> Arc<OwnedFd> {
-    let flags = rustix::event::EventfdFlags::CLOEXEC;
-    Arc::new(rustix::event::eventfd(0, flags).unwrap())
+fn eventfd() -> Arc<SharedEventFd> {
+    Arc::new(SharedEventFd::new().unwrap())
 }
 
 fn region(size: u64, areas: &[(u64, u64)]) -> RegionInfo {
@@ -68,10 +67,10 @@ fn region_replies_that_contradict_themselves_are_refused() {
 #[test]
 fn ioeventfds_with_the_same_eventfd_share_a_file_descriptor() {
     let (one, two) = (eventfd(), eventfd());
-    let entry = |offset, fd: &Arc<OwnedFd>, datamatch| IoEventFd {
+    let entry = |offset, eventfd: &Arc<SharedEventFd>, datamatch| IoEventFd {
         offset,
         size: 0,
-        fd: fd.clone(),
+        eventfd: eventfd.clone(),
         datamatch,
     };
     let entries = [
@@ -85,9 +84,12 @@ fn ioeventfds_with_the_same_eventfd_share_a_file_descriptor() {
     let back = decode_io_fds(&payload.0, owned.collect()).unwrap();
     let places: Vec<_> = back.iter().map(|e| (e.offset, e.datamatch)).collect();
     assert_eq!(places, [(0, None), (4, Some(7)), (8, None)]);
-    assert!(Arc::ptr_eq(&back[0].fd, &back[2].fd));
+    assert!(Arc::ptr_eq(&back[0].eventfd, &back[2].eventfd));
 
     assert!(decode_io_fds(&payload.0, Vec::new()).is_none(), "no fds");
+    let files = (0..2).map(|_| tempfile::tempfile().unwrap().into());
+    let other = decode_io_fds(&payload.0, files.collect());
+    assert!(other.is_none(), "not eventfds");
     let (small, fds) = encode_io_fds(2, &entries, 16, 16);
     assert_eq!((small.0.len(), fds.len()), (16, 0));
     assert_eq!(io_fds_needed(&small.0), Some(16 + 3 * 40));

@@ -1,10 +1,8 @@
 //! Doorbells: writes that tell the front-end something.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::io::Errno;
 use virtio::Notifier;
 use vvu_abi::Doorbell;
 
@@ -51,7 +49,7 @@ impl Doorbells {
         let function = self.registers.function();
         let eventfd = function.register_eventfd(self.registers.bar(), place);
         Some(match eventfd {
-            Some(eventfd) => Arc::new(EventFdDoorbell(eventfd)),
+            Some(eventfd) => eventfd,
             None => Arc::new(RegisterDoorbell {
                 registers: self.registers.clone(),
                 offset,
@@ -73,19 +71,5 @@ struct RegisterDoorbell {
 impl Notifier for RegisterDoorbell {
     fn notify(&self) -> io::Result<()> {
         self.registers.write(self.offset, self.queue)
-    }
-}
-
-/// A doorbell whose writes an eventfd stands for.
-#[derive(Debug)]
-struct EventFdDoorbell(Arc<OwnedFd>);
-
-impl Notifier for EventFdDoorbell {
-    fn notify(&self) -> io::Result<()> {
-        match rustix::io::write(&self.0, &1u64.to_ne_bytes()) {
-            // The counter is at its limit, so a wake-up is already pending.
-            Ok(_) | Err(Errno::AGAIN) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ipc::SharedEventFd;
 use vfio_user::{Client, ClientError, DeviceFlags, DmaFlags, IoEventFd, RegionInfo, index};
 use vhost_user::WithCauses;
 
@@ -154,13 +155,13 @@ impl PciFunction for VfioUserFunction {
         self.bar(bar)?.file(offset, len)
     }
 
-    fn register_eventfd(&self, bar: u8, offset: u64) -> Option<Arc<OwnedFd>> {
-        let stands_for = |eventfd: &&IoEventFd| {
-            let any_width = eventfd.size == 0 || eventfd.size == 2;
-            eventfd.offset == offset && any_width && eventfd.datamatch.is_none()
+    fn register_eventfd(&self, bar: u8, offset: u64) -> Option<Arc<SharedEventFd>> {
+        let stands_for = |entry: &&IoEventFd| {
+            let any_width = entry.size == 0 || entry.size == 2;
+            entry.offset == offset && any_width && entry.datamatch.is_none()
         };
-        let eventfd = self.bar(bar)?.eventfds.iter().find(stands_for)?;
-        Some(eventfd.fd.clone())
+        let entry = self.bar(bar)?.eventfds.iter().find(stands_for)?;
+        Some(entry.eventfd.clone())
     }
 
     fn iova_ranges(&self) -> Vec<RangeInclusive<u64>> {

@@ -73,13 +73,13 @@ fn an_eventfd_that_is_full_and_blocks_stops_its_own_queue_alone() {
     driver.take_irq(0);
     driver.request(0, BUFFERS);
     driver.finish(0, BUFFERS);
-    fcntl_setfl(&doorbells[1].fd, OFlags::empty()).unwrap();
+    fcntl_setfl(&doorbells[1].eventfd, OFlags::empty()).unwrap();
     for _ in 0..3 {
         driver.request(1, BUFFERS);
         driver.finish(1, BUFFERS);
     }
     driver.reset();
-    fill(doorbells[0].fd.as_fd());
+    fill(doorbells[0].eventfd.as_fd());
     driver.notify(0);
     driver.start();
     driver.request(0, BUFFERS);

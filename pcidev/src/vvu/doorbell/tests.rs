@@ -1,9 +1,8 @@
 use super::*;
 
 fn eventfd() -> (OwnedFd, SharedEventFd) {
-    let fd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-    let copy = fd.as_fd().try_clone_to_owned().unwrap();
-    (fd, SharedEventFd::from_fd(copy).unwrap())
+    let eventfd = SharedEventFd::new().unwrap();
+    (eventfd.try_clone().unwrap(), eventfd)
 }
 
 #[test]
@@ -61,7 +60,7 @@ fn an_eventfd_that_is_full_and_blocks_does_not_stop_the_device() {
     let mut doorbells = Doorbells::new(1, &poller).unwrap();
     let (fd, full) = eventfd();
     doorbells.set(Doorbell::Call(0), Some(fd)).unwrap();
-    rustix::io::write(full.as_fd(), &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
     rustix::io::ioctl_fionbio(&full, false).unwrap();
     doorbells.write(0, 2);
     assert!(full.take().unwrap());
@@ -86,7 +85,7 @@ fn a_client_can_signal_instead_of_writing() {
     let offsets: Vec<_> = offered.iter().map(|entry| entry.offset).collect();
     assert_eq!((offsets.len(), offsets[5]), (16, 0x14));
     let (fd, call) = eventfd();
-    rustix::io::write(&offered[5].fd, &1u64.to_ne_bytes()).unwrap();
+    offered[5].eventfd.signal().unwrap();
     assert_eq!(poller.ready().unwrap(), [Token::Doorbell(5)]);
     doorbells.event(5);
     assert!(
@@ -95,8 +94,20 @@ fn a_client_can_signal_instead_of_writing() {
     );
     doorbells.set(Doorbell::Call(5), Some(fd)).unwrap();
     assert!(!call.take().unwrap());
-    rustix::io::write(&offered[5].fd, &1u64.to_ne_bytes()).unwrap();
+    offered[5].eventfd.signal().unwrap();
     doorbells.event(5);
     assert!(call.take().unwrap());
     doorbells.event(99);
+}
+
+#[test]
+fn a_client_that_takes_its_signal_back_does_not_stop_the_device() {
+    let poller = Poller::new().unwrap();
+    let mut doorbells = Doorbells::new(1, &poller).unwrap();
+    let (fd, call) = eventfd();
+    doorbells.set(Doorbell::Call(0), Some(fd)).unwrap();
+    let offered = doorbells.io_event_fds();
+    rustix::io::ioctl_fionbio(&offered[0].eventfd, false).unwrap();
+    doorbells.event(0);
+    assert!(!call.take().unwrap());
 }

@@ -397,17 +397,13 @@ fn doorbells_are_calls_and_errors() {
     vm.write(2, 4 * 32, &[0, 0]);
     let offered = vm.client.region_io_fds(2).unwrap();
     assert_eq!((offered.len(), offered[5].offset), (16, 0x14));
-    ring_shared(&offered[5].fd);
+    offered[5].eventfd.signal().unwrap();
     take(&call);
     front_end.send(&number(Code::SET_VRING_CALL, 0x105));
     vm.recv();
     vm.write(2, 0x14, &[5, 0]);
     assert!(!is_rung(&call) && !is_rung(&error));
     assert!(vm.client.region_io_fds(4).unwrap().is_empty());
-}
-
-fn ring_shared(event: &OwnedFd) {
-    ring(event);
 }
 
 #[test]

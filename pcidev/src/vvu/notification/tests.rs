@@ -1,11 +1,8 @@
 use super::*;
-use rustix::event::{EventfdFlags, eventfd};
-use std::os::fd::AsFd;
 
 fn kick() -> (OwnedFd, SharedEventFd) {
-    let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-    let copy = fd.as_fd().try_clone_to_owned().unwrap();
-    (fd, SharedEventFd::from_fd(copy).unwrap())
+    let kick = SharedEventFd::new().unwrap();
+    (kick.try_clone().unwrap(), kick)
 }
 
 fn read(notifications: &Notifications) -> [u8; 4] {

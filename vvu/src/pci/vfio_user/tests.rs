@@ -159,13 +159,16 @@ fn serve(profile: Profile, eventfds: Vec<IoEventFd>) -> Setup {
     }
 }
 
-fn doorbell_eventfd(offset: u64, size: u64, datamatch: Option<u64>) -> (SharedEventFd, IoEventFd) {
-    let eventfd = SharedEventFd::new().unwrap();
-    let fd = Arc::new(eventfd.try_clone().unwrap());
+fn doorbell_eventfd(
+    offset: u64,
+    size: u64,
+    datamatch: Option<u64>,
+) -> (Arc<SharedEventFd>, IoEventFd) {
+    let eventfd = Arc::new(SharedEventFd::new().unwrap());
     let entry = IoEventFd {
         offset,
         size,
-        fd,
+        eventfd: eventfd.clone(),
         datamatch,
     };
     (eventfd, entry)
