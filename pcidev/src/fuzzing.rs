@@ -1,4 +1,4 @@
-//! A vfio-user client that is any bytes: for `fuzz/` and for tests that replay its corpus.
+//! A vfio-user client that sends any bytes, for `fuzz/` and for tests that replay its corpus.
 
 use std::io::{IoSlice, Read};
 use std::mem::MaybeUninit;
@@ -52,12 +52,13 @@ impl virtio::Device for Idle {
     }
 }
 
-/// Serves a function to a client that sends `input`, which is cut into parts: each begins with a
-/// byte that says what file comes along (1: memory, 2: an eventfd), and one with its length.
+/// Serves a function to a client that sends `input`. This consists of parts. Each begins with a
+/// byte that names the file to send along (1: memory, 2: an eventfd, else none), and a byte with
+/// the length of the part.
 ///
 /// # Panics
 ///
-/// When anything is wrong with the function, or the system is out of descriptors.
+/// When the function panics, or the system is out of descriptors.
 pub fn check(input: &[u8]) {
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     theirs.set_nonblocking(true).expect("a socket");
@@ -81,7 +82,7 @@ pub fn check(input: &[u8]) {
     function::disconnect(&mut device);
 }
 
-/// Answers what there is and throws the answers away; false when the client is to be dropped.
+/// Answers all requests and drops the replies. False when the client is to be dropped.
 fn serve(device: &mut VirtioFunction, connection: &mut Connection, client: &UnixStream) -> bool {
     let mut answers = [0; 4096];
     loop {
@@ -121,7 +122,7 @@ fn send(client: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
     if !fds.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(fds));
     }
-    // What the socket does not take was never sent.
+    // Bytes that the socket does not take are lost, as if the input did not have them.
     let _ = sendmsg(
         client,
         &[IoSlice::new(bytes)],

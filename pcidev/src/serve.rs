@@ -6,14 +6,15 @@ use std::os::fd::BorrowedFd;
 use ipc::{Accepted, Interest, Listener, poll};
 use tracing::{info, warn};
 use vfio_user::server::{Connection, ServerError};
+use vhost_user::WithCauses;
 
 use crate::function::{self, Device};
 
-/// How many of a client's requests are served before others have their turn.
+/// How many requests of a client are served before the device has its turn.
 const BATCH: usize = 256;
 
 /// Serves a device to the vfio-user clients that connect to `clients`, one after the other, until
-/// `stop` is readable. When a client leaves, or at the end, the device is as new again.
+/// `stop` is readable. The next client finds the device as new.
 ///
 /// # Errors
 ///
@@ -46,11 +47,11 @@ pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>)
     Ok(())
 }
 
-/// Who may have something to say. A deadline that is not over yet counts, too.
+/// Who may need attention. A client or device that has a deadline always may.
 struct Ready {
     stop: bool,
     device: bool,
-    /// The client, or one that wants to be.
+    /// The client, or the next one when there is none.
     client: bool,
 }
 
@@ -82,7 +83,7 @@ fn accept(clients: &Listener) -> io::Result<Option<Connection>> {
         Accepted::Peer(stream) => stream,
         Accepted::Nobody => return Ok(None),
         Accepted::Later(error) => {
-            warn!("cannot let the next client in yet: {error}");
+            warn!("cannot accept the next vfio-user client yet: {error}");
             return Ok(None);
         }
     };
@@ -101,8 +102,9 @@ fn serve_client(device: &mut impl Device, client: &mut Connection) -> Result<(),
 }
 
 fn report(error: &ServerError) {
-    match error.is_closed() {
-        true => info!("vfio-user client left"),
-        false => warn!("{error}"),
+    if error.is_closed() {
+        info!("vfio-user client left");
+    } else {
+        warn!("vfio-user client is dropped: {}", WithCauses(error));
     }
 }

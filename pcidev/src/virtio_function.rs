@@ -1,7 +1,7 @@
 //! Any virtio device as a PCI function of its own (virtio 1.2, section 4.1).
 //!
-//! The device runs its queues on threads of its own, which raise interrupts by themselves. This
-//! side only starts and stops them, as the driver, or a change of the client's memory, demands.
+//! Each queue has a thread of its own, which raises interrupts by itself. The event loop starts and
+//! stops queues, when the driver asks for it or the client's memory changes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,10 +26,10 @@ mod queue;
 
 use queue::Queue;
 
-/// The revision of functions that drivers of legacy devices leave alone.
+/// The revision of a modern device. Drivers for legacy devices do not bind to it.
 const REVISION: u8 = 1;
 
-/// The length of device-specific configuration that is offered. A device has less; the rest is 0.
+/// Length in bytes of the device-specific configuration. The part that a device does not use is 0.
 const CONFIG_SIZE: u32 = 0x1000;
 
 /// A virtio device as a PCI function, for [`crate::serve`].
@@ -39,7 +39,7 @@ pub struct VirtioFunction {
     structures: Structures,
     queues: Vec<Queue>,
     news: Arc<News>,
-    /// What the queues were started in.
+    /// The memory that queues were started with.
     memory: Option<Arc<GuestMemory>>,
 }
 
@@ -50,14 +50,14 @@ struct News {
     config_changed: AtomicBool,
 }
 
-/// A queue failed.
+/// Tells that a queue failed.
 impl Notifier for News {
     fn notify(&self) -> io::Result<()> {
         self.event.signal()
     }
 }
 
-/// The configuration space changed.
+/// Tells that the configuration space changed.
 #[derive(Debug)]
 struct ConfigNews(Arc<News>);
 
@@ -97,8 +97,9 @@ impl VirtioFunction {
         })
     }
 
-    /// Starts the queues that do not run but should. Those whose rings are not in memory are left
-    /// for later: a client may take memory away for a moment, when it changes what is next to it.
+    /// Starts the queues that the driver uses and that do not run, if their rings are in memory. A
+    /// client may take memory away for a moment while it changes a range next to it, so rings that
+    /// are missing are not an error yet.
     fn start(&mut self) {
         self.memory = self.function.dma.memory();
         let Some(memory) = &self.memory else {
@@ -113,7 +114,7 @@ impl VirtioFunction {
         }
     }
 
-    /// Where the rings of a queue are that the driver uses but that does not run.
+    /// Where the rings of a queue are; `None` if the queue runs or the driver does not use it.
     fn waiting(&self, index: usize) -> Option<VringLayout> {
         let layout = self.structures.registers.queue(index as u16)?;
         (!self.queues.get(index)?.is_running()).then_some(layout)
@@ -137,13 +138,13 @@ impl VirtioFunction {
         self.memory = None;
     }
 
-    /// Stops the queues that satisfy this, all at once.
+    /// Stops the queues for which this holds, all at once.
     fn stop_queues(&mut self, which: impl Fn(&Queue) -> bool) {
         let queues = self.queues.iter_mut().zip(0..);
         let mut stopped: Vec<_> = queues.filter(|(queue, _)| which(queue)).collect();
         let indices = stopped.iter().map(|(_, index)| *index);
         if let Err(error) = self.runner.stop(indices) {
-            // It holds its memory, which stays mapped here whatever the client does.
+            // A queue that did not stop keeps its memory mapped, whatever the client does.
             warn!("{error}");
         }
         for (queue, index) in &mut stopped {
@@ -159,7 +160,7 @@ impl VirtioFunction {
         self.config_changed();
     }
 
-    /// Tells the driver to look at status and configuration.
+    /// Tells the driver that the status or the configuration changed.
     fn config_changed(&mut self) {
         self.structures.config_changed(&self.function.msix);
         if let Some(intx) = &self.function.intx {
@@ -238,7 +239,8 @@ impl Device for VirtioFunction {
         self.stop_queues(|queue| queue.uses(first, last));
     }
 
-    /// Queues that run see most changes by themselves.
+    /// Queues that run see a change of ranges by themselves. When a file comes or goes, they start
+    /// again.
     fn memory_changed(&mut self) {
         let same = match (self.function.dma.memory(), &self.memory) {
             (Some(new), Some(old)) => Arc::ptr_eq(&new, old),
@@ -276,7 +278,7 @@ impl Device for VirtioFunction {
     }
 }
 
-/// What can be seen of the function without knowing the device.
+/// The parts of the function that do not depend on the device.
 fn function(kind: DeviceKind, layout: &Layout, vectors: u16, intx: Intx) -> Function {
     let device = MODERN_ID_BASE + kind.id;
     let mut config = ConfigSpace::new(&Identity {

@@ -51,7 +51,7 @@ pub enum ServerError {
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The client broke the protocol, and its command was refused.
-    #[error("the vfio-user client broke the protocol: {0}")]
+    #[error("it broke the protocol: {0}")]
     Protocol(&'static str),
 }
 

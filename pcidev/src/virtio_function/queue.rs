@@ -1,4 +1,4 @@
-//! One queue: when it runs, and what it is connected to.
+//! One queue of a function.
 
 use std::io;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::virtio_pci::{Layout, Registers};
 /// A queue of the device.
 pub(super) struct Queue {
     index: u16,
-    /// Where it was left since the last reset.
+    /// The position of the next request. `None`: the queue has not run since the last reset.
     next_avail: Option<u16>,
-    /// Clients have it, too.
+    /// Clients signal it, too, and can change its flags.
     kick: Arc<SharedEventFd>,
     /// What the queue uses while it is started.
     run: Option<Run>,
@@ -75,14 +75,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes note that the queue was stopped: where it was left, if it was started.
+    /// Notes that the queue was stopped, and at which position if it had been started.
     pub(super) fn stopped(&mut self, next_avail: Option<u16>) {
         if self.run.take().is_some() {
             self.next_avail = next_avail;
         }
     }
 
-    /// Forgets where the queue, which does not run, was left.
+    /// Forgets the position of a queue that does not run.
     pub(super) fn reset(&mut self) {
         self.next_avail = None;
     }
@@ -104,7 +104,7 @@ impl Queue {
         })
     }
 
-    /// The eventfd that stands for a notification.
+    /// The eventfd that a client can signal instead of writing to the notification register.
     pub(super) fn io_event_fd(&self) -> IoEventFd {
         let (offset, size) = Layout::notification(self.index);
         IoEventFd {
@@ -126,7 +126,7 @@ struct Interrupt {
 
 impl Notifier for Interrupt {
     fn notify(&self) -> io::Result<()> {
-        // Read by drivers that do without MSI-X.
+        // Drivers that do not use MSI-X read it.
         self.status.fetch_or(isr::QUEUE, Ordering::SeqCst);
         if let Some(line) = &self.line {
             line.trigger();

@@ -1,4 +1,4 @@
-//! A function with a device that only answers, between a driver played by hand and the event loop.
+//! The event loop serves a function with a simple device to a driver that the tests play.
 
 mod driver;
 mod garbage;
@@ -68,7 +68,7 @@ impl Drop for Host {
 }
 
 #[test]
-fn it_says_what_it_is() {
+fn the_driver_finds_identity_features_and_configuration() {
     let host = Host::start();
     let mut driver = host.driver();
     let mut config = [0; 256];
@@ -84,7 +84,7 @@ fn it_says_what_it_is() {
     assert_eq!(bytes, [3, 4, 0, 0]);
     driver.write(0x2000, &[9]);
     driver.read(0x2000, &mut bytes);
-    assert_eq!(bytes, [1, 2, 3, 4], "it is not the driver's to write");
+    assert_eq!(bytes, [1, 2, 3, 4], "the driver cannot write it");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn requests_on_all_queues_are_served_again_and_again() {
 }
 
 #[test]
-fn a_notification_may_be_an_eventfd() {
+fn a_client_can_signal_an_eventfd_instead_of_notifying() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.start();
@@ -121,7 +121,7 @@ fn a_notification_may_be_an_eventfd() {
 }
 
 #[test]
-fn memory_added_later_is_seen() {
+fn a_queue_that_runs_sees_memory_that_is_added_later() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.start();
@@ -150,7 +150,11 @@ fn memory_in_use_is_given_up_before_the_unmap_is_answered() {
         watch.go_on();
     });
     driver.client.dma_unmap(SIZE, 0x1000).unwrap();
-    assert_eq!(driver.rings[0].pop_used(), Some((0, 1)), "it was finished");
+    assert_eq!(
+        driver.rings[0].pop_used(),
+        Some((0, 1)),
+        "the request was completed"
+    );
     helper.join().unwrap();
     host.watch.wait_starts(3);
     driver.take_irq(0);
@@ -159,7 +163,7 @@ fn memory_in_use_is_given_up_before_the_unmap_is_answered() {
 }
 
 #[test]
-fn another_file_is_memory_too() {
+fn a_request_can_be_in_another_file_than_its_ring() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.start();
@@ -177,7 +181,7 @@ fn another_file_is_memory_too() {
 }
 
 #[test]
-fn a_ring_that_is_gone_breaks_the_device_until_it_is_reset() {
+fn a_notification_for_a_ring_that_is_gone_needs_a_reset() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.start();
@@ -195,7 +199,7 @@ fn a_ring_that_is_gone_breaks_the_device_until_it_is_reset() {
 }
 
 #[test]
-fn a_broken_ring_is_reported() {
+fn a_broken_ring_needs_a_reset() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.start();
@@ -209,7 +213,7 @@ fn a_broken_ring_is_reported() {
 }
 
 #[test]
-fn rings_may_be_gone_for_a_moment() {
+fn rings_may_be_missing_for_a_moment() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.start();
@@ -235,7 +239,7 @@ fn rings_may_be_gone_for_a_moment() {
 }
 
 #[test]
-fn rings_outside_memory_break_the_device_when_they_are_used() {
+fn rings_outside_memory_need_a_reset_when_they_are_used() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.client.dma_unmap(0, SIZE).unwrap();
@@ -247,7 +251,7 @@ fn rings_outside_memory_break_the_device_when_they_are_used() {
 }
 
 #[test]
-fn ranges_without_a_file_are_taken_but_are_no_memory() {
+fn a_range_without_a_file_is_accepted_and_is_not_memory() {
     let host = Host::start();
     let mut driver = host.driver();
     let client = &mut driver.client;
@@ -269,7 +273,7 @@ fn ranges_without_a_file_are_taken_but_are_no_memory() {
 }
 
 #[test]
-fn clients_come_and_go() {
+fn the_next_client_finds_the_function_as_new() {
     let host = Host::start();
     for way in 0..3 {
         let mut driver = host.driver();
@@ -288,7 +292,7 @@ fn clients_come_and_go() {
 }
 
 #[test]
-fn a_client_that_we_did_not_write() {
+fn a_foreign_client_uses_the_function() {
     let host = Host::start();
     let mut client = vfio_user_peer::Client::new(&host.path()).unwrap();
     let mut data = [0; 4];

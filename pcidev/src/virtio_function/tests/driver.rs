@@ -1,4 +1,4 @@
-//! A driver, through a vfio-user client.
+//! A driver that uses a function through a vfio-user client.
 
 use std::fs::File;
 use std::path::Path;
@@ -14,13 +14,13 @@ use super::*;
 
 /// Length of the memory, which begins at address 0.
 pub(super) const SIZE: u64 = 0x10_0000;
-/// The queues' rings, a page each.
+/// Address of the rings. Each queue has a page.
 pub(super) const RINGS: u64 = 0x4000;
-/// The buffer of a request.
+/// Address of the buffer of a request.
 pub(super) const BUFFERS: u64 = 0x8000;
-/// What the device writes into it.
+/// The byte that the device writes into the buffer.
 pub(super) const MARK: u8 = 0xaa;
-/// The vector of configuration changes; the queues have the ones before it.
+/// The vector for configuration changes. The queues have the vectors before it.
 pub(super) const CONFIG: u16 = 2;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -93,7 +93,7 @@ impl Driver {
         self.rings.push(ring);
     }
 
-    /// Writes anything anywhere.
+    /// Writes a number into memory.
     pub(super) fn scribble(&self, address: u64, value: u16) {
         self.memory.write_obj(value, GuestAddress(address)).unwrap();
     }
@@ -113,7 +113,7 @@ impl Driver {
         self.write(NOTIFY + 4 * queue as u64, &(queue as u16).to_le_bytes());
     }
 
-    /// Waits for the request's end, which left its mark at `address`.
+    /// Waits until a request is used, and checks the mark at `address`.
     pub(super) fn finish(&mut self, queue: usize, address: u64) {
         self.take_irq(queue as u16);
         assert!(self.rings[queue].pop_used().is_some());
@@ -131,7 +131,7 @@ impl Driver {
         self.irqs[usize::from(vector)].as_fd()
     }
 
-    /// Maps a part of the memory once more.
+    /// Maps a part of the memory at a further address.
     pub(super) fn map(&mut self, address: u64, offset: u64, size: u64) {
         let file = self.file.as_fd();
         self.client
@@ -147,7 +147,7 @@ impl Driver {
         file
     }
 
-    /// Resets the function as a kernel does: by its capability, the last one.
+    /// Resets the function as a kernel does, by its capability.
     pub(super) fn function_level_reset(&mut self) {
         let mut config = [0; 256];
         self.client

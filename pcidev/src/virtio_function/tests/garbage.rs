@@ -1,10 +1,10 @@
-//! A driver that writes what it likes.
+//! A driver that writes anything anywhere.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Registers that do something, and some place near each.
+/// Offsets of registers, and offsets near them.
 fn place() -> impl Strategy<Value = u64> {
     let near = [
         0u64, 0x14, 0x16, 0x18, 0x1c, 0x20, 0x1000, 0x2000, 0x3000, 0x6000, 0x7ff8,
@@ -30,7 +30,7 @@ proptest! {
         driver.notify(1);
         for (at, value, width) in writes {
             let bytes = &value.to_le_bytes()[..1 << width];
-            // One that does not fit is refused.
+            // The server refuses a write that leaves the BAR.
             let _ = driver.client.region_write(0, at, bytes);
         }
         driver.start();

@@ -1,4 +1,4 @@
-//! Interrupts as clients use them, and as they should not.
+//! Interrupts, as clients use them and as they should not use them.
 
 use std::os::fd::BorrowedFd;
 
@@ -7,7 +7,7 @@ use vfio_user::ClientError;
 
 use super::*;
 
-/// Makes an eventfd one that blocks, and one more signal to it would.
+/// Takes O_NONBLOCK off an eventfd and fills its counter, so that a further signal blocks.
 fn fill(fd: BorrowedFd<'_>) {
     fcntl_setfl(fd, OFlags::empty()).unwrap();
     rustix::io::write(fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
@@ -68,7 +68,7 @@ fn an_eventfd_that_is_full_and_blocks_stops_its_own_queue_alone() {
         .client
         .trigger_irqs(index::MSIX, driver::CONFIG.into(), 1)
         .unwrap();
-    // Once it is read, the queue's own signal comes through.
+    // When the counter is read, the signal of the blocked queue gets through.
     driver.take_irq(0);
     driver.take_irq(0);
     driver.request(0, BUFFERS);
@@ -90,7 +90,7 @@ fn an_eventfd_that_is_full_and_blocks_stops_its_own_queue_alone() {
 }
 
 #[test]
-fn vectors_are_masked_and_triggered_by_the_client() {
+fn the_client_masks_and_triggers_vectors() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.start();

@@ -9,7 +9,7 @@ const VERSION: u16 = 1;
 const REGION_READ: u16 = 9;
 const REGION_WRITE_MULTI: u16 = 15;
 
-/// Sends a command and gives the payload of its answer, which has to be no error.
+/// Sends a command, which has to succeed, and gives the payload of the reply.
 fn ask(socket: &mut UnixStream, command: u16, payload: &[u8]) -> Vec<u8> {
     let mut message = vec![7, 0];
     message.extend(command.to_le_bytes());
@@ -26,7 +26,7 @@ fn ask(socket: &mut UnixStream, command: u16, payload: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// A place in BAR 0 and a length.
+/// Encodes a place in BAR 0 and a length.
 fn place(offset: u64, len: u32) -> Vec<u8> {
     [&offset.to_le_bytes()[..], &[0; 4], &len.to_le_bytes()].concat()
 }

@@ -1,4 +1,4 @@
-//! A device whose queues write one byte into each chain, when they are let.
+//! A device that writes one byte into each chain, when the test lets it.
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) struct Toy(Watch);
 
-/// What tests know of the device, and tell it.
+/// By what tests watch and control the device.
 #[derive(Clone, Default)]
 pub(super) struct Watch(Arc<(Mutex<State>, Condvar)>);
 
@@ -50,7 +50,7 @@ impl Watch {
         assert!(!waiting.unwrap().1.timed_out(), "deadline");
     }
 
-    /// Waits as long as chains are kept, and notes a request to stop that comes meanwhile.
+    /// Waits while chains are held, and notes a request to stop that comes meanwhile.
     fn wait_while_held(&self, wake: &Wake) {
         while self.0.0.lock().unwrap().hold {
             if wake.is_stop_requested() {
@@ -61,18 +61,18 @@ impl Watch {
         }
     }
 
-    /// Waits until queues were started this often in all, and not more often.
+    /// Waits until queues were started this many times in all, and not more.
     pub(super) fn wait_starts(&self, starts: usize) {
         self.wait(|state| state.starts >= starts);
         assert_eq!(self.0.0.lock().unwrap().starts, starts);
     }
 
-    /// How many queues run.
+    /// The number of queues that run.
     pub(super) fn running(&self) -> usize {
         self.0.0.lock().unwrap().running
     }
 
-    /// Chains are kept from now on, once they are taken.
+    /// Holds the chains that queues take from now on.
     pub(super) fn hold(&self) {
         self.change(|state| state.hold = true);
     }
