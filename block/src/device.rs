@@ -68,6 +68,38 @@ pub enum DeviceError {
 }
 
 /// A virtio block device (virtio 1.2, section 5.2) that serves one image.
+///
+/// # Examples
+///
+/// A carrier takes the device in a [`virtio::Runner`]:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use block::{BlockDevice, Image, OpenOptions, Options};
+/// use virtio::{Device, RingOptions, Runner};
+///
+/// let file = tempfile::NamedTempFile::new()?;
+/// file.as_file().set_len(1 << 20)?;
+/// let image = Arc::new(Image::open(file.path(), OpenOptions::default())?);
+/// assert_eq!(image.sectors(), 2048);
+///
+/// let options = Options {
+///     queues: 4,
+///     serial: "disk-1".to_owned(),
+///     ..Options::default()
+/// };
+/// let runner = Runner::new(Arc::new(BlockDevice::new(image, options)?), RingOptions::default());
+/// // Before a jail closes. It makes an io_uring for each queue, or logs why there is none.
+/// runner.prepare()?;
+///
+/// // What a driver reads first: the capacity in sectors.
+/// let mut capacity = [0; 8];
+/// runner.device().read_config(0, &mut capacity);
+/// assert_eq!(u64::from_le_bytes(capacity), 2048);
+/// assert_eq!(runner.queue_count(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct BlockDevice {
     pub(crate) disk: Disk,

@@ -18,6 +18,21 @@ use crate::poll::{Interest, poll};
 /// an eventfd that never blocks. Threads that nothing interrupts have
 /// [`signal_if_room`](Self::signal_if_room). The peer can also keep the eventfd readable without
 /// end, by signalling it or with EFD_SEMAPHORE and a large counter.
+///
+/// # Examples
+///
+/// ```
+/// use ipc::SharedEventFd;
+///
+/// let ours = SharedEventFd::new()?;
+/// // The other process gets this descriptor, for instance beside a message.
+/// let theirs = SharedEventFd::from_fd(ours.try_clone()?)?;
+/// theirs.signal()?;
+/// theirs.signal()?;
+/// assert!(ours.take()?, "all signals that came are taken at once");
+/// assert!(!ours.take()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct SharedEventFd(OwnedFd);
 

@@ -33,6 +33,59 @@ const REVISION: u8 = 1;
 const CONFIG_SIZE: u32 = 0x1000;
 
 /// A virtio device as a PCI function, for [`crate::serve`].
+///
+/// # Examples
+///
+/// A client asks a function of a `Disk` (some [`virtio::Device`]) what it is:
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use std::sync::Arc;
+/// use std::thread;
+///
+/// use ipc::{Listener, SharedEventFd};
+/// use pcidev::VirtioFunction;
+/// use vfio_user::client::DEFAULT_TIMEOUT;
+/// use vfio_user::{Client, index};
+/// use virtio::{Device, RingOptions, Runner};
+/// # use virtio::{ConfigError, DeviceKind, ServeError, ServedQueue, Wake};
+/// # struct Disk;
+/// # impl Device for Disk {
+/// #     fn kind(&self) -> DeviceKind { DeviceKind { id: 2, class: 0x01_0000 } }
+/// #     fn features(&self) -> u64 { 0 }
+/// #     fn queue_count(&self) -> u16 { 4 }
+/// #     fn read_config(&self, _: usize, data: &mut [u8]) { data.fill(0) }
+/// #     fn write_config(&self, at: usize, data: &[u8]) -> Result<(), ConfigError> {
+/// #         Err(ConfigError::new(at, data))
+/// #     }
+/// #     fn serve(&self, _: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
+/// #         Ok(ipc::poll([ipc::Interest::readable(wake)], None).map(drop)?)
+/// #     }
+/// # }
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("disk.sock");
+/// let clients = Listener::bind(&path)?;
+/// let stop = Arc::new(SharedEventFd::new()?);
+/// let stopped = stop.clone();
+/// let runner = Runner::new(Arc::new(Disk), RingOptions::default());
+/// let server = thread::spawn(move || {
+///     let mut function = VirtioFunction::new(runner)?;
+///     pcidev::serve(&mut function, &clients, stopped.as_fd())
+/// });
+///
+/// // QEMU is such a client, with `-device vfio-user-pci`.
+/// let mut client = Client::connect(&path, DEFAULT_TIMEOUT)?;
+/// let mut ids = [0; 4];
+/// client.region_read(index::CONFIG, 0, &mut ids)?;
+/// assert_eq!(ids, [0xf4, 0x1a, 0x42, 0x10], "virtio's vendor, and 0x1040 + 2");
+/// let vectors = client.irq_info(index::MSIX)?.count;
+/// assert_eq!(vectors, 5, "an interrupt for each queue, and one for the configuration");
+///
+/// stop.signal()?;
+/// server.join().expect("it does not panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct VirtioFunction {
     runner: Runner,
     function: Function,

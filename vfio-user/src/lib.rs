@@ -5,6 +5,47 @@
 //! server's end for an event loop: it yields checked [`server::Request`]s and takes replies. Both
 //! use the plain types of [`types`].
 //!
+//! A client reads the first bytes of a function's configuration space:
+//!
+//! ```
+//! use std::os::unix::net::UnixStream;
+//! use std::thread;
+//! use std::time::Duration;
+//!
+//! use ipc::{Interest, poll};
+//! use vfio_user::client::DEFAULT_TIMEOUT;
+//! use vfio_user::server::{Connection, Request, ServerError};
+//! use vfio_user::{Client, index};
+//!
+//! /// Serves a function of which nothing but its vendor is known, until its client leaves.
+//! fn serve(client: &mut Connection) -> Result<(), ServerError> {
+//!     loop {
+//!         match client.next()? {
+//!             // A real server waits for its other peers here, too.
+//!             None => drop(poll([Interest::readable(client)], Some(Duration::from_secs(20)))),
+//!             Some(Request::RegionRead { region: index::CONFIG, offset: 0, len: 2 }) => {
+//!                 client.reply_data(&0x1af4u16.to_le_bytes())?;
+//!             }
+//!             Some(_) => client.reply_error(rustix::io::Errno::INVAL)?,
+//!         }
+//!     }
+//! }
+//!
+//! let (ours, theirs) = UnixStream::pair()?;
+//! let server = thread::spawn(move || serve(&mut Connection::new(theirs).expect("a socket")));
+//!
+//! let mut client = Client::from_stream(ours, DEFAULT_TIMEOUT)?;
+//! let mut vendor = [0; 2];
+//! client.region_read(index::CONFIG, 0, &mut vendor)?;
+//! assert_eq!(u16::from_le_bytes(vendor), 0x1af4);
+//! assert!(client.region_read(index::BAR0, 0, &mut vendor).is_err(), "it was refused");
+//!
+//! drop(client);
+//! let end = server.join().expect("it does not panic");
+//! assert!(end.is_err_and(|error| error.is_closed()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Source: QEMU's `docs/interop/vfio-user.rst` and, where that is vague, QEMU's `hw/vfio-user` and
 //! libvfio-user. Numbers are little-endian, as on every host that this crate supports.
 

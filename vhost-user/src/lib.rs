@@ -5,6 +5,70 @@
 //! messages over a Unix socket, and a [`FrontEnd`] makes requests over one. For a back-end,
 //! [`session::serve`] serves a device to the front-ends that come through any [`Transport`].
 //!
+//! A front-end and a back-end at the two ends of a socket:
+//!
+//! ```
+//! use std::os::fd::AsFd;
+//! use std::os::unix::net::UnixStream;
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//! use std::thread;
+//!
+//! use vhost_user::{
+//!     F_PROTOCOL_FEATURES, FrontEnd, MemoryRegion, MemoryTable, ProtocolFeatures, Request,
+//!     SocketTransport, session,
+//! };
+//! use virtio::{Device, RingOptions, Runner};
+//! # use virtio::{ConfigError, DeviceKind, ServeError, ServedQueue, Wake};
+//! # struct Disk;
+//! # impl Device for Disk {
+//! #     fn kind(&self) -> DeviceKind { DeviceKind { id: 2, class: 0x01_0000 } }
+//! #     fn features(&self) -> u64 { 0 }
+//! #     fn queue_count(&self) -> u16 { 4 }
+//! #     fn read_config(&self, _: usize, data: &mut [u8]) { data.fill(7) }
+//! #     fn write_config(&self, at: usize, data: &[u8]) -> Result<(), ConfigError> {
+//! #         Err(ConfigError::new(at, data))
+//! #     }
+//! #     fn serve(&self, _: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
+//! #         Ok(ipc::poll([ipc::Interest::readable(wake)], None).map(drop)?)
+//! #     }
+//! # }
+//!
+//! let (ours, theirs) = UnixStream::pair()?;
+//!
+//! // The back-end serves any virtio device, here a `Disk` with four queues.
+//! let back_end = thread::spawn(move || {
+//!     let mut runner = Runner::new(Arc::new(Disk), RingOptions::default());
+//!     let mut transport = SocketTransport::connected(theirs).expect("a socket");
+//!     let stop = ipc::SharedEventFd::new().expect("an eventfd");
+//!     session::serve(&mut transport, &mut runner, stop.as_fd())
+//! });
+//!
+//! // The front-end waits 20 seconds for each answer at most.
+//! let mut front_end = FrontEnd::new(ours, Duration::from_secs(20))?;
+//! let wanted = ProtocolFeatures::MQ | ProtocolFeatures::CONFIG | ProtocolFeatures::REPLY_ACK;
+//! let agreed = front_end.negotiate(1 << 32 | F_PROTOCOL_FEATURES, wanted)?;
+//! assert_eq!(agreed, 1 << 32 | F_PROTOCOL_FEATURES);
+//! assert_eq!(front_end.get_queue_num()?, 4);
+//! assert_eq!(front_end.get_config(0, 2)?, [7, 7]);
+//!
+//! // It shares a file of 64 KiB, which the guest has at address 0.
+//! let memory = virtio::test_utils::anonymous_file(0x1_0000);
+//! let table = MemoryTable::new(vec![MemoryRegion {
+//!     guest_addr: 0,
+//!     size: 0x1_0000,
+//!     user_addr: 0x7f00_0000_0000,
+//!     file_offset: 0,
+//!     memory: memory.as_fd(),
+//! }])?;
+//! front_end.request(Request::SetMemTable(table))?;
+//!
+//! // When it leaves, the back-end has nobody to serve any more.
+//! drop(front_end);
+//! back_end.join().expect("it does not panic")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Source: QEMU's `docs/interop/vhost-user.rst`.
 
 mod causes;

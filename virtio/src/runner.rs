@@ -55,6 +55,84 @@ impl Default for RingOptions {
 /// A device and its queues.
 ///
 /// Dropping it stops all queues and ends their threads.
+///
+/// # Examples
+///
+/// A whole device, and what its carrier and its driver do:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use ipc::{Interest, SharedEventFd, poll};
+/// # use virtio::test_utils::{DriverRing, memory};
+/// use virtio::{
+///     Chain, ConfigError, Device, DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Vring,
+///     Wake,
+/// };
+///
+/// /// Writes a greeting into each request.
+/// struct Greeter;
+///
+/// impl Device for Greeter {
+///     fn kind(&self) -> DeviceKind {
+///         DeviceKind { id: 42, class: 0xff_0000 }
+///     }
+///
+///     fn features(&self) -> u64 {
+///         0
+///     }
+///
+///     fn queue_count(&self) -> u16 {
+///         1
+///     }
+///
+///     fn read_config(&self, _offset: usize, data: &mut [u8]) {
+///         data.fill(0);
+///     }
+///
+///     fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
+///         Err(ConfigError::new(offset, data))
+///     }
+///
+///     fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
+///         let mut chain = Chain::default();
+///         while queue.next(&mut chain, wake)? {
+///             // The driver may have named a buffer that is too short or not in its memory.
+///             let greeted = chain.writable.write(queue.memory(), 0, b"hello").is_ok();
+///             queue.give_back(&chain, if greeted { 5 } else { 0 })?;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// // The carrier makes a vring of what the driver told it, and starts it.
+/// let memory = memory(0x10000);
+/// let mut driver = DriverRing::new(memory.clone(), 0, 16);
+/// let (kick, call) = (Arc::new(SharedEventFd::new()?), Arc::new(SharedEventFd::new()?));
+/// let mut runner = Runner::new(Arc::new(Greeter), RingOptions::default());
+/// runner.start(Vring {
+///     index: 0,
+///     features: 1 << 32, // VIRTIO_F_VERSION_1
+///     layout: driver.layout(),
+///     next_avail: 0,
+///     memory,
+///     kick: Some(kick.clone()),
+///     call: Some(call.clone()),
+///     error: None,
+/// })?;
+///
+/// // The driver offers a buffer of 64 bytes, kicks, and is called.
+/// driver.add(&[(0x8000, 64, true)]);
+/// kick.signal()?;
+/// let [called] = poll([Interest::readable(&*call)], Some(Duration::from_secs(20)))?;
+/// assert!(called);
+/// assert_eq!(driver.pop_used(), Some((0, 5)));
+///
+/// runner.stop_all()?;
+/// assert_eq!(runner.next_avail(0), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Runner {
     device: Arc<dyn Device>,
     rings: RingOptions,

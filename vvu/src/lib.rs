@@ -3,6 +3,31 @@
 //! From the outside in: [`VvuTransport`] carries the messages of front-ends that come through a
 //! [`driver`] of a VVU function. It drives the function as a virtio device ([`virtio_pci`]), which
 //! it reaches through [`pci`].
+//!
+//! In a device VM, this serves a `device` to the front-ends of the sibling VM:
+//!
+//! ```no_run
+//! use std::os::fd::BorrowedFd;
+//! use std::sync::Arc;
+//!
+//! use virtio::{Device, RingOptions, Runner};
+//! use vvu::VvuTransport;
+//!
+//! fn serve(
+//!     device: Arc<dyn Device>,
+//!     stop: BorrowedFd<'_>,
+//! ) -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut runner = Runner::new(device, RingOptions::default());
+//!     runner.prepare()?;
+//!     // The function has to be bound to vfio-pci. `vfio-user:/tmp/vvu0.sock` is an address, too.
+//!     let function = vvu::driver::open("0000:00:10.0")?;
+//!     // What the device says of itself decides how it is driven.
+//!     let dialect = None;
+//!     let mut transport = VvuTransport::new(function, runner.queue_count(), dialect)?;
+//!     vhost_user::session::serve(&mut transport, &mut runner, stop)?;
+//!     Ok(())
+//! }
+//! ```
 
 pub mod driver;
 pub mod pci;
