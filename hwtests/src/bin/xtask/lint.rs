@@ -4,6 +4,7 @@ mod circles;
 mod dependencies;
 mod exceptions;
 mod manifests;
+mod mentions;
 mod packages;
 mod text;
 
@@ -21,10 +22,11 @@ type Findings = BTreeMap<String, String>;
 type Check = fn(&Metadata) -> Result<Findings>;
 
 /// Each check by the name of its list of exceptions.
-const CHECKS: [(&str, Check); 5] = [
+const CHECKS: [(&str, Check); 6] = [
     ("circles", circles::find),
     ("long-files", text::long_files),
     ("long-lines", text::long_lines),
+    ("missing-names", mentions::find),
     ("unpublished", manifests::unpublished),
     ("incomplete", manifests::incomplete),
 ];

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use cargo_metadata::Metadata;
@@ -57,7 +56,16 @@ fn problem(name: &str, number: usize, line: &str) -> String {
 }
 
 /// All files that git knows or would add, with their text.
-fn files(patterns: &[&str]) -> Result<Vec<(String, String)>> {
+pub(super) fn files(patterns: &[&str]) -> Result<Vec<(String, String)>> {
+    let read = |name: String| {
+        let text = fs::read_to_string(cargo::root().join(&name)).context(name.clone())?;
+        Ok((name, text))
+    };
+    paths(patterns)?.into_iter().map(read).collect()
+}
+
+/// The paths of all files that git knows or would add, from the top.
+pub(super) fn paths(patterns: &[&str]) -> Result<Vec<String>> {
     let output = Command::new("git")
         .args("ls-files -z --cached --others --exclude-standard --".split(' '))
         .args(patterns)
@@ -70,28 +78,20 @@ fn files(patterns: &[&str]) -> Result<Vec<(String, String)>> {
         String::from_utf8_lossy(&output.stderr)
     );
     let names = String::from_utf8(output.stdout).context("a file's name is not UTF-8")?;
-    let mut files = Vec::new();
-    for name in names.split_terminator('\0') {
-        let path: PathBuf = cargo::root().join(name);
-        // Git lists what was removed until that is added.
-        if path.exists() {
-            files.push((
-                name.to_owned(),
-                fs::read_to_string(&path).context(name.to_owned())?,
-            ));
-        }
-    }
-    Ok(files)
+    // Git lists what was removed until that is added.
+    let names = names.split_terminator('\0');
+    let names = names.filter(|name| cargo::root().join(name).exists());
+    Ok(names.map(str::to_owned).collect())
 }
 
-fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
         .map(|(index, line)| (index + 1, line))
 }
 
 /// The numbers of a Markdown file's lines that are code between fences.
-fn code_lines(text: &str) -> BTreeSet<usize> {
+pub(super) fn code_lines(text: &str) -> BTreeSet<usize> {
     let mut is_code = false;
     let mut lines = BTreeSet::new();
     for (number, line) in numbered(text) {
