@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketType, getpeername, sockopt};
 
 use crate::listener::Listener;
@@ -25,6 +25,9 @@ pub enum InheritError {
     /// Nothing is open under this number.
     #[error("file descriptor {0} is not open")]
     NotOpen(RawFd),
+    /// It is closed on exec, so this program opened it itself.
+    #[error("file descriptor {0} was not inherited")]
+    NotInherited(RawFd),
     /// It is another kind of file.
     #[error("file descriptor {0} is not a Unix stream socket")]
     NotAUnixStream(RawFd),
@@ -41,7 +44,8 @@ impl Inherited {
     ///
     /// # Safety
     ///
-    /// Nothing else in the process uses or closes the descriptor of this number.
+    /// Nothing else in the process uses or closes the descriptor of this number, unless that
+    /// descriptor is closed on exec. Such a descriptor is refused.
     ///
     /// # Errors
     ///
@@ -53,6 +57,10 @@ impl Inherited {
         // SAFETY: it is not negative. If it is open, it stays so by this function's contract; if it
         // is not, each system call reports that.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let flags = fcntl_getfd(fd).map_err(|_| InheritError::NotOpen(number))?;
+        if flags.contains(FdFlags::CLOEXEC) {
+            return Err(InheritError::NotInherited(number));
+        }
         let listens = listens(fd)?;
         fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(io::Error::from)?;
         // SAFETY: it is open, as it is a socket, and by this function's contract nobody else's.
@@ -68,10 +76,7 @@ impl Inherited {
 /// Whether a Unix stream socket listens. It is connected if not.
 fn listens(fd: BorrowedFd<'_>) -> Result<bool, InheritError> {
     let number = fd.as_raw_fd();
-    let domain = sockopt::socket_domain(fd).map_err(|errno| match errno {
-        Errno::BADF => InheritError::NotOpen(number),
-        _ => InheritError::NotAUnixStream(number),
-    })?;
+    let domain = sockopt::socket_domain(fd).map_err(|_| InheritError::NotAUnixStream(number))?;
     let kind = sockopt::socket_type(fd).map_err(io::Error::from)?;
     if domain != AddressFamily::UNIX || kind != SocketType::STREAM {
         return Err(InheritError::NotAUnixStream(number));
@@ -85,15 +90,19 @@ fn listens(fd: BorrowedFd<'_>) -> Result<bool, InheritError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::IntoRawFd;
+    use std::os::fd::{AsFd, IntoRawFd};
     use std::os::unix::net::{UnixDatagram, UnixListener};
-
-    use rustix::io::fcntl_getfd;
 
     use super::*;
     use crate::Accepted;
 
-    fn take_over(file: impl IntoRawFd) -> Result<Inherited, InheritError> {
+    /// Makes a file look as if another program had left it open.
+    fn inherit(file: impl AsFd) {
+        fcntl_setfd(file, FdFlags::empty()).unwrap();
+    }
+
+    fn take_over(file: impl IntoRawFd + AsFd) -> Result<Inherited, InheritError> {
+        inherit(&file);
         // SAFETY: the number is the only trace of it.
         unsafe { Inherited::take_over(file.into_raw_fd()) }
     }
@@ -101,7 +110,6 @@ mod tests {
     #[test]
     fn a_connected_socket_is_its_peers_other_end() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        fcntl_setfd(&ours, FdFlags::empty()).unwrap();
         let Inherited::Connected(ours) = take_over(ours).unwrap() else {
             panic!("it is connected");
         };
@@ -129,6 +137,8 @@ mod tests {
     fn other_files_are_refused_and_stay_open() {
         let file = tempfile::tempfile().unwrap();
         let datagram = UnixDatagram::unbound().unwrap();
+        inherit(&file);
+        inherit(&datagram);
         for number in [file.as_raw_fd(), datagram.as_raw_fd()] {
             // SAFETY: it is refused, so that it stays its owner's.
             let refused = unsafe { Inherited::take_over(number) };
@@ -144,6 +154,14 @@ mod tests {
         // SAFETY: it is refused, so that it stays its owner's.
         let refused = unsafe { Inherited::take_over(idle.as_raw_fd()) };
         assert!(matches!(refused, Err(InheritError::Idle(_))));
+    }
+
+    #[test]
+    fn a_socket_of_the_program_itself_is_refused() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        // SAFETY: it is refused, so that it stays its owner's.
+        let refused = unsafe { Inherited::take_over(ours.as_raw_fd()) };
+        assert!(matches!(refused, Err(InheritError::NotInherited(_))));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `vvu-block`.
 
 use std::fs;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -168,12 +168,12 @@ fn unusable_functions_are_named() {
 #[test]
 fn descriptors_that_are_no_socket_are_refused() {
     let folder = Folder::new();
-    folder.fails(
-        PROGRAM,
-        "--fd 77 disk.img",
-        1,
-        &["--fd 77", "Unix stream socket"],
-    );
+    folder.fails(PROGRAM, "--fd 77 disk.img", 1, &["--fd", "77 is not open"]);
+    // The program opened it itself: the image, or a socket to its supervisor.
+    for number in 3..8 {
+        let arguments = format!("--fd {number} disk.img");
+        folder.fails(PROGRAM, &arguments, 1, &["--fd", &number.to_string()]);
+    }
 }
 
 #[test]
@@ -196,20 +196,44 @@ fn a_front_end_reads_and_writes_over_an_inherited_socket() {
     }
 }
 
+#[test]
+fn front_ends_connect_to_an_inherited_socket_one_after_the_other() {
+    let folder = Folder::new();
+    let path = folder.path("ours.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let running = start_with_descriptor_3(&folder, "--fd 3 disk.img", listener.as_raw_fd());
+    drop(listener);
+    assert_eq!(running.line(), "ready: vhost-user file descriptor 3");
+    for sector in [3, 4] {
+        let mut disk = Disk::new(UnixStream::connect(&path).unwrap());
+        assert_eq!(disk.write(sector, 0x5a), 0);
+    }
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.output().status.code(), Some(0));
+    assert!(path.exists(), "the socket belongs to who made it");
+}
+
+/// Starts the program with a descriptor of this process under the number 3.
+fn start_with_descriptor_3(folder: &Folder, arguments: &str, descriptor: RawFd) -> Running {
+    let mut command = folder.command(PROGRAM, arguments);
+    // SAFETY: both calls are async-signal-safe and touch nothing of the parent. The second one is
+    // for a descriptor that has the number 3 here, too, and is closed on exec.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::dup2(descriptor, 3) != 3 || libc::fcntl(3, libc::F_SETFD, 0) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    Running::start(command)
+}
+
 fn serve_an_inherited_socket(engine: &str) {
     let folder = Folder::new();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let arguments = format!("--fd 3 --serial blk0 --aio {engine} disk.img");
-    let mut command = folder.command(PROGRAM, &arguments);
-    let inherited = theirs.as_raw_fd();
-    // SAFETY: dup2 is async-signal-safe and touches nothing of the parent.
-    unsafe {
-        command.pre_exec(move || match libc::dup2(inherited, 3) {
-            3 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
-    let running = Running::start(command);
+    let running = start_with_descriptor_3(&folder, &arguments, theirs.as_raw_fd());
     drop(theirs);
     assert_eq!(running.line(), "ready: vhost-user file descriptor 3");
 

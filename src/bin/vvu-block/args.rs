@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use block::OpenOptions;
+use carriers::CarrierArguments;
 use clap::error::ErrorKind;
-use clap::{ArgGroup, Args, CommandFactory, Parser};
-use vvu::driver::Dialect;
-use vvu_block::{LogLevel, jail};
+use clap::{CommandFactory, Parser};
 
 use crate::choices::{Aio, CacheMode, FormatName, Lock, Switch};
 use crate::limits::LimitArguments;
@@ -31,7 +30,7 @@ Exit status: 0 if told to stop or, with --fd, if the front-end left; 1 on failur
 usage; 3 after a system call that the policy does not allow.")]
 pub struct Arguments {
     #[command(flatten)]
-    pub transport: TransportArguments,
+    pub carrier: CarrierArguments,
 
     /// The disk: an image file or a block device.
     pub image: PathBuf,
@@ -95,11 +94,7 @@ pub struct Arguments {
     pub serial: String,
 
     #[command(flatten)]
-    pub jail: jail::Options,
-
-    /// How much to log on stderr.
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
-    pub log_level: LogLevel,
+    pub program: program::Options,
 
     #[command(flatten)]
     pub limits: LimitArguments,
@@ -128,36 +123,6 @@ impl Arguments {
             lock: self.lock == Lock::Auto,
         }
     }
-}
-
-/// How the front-end is reached.
-#[derive(Debug, Args)]
-#[group(skip)]
-#[command(group = ArgGroup::new("transport").required(true))]
-pub struct TransportArguments {
-    /// Drive the VVU function at this PCI address (0000:00:10.0), which must be bound to vfio-pci,
-    /// or the one at this vfio-user socket (vfio-user:/run/vvu0.sock).
-    #[arg(long, group = "transport", value_name = "ADDRESS")]
-    pub pci: Option<String>,
-
-    /// The dialect of the VVU device: ours, spec, qemu or crosvm [default: that of its PCI
-    /// identity].
-    #[arg(long, value_name = "NAME")]
-    #[arg(conflicts_with_all = ["socket_path", "fd", "virtio_pci_socket"])]
-    pub vvu_dialect: Option<Dialect>,
-
-    /// Listen for front-ends on a vhost-user socket at this path.
-    #[arg(long, group = "transport", value_name = "PATH")]
-    pub socket_path: Option<PathBuf>,
-
-    /// Serve a virtio PCI function to vfio-user clients that connect to a socket at this path.
-    #[arg(long, group = "transport", value_name = "PATH")]
-    pub virtio_pci_socket: Option<PathBuf>,
-
-    /// Serve one front-end over this inherited file descriptor of a connected vhost-user socket.
-    #[arg(long, group = "transport", value_name = "NUMBER")]
-    #[arg(value_parser = clap::value_parser!(i32).range(3..))]
-    pub fd: Option<i32>,
 }
 
 fn queue_size(text: &str) -> Result<u16, String> {
@@ -194,24 +159,6 @@ mod tests {
     #[test]
     fn the_manual_page_says_what_the_help_says() {
         crate::man::check(<Arguments as clap::CommandFactory>::command());
-    }
-
-    #[test]
-    fn exactly_one_transport_is_needed() {
-        assert!(parse("vvu-block disk.img").is_err());
-        assert!(parse("vvu-block --fd 3 --socket-path s disk.img").is_err());
-        assert!(parse("vvu-block --socket-path s disk.img").is_ok());
-        assert!(parse("vvu-block --virtio-pci-socket s disk.img").is_ok());
-        assert!(parse("vvu-block --virtio-pci-socket s --fd 3 disk.img").is_err());
-        assert!(parse("vvu-block --virtio-pci-socket s --vvu-dialect qemu disk.img").is_err());
-        assert!(parse("vvu-block --socket-path s --vvu-dialect qemu disk.img").is_err());
-        assert!(parse("vvu-block --vvu-dialect qemu disk.img").is_err());
-        assert!(parse("vvu-block --pci 00:10.0 --vvu-dialect qemu disk.img").is_ok());
-        assert!(
-            parse("vvu-block --pci 0000:00:10.0 disk.img --read-only")
-                .unwrap()
-                .read_only
-        );
     }
 
     #[test]
@@ -262,7 +209,6 @@ mod tests {
                 "{wrong}"
             );
         }
-        assert!(parse("vvu-block --fd 2 disk.img").is_err());
         assert!(parse("vvu-block --fd 3 --serial 123456789012345678901 disk.img").is_err());
     }
 }

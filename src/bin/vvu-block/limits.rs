@@ -2,7 +2,7 @@
 
 use block::{Rate, RateLimits};
 use clap::Args;
-use vvu_block::parse_size;
+use program::parse_size;
 
 /// The limits. All queues share them and take turns when they wait.
 #[derive(Args, Clone, Copy, Debug, Default)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use vvu_block::{LogLevel, jail, parse_size};
+use program::parse_size;
 
 /// Give a virtual machine a virtio-vhost-user (VVU) PCI device.
 ///
@@ -54,11 +54,7 @@ pub struct Arguments {
     pub uuid: [u8; 16],
 
     #[command(flatten)]
-    pub jail: jail::Options,
-
-    /// How much to log on stderr.
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
-    pub log_level: LogLevel,
+    pub program: program::Options,
 }
 
 /// The value of `--memory`.

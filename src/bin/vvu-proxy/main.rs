@@ -15,18 +15,17 @@ use clap::Parser;
 use ipc::Listener;
 use pcidev::vvu::{Options, VvuDevice};
 use policies::Context;
-use vvu_block::jail::Jail;
-use vvu_block::{StopSignal, announce_ready, exit_code, start_logging};
+use program::jail::Jail;
+use program::{StopSignal, announce_ready};
 
 use args::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_logging(arguments.log_level);
-    exit_code("vvu-proxy", run(&arguments))
+    program::run("vvu-proxy", arguments.program, || serve(&arguments))
 }
 
-fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let stop = StopSignal::install()?;
     let front_ends = Listener::bind(&arguments.socket_path)?;
     let clients = Listener::bind(&arguments.vfio_user_path)?;
@@ -41,7 +40,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         max_vhost_queues: arguments.max_queues,
         uuid: arguments.uuid,
     };
-    let mut jail = Jail::new(arguments.jail);
+    let mut jail = Jail::new(arguments.program.jail);
     let inspector = jail.inspector()?;
     let mut device = VvuDevice::new(options, window, front_ends)?.inspected_by(inspector);
     jail.remove_at_end(paths);

@@ -95,7 +95,7 @@ mod tests {
     }
 
     fn message(argument: &MemoryArgument) -> String {
-        vvu_block::one_line(open(argument).unwrap_err().as_ref())
+        program::one_line(open(argument).unwrap_err().as_ref())
     }
 
     #[test]

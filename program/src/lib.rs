@@ -1,4 +1,20 @@
-//! Code that the programs share: logging, stop signals, exit codes, and the jail.
+//! What the programs do around their work: logging, stop signals, exit codes, and the jail.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use clap::Parser;
+//!
+//! #[derive(Parser)]
+//! struct Arguments {
+//!     #[command(flatten)]
+//!     program: program::Options,
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     let options = Arguments::parse().program;
+//!     program::run("example", options, || Err("nothing to serve".into()))
+//! }
+//! ```
 
 pub mod jail;
 mod signals;
@@ -8,13 +24,26 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::LevelFilter;
 use vhost_user::WithCauses;
 
 use jail::JailError;
 pub use signals::StopSignal;
 pub use size::parse_size;
+
+/// The options of all programs.
+#[derive(Args, Clone, Copy, Debug)]
+#[group(skip)]
+pub struct Options {
+    /// The jail to serve in.
+    #[command(flatten)]
+    pub jail: jail::Options,
+
+    /// How much to log on stderr.
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
+    pub log_level: LogLevel,
+}
 
 /// How much a program logs on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -47,17 +76,6 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
-/// Sends log lines to stderr from now on.
-pub fn start_logging(level: LogLevel) {
-    let format = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false);
-    format
-        .with_target(false)
-        .with_max_level(LevelFilter::from(level))
-        .init();
-}
-
 /// Prints one line on stdout that begins with `ready: `. Scripts wait for it: from now on, peers
 /// can connect.
 ///
@@ -71,17 +89,33 @@ pub fn announce_ready(name: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// The exit code of a program: 0 after success, else 1 and one line on stderr with the error and
-/// its sources. (Wrong usage ends a program with 2 before this.)
-pub fn exit_code(program: &str, result: Result<(), Box<dyn Error>>) -> ExitCode {
-    match result {
+/// Runs a program, with its log lines on stderr. Returns its exit code: 0 after success, else 1 and
+/// one line on stderr with the error and its sources. (Wrong usage ends a program with 2 before
+/// this.)
+pub fn run(
+    name: &str,
+    options: Options,
+    work: impl FnOnce() -> Result<(), Box<dyn Error>>,
+) -> ExitCode {
+    start_logging(options.log_level);
+    match work() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let advice = advice(error.as_ref());
-            eprintln!("{program}: {}{advice}", one_line(error.as_ref()));
+            eprintln!("{name}: {}{advice}", one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }
+}
+
+fn start_logging(level: LogLevel) {
+    let format = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false);
+    format
+        .with_target(false)
+        .with_max_level(LevelFilter::from(level))
+        .init();
 }
 
 /// What to do about an error, behind its text.
