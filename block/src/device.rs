@@ -221,9 +221,12 @@ impl Device for BlockDevice {
         if !self.engine.uses_rings(&self.disk.image) {
             return Ok(());
         }
-        let mut made = self.rings.iter().map(RingSlot::prepare);
-        if let Some(error) = made.find_map(Result::err) {
-            tracing::warn!("requests are served by threads, as there is no io_uring: {error}");
+        // Each ring is tried here, because a later attempt would meet the filter.
+        let made = self.rings.iter().map(RingSlot::prepare);
+        let refused: Vec<_> = made.filter_map(Result::err).collect();
+        if let [error, ..] = &refused[..] {
+            let (count, hint) = (refused.len(), hint(error));
+            tracing::warn!("threads serve {count} queues, which get no io_uring: {error}{hint}");
         }
         Ok(())
     }
@@ -235,6 +238,15 @@ impl Device for BlockDevice {
         // A ring that failed before is likely to fail again: the first failure is the one to report.
         let finished = worker.finish();
         served.and(finished)
+    }
+}
+
+/// What an administrator can change about a kernel that makes no io_uring.
+fn hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => " (see the sysctl kernel.io_uring_disabled)",
+        Some(libc::ENOMEM) => " (see the limit on locked memory, RLIMIT_MEMLOCK)",
+        _ => "",
     }
 }
 

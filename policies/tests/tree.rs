@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use policies::compiler::{Arch, Loaded, Options, Policy, compile, load};
+use policies::compiler::{Arch, Loaded, Options, Policy, Source, compile, load};
 use policies::{Context, policy_names, sources};
 
 #[path = "../build/missing.rs"]
@@ -81,6 +81,15 @@ fn every_policy_of_the_tree_is_used_and_makes_sense_alone() {
             "no context uses {}",
             path.display()
         );
+    }
+}
+
+#[test]
+fn no_policy_makes_a_ring() {
+    let sources = sources();
+    for path in sources.paths() {
+        let text = String::from_utf8(sources.read(path).unwrap()).unwrap();
+        assert!(!text.contains("io_uring_setup"), "{}", path.display());
     }
 }
 

@@ -26,6 +26,7 @@ const STATUS: u64 = 0x6000;
 /// A disk with one request at a time. The front-end has its memory at the guest's addresses.
 pub struct Disk {
     front: FrontEnd,
+    queue: u32,
     memory: Arc<GuestMemory>,
     ring: AnyDriverRing,
     kick: SharedEventFd,
@@ -61,6 +62,7 @@ impl Disk {
         let ring = AnyDriverRing::new(rings & PACKED != 0, memory.clone(), RING, 16);
         let mut disk = Self {
             front,
+            queue: 0,
             memory,
             ring,
             kick: SharedEventFd::new().unwrap(),
@@ -73,6 +75,7 @@ impl Disk {
     fn start(&mut self) {
         let layout = self.ring.layout();
         let addr = VringAddr {
+            index: self.queue,
             desc: layout.desc.0,
             avail: layout.avail.0,
             used: layout.used.0,
@@ -90,8 +93,14 @@ impl Disk {
 
     /// Stops the vring, and starts it where it was.
     pub fn stop_and_start(&mut self) {
-        let base = self.front.get_vring_base(0).unwrap();
+        self.move_to(self.queue);
+    }
+
+    /// Stops the vring, and goes on where it was with another queue.
+    pub fn move_to(&mut self, queue: u32) {
+        let base = self.front.get_vring_base(self.queue).unwrap();
         assert_eq!(base as u16, self.ring.position());
+        self.queue = queue;
         self.start();
     }
 

@@ -195,6 +195,30 @@ fn one_warning_names_all_that_the_jail_lacks() {
     assert!(!warnings[0].contains("--sandbox"), "{stderr}");
 }
 
+/// As an ordinary user's program where kernel.io_uring_disabled is 1.
+#[test]
+fn all_queues_are_served_where_the_kernel_refuses_rings() {
+    let folder = Folder::new();
+    let command = folder.command(BLOCK, "--sandbox=full --socket-path vu.sock disk.img");
+    let running = start_without(command, "io_uring_setup: return EPERM");
+    running.line();
+    let mut disk = Disk::new(UnixStream::connect(folder.path("vu.sock")).unwrap());
+    for queue in [1, 15, 0] {
+        disk.move_to(queue);
+        assert_eq!(disk.write(u64::from(queue), 0x77), 0);
+    }
+    drop(disk);
+    running.signal(libc::SIGTERM);
+    let output = running.output();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert_eq!(
+        stderr.matches("kernel.io_uring_disabled").count(),
+        1,
+        "{stderr}"
+    );
+}
+
 /// The root of an initramfs cannot be moved: pivot_root(2) fails with EINVAL.
 #[test]
 fn the_root_is_empty_where_it_cannot_be_moved() {

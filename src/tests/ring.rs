@@ -1,6 +1,7 @@
 //! What the ring of a jailed disk does, and what it refuses.
 //!
-//! A process that closes the filter round itself, which the threads of a test harness must not be in.
+//! This program closes the filter round itself. It has no test harness, because the threads of a
+//! harness would be inside the filter, too.
 
 #![allow(unsafe_code)]
 

@@ -175,6 +175,22 @@ fn an_image_is_used_as_its_format_needs() {
     });
 }
 
+/// The only registration that a queue's thread makes.
+const IORING_REGISTER_ENABLE_RINGS: u64 = 12;
+
+#[test]
+fn a_ring_can_only_be_enabled() {
+    each(|arch, context, _, program| {
+        let number = call_number(arch, "io_uring_register").unwrap();
+        let has_rings = context.image() == Some(ImageFormat::Raw);
+        for registration in (0..64).chain([1 << 31, 1 << 31 | 12]) {
+            let got = returned(program, arch, number, [3, registration, 0, 0, 0, 0]);
+            let expected = has_rings && registration == IORING_REGISTER_ENABLE_RINGS;
+            assert_eq!(got != KILL, expected, "{arch}/{context} {registration}");
+        }
+    });
+}
+
 #[test]
 fn queues_have_threads_and_the_proxy_has_none() {
     named_where(&["clone", "clone3"], |context| context.device().is_some());
