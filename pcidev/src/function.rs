@@ -1,7 +1,6 @@
 //! What all functions have in common, and what a client's requests do to them.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::slice;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::config_space::{self, ConfigSpace};
 use crate::dma::{self, DmaTable};
 use crate::intx::Intx;
 use crate::msix::Msix;
+use crate::poller::Poller;
 use crate::set_irqs::{ClientInterrupt, set_irqs};
 
 /// The parts of a function that do not depend on the device.
@@ -69,20 +69,24 @@ pub trait Device {
     /// Resets the device, except for [`Device::function`].
     fn reset(&mut self);
 
-    /// A descriptor that is readable when [`process`](Device::process) has something to do.
-    fn events(&self) -> BorrowedFd<'_>;
+    /// Watches the device's descriptors. [`serve()`](crate::serve()) adds its own, and waits.
+    fn poller(&self) -> &Poller;
 
-    /// After how long [`process`](Device::process) has something to do even if nothing is readable.
-    fn time_left(&self) -> Option<Duration> {
-        None
-    }
-
-    /// Handles what other peers and threads did. Does not wait for them.
+    /// Handles what happened at the device's descriptor of this number. Does not wait for anybody.
+    /// The descriptor may have been replaced since then.
     ///
     /// # Errors
     ///
     /// When the operating system fails for lack of memory, for instance.
-    fn process(&mut self) -> io::Result<()>;
+    fn process(&mut self, number: u32) -> io::Result<()>;
+
+    /// How long it is until the device's next deadline, if it has one.
+    fn time_left(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Does what is due. Called after each wait before which there was a deadline.
+    fn keep_deadlines(&mut self) {}
 }
 
 /// A BAR of which nothing can be mapped.

@@ -13,6 +13,7 @@ pub mod fuzzing;
 mod intx;
 mod msix;
 mod padded;
+mod poller;
 mod serve;
 mod set_irqs;
 mod virtio_function;

@@ -1,14 +1,16 @@
 //! The event loop: one device, one client after the other.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use ipc::{Accepted, Interest, Listener, poll};
+use ipc::{Accepted, Listener};
 use tracing::{info, warn};
 use vfio_user::server::{Connection, ServerError};
 use vhost_user::WithCauses;
 
 use crate::function::{self, Device};
+use crate::poller::{Events, Poller, Source, Until};
 
 /// How many requests of a client are served before the device has its turn.
 const BATCH: usize = 256;
@@ -20,62 +22,106 @@ const BATCH: usize = 256;
 ///
 /// When the operating system fails, for lack of memory for instance.
 pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>) -> io::Result<()> {
-    let mut client = None;
+    device.poller().add(stop, Source::Stop, Until::Readable)?;
+    let mut clients = Clients::new(clients, device.poller())?;
+    let mut events = Events::default();
     loop {
-        let ready = wait(device, clients, client.as_ref(), stop)?;
-        if ready.stop {
+        let client_time = clients.watch(device.poller())?;
+        let device_time = device.time_left();
+        let timeout = [client_time, device_time].into_iter().flatten().min();
+        device.poller().wait(&mut events, timeout)?;
+        if events.contain(Source::Stop) {
             break;
         }
-        if ready.device {
-            device.process()?;
+        for number in events.of_device() {
+            device.process(number)?;
         }
-        if !ready.client {
-            continue;
+        if device_time.is_some() {
+            device.keep_deadlines();
         }
-        match &mut client {
-            None => client = accept(clients)?,
-            Some(connection) => {
-                if let Err(error) = serve_client(device, connection) {
-                    report(&error);
-                    client = None;
-                    function::disconnect(device);
-                }
-            }
+        if events.contain(Source::Client) || client_time.is_some() {
+            clients.attend(device)?;
         }
     }
+    clients.leave(device.poller());
+    device.poller().remove(stop);
     function::disconnect(device);
     Ok(())
 }
 
-/// Who may need attention. A client or device that has a deadline always may.
-struct Ready {
-    stop: bool,
-    device: bool,
-    /// The client, or the next one when there is none.
-    client: bool,
+/// The client, and the socket that the next one connects to. Exactly one of both is watched: the
+/// next client waits in the socket's backlog until the present one is gone.
+struct Clients<'a> {
+    listener: &'a Listener,
+    client: Option<Connection>,
+    /// What is watched for.
+    until: Until,
 }
 
-fn wait(
-    device: &impl Device,
-    clients: &Listener,
-    client: Option<&Connection>,
-    stop: BorrowedFd<'_>,
-) -> io::Result<Ready> {
-    // The next client waits in the socket's backlog until the present one is gone.
-    let (socket, client_time) = match client {
-        None => clients.interest(),
-        Some(client) if client.wants_write() => (Interest::writable(client), None),
-        Some(client) => (Interest::readable(client), client.time_left()),
-    };
-    let events = Interest::Readable(device.events());
-    let device_time = device.time_left();
-    let timeout = [client_time, device_time].into_iter().flatten().min();
-    let [stop, device, client] = poll([Interest::Readable(stop), events, socket], timeout)?;
-    Ok(Ready {
-        stop,
-        device: device || device_time.is_some(),
-        client: client || client_time.is_some(),
-    })
+impl<'a> Clients<'a> {
+    fn new(listener: &'a Listener, poller: &Poller) -> io::Result<Self> {
+        let until = Until::Readable;
+        poller.add(listener, Source::Client, until)?;
+        Ok(Self {
+            listener,
+            client: None,
+            until,
+        })
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        match &self.client {
+            None => self.listener.as_fd(),
+            Some(client) => client.as_fd(),
+        }
+    }
+
+    /// Watches the socket for what comes next. Gives how long the listener still rests, or how long
+    /// the client may take to end its request.
+    fn watch(&mut self, poller: &Poller) -> io::Result<Option<Duration>> {
+        let (until, time_left) = match &self.client {
+            None => match self.listener.rest() {
+                None => (Until::Readable, None),
+                // It stays readable all the time.
+                rest => (Until::HungUp, rest),
+            },
+            Some(client) if client.wants_write() => (Until::Writable, None),
+            Some(client) => (Until::Readable, client.time_left()),
+        };
+        if until != self.until {
+            poller.change(self.socket(), Source::Client, until)?;
+            self.until = until;
+        }
+        Ok(time_left)
+    }
+
+    /// Lets a client in, or serves the one that is there. A deadline may have passed.
+    fn attend(&mut self, device: &mut impl Device) -> io::Result<()> {
+        let Some(client) = &mut self.client else {
+            let client = accept(self.listener)?;
+            if client.is_some() {
+                self.replace(client, device.poller())?;
+            }
+            return Ok(());
+        };
+        if let Err(error) = serve_client(device, client) {
+            report(&error);
+            self.replace(None, device.poller())?;
+            function::disconnect(device);
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, client: Option<Connection>, poller: &Poller) -> io::Result<()> {
+        self.leave(poller);
+        (self.client, self.until) = (client, Until::Readable);
+        poller.add(self.socket(), Source::Client, self.until)
+    }
+
+    /// Stops watching.
+    fn leave(&self, poller: &Poller) {
+        poller.remove(self.socket());
+    }
 }
 
 fn accept(clients: &Listener) -> io::Result<Option<Connection>> {

@@ -4,7 +4,6 @@
 //! stops queues, when the driver asks for it or the client's memory changes.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +19,7 @@ use crate::dma::DmaTable;
 use crate::function::{Device, Function, trapped_bar};
 use crate::intx::Intx;
 use crate::msix::Msix;
+use crate::poller::{Poller, Source, Until};
 use crate::virtio_pci::{Event, Layout, Registers, Structures};
 
 mod queue;
@@ -92,6 +92,8 @@ pub struct VirtioFunction {
     structures: Structures,
     queues: Vec<Queue>,
     news: Arc<News>,
+    /// Watches the news.
+    poller: Poller,
     /// The memory that queues were started with.
     memory: Option<Arc<GuestMemory>>,
 }
@@ -138,6 +140,8 @@ impl VirtioFunction {
             event: SharedEventFd::new()?,
             config_changed: AtomicBool::new(false),
         });
+        let poller = Poller::new()?;
+        poller.add(&news.event, Source::Device(0), Until::Signalled)?;
         let device = runner.device();
         device.watch_config(Arc::new(ConfigNews(news.clone())));
         Ok(Self {
@@ -146,6 +150,7 @@ impl VirtioFunction {
             structures: Structures { layout, registers },
             runner,
             news,
+            poller,
             memory: None,
         })
     }
@@ -311,14 +316,11 @@ impl Device for VirtioFunction {
         self.structures.registers.reset();
     }
 
-    fn events(&self) -> BorrowedFd<'_> {
-        self.news.event.as_fd()
+    fn poller(&self) -> &Poller {
+        &self.poller
     }
 
-    fn process(&mut self) -> io::Result<()> {
-        if !self.news.event.take()? {
-            return Ok(());
-        }
+    fn process(&mut self, _number: u32) -> io::Result<()> {
         if self.news.config_changed.swap(false, Ordering::SeqCst) {
             self.config_changed();
         }

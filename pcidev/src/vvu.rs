@@ -12,8 +12,8 @@ mod front_end;
 mod identity;
 mod model;
 mod notification;
-mod poller;
 mod relay;
+mod token;
 mod window;
 
 use std::error::Error;

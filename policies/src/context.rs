@@ -135,7 +135,7 @@ impl Context {
         self.device()?.image()
     }
 
-    /// The policies that its own policy includes. That of the proxy adds a few calls of its own.
+    /// The policies that its own policy includes.
     pub fn includes(self) -> Vec<&'static str> {
         let parts = match self {
             Self::Device(device, transport) => [device.name(), transport.name()],

@@ -6,7 +6,7 @@ mod interrupts;
 mod raw;
 mod toy;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 
@@ -261,7 +261,7 @@ fn a_range_without_a_file_is_accepted_and_is_not_memory() {
         .dma_map_without_file(RINGS, 0x1000, DmaFlags::READ | DmaFlags::WRITE)
         .unwrap();
     driver.start();
-    assert_eq!(host.watch.running(), 1);
+    host.watch.wait_starts(1);
     driver.notify(0);
     driver.take_irq(driver::CONFIG);
     assert_eq!(driver.status() & status::NEEDS_RESET, status::NEEDS_RESET);

@@ -10,7 +10,8 @@ use vfio_user::IoEventFd;
 use vvu_abi::Doorbell;
 
 use super::Refusal;
-use super::poller::{Poller, Token};
+use super::token::Token;
+use crate::poller::{Poller, Until};
 
 /// Distance in bytes between two doorbells.
 pub(super) const STRIDE: u64 = 4;
@@ -20,7 +21,7 @@ pub(super) const STRIDE: u64 = 4;
 pub(super) struct Doorbells {
     calls: Vec<Option<SharedEventFd>>,
     errors: Vec<Option<SharedEventFd>>,
-    /// What clients may signal instead of writing the call doorbells.
+    /// Clients may signal these instead of writing the call doorbells.
     events: Vec<Arc<SharedEventFd>>,
 }
 
@@ -30,7 +31,7 @@ impl Doorbells {
         let mut events = Vec::new();
         for queue in 0..queues {
             let event = Arc::new(SharedEventFd::new()?);
-            poller.add(&event, Token::Doorbell(queue))?;
+            poller.add(&*event, Token::Doorbell(queue).into(), Until::Signalled)?;
             events.push(event);
         }
         Ok(Self {
@@ -65,19 +66,8 @@ impl Doorbells {
         }
     }
 
-    /// Takes a client's signal.
-    pub(super) fn event(&mut self, queue: u16) {
-        let Some(event) = self.events.get(usize::from(queue)) else {
-            return;
-        };
-        match event.take() {
-            Ok(true) => self.ring(Doorbell::Call(queue)),
-            Ok(false) => {}
-            Err(error) => debug!("the doorbell eventfd of queue {queue} cannot be read: {error}"),
-        }
-    }
-
-    fn ring(&mut self, doorbell: Doorbell) {
+    /// Signals the front-end's eventfd for this doorbell, if it has one.
+    pub(super) fn ring(&mut self, doorbell: Doorbell) {
         let Some(slot) = self.slot(doorbell) else {
             return;
         };
@@ -109,6 +99,11 @@ impl Doorbells {
     pub(super) fn disconnect(&mut self) {
         self.calls.fill_with(|| None);
         self.errors.fill_with(|| None);
+        for event in &self.events {
+            // Nothing else takes their signals. A client that filled a counter would leave it full
+            // for the next one, which could not signal.
+            let _ = event.take();
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use vhost_user::{Connection, ConnectionError, Message};
 
-use super::poller::{Poller, Token};
+use super::token::Token;
+use crate::poller::{Poller, Until};
 
 /// A front-end, with the message that the driver has no buffer for yet.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) struct FrontEnd {
 impl FrontEnd {
     pub(super) fn new(stream: UnixStream, poller: &Poller) -> io::Result<Self> {
         let connection = Connection::new(stream)?;
-        poller.add(&connection, Token::FrontEnd)?;
+        poller.add(&connection, Token::FrontEnd.into(), Until::Readable)?;
         Ok(Self {
             connection,
             waiting: None,
@@ -42,7 +43,12 @@ impl FrontEnd {
 
     /// Reads messages, or waits only for the front-end to leave.
     pub(super) fn set_reading(&self, reading: bool, poller: &Poller) -> io::Result<()> {
-        poller.set_reading(&self.connection, Token::FrontEnd, reading)
+        let until = if reading {
+            Until::Readable
+        } else {
+            Until::HungUp
+        };
+        poller.change(&self.connection, Token::FrontEnd.into(), until)
     }
 
     pub(super) fn close(self, poller: &Poller) {

@@ -1,7 +1,6 @@
 //! The device model: what the driver's accesses and the front-end's messages do to each other.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use ipc::{Accepted, Listener};
@@ -10,23 +9,27 @@ use vfio_user::IoEventFd;
 use vhost_user::Inspect;
 use virtio::queue::RING_FEATURES;
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
-use vvu_abi::{self as abi, config, status};
+use vvu_abi::{self as abi, Doorbell, config, status};
 
 use super::doorbell::Doorbells;
 use super::front_end::FrontEnd;
 use super::identity::{self, MEMORY_BAR, NOTIFICATIONS, Options, SIGNAL_BAR};
 use super::notification::Notifications;
-use super::poller::{Poller, Token};
 use super::relay::Resources;
+use super::token::Token;
 use super::window::Window;
 use crate::function::{Device, Function};
 use crate::padded::read_padded;
+use crate::poller::{Poller, Until};
 use crate::virtio_pci::{Event, Layout, Registers, RingQueue, Structures};
 
 mod transfer;
 
 /// The largest size of the two virtqueues, in descriptors.
 const QUEUE_SIZE: u16 = 256;
+
+/// When to try again to watch the listener.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Addresses are the client's, translated or not, which is all the same here.
 const FEATURES: u64 = 1 << VIRTIO_F_ACCESS_PLATFORM | RING_FEATURES;
@@ -119,17 +122,26 @@ impl VvuDevice {
     /// Lets a front-end in exactly when the driver is ready for one, none is connected, and the
     /// listener does not rest. Before, it waits in the socket's backlog.
     fn update_listening(&mut self) {
-        let ready = self.structures.registers.is_running() && self.status & status::BACKEND_UP != 0;
-        let wanted = ready && self.front_end.is_none() && self.listener.rest().is_none();
+        let wanted = self.wants_front_end() && self.listener.rest().is_none();
         if wanted == self.listening {
             return;
         }
         if !wanted {
             self.poller.remove(&self.listener);
-        } else if let Err(error) = self.poller.add(&self.listener, Token::Listener) {
+        } else if let Err(error) = self.watch_listener() {
             return warn!("cannot wait for front-ends: {error}");
         }
         self.listening = wanted;
+    }
+
+    fn wants_front_end(&self) -> bool {
+        let ready = self.structures.registers.is_running() && self.status & status::BACKEND_UP != 0;
+        ready && self.front_end.is_none()
+    }
+
+    fn watch_listener(&self) -> io::Result<()> {
+        let token = Token::Listener.into();
+        self.poller.add(&self.listener, token, Until::Readable)
     }
 
     fn config_changed(&mut self) {
@@ -270,32 +282,35 @@ impl Device for VvuDevice {
         self.resources.notifications.reset();
     }
 
-    fn events(&self) -> BorrowedFd<'_> {
-        self.poller.as_fd()
+    fn poller(&self) -> &Poller {
+        &self.poller
+    }
+
+    fn process(&mut self, number: u32) -> io::Result<()> {
+        match Token::from_number(number) {
+            Token::Listener => self.accept()?,
+            Token::FrontEnd => self.front_end_ready(),
+            Token::Doorbell(queue) => self.resources.doorbells.ring(Doorbell::Call(queue)),
+            Token::Kick(queue) => {
+                let raised = self.resources.notifications.kicked(queue);
+                self.raise(raised);
+            }
+        }
+        Ok(())
     }
 
     fn time_left(&self) -> Option<Duration> {
         match &self.front_end {
             Some(front_end) => front_end.time_left(),
-            None => self.listener.rest(),
+            None if self.listening || !self.wants_front_end() => None,
+            // Its rest may have ended just now, or the operating system did not let it be watched.
+            None => Some(self.listener.rest().unwrap_or(RETRY)),
         }
     }
 
-    fn process(&mut self) -> io::Result<()> {
+    fn keep_deadlines(&mut self) {
         self.update_listening();
-        for token in self.poller.ready()? {
-            match token {
-                Token::Listener => self.accept()?,
-                Token::FrontEnd => self.front_end_ready(),
-                Token::Doorbell(queue) => self.resources.doorbells.event(queue),
-                Token::Kick(queue) => {
-                    let raised = self.resources.notifications.kicked(queue, &self.poller);
-                    self.raise(raised);
-                }
-            }
-        }
         self.drop_late_front_end();
-        Ok(())
     }
 }
 

@@ -8,8 +8,9 @@ use virtio::pci::NO_VECTOR;
 use vvu_abi::notification as reg;
 
 use super::Refusal;
-use super::poller::{Poller, Token};
+use super::token::Token;
 use crate::padded::read_padded;
+use crate::poller::{Poller, Until};
 
 /// The notification registers, and the kicks behind them.
 #[derive(Debug)]
@@ -118,12 +119,12 @@ impl Notifications {
         };
         let Some(kick) = kick else { return Ok(()) };
         let kick = SharedEventFd::from_fd(kick)?;
-        poller.add(&kick, Token::Kick(queue))?;
+        poller.add(&kick, Token::Kick(queue).into(), Until::Signalled)?;
         notification.kick = Some(kick);
         Ok(())
     }
 
-    /// Watches a queue's kick no more.
+    /// Stops watching a queue's kick.
     pub(super) fn drop_kick(&mut self, queue: u16, poller: &Poller) {
         let queue = self.queues.get_mut(usize::from(queue));
         if let Some(kick) = queue.and_then(|queue| queue.kick.take()) {
@@ -131,17 +132,11 @@ impl Notifications {
         }
     }
 
-    /// Takes a kick that came. Gives the vector to raise, if there is one yet.
-    pub(super) fn kicked(&mut self, queue: u16, poller: &Poller) -> Option<u16> {
+    /// A queue was kicked. Gives the vector to raise, if there is one yet.
+    pub(super) fn kicked(&mut self, queue: u16) -> Option<u16> {
         let notification = self.queues.get_mut(usize::from(queue))?;
-        match notification.kick.as_ref()?.take() {
-            Ok(kicked) => notification.pending |= kicked,
-            Err(error) => {
-                debug!("the kick of queue {queue} is of no use: {error}");
-                self.drop_kick(queue, poller);
-                return None;
-            }
-        }
+        notification.kick.as_ref()?;
+        notification.pending = true;
         notification.raise()
     }
 

@@ -12,8 +12,8 @@ use vvu_abi::Doorbell;
 use super::Refusal;
 use super::doorbell::Doorbells;
 use super::notification::Notifications;
-use super::poller::Poller;
 use super::window::Window;
+use crate::poller::Poller;
 
 /// What the front-end's descriptors became.
 #[derive(Debug)]

@@ -157,7 +157,11 @@ fn each_transport_has_its_calls() {
 }
 
 #[test]
-fn the_proxy_waits_with_epoll() {
+fn servers_of_pci_functions_wait_with_epoll() {
     let wait = [(libc::SYS_epoll_pwait, with(NO_FD, 0))];
-    made_where(|context| context == Context::VvuProxy, &wait);
+    let serves_pci = |context: Context| match context {
+        Context::Device(_, transport) => transport == TransportName::Pci,
+        Context::VvuProxy => true,
+    };
+    made_where(serves_pci, &wait);
 }

@@ -334,23 +334,42 @@ fn kicks_are_interrupts() {
     front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kicks[1].as_fd()]);
     vm.recv();
     ring(&kicks[0]);
+    vm.link();
+    assert!(
+        !is_rung(&vm.irqs[4]),
+        "the former kick means nothing any more"
+    );
     ring(&kicks[1]);
     take(&vm.irqs[4]);
-    assert!(is_rung(&kicks[0]), "the former kick means nothing any more");
 
     front_end.send(&number(Code::SET_VRING_KICK, 0x101));
     assert_eq!(vm.recv().as_number().unwrap(), 0x101);
     ring(&kicks[1]);
     vm.link();
-    assert!(
-        is_rung(&kicks[1]) && !is_rung(&vm.irqs[4]),
-        "the driver polls"
-    );
+    assert!(!is_rung(&vm.irqs[4]), "the driver polls");
 
     vm.set_notification(15, VECTORS - 1);
     front_end.send_fds(&number(Code::SET_VRING_KICK, 15), &[kicks[2].as_fd()]);
     ring(&kicks[2]);
     take(&vm.irqs[usize::from(VECTORS) - 1]);
+}
+
+/// With EFD_SEMAPHORE and a large counter, no number of reads would make it unreadable.
+#[test]
+fn a_kick_that_stays_readable_is_one_interrupt() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let kick = eventfd(u32::MAX, EventfdFlags::SEMAPHORE).unwrap();
+    vm.set_notification(1, 4);
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kick.as_fd()]);
+    vm.recv();
+    take(&vm.irqs[4]);
+    for _ in 0..100 {
+        vm.link();
+    }
+    assert!(!is_rung(&vm.irqs[4]));
+    ring(&kick);
+    take(&vm.irqs[4]);
 }
 
 #[test]
@@ -369,7 +388,7 @@ fn stopping_a_queue_drops_its_kick_with_the_reply() {
     assert_eq!(front_end.recv().payload[4], 5);
     ring(&kick);
     vm.link();
-    assert!(is_rung(&kick) && !is_rung(&vm.irqs[3]));
+    assert!(!is_rung(&vm.irqs[3]));
 
     front_end.send(&number(Code::GET_VRING_BASE, u32::MAX.into()));
     let question = vm.recv();
@@ -597,7 +616,7 @@ fn resets_while_connected() {
         "it connected before the driver was ready"
     );
     vm.recv();
-    assert!(is_rung(&kick) && !is_rung(&vm.irqs[3]));
+    assert!(!is_rung(&vm.irqs[3]));
     vm.client.reset().unwrap();
     front_end.closed();
     assert_eq!((vm.status(), vm.link()), (0, 0));

@@ -129,7 +129,9 @@ impl World {
             Step::Start => self.start(),
             Step::Reset => crate::function::reset(&mut self.device),
         }
-        self.device.process().unwrap();
+        for number in self.device.poller().ready() {
+            self.device.process(number).unwrap();
+        }
     }
 }
 
