@@ -33,6 +33,9 @@ struct Column<'a> {
 pub fn text(findings: &Findings) -> String {
     let columns: Vec<_> = findings.cells.iter().flat_map(columns).collect();
     let costs = costs(findings);
+    if columns.is_empty() {
+        return conditions(findings) + "\nNo workload was measured with both builds.\n";
+    }
     [
         conditions(findings),
         workloads(&columns),

@@ -18,12 +18,11 @@ pub fn table(cells: &[Cell]) -> String {
         "---|".repeat(13)
     );
     text += &rows(cells.iter());
-    let _ = writeln!(
-        text,
-        "\nLoad now {}. Ratios are those of IOPS: {}.",
-        usage::load_average(),
-        references(cells).join(", "),
-    );
+    let _ = writeln!(text, "\nLoad now {}.", usage::load_average());
+    let references = references(cells).join(", ");
+    if !references.is_empty() {
+        let _ = writeln!(text, "Ratios are those of IOPS: {references}.");
+    }
     text
 }
 
