@@ -185,6 +185,7 @@ fn a_notification_for_a_ring_that_is_gone_needs_a_reset() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.start();
+    host.watch.wait_starts(2);
     driver.client.dma_unmap(RINGS, 0x1000).unwrap();
     assert_eq!(host.watch.running(), 1);
     driver.notify(0);
