@@ -116,8 +116,8 @@ impl Poller {
         let _ = epoll::delete(&self.0, fd);
     }
 
-    /// Waits until something happens, but not longer than `timeout` (`None`: no limit). There are no
-    /// events when that time is over, or a signal handler ran.
+    /// Waits until something happens, but not longer than `timeout` (`None`: no limit). There are
+    /// no events when that time is over, or a signal handler ran.
     ///
     /// # Errors
     ///

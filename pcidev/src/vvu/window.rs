@@ -102,7 +102,8 @@ impl Window {
         self.size
     }
 
-    /// The memory as a BAR: as long as the next power of two; what the file has of it can be mapped.
+    /// The memory as a BAR. Its length is the next power of two, and the length of the file can be
+    /// mapped.
     pub fn region(&self) -> RegionInfo {
         RegionInfo {
             flags: RegionFlags::READ | RegionFlags::WRITE | RegionFlags::MMAP,

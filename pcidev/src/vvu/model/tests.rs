@@ -2,6 +2,8 @@
 
 mod deadlines;
 mod garbage;
+mod lives;
+mod signals;
 mod vm;
 
 use std::fs::File;
@@ -319,113 +321,6 @@ fn a_small_rx_buffer_needs_a_reset() {
 }
 
 #[test]
-fn kicks_are_interrupts() {
-    let host = Host::start();
-    let (mut vm, mut front_end) = host.connected();
-    let kicks = [event(), event(), event()];
-    ring(&kicks[0]);
-    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kicks[0].as_fd()]);
-    assert_eq!(vm.recv().as_number().unwrap(), 1);
-    vm.set_notification(1, 4);
-    take(&vm.irqs[4]);
-    ring(&kicks[0]);
-    take(&vm.irqs[4]);
-
-    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kicks[1].as_fd()]);
-    vm.recv();
-    ring(&kicks[0]);
-    vm.link();
-    assert!(
-        !is_rung(&vm.irqs[4]),
-        "the former kick means nothing any more"
-    );
-    ring(&kicks[1]);
-    take(&vm.irqs[4]);
-
-    front_end.send(&number(Code::SET_VRING_KICK, 0x101));
-    assert_eq!(vm.recv().as_number().unwrap(), 0x101);
-    ring(&kicks[1]);
-    vm.link();
-    assert!(!is_rung(&vm.irqs[4]), "the driver polls");
-
-    vm.set_notification(15, VECTORS - 1);
-    front_end.send_fds(&number(Code::SET_VRING_KICK, 15), &[kicks[2].as_fd()]);
-    ring(&kicks[2]);
-    take(&vm.irqs[usize::from(VECTORS) - 1]);
-}
-
-/// With EFD_SEMAPHORE and a large counter, no number of reads would make it unreadable.
-#[test]
-fn a_kick_that_stays_readable_is_one_interrupt() {
-    let host = Host::start();
-    let (mut vm, mut front_end) = host.connected();
-    let kick = eventfd(u32::MAX, EventfdFlags::SEMAPHORE).unwrap();
-    vm.set_notification(1, 4);
-    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kick.as_fd()]);
-    vm.recv();
-    take(&vm.irqs[4]);
-    for _ in 0..100 {
-        vm.link();
-    }
-    assert!(!is_rung(&vm.irqs[4]));
-    ring(&kick);
-    take(&vm.irqs[4]);
-}
-
-#[test]
-fn stopping_a_queue_drops_its_kick_with_the_reply() {
-    let host = Host::start();
-    let (mut vm, mut front_end) = host.connected();
-    let kick = event();
-    vm.set_notification(0, 3);
-    front_end.send_fds(&number(Code::SET_VRING_KICK, 0), &[kick.as_fd()]);
-    front_end.send(&number(Code::GET_VRING_BASE, 0));
-    vm.recv();
-    let question = vm.recv();
-    ring(&kick);
-    take(&vm.irqs[3]);
-    vm.send(&question.head.reply(&[0, 0, 0, 0, 5, 0, 0, 0]));
-    assert_eq!(front_end.recv().payload[4], 5);
-    ring(&kick);
-    vm.link();
-    assert!(!is_rung(&vm.irqs[3]));
-
-    front_end.send(&number(Code::GET_VRING_BASE, u32::MAX.into()));
-    let question = vm.recv();
-    vm.send(&question.head.reply(&[0xff; 8]));
-    assert_eq!(front_end.recv().payload, [0xff; 8]);
-}
-
-#[test]
-fn doorbells_are_calls_and_errors() {
-    let host = Host::start();
-    let (mut vm, mut front_end) = host.connected();
-    let (call, error) = (event(), event());
-    vm.write(2, 0x14, &[5, 0]);
-    front_end.send_fds(&number(Code::SET_VRING_CALL, 5), &[call.as_fd()]);
-    front_end.send_fds(&number(Code::SET_VRING_ERR, 5), &[error.as_fd()]);
-    assert_eq!(vm.recv().as_number().unwrap(), 5);
-    vm.recv();
-    assert!(!is_rung(&call));
-    for width in [1, 2, 4] {
-        vm.write(2, 0x14, &[5, 0, 0, 0][..width]);
-        take(&call);
-    }
-    vm.write(2, 4 * (16 + 5), &[5, 0]);
-    take(&error);
-    vm.write(2, 4 * 32, &[0, 0]);
-    let offered = vm.client.region_io_fds(2).unwrap();
-    assert_eq!((offered.len(), offered[5].offset), (16, 0x14));
-    offered[5].eventfd.signal().unwrap();
-    take(&call);
-    front_end.send(&number(Code::SET_VRING_CALL, 0x105));
-    vm.recv();
-    vm.write(2, 0x14, &[5, 0]);
-    assert!(!is_rung(&call) && !is_rung(&error));
-    assert!(vm.client.region_io_fds(4).unwrap().is_empty());
-}
-
-#[test]
 fn memory_tables_are_rewritten() {
     let host = Host::start();
     let (mut vm, mut front_end) = host.connected();
@@ -525,125 +420,6 @@ fn unknown_requests_pass_and_replies_do_not() {
 }
 
 #[test]
-fn front_ends_come_and_go() {
-    let host = Host::start();
-    let (mut vm, front_end) = host.connected();
-    let waiting = host.front_end();
-    drop(front_end);
-    assert_eq!(vm.config_changed(), 0);
-    assert!(
-        !is_rung(&vm.irqs[0]),
-        "not let in before the driver is ready again"
-    );
-    vm.set_up(1);
-    assert_eq!(vm.config_changed(), 3);
-    drop(waiting);
-    assert_eq!(vm.config_changed(), 0);
-    for round in 0..3 {
-        vm.set_up(1);
-        let mut front_end = host.front_end();
-        assert_eq!(vm.config_changed(), 3);
-        let call = event();
-        vm.write(2, 0, &[0, 0]);
-        front_end.send_fds(&number(Code::SET_VRING_CALL, 0), &[call.as_fd()]);
-        assert_eq!(vm.recv().as_number().unwrap(), 0);
-        vm.post(1);
-        assert!(!is_rung(&call), "round {round}");
-        vm.write(2, 0, &[0, 0]);
-        take(&call);
-        drop(front_end);
-        assert_eq!(vm.config_changed(), 0);
-        vm.write(2, 0, &[0, 0]);
-        assert!(!is_rung(&call), "nothing of the last one is left");
-    }
-}
-
-#[test]
-fn a_front_end_leaves_while_the_driver_has_no_buffers() {
-    let host = Host::start();
-    let mut vm = host.vm();
-    vm.start();
-    vm.set_up(1);
-    let mut front_end = host.front_end();
-    assert_eq!(vm.config_changed(), 3);
-    front_end.send(&number(Code::SET_FEATURES, 1));
-    front_end.send(&number(Code::SET_FEATURES, 2));
-    drop(front_end);
-    assert_eq!(vm.config_changed(), 0);
-    vm.set_up(1);
-    vm.post(4);
-    let mut front_end = host.front_end();
-    assert_eq!(vm.config_changed(), 3);
-    front_end.send(&number(Code::SET_FEATURES, 3));
-    assert_eq!(vm.recv().as_number().unwrap(), 3, "only the new one's");
-}
-
-#[test]
-fn the_driver_disconnects_the_front_end() {
-    let host = Host::start();
-    let (mut vm, mut front_end) = host.connected();
-    vm.set_up(0);
-    assert_eq!(vm.link(), 0);
-    assert!(!is_rung(&vm.irqs[0]), "it knows");
-    front_end.closed();
-    vm.set_up(1);
-    assert_eq!(vm.link(), 1, "the same peer has to connect again");
-    let mut again = host.front_end();
-    assert_eq!(vm.config_changed(), 3);
-    again.send(&request(Code::SET_OWNER, &[]));
-    assert_eq!(vm.recv(), request(Code::SET_OWNER, &[]));
-}
-
-#[test]
-fn resets_while_connected() {
-    let host = Host::start();
-    let (mut vm, mut front_end) = host.connected();
-    let kick = event();
-    vm.set_notification(0, 3);
-    front_end.send_fds(&number(Code::SET_VRING_KICK, 0), &[kick.as_fd()]);
-    vm.recv();
-    vm.reset();
-    vm.reset();
-    front_end.closed();
-    assert_eq!((vm.link(), vm.read::<2>(2, 0x2002)), (0, [0xff; 2]));
-    ring(&kick);
-    let mut front_end = host.front_end();
-    front_end.send(&request(Code::SET_OWNER, &[]));
-    vm.start_up();
-    assert_eq!(
-        vm.config_changed(),
-        3,
-        "it connected before the driver was ready"
-    );
-    vm.recv();
-    assert!(!is_rung(&vm.irqs[3]));
-    vm.client.reset().unwrap();
-    front_end.closed();
-    assert_eq!((vm.status(), vm.link()), (0, 0));
-    vm.start_up();
-    let mut front_end = host.front_end();
-    assert_eq!(vm.config_changed(), 3);
-    vm.write(7, 0xd8 + 4, &[1]);
-    front_end.closed();
-    assert_eq!(vm.status(), 0, "function-level reset");
-}
-
-#[test]
-fn the_device_vm_comes_again() {
-    let host = Host::start();
-    let (vm, mut front_end) = host.connected();
-    drop(vm);
-    front_end.closed();
-    let mut front_end = host.front_end();
-    let mut vm = host.vm();
-    assert_eq!((vm.status(), vm.link()), (0, 0));
-    vm.start_up();
-    assert_eq!(vm.config_changed(), 3);
-    front_end.send(&request(Code::SET_OWNER, &[]));
-    assert_eq!(vm.recv(), request(Code::SET_OWNER, &[]));
-}
-
-#[test]
 fn memory_may_move_while_in_use() {
     let host = Host::start();
     let (mut vm, mut front_end) = host.connected();
@@ -656,17 +432,4 @@ fn memory_may_move_while_in_use() {
     vm.remap();
     vm.send(&ack(&question));
     assert_eq!(front_end.recv().as_number().unwrap(), 0);
-}
-
-#[test]
-fn a_front_end_before_driver_ok_waits() {
-    let host = Host::start();
-    let mut front_end = host.front_end();
-    front_end.send(&request(Code::SET_OWNER, &[]));
-    let mut vm = host.vm();
-    vm.set_up(1);
-    assert_eq!(vm.link(), 1);
-    vm.start_up();
-    assert_eq!(vm.config_changed(), 3);
-    vm.recv();
 }

@@ -36,7 +36,8 @@ fn offsets() -> impl Strategy<Value = u64> {
 fn steps() -> impl Strategy<Value = Step> {
     let bytes = |most| prop::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..most);
     prop_oneof![
-        4 => (0usize..6, offsets(), bytes(9)).prop_map(|(bar, at, data)| Step::Write(bar, at, data)),
+        4 => (0usize..6, offsets(), bytes(9))
+            .prop_map(|(bar, at, data)| Step::Write(bar, at, data)),
         1 => (0usize..6, offsets(), 0usize..9).prop_map(|(bar, at, len)| Step::Read(bar, at, len)),
         4 => (0u64..0x2000, bytes(40)).prop_map(|(at, data)| Step::Memory(at, data)),
         4 => (0u32..46, 0u32..16, bytes(48), 0usize..3)

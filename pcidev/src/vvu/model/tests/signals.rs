@@ -1,0 +1,110 @@
+//! Kicks and doorbells.
+
+use super::*;
+
+#[test]
+fn kicks_are_interrupts() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let kicks = [event(), event(), event()];
+    ring(&kicks[0]);
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kicks[0].as_fd()]);
+    assert_eq!(vm.recv().as_number().unwrap(), 1);
+    vm.set_notification(1, 4);
+    take(&vm.irqs[4]);
+    ring(&kicks[0]);
+    take(&vm.irqs[4]);
+
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kicks[1].as_fd()]);
+    vm.recv();
+    ring(&kicks[0]);
+    vm.link();
+    assert!(
+        !is_rung(&vm.irqs[4]),
+        "the former kick means nothing any more"
+    );
+    ring(&kicks[1]);
+    take(&vm.irqs[4]);
+
+    front_end.send(&number(Code::SET_VRING_KICK, 0x101));
+    assert_eq!(vm.recv().as_number().unwrap(), 0x101);
+    ring(&kicks[1]);
+    vm.link();
+    assert!(!is_rung(&vm.irqs[4]), "the driver polls");
+
+    vm.set_notification(15, VECTORS - 1);
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 15), &[kicks[2].as_fd()]);
+    ring(&kicks[2]);
+    take(&vm.irqs[usize::from(VECTORS) - 1]);
+}
+
+/// With EFD_SEMAPHORE and a large counter, no number of reads would make it unreadable.
+#[test]
+fn a_kick_that_stays_readable_is_one_interrupt() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let kick = eventfd(u32::MAX, EventfdFlags::SEMAPHORE).unwrap();
+    vm.set_notification(1, 4);
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kick.as_fd()]);
+    vm.recv();
+    take(&vm.irqs[4]);
+    for _ in 0..100 {
+        vm.link();
+    }
+    assert!(!is_rung(&vm.irqs[4]));
+    ring(&kick);
+    take(&vm.irqs[4]);
+}
+
+#[test]
+fn stopping_a_queue_drops_its_kick_with_the_reply() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let kick = event();
+    vm.set_notification(0, 3);
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 0), &[kick.as_fd()]);
+    front_end.send(&number(Code::GET_VRING_BASE, 0));
+    vm.recv();
+    let question = vm.recv();
+    ring(&kick);
+    take(&vm.irqs[3]);
+    vm.send(&question.head.reply(&[0, 0, 0, 0, 5, 0, 0, 0]));
+    assert_eq!(front_end.recv().payload[4], 5);
+    ring(&kick);
+    vm.link();
+    assert!(!is_rung(&vm.irqs[3]));
+
+    front_end.send(&number(Code::GET_VRING_BASE, u32::MAX.into()));
+    let question = vm.recv();
+    vm.send(&question.head.reply(&[0xff; 8]));
+    assert_eq!(front_end.recv().payload, [0xff; 8]);
+}
+
+#[test]
+fn doorbells_are_calls_and_errors() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let (call, error) = (event(), event());
+    vm.write(2, 0x14, &[5, 0]);
+    front_end.send_fds(&number(Code::SET_VRING_CALL, 5), &[call.as_fd()]);
+    front_end.send_fds(&number(Code::SET_VRING_ERR, 5), &[error.as_fd()]);
+    assert_eq!(vm.recv().as_number().unwrap(), 5);
+    vm.recv();
+    assert!(!is_rung(&call));
+    for width in [1, 2, 4] {
+        vm.write(2, 0x14, &[5, 0, 0, 0][..width]);
+        take(&call);
+    }
+    vm.write(2, 4 * (16 + 5), &[5, 0]);
+    take(&error);
+    vm.write(2, 4 * 32, &[0, 0]);
+    let offered = vm.client.region_io_fds(2).unwrap();
+    assert_eq!((offered.len(), offered[5].offset), (16, 0x14));
+    offered[5].eventfd.signal().unwrap();
+    take(&call);
+    front_end.send(&number(Code::SET_VRING_CALL, 0x105));
+    vm.recv();
+    vm.write(2, 0x14, &[5, 0]);
+    assert!(!is_rung(&call) && !is_rung(&error));
+    assert!(vm.client.region_io_fds(4).unwrap().is_empty());
+}
