@@ -28,7 +28,6 @@ use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::LevelFilter;
 use vhost_user::WithCauses;
 
-use jail::JailError;
 pub use signals::StopSignal;
 pub use size::parse_size;
 

@@ -13,8 +13,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use block::{BlockDevice, Image, Options};
+use carriers::CarrierError;
 use clap::Parser;
 use virtio::{RingOptions, Runner};
+use vvu::driver::DriverError;
 
 use args::Arguments;
 use choices::Switch;
@@ -54,5 +56,34 @@ fn serve(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     image
         .sync()
         .map_err(|error| format!("{}: flush: {error}", arguments.image.display()))?;
-    served
+    served.map_err(with_advice)
+}
+
+/// Names the option that helps against an error, where one does.
+fn with_advice(error: Box<dyn Error>) -> Box<dyn Error> {
+    use DriverError::{TooFewQueues, TooFewVectors};
+    match error.downcast_ref() {
+        Some(CarrierError::Vvu(TooFewQueues { .. } | TooFewVectors { .. })) => {
+            format!("{error}; ask for fewer queues with --num-queues").into()
+        }
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_with_too_few_queues_is_told_with_the_option_that_helps() {
+        let too_few = DriverError::TooFewQueues {
+            needed: 4,
+            available: 1,
+        };
+        let text = with_advice(CarrierError::from(too_few).into()).to_string();
+        assert!(text.ends_with("4 are needed; ask for fewer queues with --num-queues"));
+        let other = CarrierError::from(DriverError::NotStarted);
+        let text = with_advice(other.into()).to_string();
+        assert_eq!(text, "the device is not started");
+    }
 }

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use vfio_ioctls::VfioError;
+use vfio_user::ClientError;
+
 use super::{Address, BadAddress, Identity};
 
 /// Why a PCI function cannot be used: one line that says what is wrong and what to do.
@@ -36,8 +39,8 @@ pub enum PciError {
     },
     /// The machine has no IOMMU, or does not use it.
     #[error(
-        "{0} has no IOMMU group, as there is no IOMMU: boot with intel_iommu=on or amd_iommu=on; a \
-         virtual machine needs a virtual IOMMU, such as QEMU's `-device intel-iommu,intremap=on`"
+        "{0} has no IOMMU group, because there is no IOMMU: boot with intel_iommu=on or \
+         amd_iommu=on; a virtual machine needs a virtual IOMMU that remaps interrupts"
     )]
     NoIommuGroup(Address),
     /// Other functions of the group are in use.
@@ -55,9 +58,8 @@ pub enum PciError {
     },
     /// Interrupts cannot be remapped, so that a device could forge them.
     #[error(
-        "the IOMMU does not remap interrupts for {0}: use one that does (QEMU's `-device \
-         intel-iommu,intremap=on`), or, where the device is trusted, load vfio_iommu_type1 with \
-         allow_unsafe_interrupts=1"
+        "the IOMMU does not remap interrupts for {0}: use one that does, or, where the device is \
+         trusted, load vfio_iommu_type1 with allow_unsafe_interrupts=1"
     )]
     NoInterruptRemapping(Address),
     /// A device node may not be opened.
@@ -78,21 +80,48 @@ pub enum PciError {
         /// How much is needed, in KiB.
         kib: usize,
     },
-    /// A vfio-user server cannot be reached or used.
-    #[error("cannot use the vfio-user server at {}: {reason}", .path.display())]
+    /// Nobody listens where a vfio-user server should.
+    #[error("there is no vfio-user server at {}", .path.display())]
+    NoVfioUserServer {
+        /// Where its socket should be.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A vfio-user server cannot be used.
+    #[error("cannot use the vfio-user server at {}", .path.display())]
     VfioUser {
         /// Its socket.
         path: PathBuf,
         /// What went wrong.
-        reason: String,
+        source: ClientError,
+    },
+    /// A vfio-user server has another kind of device.
+    #[error("the device of the vfio-user server at {} is not a PCI function", .0.display())]
+    NotPci(PathBuf),
+    /// The kernel lacks what drives the IOMMU.
+    #[error(
+        "cannot use {0}, because the kernel's VFIO has no type 1 (version 2) IOMMU: as root, run \
+         `modprobe vfio_iommu_type1`"
+    )]
+    NoType1(Address),
+    /// A device node cannot be opened, for another reason.
+    #[error("cannot use {address}: cannot open {}", .node.display())]
+    Node {
+        /// The function's address.
+        address: Address,
+        /// The device node.
+        node: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
     },
     /// Something else that VFIO says.
-    #[error("cannot use {address} through VFIO: {reason}")]
+    #[error("cannot use {address} through VFIO")]
     Vfio {
         /// The function's address.
         address: Address,
         /// What went wrong.
-        reason: String,
+        source: VfioError,
     },
     /// The operating system or the server refused something.
     #[error("cannot {what}")]

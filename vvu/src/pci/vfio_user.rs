@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use ipc::SharedEventFd;
 use vfio_user::{Client, ClientError, DeviceFlags, DmaFlags, IoEventFd, RegionInfo, index};
-use vhost_user::WithCauses;
 
 use super::{BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, VFIO_USER_PREFIX};
 
@@ -43,33 +42,34 @@ impl VfioUserFunction {
     ///
     /// # Errors
     ///
-    /// [`PciError::VfioUser`].
+    /// [`PciError`].
     pub fn connect(path: &Path) -> Result<Self, PciError> {
-        Self::try_connect(path).map_err(|reason| PciError::VfioUser {
-            path: path.to_owned(),
-            reason,
-        })
-    }
-
-    fn try_connect(path: &Path) -> Result<Self, String> {
-        let text = |error: ClientError| WithCauses(&error).to_string();
-        let mut client = Client::connect(path, TIMEOUT).map_err(|error| match error {
-            ClientError::Connect { source, .. } => {
-                format!("{source}: start vvu-proxy with --vfio-user-path first")
-            }
-            error => text(error),
-        })?;
-        let flags = client.device_info().map_err(text)?.flags;
+        let of = |source: ClientError| match source {
+            ClientError::Connect { source, .. } => PciError::NoVfioUserServer {
+                path: path.to_owned(),
+                source,
+            },
+            source => PciError::VfioUser {
+                path: path.to_owned(),
+                source,
+            },
+        };
+        let mut client = Client::connect(path, TIMEOUT).map_err(of)?;
+        let flags = client.device_info().map_err(of)?.flags;
         if !flags.contains(DeviceFlags::PCI) {
-            return Err("its device is no PCI function".to_owned());
+            return Err(PciError::NotPci(path.to_owned()));
         }
         let bars = (0..u32::from(BAR_COUNT)).map(|bar| Bar::read(&mut client, bar));
-        let bars = bars.collect::<Result<_, _>>().map_err(text)?;
-        let vectors = client.irq_info(index::MSIX).map_err(text)?.count;
+        let bars = bars.collect::<Result<_, _>>().map_err(of)?;
+        let vectors = client.irq_info(index::MSIX).map_err(of)?.count;
         let socket = client.as_fd().try_clone_to_owned();
+        let socket = socket.map_err(|source| PciError::Io {
+            what: "duplicate the server's socket",
+            source,
+        })?;
         Ok(Self {
             path: path.to_owned(),
-            socket: socket.map_err(|error| error.to_string())?,
+            socket,
             client: Mutex::new(client),
             bars,
             vector_count: vectors.try_into().unwrap_or(u16::MAX),

@@ -11,35 +11,31 @@ use crate::pci::{Address, PciError};
 pub fn explain(error: VfioError, address: Address, group: &str) -> PciError {
     let container = PathBuf::from("/dev/vfio/vfio");
     let group_node = PathBuf::from(format!("/dev/vfio/{group}"));
-    let reason = match error {
-        VfioError::OpenContainer(error) => return explain_open(error, container, address),
-        VfioError::OpenGroup(error, _) => return explain_open(error, group_node, address),
+    match error {
+        VfioError::OpenContainer(error) => explain_open(error, container, address),
+        VfioError::OpenGroup(error, _) => explain_open(error, group_node, address),
         VfioError::ContainerSetIOMMU(error) if error.errno() == libc::EPERM => {
-            return PciError::NoInterruptRemapping(address);
+            PciError::NoInterruptRemapping(address)
         }
-        VfioError::GroupViable => {
-            return PciError::GroupNotViable {
-                address,
-                group: group.to_owned(),
-                members: format!("see /sys/kernel/iommu_groups/{group}/devices"),
-            };
-        }
-        VfioError::VfioExtension => "the kernel's VFIO has no type 1 (version 2) IOMMU: as root, \
-             run `modprobe vfio_iommu_type1`"
-            .to_owned(),
-        error => error.to_string(),
-    };
-    PciError::Vfio { address, reason }
+        VfioError::GroupViable => PciError::GroupNotViable {
+            address,
+            group: group.to_owned(),
+            members: format!("see /sys/kernel/iommu_groups/{group}/devices"),
+        },
+        VfioError::VfioExtension => PciError::NoType1(address),
+        source => PciError::Vfio { address, source },
+    }
 }
 
-fn explain_open(error: io::Error, node: PathBuf, address: Address) -> PciError {
-    match error.kind() {
+fn explain_open(source: io::Error, node: PathBuf, address: Address) -> PciError {
+    match source.kind() {
         io::ErrorKind::PermissionDenied => PciError::NoPermission(node),
         io::ErrorKind::NotFound => PciError::NoVfio(node),
         io::ErrorKind::ResourceBusy => PciError::Busy(node),
-        _ => PciError::Vfio {
+        _ => PciError::Node {
             address,
-            reason: format!("{}: {error}", node.display()),
+            node,
+            source,
         },
     }
 }
@@ -64,10 +60,11 @@ pub fn explain_dma(error: VfioError, len: usize) -> PciError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vhost_user::WithCauses;
     use vmm_sys_util::errno::Error as Errno;
 
     fn text(error: VfioError) -> String {
-        explain(error, "00:10.0".parse().unwrap(), "7").to_string()
+        WithCauses(&explain(error, "00:10.0".parse().unwrap(), "7")).to_string()
     }
 
     #[test]
