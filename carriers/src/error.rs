@@ -59,7 +59,9 @@ mod tests {
         let address = "00:10.0".parse().unwrap();
         let no_iommu = DriverError::Pci(PciError::NoIommuGroup(address));
         let text = CarrierError::from(no_iommu).to_string();
-        assert!(text.ends_with("; QEMU has a virtual IOMMU that does: -device intel-iommu,intremap=on"));
+        assert!(
+            text.ends_with("; QEMU has a virtual IOMMU that does: -device intel-iommu,intremap=on")
+        );
         let no_server = DriverError::Pci(PciError::NoVfioUserServer {
             path: "vvu.sock".into(),
             source: io::ErrorKind::NotFound.into(),

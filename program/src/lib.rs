@@ -28,6 +28,7 @@ use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::LevelFilter;
 use vhost_user::WithCauses;
 
+use jail::JailError;
 pub use signals::StopSignal;
 pub use size::parse_size;
 

@@ -24,6 +24,7 @@ mod window;
 
 pub use channel::ChannelError;
 pub use dialect::{Dialect, LayoutRule, PeerLoss, UnknownDialect};
+pub use dma::DmaError;
 pub use error::DriverError;
 pub use identity::open;
 pub use window::{Window, WindowError};

@@ -6,7 +6,7 @@ use virtio::queue::PACKED;
 use virtio::{Notifier, Region, Runner};
 
 use super::memory::SharedMemory;
-use super::mistake::Mistake;
+use super::mistake::{MAX_CONFIG_SIZE, Mistake};
 use super::vring::{UserLayout, VringSlot};
 use crate::features::{F_PROTOCOL_FEATURES, ProtocolFeatures};
 use crate::memory::{MAX_SLOTS, MemoryError, MemoryTable};
@@ -14,9 +14,6 @@ use crate::message::{Head, Reply};
 use crate::payload::{ConfigAccess, VringAddr, VringFd, VringState};
 use crate::request::Request;
 use crate::resources::Attached;
-
-/// The longest configuration space that a front-end may ask for, in bytes.
-pub const MAX_CONFIG_SIZE: u32 = 256;
 
 /// Where virtio-mmio has the configuration space.
 const MMIO_CONFIG_OFFSET: u32 = 0x100;
@@ -167,16 +164,16 @@ impl<'a> Conversation<'a> {
         Ok(self.runner.device().write_config(offset, &access.data)?)
     }
 
-    /// Stops every vring, changes the memory, and starts them again in the new memory.
+    /// Stops every vring, changes the memory, and starts them again in the new memory. A change that
+    /// is refused stops nothing.
     fn set_memory(
         &mut self,
         change: impl FnOnce(&SharedMemory) -> Result<MemoryTable<Arc<Region>>, MemoryError>,
     ) -> Result<(), Mistake> {
+        let memory = SharedMemory::new(change(&self.memory)?)?;
         self.stop_all()?;
-        let changed = change(&self.memory).map_err(Mistake::from);
-        let changed = changed.and_then(SharedMemory::new);
-        let changed = changed.map(|memory| self.memory = memory);
-        changed.and(self.start_all())
+        self.memory = memory;
+        self.start_all()
     }
 
     fn set_vring_num(&mut self, state: VringState) -> Result<(), Mistake> {

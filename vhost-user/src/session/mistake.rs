@@ -3,10 +3,12 @@
 use virtio::{ConfigError, StartError, StopError};
 use vm_memory::GuestRegionCollectionError;
 
-use super::conversation::MAX_CONFIG_SIZE;
 use crate::features::ProtocolFeatures;
 use crate::memory::MemoryError;
 use crate::request::RequestError;
+
+/// The longest configuration space that a front-end may ask for, in bytes.
+pub const MAX_CONFIG_SIZE: u32 = 256;
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]

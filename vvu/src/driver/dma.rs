@@ -1,11 +1,26 @@
 //! The memory that the device may access.
 
+use std::io;
 use std::sync::Arc;
 
 use vhost_user::WithCauses;
 
-use super::DriverError;
-use crate::pci::{DmaMemory, PciFunction, choose_iova};
+use crate::pci::{DmaMemory, PciError, PciFunction, choose_iova};
+
+/// Why there is no memory for a device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DmaError {
+    /// There are no addresses to map it at.
+    #[error("the IOMMU has no room for {0} bytes of I/O virtual addresses")]
+    NoIova(usize),
+    /// There is no memory.
+    #[error("cannot make memory for the device")]
+    Memory(#[from] io::Error),
+    /// It cannot be mapped.
+    #[error(transparent)]
+    Map(#[from] PciError),
+}
 
 /// Memory that is mapped for a function, until it is dropped.
 #[derive(Debug)]
@@ -22,11 +37,11 @@ impl Dma {
     ///
     /// # Errors
     ///
-    /// [`DriverError`] when there is no memory, no address for it, or the mapping is refused.
-    pub fn new(function: Arc<dyn PciFunction>, len: usize) -> Result<Self, DriverError> {
+    /// [`DmaError`] when there is no memory, no address for it, or the mapping is refused.
+    pub fn new(function: Arc<dyn PciFunction>, len: usize) -> Result<Self, DmaError> {
         let memory = DmaMemory::new(len)?;
         let iova = choose_iova(&function.iova_ranges(), memory.len() as u64)
-            .ok_or(DriverError::NoIova(memory.len()))?;
+            .ok_or(DmaError::NoIova(memory.len()))?;
         function.map_dma(iova, &memory)?;
         Ok(Self {
             function,

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::ChannelError;
+use super::{ChannelError, DmaError};
 use crate::pci::{Identity, PciError};
 use crate::virtio_pci::VirtioError;
 
@@ -67,9 +67,9 @@ pub enum DriverError {
     /// The device does not let go of the front-end.
     #[error("the device did not drop the front-end within {0:?}")]
     DisconnectTimeout(Duration),
-    /// There is nowhere to map memory for the device.
-    #[error("the IOMMU has no room for {0} bytes of I/O virtual addresses")]
-    NoIova(usize),
+    /// There is no memory for the device.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
     /// The front-end's memory is nowhere.
     #[error("the device's shared memory is in BAR {bar}, which has {size:#x} bytes")]
     BadWindow {

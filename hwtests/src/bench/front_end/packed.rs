@@ -47,7 +47,8 @@ fn relay(mut front_end: Connection, mut back_end: Connection) -> Result<()> {
 fn pass(from: &mut Connection, to: &mut Connection) -> Result<()> {
     while let Some((mut message, fds)) = from.recv()? {
         let is_base = message.head.request == Code::SET_VRING_BASE.number();
-        if is_base && let Ok(state) = VringState::decode(&message.payload) {
+        let is_request = is_base && !message.head.is_reply();
+        if is_request && let Ok(state) = VringState::decode(&message.payload) {
             let num = FIRST_LAP;
             message.payload = VringState { num, ..state }.encode();
         }

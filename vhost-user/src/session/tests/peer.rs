@@ -132,10 +132,13 @@ fn a_conversation_with_a_front_end_that_we_did_not_write() {
     assert_eq!(vring.layout.desc.0, 0x10_0000);
     kick.write(3).unwrap();
     assert!(vring.kick.unwrap().take().unwrap(), "our kick is theirs");
+    front.set_vring_call(0, &call).unwrap();
+    let (features, calls) = (front.get_features(), call.read());
+    assert!(features.is_ok(), "what came before is done");
     assert_eq!(
-        call.read().unwrap(),
+        calls.unwrap(),
         1,
-        "it was called when it gave its eventfd"
+        "a running vring is called by its new call"
     );
 
     assert!(
@@ -146,7 +149,7 @@ fn a_conversation_with_a_front_end_that_we_did_not_write() {
     assert_eq!(
         front.get_vring_base(0).unwrap(),
         5,
-        "stopped by the removal, too"
+        "a removal that is refused changes nothing"
     );
     front
         .remove_mem_region(&region_info(&second, 0x10_0000))
