@@ -1,11 +1,10 @@
 //! Which way a transfer takes, and the buffers between direct I/O and memory that is not fit for it.
 
 use std::io;
-use std::ptr::{NonNull, null_mut};
 use std::slice;
 
 use libc::iovec;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use memmap2::{MmapOptions, MmapRaw};
 
 use virtio::{GuestMemory, Segments};
 
@@ -56,9 +55,9 @@ pub(super) fn is_aligned(alignment: Alignment, range: Range) -> bool {
 
 /// One buffer for each slot of an engine, in memory that takes space once it is used.
 pub(super) struct Buffers {
-    base: NonNull<u8>,
+    memory: MmapRaw,
+    /// Bytes of one buffer.
     size: usize,
-    slots: usize,
 }
 
 /// A transfer that goes through its slot's buffer.
@@ -75,36 +74,23 @@ impl Buffers {
         let slots = usize::from(slots.max(1));
         // Both powers of two, as is their quotient, if the number of slots is made one.
         let size = (MAX_TOTAL / slots.next_power_of_two()).clamp(MIN_BUFFER, MAX_BUFFER);
-        let (protection, flags) = (
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::PRIVATE | MapFlags::NORESERVE,
-        );
-        // SAFETY: a new mapping, wherever the kernel likes, changes no other memory.
-        let base = unsafe { mmap_anonymous(null_mut(), size * slots, protection, flags) }?;
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, size, slots })
+        let mut options = MmapOptions::new();
+        let memory = options.len(size * slots).no_reserve_swap().map_anon()?;
+        Ok(Self {
+            memory: memory.into(),
+            size,
+        })
     }
 
     /// The buffer of a slot, for as long as the kernel has nothing to do with it.
     fn bytes(&mut self, slot: u16) -> &mut [u8] {
-        let slot = usize::from(slot);
-        assert!(slot < self.slots);
+        let start = usize::from(slot) * self.size;
+        assert!(start + self.size <= self.memory.len());
         // SAFETY: the range is inside the mapping, which lives as long as `self`; bytes of any value
         // are valid; and `self` is borrowed. The engine asks only while the slot is not in flight.
-        unsafe { slice::from_raw_parts_mut(self.base.as_ptr().add(slot * self.size), self.size) }
+        unsafe { slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(start), self.size) }
     }
 }
-
-impl Drop for Buffers {
-    fn drop(&mut self) {
-        // SAFETY: this is the whole mapping, and nobody borrows from it any more.
-        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.size * self.slots) };
-        debug_assert!(unmapped.is_ok());
-    }
-}
-
-// SAFETY: the mapping belongs to this value alone and to no thread.
-unsafe impl Send for Buffers {}
 
 impl Bounce {
     /// For a transfer of the bytes of `segments` from `skip` on.

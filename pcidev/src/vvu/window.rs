@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::mm::{MapFlags, ProtFlags};
+use memmap2::MmapOptions;
 use vfio_user::{Area, RegionFlags, RegionInfo};
 use vhost_user::{MemoryRegion, MemoryTable};
 
@@ -171,20 +171,10 @@ impl Window {
 
 /// Maps one page, to see whether it works.
 fn try_mapping(file: &File) -> io::Result<()> {
-    let access = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: the kernel chooses the address, and nothing accesses the mapping.
-    unsafe {
-        let page = rustix::mm::mmap(
-            std::ptr::null_mut(),
-            PAGE as usize,
-            access,
-            MapFlags::SHARED,
-            file,
-            0,
-        )?;
-        rustix::mm::munmap(page, PAGE as usize)?;
-    }
-    Ok(())
+    MmapOptions::new()
+        .len(PAGE as usize)
+        .map_raw(file)
+        .map(drop)
 }
 
 #[cfg(test)]
