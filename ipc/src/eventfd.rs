@@ -156,11 +156,5 @@ impl AsFd for SharedEventFd {
     }
 }
 
-impl From<SharedEventFd> for OwnedFd {
-    fn from(eventfd: SharedEventFd) -> Self {
-        eventfd.0
-    }
-}
-
 #[cfg(test)]
 mod tests;

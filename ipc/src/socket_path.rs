@@ -56,16 +56,19 @@ fn file_at(path: &Path) -> Option<FileIdentity> {
 #[non_exhaustive]
 pub enum ListenError {
     /// A process listens there.
-    #[error("{0}: another process listens on this socket; stop it or choose another path")]
+    #[error(
+        "{}: another process listens on this socket; stop it or choose another path",
+        .0.display()
+    )]
     Busy(PathBuf),
     /// Something else has the name.
-    #[error("{0}: exists and is not a socket; remove it or choose another path")]
+    #[error("{}: exists and is not a socket; remove it or choose another path", .0.display())]
     NotASocket(PathBuf),
     /// The folder is missing.
-    #[error("{0}: its folder does not exist; make it first")]
+    #[error("{}: its folder does not exist; make it first", .0.display())]
     NoFolder(PathBuf),
     /// The operating system reports another failure.
-    #[error("{path}: cannot listen")]
+    #[error("{}: cannot listen", .path.display())]
     Io {
         /// The path asked for.
         path: PathBuf,

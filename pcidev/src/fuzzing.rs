@@ -1,14 +1,11 @@
 //! A vfio-user client that sends any bytes, for `fuzz/` and for tests that replay its corpus.
 
-use std::io::{IoSlice, Read};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use rustix::event::{EventfdFlags, eventfd};
+use ipc::{SharedEventFd, Stream};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use vfio_user::server::Connection;
 use virtio::{ConfigError, DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Wake};
 
@@ -61,7 +58,7 @@ impl virtio::Device for Idle {
 /// When the function panics, or the system is out of descriptors.
 pub fn check(input: &[u8]) {
     let (ours, theirs) = UnixStream::pair().expect("sockets");
-    theirs.set_nonblocking(true).expect("a socket");
+    let client = Stream::new(theirs).expect("a socket");
     let mut connection = Connection::new(ours).expect("a socket");
     let rings = RingOptions {
         max_size: 256,
@@ -69,25 +66,24 @@ pub fn check(input: &[u8]) {
     };
     let runner = Runner::new(Arc::new(Idle), rings);
     let mut device = VirtioFunction::new(runner).expect("descriptors");
-    send(&theirs, &VERSION, &[]);
+    send(&client, &VERSION, 0);
     let mut rest = input;
-    while serve(&mut device, &mut connection, &theirs) {
+    while serve(&mut device, &mut connection, &client) {
         let [file, len, tail @ ..] = rest else {
             break;
         };
         let (part, tail) = tail.split_at(tail.len().min(usize::from(*len)));
         rest = tail;
-        send_with(&theirs, part, *file);
+        send(&client, part, *file);
     }
     function::disconnect(&mut device);
 }
 
 /// Answers all requests and drops the replies. False when the client is to be dropped.
-fn serve(device: &mut VirtioFunction, connection: &mut Connection, client: &UnixStream) -> bool {
+fn serve(device: &mut VirtioFunction, connection: &mut Connection, client: &Stream) -> bool {
     let mut answers = [0; 4096];
     loop {
-        let mut client = client;
-        while client.read(&mut answers).is_ok_and(|count| count > 0) {}
+        while let Ok(Some(1..)) = client.receive(&mut answers, &mut Vec::new(), usize::MAX) {}
         match connection.next() {
             Ok(None) if connection.wants_write() => {}
             Ok(None) => return true,
@@ -101,34 +97,21 @@ fn serve(device: &mut VirtioFunction, connection: &mut Connection, client: &Unix
     }
 }
 
-fn send_with(client: &UnixStream, bytes: &[u8], file: u8) {
-    match file {
+/// Sends bytes, with a file or without. Bytes that the socket does not take are lost, as if the
+/// input did not have them.
+fn send(client: &Stream, bytes: &[u8], file: u8) {
+    let _ = match file {
         1 => {
             let memory = memfd_create("memory", MemfdFlags::CLOEXEC).expect("a descriptor");
             ftruncate(&memory, MEMORY).expect("memory");
-            send(client, bytes, &[memory.as_fd()]);
+            client.send(bytes, &[memory.as_fd()])
         }
         2 => {
-            let event = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor");
-            send(client, bytes, &[event.as_fd()]);
+            let event = SharedEventFd::new().expect("a descriptor");
+            client.send(bytes, &[event.as_fd()])
         }
-        _ => send(client, bytes, &[]),
-    }
-}
-
-fn send(client: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() {
-        control.push(SendAncillaryMessage::ScmRights(fds));
-    }
-    // Bytes that the socket does not take are lost, as if the input did not have them.
-    let _ = sendmsg(
-        client,
-        &[IoSlice::new(bytes)],
-        &mut control,
-        SendFlags::NOSIGNAL,
-    );
+        _ => client.send(bytes, &[]),
+    };
 }
 
 #[cfg(test)]

@@ -177,6 +177,6 @@ fn what_is_not_an_eventfd_is_refused() {
 fn an_eventfd_that_is_full_when_it_comes_is_refused() {
     let eventfd = SharedEventFd::new().unwrap();
     fill(&eventfd);
-    let refused = SharedEventFd::from_fd(eventfd.into());
+    let refused = SharedEventFd::from_fd(eventfd.0);
     assert!(matches!(refused, Err(SharedEventFdError::NotAnEventFd)));
 }

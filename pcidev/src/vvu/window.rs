@@ -29,12 +29,16 @@ pub struct Window {
 
 /// Why a file cannot be the front-end's memory.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WindowError {
-    /// It is no regular file.
-    #[error("{0}: not a regular file, so it cannot be the front-end's memory")]
+    /// It is not a regular file.
+    #[error("{}: not a regular file, so it cannot be the front-end's memory", .0.display())]
     NotAFile(PathBuf),
     /// It is empty or does not consist of whole pages.
-    #[error("{path}: has {size} bytes; the front-end's memory is a multiple of {PAGE} bytes")]
+    #[error(
+        "{}: has {size} bytes; the front-end's memory is a multiple of {PAGE} bytes",
+        .path.display()
+    )]
     Size {
         /// The file.
         path: PathBuf,
@@ -42,7 +46,10 @@ pub enum WindowError {
         size: u64,
     },
     /// The file system has no shared memory mappings.
-    #[error("{path}: cannot be mapped as shared memory ({source}); choose a file in /dev/shm")]
+    #[error(
+        "{}: cannot be mapped as shared memory; choose a file in /dev/shm",
+        .path.display()
+    )]
     Map {
         /// The file.
         path: PathBuf,
@@ -50,7 +57,7 @@ pub enum WindowError {
         source: io::Error,
     },
     /// The operating system reports another failure.
-    #[error("{path}: {source}")]
+    #[error("{}: cannot tell the file's length", .path.display())]
     Io {
         /// The file.
         path: PathBuf,

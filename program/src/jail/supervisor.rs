@@ -1,10 +1,8 @@
 //! The process outside the jail.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 
-use ipc::SocketPath;
-use rustix::event::{PollFd, PollFlags, poll};
+use ipc::{Interest, SocketPath, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open,
     set_parent_process_death_signal, waitid,
@@ -36,10 +34,16 @@ fn supervise(child: Pid, mut outside: Option<Outside>) -> io::Result<i32> {
     let signals = StopSignal::install()?;
     let process = pidfd_open(child, PidfdFlags::empty())?;
     loop {
-        let mut fds = vec![process.as_fd(), signals.as_fd()];
-        fds.extend(outside.as_ref().map(Outside::as_fd));
-        let ready = readable(&fds)?;
-        if ready[0] {
+        let question = outside
+            .as_ref()
+            .map_or(Interest::Nothing, Interest::readable);
+        let interests = [
+            Interest::readable(&process),
+            Interest::readable(&signals),
+            question,
+        ];
+        let [ended, ..] = poll(interests, None)?;
+        if ended {
             return exit_code(child);
         }
         if signals.take()? {
@@ -49,19 +53,6 @@ fn supervise(child: Pid, mut outside: Option<Outside>) -> io::Result<i32> {
         // A child that breaks the protocol gets no more answers.
         outside = outside.and_then(|mut outside| outside.answer().is_ok().then_some(outside));
     }
-}
-
-/// Waits until at least one of these is readable, and says which ones are.
-fn readable(fds: &[BorrowedFd<'_>]) -> io::Result<Vec<bool>> {
-    let fds = fds
-        .iter()
-        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
-    let mut fds: Vec<_> = fds.collect();
-    match poll(&mut fds, None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
 }
 
 fn exit_code(child: Pid) -> io::Result<i32> {
