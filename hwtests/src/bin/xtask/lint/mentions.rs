@@ -1,8 +1,9 @@
 //! Whether documents name files and tests that there are.
 //!
-//! Looked at is what stands in backticks in the Markdown files of the top folder and of `docs`.
+//! Looked at is what stands in backticks in the Markdown files of the top folder and of `docs`. A
+//! test has to be in the file that is named next to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::Metadata;
 use hwtests::Result;
@@ -21,41 +22,37 @@ pub fn find(_: &Metadata) -> Result<Findings> {
     let names = Names::read()?;
     let mut findings = Findings::new();
     for (document, text) in files(&[":(glob)*.md", ":(glob)docs/*.md"])? {
-        let code = code_lines(&text);
-        let prose = numbered(&text).filter(|(number, _)| !code.contains(number));
-        let wrong = prose.flat_map(|(number, line)| {
-            let wrong = names.wrong(line).into_iter();
-            wrong.map(move |name| (number, name))
-        });
-        let problems: Vec<_> = wrong
-            .map(|(number, name)| format!("{document}:{number}: there is no `{name}`"))
-            .collect();
+        let problems = names.problems(&text);
+        let problems = problems
+            .iter()
+            .map(|(line, problem)| format!("{document}:{line}: {problem}"));
+        let problems = problems.collect::<Vec<_>>().join("\n");
         if !problems.is_empty() {
-            findings.insert(document, problems.join("\n"));
+            findings.insert(document, problems);
         }
     }
     Ok(findings)
 }
 
 /// What documents may name.
+#[derive(Default)]
 struct Names {
     /// Files and folders, by their paths from the top.
     paths: BTreeSet<String>,
-    /// Functions of code, and files without their folder and ending.
-    words: BTreeSet<String>,
+    /// Files without their folder and ending.
+    stems: BTreeSet<String>,
+    /// Functions, with the files that they are in.
+    functions: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Names {
     fn read() -> Result<Self> {
-        let mut names = Self {
-            paths: BTreeSet::new(),
-            words: BTreeSet::new(),
-        };
+        let mut names = Self::default();
         for path in paths(&["."])? {
             names.add_path(&path);
         }
-        for (_, code) in files(&["*.rs"])? {
-            names.add_functions(&code);
+        for (path, code) in files(&["*.rs"])? {
+            names.add_functions(&path, &code);
         }
         Ok(names)
     }
@@ -65,25 +62,53 @@ impl Names {
         self.paths.extend(folders.map(str::to_owned));
         let file = path.rsplit('/').next().unwrap_or(path);
         let stem = file.split('.').next().unwrap_or(file);
-        self.words.insert(stem.to_owned());
+        self.stems.insert(stem.to_owned());
         self.paths.insert(path.to_owned());
     }
 
-    fn add_functions(&mut self, code: &str) {
+    fn add_functions(&mut self, path: &str, code: &str) {
         let functions = code.split("fn ").skip(1);
-        let functions = functions.filter_map(|rest| rest.split(['(', '<']).next());
-        self.words.extend(functions.map(str::to_owned));
+        for name in functions.filter_map(|rest| rest.split(['(', '<']).next()) {
+            let files = self.functions.entry(name.to_owned()).or_default();
+            files.insert(path.to_owned());
+        }
     }
 
-    /// The names in a line that stand for nothing.
-    fn wrong<'a>(&self, line: &'a str) -> Vec<&'a str> {
-        let quoted = line.split('`').skip(1).step_by(2);
-        let wrong = quoted.filter(|name| match () {
-            () if self.is_path(name) => !self.paths.contains(name.trim_end_matches('/')),
-            () if is_test(name) => !self.words.contains(*name),
-            () => false,
-        });
-        wrong.collect()
+    /// What is wrong with a document, by the number of the line.
+    fn problems(&self, document: &str) -> Vec<(usize, String)> {
+        let code = code_lines(document);
+        let mut problems = Vec::new();
+        // Tests whose file has not been named yet.
+        let mut tests = Vec::new();
+        for (number, line) in numbered(document).filter(|(number, _)| !code.contains(number)) {
+            if line.is_empty() || line.starts_with('|') {
+                tests.clear();
+            }
+            for name in line.split('`').skip(1).step_by(2) {
+                let found = self.problems_of(name, &mut tests);
+                problems.extend(found.into_iter().map(|problem| (number, problem)));
+            }
+        }
+        problems
+    }
+
+    fn problems_of<'a>(&self, name: &'a str, tests: &mut Vec<&'a str>) -> Vec<String> {
+        if self.is_path(name) {
+            if !self.paths.contains(name.trim_end_matches('/')) {
+                return vec![format!("there is no `{name}`")];
+            }
+            let elsewhere = tests.drain(..);
+            let elsewhere = elsewhere.filter(|test| !self.functions[*test].contains(name));
+            return elsewhere
+                .map(|test| format!("`{test}` is not in `{name}`"))
+                .collect();
+        }
+        if is_test(name) && self.functions.contains_key(name) {
+            tests.push(name);
+        } else if is_test(name) && !self.stems.contains(name) {
+            return vec![format!("there is no `{name}`")];
+        }
+        Vec::new()
     }
 
     /// Whether a name can be nothing but a path in this repository.
@@ -113,25 +138,24 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        let mut names = Names {
-            paths: BTreeSet::new(),
-            words: BTreeSet::new(),
-        };
+        let mut names = Names::default();
         names.add_path("src/jail/files.rs");
-        names.add_functions("#[test]\nfn one_two_three_four_five() {}");
+        names.add_functions(
+            "src/jail/files.rs",
+            "#[test]\nfn one_two_three_four_five() {}",
+        );
         names.add_path("policies/arm/a_policy_with_long_name.policy");
         names
     }
 
     #[test]
     fn files_folders_tests_and_policies_that_exist_are_right() {
-        for line in [
-            "`src/jail/files.rs`, `src/jail/` and `src`",
-            "`one_two_three_four_five` and `a_policy_with_long_name`",
-            "`/proc/maps`, `target/bench`, `a/b c.rs`, `read`, `io_uring_setup` and `a::b/c`",
-        ] {
-            assert_eq!(names().wrong(line), [""; 0], "{line}");
-        }
+        let document = "`src/jail/files.rs`, `src/jail/` and `src`\n\
+            `one_two_three_four_five` and `a_policy_with_long_name`\n\
+            (`src/jail/files.rs`)\n\
+            `/proc/maps`, `target/bench`, `a/b c.rs`, `read`, `io_uring_setup` and `a::b/c`\n\
+            ```\n`src/none`\n```\n";
+        assert_eq!(names().problems(document), []);
     }
 
     #[test]
@@ -144,8 +168,18 @@ mod tests {
             "src/none",
             "one_two_three_four_six",
         ] {
-            let line = format!("see `src` and `{name}`, and read");
-            assert_eq!(names().wrong(&line), [name]);
+            let document = format!("First.\nSee `src` and `{name}`, and read.");
+            let expected = (2, format!("there is no `{name}`"));
+            assert_eq!(names().problems(&document), [expected]);
         }
+    }
+
+    #[test]
+    fn a_test_that_moved_to_another_file_is_found() {
+        let document = "| `one_two_three_four_five` (`src/jail`) |";
+        let problem = "`one_two_three_four_five` is not in `src/jail`".to_owned();
+        assert_eq!(names().problems(document), [(1, problem)]);
+        let apart = "| `one_two_three_four_five` |\n| `src/jail` |";
+        assert_eq!(names().problems(apart), []);
     }
 }
