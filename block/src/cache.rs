@@ -1,4 +1,4 @@
-//! The driver's write cache: whether writes are stable at once or after a flush only.
+//! The write cache that the driver sees. While it is on, writes become stable only with a flush.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,8 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
 
 use crate::{Cache, Image};
 
-/// What the driver has chosen, or else how the image was opened (virtio 1.2, section 5.2.5).
+/// The state of the write cache: the driver's choice, or how the image was opened if the driver
+/// made no choice (virtio 1.2, section 5.2.5).
 #[derive(Debug)]
 pub(crate) struct WriteCache {
     cache: Cache,
@@ -27,27 +28,27 @@ impl WriteCache {
         }
     }
 
-    /// True while writes are stable after a flush only.
+    /// Whether the cache is on, so that writes become stable only with a flush.
     pub fn is_writeback(&self) -> bool {
         self.writeback.load(Ordering::Relaxed)
     }
 
-    /// True when the driver may choose between write-back and write-through.
+    /// Whether the driver may turn the cache on and off.
     pub fn can_change(&self) -> bool {
         self.can_change
     }
 
-    /// Whether each write has to be stable for a driver with these features, whatever mode a driver,
-    /// perhaps an earlier one, has chosen.
+    /// Whether a driver with these features needs each write to be stable at once, whatever an
+    /// earlier driver chose.
     pub fn is_write_through(&self, features: u64) -> bool {
         let has = |feature: u32| features & (1 << feature) != 0;
-        // Virtio 1.2, section 5.2.6.2: stable once completed if the driver cannot flush.
+        // Virtio 1.2, section 5.2.6.2: if the driver cannot flush, completed writes are stable.
         !has(VIRTIO_BLK_F_FLUSH)
             || !has(VIRTIO_BLK_F_CONFIG_WCE) && self.cache == Cache::Writethrough
     }
 
-    /// Turns the cache on or off. The driver sends no flush any more for writes from before it turned
-    /// the cache off, so the image is flushed, on a thread of its own because a flush may take long.
+    /// Turns the cache on or off. When it goes off, the image is flushed, because the driver will
+    /// not flush the writes from before. A thread does that, because a flush may take long.
     pub fn set_writeback(&self, writeback: bool, image: &Arc<Image>) {
         let was_on = self.writeback.swap(writeback, Ordering::Relaxed);
         if writeback || !was_on {

@@ -4,16 +4,17 @@ use std::ops::Range;
 
 use crate::Image;
 use crate::image::Abilities;
-use crate::request::{MAX_RANGE_SECTORS, MAX_RANGES, SECTOR_SIZE};
+use crate::operation::SECTOR_SIZE;
+use crate::request::{MAX_RANGE_SECTORS, MAX_RANGES};
 
-/// Up to and including the fields of secure erase; all that follows reads as zero too.
+/// Length in bytes up to the end of the fields for secure erase. Later fields read as zero.
 const LEN: usize = 72;
 
 const CAPACITY: usize = 0;
 const SEG_MAX: usize = 12;
 const BLK_SIZE: usize = 20;
 const TOPOLOGY: usize = 24;
-/// The one byte that a driver may write, if VIRTIO_BLK_F_CONFIG_WCE was offered.
+/// The only byte that a driver may write, if VIRTIO_BLK_F_CONFIG_WCE was offered.
 pub(crate) const WRITEBACK: Range<usize> = 32..33;
 const NUM_QUEUES: usize = 34;
 const DISCARD: usize = 36;
@@ -21,52 +22,52 @@ const WRITE_ZEROES: usize = 48;
 const MAY_UNMAP: usize = 56;
 const SECURE_ERASE: usize = 60;
 
-/// The fields that some offered feature gives a meaning; all others are zero.
+/// The fields that the device fills in. All others are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// Size of the disk in sectors of 512 bytes, whatever the block size.
+    /// Size of the disk in sectors of [`SECTOR_SIZE`] bytes.
     pub capacity: u64,
     /// The most data segments in a request (VIRTIO_BLK_F_SEG_MAX).
     pub seg_max: u32,
     /// Size of a block in bytes (VIRTIO_BLK_F_BLK_SIZE).
     pub blk_size: u32,
-    /// What transfers the storage likes (VIRTIO_BLK_F_TOPOLOGY).
+    /// The transfer sizes that suit the storage (VIRTIO_BLK_F_TOPOLOGY).
     pub topology: Topology,
-    /// Writes are stable after a flush only, not at once (VIRTIO_BLK_F_CONFIG_WCE).
+    /// The write cache is on (VIRTIO_BLK_F_CONFIG_WCE).
     pub writeback: bool,
     /// Number of request queues (VIRTIO_BLK_F_MQ).
     pub num_queues: u16,
-    /// Of VIRTIO_BLK_F_DISCARD.
+    /// Ranges to discard (VIRTIO_BLK_F_DISCARD).
     pub discard: RangeConfig,
-    /// Of VIRTIO_BLK_F_WRITE_ZEROES.
+    /// Ranges to zero (VIRTIO_BLK_F_WRITE_ZEROES).
     pub write_zeroes: RangeConfig,
-    /// Zeroed ranges may lose their space.
+    /// The device may free the space of zeroed ranges.
     pub may_unmap: bool,
-    /// Of VIRTIO_BLK_F_SECURE_ERASE.
+    /// Ranges to erase (VIRTIO_BLK_F_SECURE_ERASE).
     pub secure_erase: RangeConfig,
 }
 
 /// `struct virtio_blk_topology`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Topology {
-    /// Base-2 logarithm of the blocks in a physical block.
+    /// Base-2 logarithm of the number of blocks in a physical block.
     pub physical_block_exp: u8,
-    /// First block that begins a physical one.
+    /// Index of the first block that is aligned to a physical block.
     pub alignment_offset: u8,
-    /// The smallest transfer that is not slow, in blocks.
+    /// The smallest transfer size that is not slow, in blocks.
     pub min_io_size: u16,
-    /// What transfers are best a multiple of, in blocks; 0: nothing is known.
+    /// Transfers are best a multiple of this number of blocks. 0 if unknown.
     pub opt_io_size: u32,
 }
 
-/// What the ranges of one kind of request have to keep to.
+/// The limits on the ranges of one type of request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RangeConfig {
     /// The most sectors in a range.
     pub max_sectors: u32,
     /// The most ranges in a request.
     pub max_ranges: u32,
-    /// What ranges are best aligned to, in sectors; write zeroes has no such field.
+    /// The best alignment of ranges, in sectors. Write zeroes has no such field.
     pub alignment: u32,
 }
 
@@ -86,7 +87,7 @@ impl Config {
         }
     }
 
-    /// Copies the space from `offset` on; what is past its end reads as zero.
+    /// Copies the bytes from `offset` on. Bytes past the end read as zero.
     pub fn read(&self, offset: usize, data: &mut [u8]) {
         data.fill(0);
         let bytes = self.to_bytes();
@@ -123,7 +124,8 @@ impl Config {
 }
 
 impl Topology {
-    /// Where a value does not fit its field, the driver learns less, but nothing wrong.
+    /// The topology of storage with these abilities. A value that does not fit its field becomes 0,
+    /// which tells the driver nothing.
     fn of(abilities: &Abilities, block: u32) -> Self {
         let physical_blocks = (abilities.physical_block / block).max(1);
         Self {
@@ -136,15 +138,16 @@ impl Topology {
 }
 
 impl RangeConfig {
-    /// All zero where the request is not offered; `unit` is in bytes.
+    /// The limits of a request type that is aligned to `unit` bytes. All are 0 if it is not
+    /// offered.
     fn of(offered: bool, unit: u32) -> Self {
-        match offered {
-            true => Self {
-                max_sectors: MAX_RANGE_SECTORS,
-                max_ranges: MAX_RANGES,
-                alignment: unit / SECTOR_SIZE as u32,
-            },
-            false => Self::default(),
+        if !offered {
+            return Self::default();
+        }
+        Self {
+            max_sectors: MAX_RANGE_SECTORS,
+            max_ranges: MAX_RANGES,
+            alignment: unit / SECTOR_SIZE as u32,
         }
     }
 }
@@ -186,7 +189,7 @@ mod tests {
     };
 
     #[test]
-    fn fields_are_where_the_header_has_them() {
+    fn each_field_has_the_offset_of_the_kernel_header() {
         for (ours, header) in [
             (CAPACITY, offset_of!(virtio_blk_config, capacity)),
             (SEG_MAX, offset_of!(virtio_blk_config, seg_max)),
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_follow_each_other_as_in_the_specification() {
+    fn values_have_the_order_and_widths_of_the_specification() {
         let mut bytes = [0xff; 72];
         CONFIG.read(0, &mut bytes);
         let words: Vec<_> = bytes[20..]
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_little_endian_at_any_offset() {
+    fn fields_read_as_little_endian_at_any_offset() {
         let mut data = [0xff; 10];
         CONFIG.read(1, &mut data);
         assert_eq!(data, [7, 6, 5, 4, 3, 2, 1, 0, 0, 0]);
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn past_the_end_is_zero() {
+    fn bytes_past_the_end_read_as_zero() {
         let mut data = [0xff; 256];
         CONFIG.read(0, &mut data);
         assert!(data[LEN..].iter().all(|&byte| byte == 0));

@@ -1,4 +1,4 @@
-//! The block device as the rest of the seam sees it.
+//! The block device as the runner and the carriers see it.
 
 use std::io;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use crate::Image;
 use crate::cache::WriteCache;
 use crate::config::{Config, WRITEBACK};
+use crate::disk::Disk;
 use crate::engine::{EngineKind, RingSlot};
 use crate::limit::{RateLimits, Throttle};
 use crate::request::ID_LEN;
@@ -25,24 +26,24 @@ pub const MAX_QUEUES: u16 = 256;
 /// The most data segments of a request that a device may offer (VIRTIO_BLK_F_SEG_MAX).
 pub const MAX_SEGMENTS: u16 = 254;
 
-/// PCI class "mass storage controller, SCSI", which QEMU gives its virtio disks, too.
+/// PCI class "mass storage controller, SCSI". QEMU gives its virtio disks the same.
 const PCI_CLASS: u32 = 0x01_0000;
 
-/// What the user of a device chooses.
+/// The properties of a device that its user chooses.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Number of request queues, 1 to [`MAX_QUEUES`].
     pub queues: u16,
-    /// The most data segments of a request, 1 to [`MAX_SEGMENTS`]. A chain has two descriptors
-    /// besides, for header and status, and has to fit the ring where the driver has no indirect
-    /// descriptors.
+    /// The most data segments of a request, 1 to [`MAX_SEGMENTS`]. Choose at most the queue size
+    /// less 2: a chain has two more descriptors for header and status, and it has to fit the vring
+    /// if the driver does not use indirect descriptors.
     pub segments: u16,
-    /// What the driver sees as the disk's serial number, [`ID_LEN`] bytes at most.
+    /// The serial number that the driver sees, [`ID_LEN`] bytes at most.
     pub serial: String,
 }
 
 impl Default for Options {
-    /// One queue, and segments for a ring of 128 descriptors. No serial number.
+    /// One queue, segments for a vring of 128 descriptors, and no serial number.
     fn default() -> Self {
         Self {
             queues: 1,
@@ -56,13 +57,13 @@ impl Default for Options {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// None, or more than [`MAX_QUEUES`].
-    #[error("{0} queues: the device takes 1 to {MAX_QUEUES}")]
+    /// The number of queues is 0 or more than [`MAX_QUEUES`].
+    #[error("a device cannot have {0} queues; it can have 1 to {MAX_QUEUES}")]
     Queues(u16),
-    /// None, or more than [`MAX_SEGMENTS`].
-    #[error("{0} segments: a request takes 1 to {MAX_SEGMENTS}")]
+    /// The number of segments is 0 or more than [`MAX_SEGMENTS`].
+    #[error("a request cannot have {0} segments; it can have 1 to {MAX_SEGMENTS}")]
     Segments(u16),
-    /// Longer than [`ID_LEN`] bytes.
+    /// The serial number is longer than [`ID_LEN`] bytes.
     #[error("serial number \"{0}\" is longer than {ID_LEN} bytes")]
     Serial(String),
 }
@@ -105,17 +106,8 @@ pub struct BlockDevice {
     pub(crate) disk: Disk,
     segments: u16,
     engine: EngineKind,
-    /// One for each queue.
+    /// One io_uring for each queue.
     pub(crate) rings: Box<[RingSlot]>,
-}
-
-/// What all queues of a device share.
-#[derive(Debug)]
-pub(crate) struct Disk {
-    pub image: Arc<Image>,
-    pub id: [u8; ID_LEN],
-    pub cache: WriteCache,
-    pub throttle: Option<Arc<Throttle>>,
 }
 
 impl BlockDevice {
@@ -144,14 +136,14 @@ impl BlockDevice {
         })
     }
 
-    /// The same device, with another way of making system calls than the default.
+    /// The same device with another way to make system calls. The default is [`EngineKind::Auto`].
     #[must_use]
     pub fn with_engine(mut self, engine: EngineKind) -> Self {
         self.engine = engine;
         self
     }
 
-    /// The same device, no faster than this.
+    /// The same device with limits on its speed.
     #[must_use]
     pub fn with_limits(mut self, limits: RateLimits) -> Self {
         self.disk.throttle = limits.any().then(|| Arc::new(Throttle::new(limits)));
@@ -177,8 +169,8 @@ impl Device for BlockDevice {
     }
 
     fn features(&self) -> u64 {
-        // Not VIRTIO_BLK_F_SIZE_MAX: a segment may have any size, and SeaBIOS (1.16) hangs in a loop
-        // of empty reads when size_max times seg_max is more than 65535 sectors.
+        // VIRTIO_BLK_F_SIZE_MAX is not offered. A segment may have any size, and SeaBIOS 1.16 hangs
+        // in a loop of empty reads if size_max times seg_max is more than 65535 sectors.
         let mut features = 1 << VIRTIO_BLK_F_SEG_MAX
             | 1 << VIRTIO_BLK_F_BLK_SIZE
             | 1 << VIRTIO_BLK_F_TOPOLOGY
@@ -198,7 +190,7 @@ impl Device for BlockDevice {
     }
 
     fn queue_count(&self) -> u16 {
-        // At most MAX_QUEUES.
+        // `new` made at most MAX_QUEUES.
         self.rings.len() as u16
     }
 
@@ -216,7 +208,7 @@ impl Device for BlockDevice {
         }
     }
 
-    /// Makes the queues' io_uring instances. Queues that get none are served by threads.
+    /// Makes the io_uring instances of the queues. Threads serve queues that get none.
     fn prepare(&self) -> io::Result<()> {
         if !self.engine.uses_rings(&self.disk.image) {
             return Ok(());
@@ -235,7 +227,7 @@ impl Device for BlockDevice {
         let mut ring = self.rings[usize::from(queue.index)].lock();
         let mut worker = Worker::new(&self.disk, self.engine, &mut ring, queue, wake);
         let served = worker.serve();
-        // A ring that failed before is likely to fail again: the first failure is the one to report.
+        // If both fail, the first failure is the cause, so it is the one to report.
         let finished = worker.finish();
         served.and(finished)
     }

@@ -1,7 +1,8 @@
-//! Carries transfers out between one image and one driver's memory.
+//! Carries out operations on an image, with data in the memory of one driver.
 //!
-//! The only module with unsafe code: it hands addresses to the kernel. It keeps them valid by owning
-//! the memory, the image and the buffer lists until each operation has ended, also when it is dropped.
+//! This module hands addresses to the kernel, so it has unsafe code. An engine keeps the addresses
+//! valid: it owns the memory, the image and the buffer lists until each operation is completed,
+//! also when it is dropped.
 
 #![allow(unsafe_code)]
 
@@ -13,17 +14,17 @@ use virtio::{GuestMemory, Segments};
 
 use crate::Image;
 use crate::image::Target;
-use crate::request::Range;
-use crate::transfer::{Operation, Progress, Step};
+use crate::operation::{Operation, Range, Step};
 
 mod at_once;
 mod backend;
-mod calls;
 mod direct;
+mod job;
 mod pool;
 mod ranges;
 mod rings;
 mod slot;
+mod transfer;
 mod uring;
 mod wakers;
 
@@ -32,20 +33,21 @@ use backend::Backend;
 use direct::{Bounce, Buffers, Way, is_aligned};
 pub(crate) use rings::{Ring, RingSlot};
 use slot::Slot;
+use transfer::Progress;
 pub(crate) use wakers::Wakers;
 
-/// How system calls are made.
+/// How an engine makes system calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKind {
-    /// At once where nothing has to be waited for, else through io_uring; or by threads, where the
-    /// kernel refuses that or the image has a format.
+    /// The queue's own thread makes calls that do not wait, and io_uring makes the others. Threads
+    /// make those instead if the kernel refuses io_uring or the image is not raw.
     #[default]
     Auto,
-    /// The same, but never at once.
+    /// As [`EngineKind::Auto`], but the queue's own thread makes no calls.
     Uring,
-    /// By a few threads for each queue.
+    /// A few threads for each queue make all calls.
     Threads,
-    /// By the queue's own thread, one at a time.
+    /// The queue's own thread makes all calls, one at a time.
     #[cfg(any(test, feature = "fuzzing"))]
     OnTheSpot,
 }
@@ -58,12 +60,12 @@ pub(crate) struct Engine<'a> {
     in_flight: usize,
     image: Arc<Image>,
     memory: Arc<GuestMemory>,
-    /// For images with a format, which need it, and for direct I/O with memory that is not fit for it,
-    /// in place of which the page cache is used where there is none.
+    /// Private buffers. Images that are not raw need them. Direct I/O uses them for memory that it
+    /// cannot take; without them such transfers go through the page cache.
     buffers: Option<Buffers>,
 }
 
-/// What a transfer moves: the bytes of `buffers` from `skip` on.
+/// The driver's side of a transfer: the bytes of `buffers` from `skip` on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Data<'a> {
     buffers: &'a Segments,
@@ -76,31 +78,31 @@ impl<'a> Data<'a> {
     }
 }
 
-/// How far an operation got when it was begun.
+/// How far an operation got when it was started.
 #[derive(Debug)]
-pub(crate) enum Begun {
-    /// [`Engine::next_ended`] will tell.
+pub(crate) enum Started {
+    /// [`Engine::next_completion`] will return its result.
     InFlight,
-    /// It has ended, and this is how.
-    Ended(io::Result<()>),
+    /// It is completed, with this result.
+    Completed(io::Result<()>),
 }
 
-/// Why an operation could not be begun.
+/// Why an engine does not take an operation.
 #[derive(Debug)]
-pub(crate) enum BeginError {
-    /// A buffer is outside of memory.
+pub(crate) enum EngineError {
+    /// A buffer is outside of the driver's memory.
     OutsideMemory,
-    /// The engine cannot take it.
-    Engine(io::Error),
+    /// The operating system refuses the operation, or its slot is busy.
+    Io(io::Error),
 }
 
 impl EngineKind {
-    /// Whether queues of a device that serves `image` are to have rings.
+    /// Whether the queues of a device that serves `image` need an io_uring.
     pub(crate) fn uses_rings(self, image: &Image) -> bool {
         matches!(self.fit_for(image), Self::Auto | Self::Uring)
     }
 
-    /// This kind, or threads for an image with a format, which no ring can read and write.
+    /// This kind, or threads for an image that is not raw: the kernel cannot read its format.
     fn fit_for(self, image: &Image) -> Self {
         match self {
             Self::Auto | Self::Uring if image.is_formatted() => Self::Threads,
@@ -110,7 +112,7 @@ impl EngineKind {
 }
 
 impl<'a> Engine<'a> {
-    /// An engine with `slots` slots and perhaps the ring in `ring`. Belongs to the calling thread.
+    /// An engine with `slots` slots for the calling thread. It uses `ring` if its kind needs one.
     pub fn new(
         kind: EngineKind,
         image: Arc<Image>,
@@ -129,27 +131,28 @@ impl<'a> Engine<'a> {
             at_once,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             in_flight: 0,
-            buffers: match image.direct().is_some() || image.is_formatted() {
-                true => Buffers::new(slots).ok(),
-                false => None,
+            buffers: if image.direct().is_some() || image.is_formatted() {
+                Buffers::new(slots).ok()
+            } else {
+                None
             },
             image,
             memory,
         }
     }
 
-    /// Number of operations that have not ended.
+    /// Number of operations whose completion has not been returned yet.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Whether a read of so many bytes had better be made aside if others wait behind it.
+    /// Whether to make a read of `len` bytes aside if requests wait behind it.
     pub fn is_better_aside(&self, len: u64) -> bool {
         self.at_once.is_better_aside(len)
     }
 
-    /// Begins to move `range` of the image from or to `data`; `aside`: what could be done at once is
-    /// left to another thread.
+    /// Starts to move `range` of the image from or to `data`. With `aside`, another thread copies
+    /// the data even if this thread could do it at once.
     pub fn transfer(
         &mut self,
         slot: u16,
@@ -157,35 +160,37 @@ impl<'a> Engine<'a> {
         range: Range,
         data: Data<'_>,
         aside: bool,
-    ) -> Result<Begun, BeginError> {
+    ) -> Result<Started, EngineError> {
         let transfer = self.slots[usize::from(slot)].idle()?;
         let iovecs = transfer.reset(operation, range);
         data.buffers
             .iovecs(&self.memory, data.skip, range.len, iovecs)
-            .map_err(|_| BeginError::OutsideMemory)?;
+            .map_err(|_| EngineError::OutsideMemory)?;
         if self.image.is_formatted() {
-            self.bounce(slot, data)?;
+            self.require_bounce(slot, data)?;
         } else if let Some(direct) = self.image.direct() {
             let pinnable = self.memory.direct_io();
             let way = Way::of(direct.alignment, pinnable, range, iovecs);
             self.take_way(slot, way, data);
         } else if aside {
             transfer.aside = true;
-            self.begin(slot)?;
-            // It is to run while those others are worked on here. What fails, fails again when waiting.
+            self.start(slot)?;
+            // Submitted now, so that it runs while this thread serves the requests behind it. An
+            // error shows when the engine waits.
             let _ = self.submit();
-            return Ok(Begun::InFlight);
+            return Ok(Started::InFlight);
         } else if let Some(result) = self.do_at_once(slot) {
-            return Ok(Begun::Ended(result));
+            return Ok(Started::Completed(result));
         }
-        self.begin(slot)?;
-        Ok(Begun::InFlight)
+        self.start(slot)?;
+        Ok(Started::InFlight)
     }
 
-    /// Who knows the format does not share memory with others.
-    fn bounce(&mut self, slot: u16, data: Data<'_>) -> Result<(), BeginError> {
+    /// Moves the data through the slot's buffer. The qcow2 reader needs private buffers: the guest
+    /// may change its own at any time.
+    fn require_bounce(&mut self, slot: u16, data: Data<'_>) -> Result<(), EngineError> {
         if self.buffers.is_none() {
-            return Err(BeginError::Engine(io::ErrorKind::OutOfMemory.into()));
+            return Err(EngineError::Io(io::ErrorKind::OutOfMemory.into()));
         }
         self.take_way(slot, Way::Bounced, data);
         Ok(())
@@ -201,67 +206,68 @@ impl<'a> Engine<'a> {
         transfer.direct = way == Way::Direct || bounce.is_some();
     }
 
-    /// Begins to make all that was written before stable.
-    pub fn flush(&mut self, slot: u16) -> Result<(), BeginError> {
+    /// Starts to make everything that was written before stable.
+    pub fn flush(&mut self, slot: u16) -> Result<(), EngineError> {
         let nothing = Range { offset: 0, len: 0 };
         self.slots[usize::from(slot)]
             .idle()?
             .reset(Operation::Flush, nothing);
-        self.begin(slot)
+        self.start(slot)
     }
 
-    /// Begins operations without buffers, which are done one after the other.
-    pub fn steps(&mut self, slot: u16, steps: &[Step]) -> Result<(), BeginError> {
+    /// Starts operations without buffers, which are done one after the other.
+    pub fn steps(&mut self, slot: u16, steps: &[Step]) -> Result<(), EngineError> {
         self.slots[usize::from(slot)].idle()?.reset_steps(steps);
-        self.begin(slot)
+        self.start(slot)
     }
 
-    /// Hands what was begun to the kernel, and lets it say what has ended, without waiting.
+    /// Hands started operations to the kernel and lets it report results, without waiting.
     pub fn submit(&mut self) -> io::Result<()> {
         self.backend.submit()
     }
 
-    /// Whether something has ended, as far as that can be seen without a system call.
-    pub fn has_ended(&mut self) -> bool {
-        self.backend.has_ended()
+    /// Whether there are results, as far as this thread can see without a system call.
+    pub fn has_results(&mut self) -> bool {
+        self.backend.has_results()
     }
 
-    /// Sleeps until an operation ends, the driver kicks, the stop eventfd is written, or the time is
-    /// over.
+    /// Sleeps until there is a result, the driver kicks, the stop eventfd is written, or `time` has
+    /// passed.
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         self.backend.wait(time)
     }
 
-    /// The next operation that ended: its slot and how.
-    pub fn next_ended(&mut self) -> Option<(u16, io::Result<()>)> {
+    /// The slot and result of the next operation that is completed.
+    pub fn next_completion(&mut self) -> Option<(u16, io::Result<()>)> {
         loop {
             let (slot, result) = self.backend.next_result()?;
-            let result = self.bounced(slot, result);
+            let result = self.unload_bounce(slot, result);
             match self.slots[usize::from(slot)].transfer.advance(result) {
-                Progress::Again => match self.call(slot) {
+                Progress::Again => match self.push_call(slot) {
                     Ok(()) => continue,
-                    Err(error) => return Some((slot, self.ended(slot, Err(error)))),
+                    Err(error) => return Some((slot, self.complete(slot, Err(error)))),
                 },
-                Progress::Done => return Some((slot, self.ended(slot, Ok(())))),
+                Progress::Done => return Some((slot, self.complete(slot, Ok(())))),
                 Progress::Failed(error) => {
                     if self.slots[usize::from(slot)].transfer.operation == Operation::Flush {
                         self.image.flush_failed();
                     }
-                    return Some((slot, self.ended(slot, Err(error))));
+                    return Some((slot, self.complete(slot, Err(error))));
                 }
             }
         }
     }
 
-    /// Does as much of a transfer as possible without waiting; `None` when that is not all of it.
+    /// Does as much of a transfer as possible without waiting. `None` if some of it is left.
     fn do_at_once(&mut self, slot: u16) -> Option<io::Result<()>> {
         let Target::File(file) = self.image.target(false) else {
             return None;
         };
         let transfer = &mut self.slots[usize::from(slot)].transfer;
         loop {
-            // SAFETY: the buffers lie in `memory`, which outlives the call.
-            let result = unsafe { self.at_once.call(file, transfer) }?;
+            // SAFETY: `iovecs()` put buffers in `self.memory` into the transfer, and the memory
+            // stays mapped as long as `self` owns it.
+            let result = unsafe { self.at_once.try_call(file, transfer) }?;
             match transfer.advance(result) {
                 Progress::Again => {}
                 Progress::Done => return Some(Ok(())),
@@ -270,59 +276,63 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn begin(&mut self, slot: u16) -> Result<(), BeginError> {
-        self.call(slot).map_err(BeginError::Engine)?;
+    fn start(&mut self, slot: u16) -> Result<(), EngineError> {
+        self.push_call(slot).map_err(EngineError::Io)?;
         self.slots[usize::from(slot)].busy = true;
         self.in_flight += 1;
         Ok(())
     }
 
-    fn ended(&mut self, slot: u16, result: io::Result<()>) -> io::Result<()> {
+    fn complete(&mut self, slot: u16, result: io::Result<()>) -> io::Result<()> {
         self.slots[usize::from(slot)].busy = false;
         self.in_flight -= 1;
         result
     }
 
-    /// Takes note of the result of a transfer that goes through a buffer.
-    fn bounced(&mut self, slot: u16, result: i32) -> i32 {
+    /// Copies data that was read into the slot's buffer to the driver's memory, if the transfer
+    /// goes through the buffer.
+    fn unload_bounce(&mut self, slot: u16, result: i32) -> i32 {
         let Slot {
             transfer, bounce, ..
         } = &mut self.slots[usize::from(slot)];
         let (Some(bounce), Some(buffers)) = (bounce, &mut self.buffers) else {
             return result;
         };
-        bounce.end(buffers, slot, &self.memory, transfer.operation, result)
+        bounce.unload(buffers, slot, &self.memory, transfer.operation, result)
     }
 
-    /// Prepares the next system call of a transfer where direct I/O takes more than that.
+    /// Prepares the next call of a transfer that uses direct I/O or goes through the slot's buffer.
     fn prepare(&mut self, slot: u16) -> io::Result<()> {
         let Slot {
             transfer, bounce, ..
         } = &mut self.slots[usize::from(slot)];
-        if let (true, Some(direct)) = (transfer.direct, self.image.direct()) {
-            // A system call that did less than asked for may leave a rest that is not aligned.
+        if transfer.direct
+            && let Some(direct) = self.image.direct()
+        {
+            // A call that moved less than it should have may leave a rest that is not aligned.
             transfer.direct = is_aligned(direct.alignment, transfer.rest());
         }
         match (bounce, &mut self.buffers) {
-            (Some(bounce), Some(buffers)) => bounce.begin(buffers, slot, &self.memory, transfer),
+            (Some(bounce), Some(buffers)) => bounce.load(buffers, slot, &self.memory, transfer),
             _ => Ok(()),
         }
     }
 
-    fn call(&mut self, slot: u16) -> io::Result<()> {
+    fn push_call(&mut self, slot: u16) -> io::Result<()> {
         self.prepare(slot)?;
         let transfer = &self.slots[usize::from(slot)].transfer;
         let target = self.image.target(transfer.direct);
-        // SAFETY: `image`, `memory` and `buffers`, which the data lies in, live as long as `self`; the
-        // transfer stays where it is and unchanged while its slot is busy; and `drop` ends all
-        // operations or leaks what they use.
-        unsafe { self.backend.call(slot, target, transfer) }
+        // SAFETY: the data is in `self.memory` or `self.buffers`, and the target is part of
+        // `self.image`: all live as long as `self`. The transfer does not move, because the slots
+        // are in a box that is never resized. `Slot::idle` gives it out for change only when the
+        // slot is not busy. `drop` waits for all operations, or leaks the objects that they use.
+        unsafe { self.backend.push(slot, target, transfer) }
     }
 
-    /// Waits for what is in flight; false when that is not possible.
+    /// Waits until nothing is in flight. False if waiting fails.
     fn settle(&mut self) -> bool {
         while self.in_flight > 0 {
-            while self.next_ended().is_some() {}
+            while self.next_completion().is_some() {}
             if self.in_flight > 0 && self.wait(None).is_err() {
                 return false;
             }
@@ -334,7 +344,7 @@ impl<'a> Engine<'a> {
 impl Drop for Engine<'_> {
     fn drop(&mut self) {
         if !self.settle() {
-            // The kernel may still write to this memory, so it must stay what it is.
+            // The kernel may still access these objects, so they are never freed.
             std::mem::forget(self.memory.clone());
             std::mem::forget(std::mem::take(&mut self.slots));
             std::mem::forget(self.buffers.take());

@@ -1,5 +1,5 @@
-//! A queue whose driver is any bytes, for `fuzz/` and for tests that replay its corpus; and what
-//! `benches/` measure.
+//! A queue whose memory holds arbitrary bytes, for `fuzz/` and for tests that replay its corpus.
+//! Also the functions that `benches/` measure.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use crate::Image;
 use crate::device::{BlockDevice, Options};
 use crate::engine::{EngineKind, RingSlot};
 use crate::image::Abilities;
-use crate::request::{Limits, Request, SECTOR_SIZE};
+use crate::operation::SECTOR_SIZE;
+use crate::request::{Limits, Request};
 use crate::worker::Worker;
 
-/// Descriptors of the queue, which begin at address 0; the rings follow.
+/// Number of descriptors. They begin at address 0, and the rings follow.
 const QUEUE_SIZE: u16 = 16;
 const AVAIL: u64 = 0x100;
 const USED: u64 = 0x140;
@@ -26,10 +27,10 @@ const USED: u64 = 0x140;
 const MEMORY: u64 = 0x1_0000;
 const DISK: u64 = 64 * SECTOR_SIZE;
 
-/// How often the worker looks at a ring that never ends.
+/// How often the worker takes a batch from a vring that never runs empty.
 const ROUNDS: u32 = 4;
 
-/// What is slow to make and stays the same.
+/// The parts of a check that are slow to make. All checks of a thread share them.
 struct Bench {
     memory: Arc<GuestMemory>,
     disk: Arc<std::fs::File>,
@@ -58,7 +59,7 @@ impl Bench {
     }
 }
 
-/// Whether this is a request to a disk of 1 MiB.
+/// Whether the chain is a valid request to a disk of 1 MiB.
 pub fn parse(chain: &Chain, memory: &GuestMemory) -> bool {
     let limits = Limits {
         size: 1 << 20,
@@ -71,13 +72,13 @@ pub fn parse(chain: &Chain, memory: &GuestMemory) -> bool {
     Request::parse(chain, memory, &limits).is_ok()
 }
 
-/// Serves a queue in memory that begins with `input`, but for its first byte: bit 0 of that says
-/// whether the ring's features are negotiated, bit 1 whether writes go through, bit 2 whether the
-/// ring is packed, bit 3 whether its buffers are used in order.
+/// Serves a queue in memory that begins with the bytes of `input` after the first. Bits of the
+/// first byte choose features: bit 0 the features of rings, bit 1 write-through, bit 2 a packed
+/// vring, and bit 3 the use of buffers in order.
 ///
 /// # Panics
 ///
-/// When anything is wrong with the device.
+/// When the device does not give a request back, or changes the size of its image.
 pub fn check(input: &[u8]) {
     thread_local!(static BENCH: RefCell<Option<Bench>> = const { RefCell::new(None) });
     BENCH.with_borrow_mut(|bench| serve(bench.get_or_insert_with(Bench::new), input));
@@ -108,7 +109,7 @@ fn serve(bench: &Bench, input: &[u8]) {
             break;
         }
     }
-    // A ring that is broken stays so.
+    // A broken vring makes this fail as well.
     let _ = worker.finish();
     assert!(worker.is_idle(), "a request was not given back");
     let size = bench.disk.metadata().expect("an open file").len();
@@ -124,7 +125,7 @@ fn queue(bench: &Bench, options: u8) -> ServedQueue {
         used: GuestAddress(USED),
     };
     let rings = (RING_FEATURES * u64::from(options & 1)) | (IN_ORDER * u64::from(options >> 3 & 1));
-    // Writes go through for a driver that does not flush.
+    // A driver that does not flush gets write-through.
     let flush = if options & 2 == 0 {
         1 << VIRTIO_BLK_F_FLUSH
     } else {
@@ -150,7 +151,7 @@ mod tests {
     use virtio::test_utils::AVAIL;
 
     #[test]
-    fn the_corpus_is_served() {
+    fn every_input_of_the_corpus_is_served() {
         let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/queue");
         let mut inputs = 0;
         for entry in std::fs::read_dir(corpus).unwrap() {
@@ -162,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_ring_is_served(
+        fn every_request_of_a_random_vring_is_given_back(
             options in 0..16u8,
             descriptors in prop::collection::vec(
                 (0..MEMORY + 0x100, 0..0x600u32, 0..8u16, 0..18u16), 16
@@ -175,7 +176,8 @@ mod tests {
             for (addr, len, flags, next) in descriptors {
                 input.extend_from_slice(&addr.to_le_bytes());
                 input.extend_from_slice(&len.to_le_bytes());
-                // A packed ring has names where a split one has flags, and flags behind them.
+                // A packed descriptor has its id where a split one has flags, and its flags after
+                // it.
                 let (first, second) = match options & 4 {
                     0 => (flags, next),
                     _ => (next, flags | AVAIL),
@@ -186,7 +188,7 @@ mod tests {
             input.extend_from_slice(&[0, 0]);
             input.extend_from_slice(&index.to_le_bytes());
             heads.iter().for_each(|head| input.extend_from_slice(&head.to_le_bytes()));
-            // Wherever headers are, they begin with this type.
+            // A header at any multiple of 16 has this type.
             input.resize(0x400, 0);
             while input.len() < 0x4000 {
                 input.extend_from_slice(&kind.to_le_bytes());

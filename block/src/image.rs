@@ -5,25 +5,26 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::request::{Change, ChangedRange, Limits, SECTOR_SIZE};
-use crate::transfer::{Operation, Step};
+use crate::operation::{Operation, SECTOR_SIZE, Step};
+use crate::request::{Change, ChangedRange, Limits};
 
 mod abilities;
 mod direct;
 mod error;
+mod file;
 mod lock;
 mod open;
+mod options;
 mod qcow2;
 
 pub(crate) use abilities::Abilities;
 use abilities::is_in_memory;
 pub(crate) use direct::{Alignment, Direct};
-pub use error::ImageError;
-pub use open::{Cache, Format, OpenOptions};
+pub use error::{ImageError, Qcow2Error};
+pub use options::{Cache, Format, OpenOptions};
 pub(crate) use qcow2::Qcow2;
-pub use qcow2::Qcow2Error;
 
-/// A disk image. Its size is taken when it is opened and never changed by anything done through it.
+/// A disk image. Its size is read when it is opened. No request changes it.
 #[derive(Debug)]
 pub struct Image {
     storage: Storage,
@@ -31,18 +32,18 @@ pub struct Image {
     read_only: bool,
     block_size: u32,
     abilities: Abilities,
-    /// What requests have to stay within, which follows from the above.
+    /// What requests have to stay within. It follows from the fields above.
     limits: Limits,
     cache: Cache,
-    /// Calls never wait for a device.
+    /// Calls never wait for a device, because the file is in memory.
     in_memory: bool,
-    /// Past the page cache; `None`: everything goes through it.
+    /// The way past the page cache. `None` if all data goes through the page cache.
     direct: Option<Direct>,
-    /// A flush has failed, after which the kernel does not know any more what was lost.
+    /// A flush has failed. The kernel does not know any more which writes were lost.
     lost: AtomicBool,
 }
 
-/// Where the disk's content is.
+/// The storage that holds the disk's content.
 #[derive(Debug)]
 enum Storage {
     /// Byte `n` of the disk is byte `n` of the file or block device.
@@ -50,12 +51,12 @@ enum Storage {
     Qcow2(Box<Qcow2>),
 }
 
-/// What operations are carried out on.
+/// The object that operations are carried out on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
-    /// By system calls.
+    /// A file or block device, used by system calls.
     File(BorrowedFd<'a>),
-    /// By whoever knows the format; data has to be in memory that nobody else writes.
+    /// A qcow2 image, used by its reader. Data has to be in memory that nobody else writes.
     Qcow2(&'a Qcow2),
 }
 
@@ -94,12 +95,12 @@ impl Image {
         self.size / SECTOR_SIZE
     }
 
-    /// True when nothing is ever written to it.
+    /// Whether the image is never written.
     pub fn read_only(&self) -> bool {
         self.read_only
     }
 
-    /// What drivers are told as the size of a sector in bytes; a multiple of the storage's.
+    /// The sector size in bytes that drivers are told. It is a multiple of the storage's own.
     pub fn block_size(&self) -> u32 {
         self.block_size
     }
@@ -108,13 +109,15 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// Whatever the storage says; data may be lost then.
+    /// When this flush or an earlier one failed. Data may be lost then.
     pub fn sync(&self) -> io::Result<()> {
-        match self.flushes() {
-            true if self.has_lost_writes() => Err(io::Error::from_raw_os_error(libc::EIO)),
-            true => self.flush().inspect_err(|_| self.flush_failed()),
-            false => Ok(()),
+        if !self.flushes() {
+            return Ok(());
         }
+        if self.has_lost_writes() {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        self.flush().inspect_err(|_| self.flush_failed())
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -124,7 +127,7 @@ impl Image {
         }
     }
 
-    /// What operations are carried out on, past the page cache if there is a way.
+    /// The object for operations. With `direct`, the way past the page cache if there is one.
     pub(crate) fn target(&self, direct: bool) -> Target<'_> {
         match (&self.storage, &self.direct) {
             (Storage::Qcow2(qcow2), _) => Target::Qcow2(qcow2),
@@ -133,48 +136,49 @@ impl Image {
         }
     }
 
-    /// True when it is not system calls alone that it takes to read and write it.
+    /// Whether the image has a format, so that plain system calls cannot read and write its disk.
     pub(crate) fn is_formatted(&self) -> bool {
         matches!(self.storage, Storage::Qcow2(_))
     }
 
-    /// True when an earlier flush has failed, so that no later one can promise anything.
+    /// Whether an earlier flush has failed, so that no later one can promise that data is stable.
     pub(crate) fn has_lost_writes(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a failed flush. The kernel reports each failure once and may drop the data
-    /// then, so that the next flush, perhaps another queue's, would succeed without it. Where data
-    /// goes past the page cache, writes themselves have failed, and a flush can be tried again.
+    /// Records a failed flush, so that all later flushes fail. The kernel reports each failure once
+    /// and may then drop the data, so the next flush would succeed although the data is lost. With
+    /// direct I/O the writes themselves report their failures, so a later flush may succeed.
     pub(crate) fn flush_failed(&self) {
         if self.direct.is_none() && !self.lost.swap(true, Ordering::Relaxed) {
             tracing::error!(
-                "the image has lost writes as a flush failed; all flushes fail until a restart"
+                "a flush failed, so the image may have lost writes; \
+                 all flushes fail until the image is opened again"
             );
         }
     }
 
-    /// True when calls never wait for a device.
+    /// Whether calls never wait for a device.
     pub(crate) fn in_memory(&self) -> bool {
         self.in_memory
     }
 
-    /// The way past the page cache, if that is the one to take.
+    /// The way past the page cache, if the image is used that way.
     pub(crate) fn direct(&self) -> Option<&Direct> {
         self.direct.as_ref()
     }
 
-    /// False when nobody cares whether what is written becomes stable.
+    /// Whether flushes do anything.
     pub(crate) fn flushes(&self) -> bool {
         self.cache != Cache::Unsafe
     }
 
-    /// When writes become stable.
+    /// When writes become stable, as it was chosen when the image was opened.
     pub(crate) fn cache(&self) -> Cache {
         self.cache
     }
 
-    /// Any file as an image, for tests of storage that fails.
+    /// Makes an image of any file, for tests of storage that fails.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn from_file(file: File, size: u64, abilities: Abilities) -> Self {
         let block_size = abilities.logical_block;
@@ -182,23 +186,24 @@ impl Image {
         Self::new(storage, size, block_size, options, abilities)
     }
 
-    /// The same with another cache.
+    /// The same image with another cache.
     #[cfg(test)]
     pub(crate) fn cached(self, cache: Cache) -> Self {
         Self { cache, ..self }
     }
 
-    /// What a request has to stay within.
+    /// The limits that requests have to stay within.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What the storage can do, whether it is offered to drivers or not.
+    /// What the storage can do, whether or not drivers are offered it.
     pub(crate) fn abilities(&self) -> &Abilities {
         &self.abilities
     }
 
-    /// How a change is carried out; `stable`: so that it is on stable storage in the end.
+    /// The operations that carry out a change. With `stable`, the change is on stable storage when
+    /// they are done.
     pub(crate) fn steps(&self, change: Change, ranges: &[ChangedRange], stable: bool) -> Vec<Step> {
         let step = |changed: &ChangedRange| Step {
             operation: self.operation(change, changed.unmap),

@@ -1,9 +1,9 @@
-//! Limits on how fast a disk is.
+//! Limits on the speed of a disk.
 //!
-//! Each limit is a token bucket of the whole disk. A request that has to wait takes its tokens at once
-//! and is told when they will be there, so that requests go on in the order in which they came. As a
-//! queue that has to wait does so with one request at a time, queues take turns, however full their
-//! rings are.
+//! Each limit is a token bucket that all queues of the disk share. A request that has to wait takes
+//! its tokens at once and learns when they will be there, so requests go on in the order in which
+//! they came. A queue waits with one request at a time. So queues take turns, however full their
+//! vrings are.
 
 mod gate;
 
@@ -14,18 +14,18 @@ use crate::request::Request;
 
 pub(crate) use gate::Gate;
 
-/// How fast something may happen.
+/// How fast requests or bytes may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How often, or how many bytes, in a second.
+    /// Requests or bytes per second.
     pub per_second: u64,
-    /// How much may happen at once after a while without requests. One request may be larger, for
-    /// which those after it wait longer.
+    /// How many requests or bytes may come at once after a quiet time. A single request may have
+    /// more bytes than this; the requests after it then wait longer.
     pub burst: u64,
 }
 
 impl Rate {
-    /// A rate with a burst of what is allowed in a tenth of a second.
+    /// A rate whose burst is a tenth of a second's worth, at least 1.
     pub fn per_second(per_second: u64) -> Self {
         Self {
             per_second,
@@ -34,12 +34,12 @@ impl Rate {
     }
 }
 
-/// All limits of a disk; none by default.
+/// The limits of a disk. By default there are none.
 ///
-/// What a driver discards or zeroes counts as a write without bytes. A flush is free.
+/// A request that discards, zeroes or erases counts as a write without bytes. Flushes do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
-    /// Requests, of any kind.
+    /// Requests of any kind.
     pub iops: Option<Rate>,
     /// Reads.
     pub iops_read: Option<Rate>,
@@ -54,7 +54,7 @@ pub struct RateLimits {
 }
 
 impl RateLimits {
-    /// Whether there is any.
+    /// Whether there is any limit.
     pub fn any(&self) -> bool {
         *self != Self::default()
     }
@@ -66,7 +66,7 @@ enum Direction {
     Write,
 }
 
-/// What a request takes of the buckets.
+/// The tokens that a request takes from the buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cost {
     direction: Direction,
@@ -74,7 +74,7 @@ struct Cost {
 }
 
 impl Cost {
-    /// `None`: it is free.
+    /// The cost of a request. `None` if it does not count.
     fn of(request: &Request) -> Option<Self> {
         let (direction, bytes) = match request {
             Request::Read(range) => (Direction::Read, range.len),
@@ -86,37 +86,37 @@ impl Cost {
     }
 }
 
-/// A token bucket, as times since an origin: it is as full as the moment is late when it had been
-/// empty last.
+/// A token bucket. Times count from the origin of the throttle.
 #[derive(Debug)]
 struct Bucket {
-    /// When all tokens that were taken are there, if none are saved.
-    paid: Duration,
+    /// When the bucket was or will be empty. So its level is the number of tokens that have come
+    /// since then, up to the burst. If the time lies ahead, tokens were taken in advance.
+    empty_at: Duration,
     rate: Rate,
 }
 
 impl Bucket {
     fn new(rate: Rate) -> Self {
         Self {
-            paid: Duration::ZERO,
+            empty_at: Duration::ZERO,
             rate,
         }
     }
 
-    /// How long it takes to get so many tokens.
+    /// How long it takes until this number of tokens has come.
     fn time(&self, tokens: u64) -> Duration {
         let nanoseconds =
             u128::from(tokens) * 1_000_000_000 / u128::from(self.rate.per_second.max(1));
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
-    /// Takes tokens, even if they are not there yet, and returns when the first of them is. A
-    /// request begins with that: it may be larger than the bucket.
+    /// Takes tokens, even if they are not there yet. Returns when the first of them is there. The
+    /// request may begin then, because it may need more tokens than the bucket holds.
     fn take(&mut self, now: Duration, tokens: u64) -> Duration {
-        // A burst of N has room for N - 1 besides the one that the request begins with.
+        // The request needs one token to begin, so N - 1 others can be saved of a burst of N.
         let saved = self.time(self.rate.burst.saturating_sub(1));
-        let start = self.paid.saturating_sub(saved);
-        self.paid = self.paid.max(now).saturating_add(self.time(tokens));
+        let start = self.empty_at.saturating_sub(saved);
+        self.empty_at = self.empty_at.max(now).saturating_add(self.time(tokens));
         start
     }
 }
@@ -124,8 +124,9 @@ impl Bucket {
 /// The buckets of a disk.
 #[derive(Debug)]
 struct Buckets {
-    /// Each with what it is about; `None`: both directions.
+    /// Buckets for requests, each with the direction that it limits. `None` stands for both.
     requests: Vec<(Option<Direction>, Bucket)>,
+    /// Buckets for bytes.
     bytes: Vec<(Option<Direction>, Bucket)>,
 }
 
@@ -147,7 +148,7 @@ impl Buckets {
         }
     }
 
-    /// Takes what a request costs and returns when it may begin, which may be past.
+    /// Takes the tokens for a request. Returns when it may begin, which may lie in the past.
     fn take(&mut self, now: Duration, cost: Cost) -> Duration {
         let concerns =
             |direction: &Option<Direction>| direction.is_none_or(|d| d == cost.direction);
@@ -164,7 +165,7 @@ impl Buckets {
     }
 }
 
-/// What all queues of a disk share.
+/// Makes the requests of all queues of a disk keep to its limits.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     origin: Instant,
@@ -179,15 +180,15 @@ impl Throttle {
         }
     }
 
-    /// Takes what a request costs; `Some`: it has to wait until then.
+    /// Takes the tokens for a request. Returns until when it has to wait, or `None` if it need not.
     fn take(&self, request: &Request) -> Option<Instant> {
         let cost = Cost::of(request)?;
         let now = self.origin.elapsed();
-        // Numbers are never left half changed.
+        // A panic cannot leave the buckets inconsistent, because each change is one assignment.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let start = buckets.take(now, cost);
         let start = (start > now).then_some(start)?;
-        // Nobody lives to see what cannot be said.
+        // Overflow lies centuries ahead. A request that would have to wait so long does not wait.
         self.origin.checked_add(start)
     }
 }

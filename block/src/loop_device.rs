@@ -9,8 +9,8 @@ pub(crate) struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Makes one with sectors of so many bytes; where that is not possible (no root, no loop
-    /// devices), says so and answers with `None`.
+    /// Makes a loop device with sectors of `sector` bytes. Without root or loop devices it prints
+    /// that and returns `None`.
     pub fn new(file: &Path, sector: u32) -> Option<Self> {
         let sector = sector.to_string();
         let output = Command::new("losetup")
@@ -26,7 +26,10 @@ impl LoopDevice {
             Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
             Err(error) => error.to_string(),
         };
-        println!("SKIPPED, as there is no loop device: {}", reason.trim());
+        println!(
+            "SKIPPED, because there is no loop device: {}",
+            reason.trim()
+        );
         None
     }
 }

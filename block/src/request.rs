@@ -1,4 +1,4 @@
-//! What a descriptor chain asks for (virtio 1.2, section 5.2.6).
+//! Reads requests from descriptor chains (virtio 1.2, section 5.2.6).
 
 use virtio::{Chain, GuestMemory};
 use virtio_bindings::virtio_blk::{
@@ -6,30 +6,30 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
 };
 
+use crate::operation::{Range, SECTOR_SIZE};
+
 mod ranges;
 
 pub(crate) use ranges::{Change, ChangedRange, MAX_RANGE_SECTORS, MAX_RANGES};
 
-/// Unit in bytes of every sector number and of the capacity, whatever the block size.
-pub const SECTOR_SIZE: u64 = 512;
-
-/// Length in bytes of the disk's identity string, NUL-padded.
+/// Length in bytes of the disk's identity string, which is padded with NUL.
 pub const ID_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
 
-/// Length in bytes of `type`, `reserved` and `sector`, which begin every request.
+/// Length in bytes of the header: the fields `type`, `reserved` and `sector`.
 pub(crate) const HEADER_LEN: u64 = 16;
 
-/// Length in bytes of the status, which ends every request.
+/// Length in bytes of the status, the last field of every request.
 pub(crate) const STATUS_LEN: u64 = 1;
 
-/// What a request has to stay within.
+/// The limits that requests have to stay within.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Size of the disk in bytes.
     pub size: u64,
     /// Writes are refused.
     pub read_only: bool,
-    /// What ranges have to be aligned to, in bytes; reads and writes need whole sectors only.
+    /// The alignment in bytes of ranges to discard, zero or erase. Reads and writes need only whole
+    /// sectors.
     pub logical_block: u32,
     /// Discard is offered.
     pub discard: bool,
@@ -39,25 +39,18 @@ pub(crate) struct Limits {
     pub secure_erase: bool,
 }
 
-/// A range of the disk in bytes, within its size and of whole sectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
-    pub offset: u64,
-    pub len: u64,
-}
-
 /// A request that can be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// From the disk into the writable buffers, before the status.
+    /// Reads a range of the disk into the writable buffers, before the status.
     Read(Range),
-    /// From the readable buffers, after the header, to the disk.
+    /// Writes the bytes of the readable buffers after the header to a range of the disk.
     Write(Range),
-    /// Make everything acknowledged so far stable.
+    /// Makes everything acknowledged so far stable.
     Flush,
-    /// The identity string into the writable buffers, or the first `len` bytes of it.
+    /// Copies the first `len` bytes of the identity string into the writable buffers.
     GetId { len: usize },
-    /// Change these ranges of the disk.
+    /// Changes these ranges of the disk without data.
     Change(Change, Vec<ChangedRange>),
 }
 
@@ -71,32 +64,32 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    /// What an I/O error means to the driver.
+    /// The status of a request that failed with an I/O error.
     pub fn of_error(error: &std::io::Error) -> Self {
         match error.raw_os_error() {
-            // The storage has turned out not to know the operation.
+            // The storage does not know the operation.
             Some(libc::EOPNOTSUPP) => Self::Unsupported,
             _ => Self::IoErr,
         }
     }
 }
 
-/// Why a request is not carried out. It concerns this request alone, not its ring.
+/// Why a request is not carried out. The error concerns only this request, not its vring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("no writable byte for the status")]
+    #[error("there is no writable byte for the status")]
     NoStatus,
     #[error("the header is shorter than {HEADER_LEN} bytes")]
     ShortHeader,
-    #[error("a buffer is outside of memory")]
+    #[error("a buffer is outside of the driver's memory")]
     OutsideMemory,
     #[error("the data buffers have the wrong direction")]
     Direction,
     #[error("{0} bytes are not whole sectors")]
     PartialSector(u64),
-    #[error("{len} bytes at sector {sector} are outside of the disk")]
+    #[error("{len} bytes at sector {sector} are not inside the disk")]
     OutOfRange { sector: u64, len: u64 },
-    #[error("write to a read-only disk")]
+    #[error("the disk is read-only")]
     ReadOnly,
     #[error("request type {0} is unknown")]
     Unsupported(u32),
@@ -106,16 +99,16 @@ pub(crate) enum Refusal {
     RangeTooLong(u32),
     #[error("a range is not aligned to blocks of {0} bytes")]
     Misaligned(u32),
-    #[error("flags {0:#x} are not known for this request")]
+    #[error("this type of request has no flags {0:#x}")]
     Flags(u32),
-    #[error("an earlier flush has failed, so writes may be lost")]
+    #[error("an earlier flush failed, so writes may be lost")]
     LostWrites,
-    #[error("the I/O engine cannot take it: {0}")]
+    #[error("the operating system does not take it: {0}")]
     Engine(std::io::ErrorKind),
 }
 
 impl Refusal {
-    /// What the driver is told, where there is room to.
+    /// The status for the driver.
     pub fn status(self) -> Status {
         match self {
             Self::Unsupported(_) | Self::Flags(_) => Status::Unsupported,
@@ -125,7 +118,8 @@ impl Refusal {
 }
 
 impl Request {
-    /// Reads the header, once, and checks everything but where the data buffers are.
+    /// Reads the header once and checks the request. Whether the data buffers are inside memory is
+    /// checked later.
     pub fn parse(chain: &Chain, memory: &GuestMemory, limits: &Limits) -> Result<Self, Refusal> {
         let Some(data_in) = chain.writable.len().checked_sub(STATUS_LEN) else {
             return Err(Refusal::NoStatus);
@@ -133,7 +127,7 @@ impl Request {
         let Some(data_out) = chain.readable.len().checked_sub(HEADER_LEN) else {
             return Err(Refusal::ShortHeader);
         };
-        let header = Header::read(chain, memory)?;
+        let header = RequestHeader::read(chain, memory)?;
         if let Some(change) = Change::of(header.kind) {
             let ranges = change.parse(header.kind, chain, memory, limits)?;
             return match data_in {
@@ -171,13 +165,13 @@ impl Limits {
     }
 }
 
-/// The fields of `struct virtio_blk_req` that mean something.
-struct Header {
+/// The fields of `struct virtio_blk_req` that are used.
+struct RequestHeader {
     kind: u32,
     sector: u64,
 }
 
-impl Header {
+impl RequestHeader {
     fn read(chain: &Chain, memory: &GuestMemory) -> Result<Self, Refusal> {
         let mut bytes = [0; HEADER_LEN as usize];
         let read = chain.readable.read(memory, 0, &mut bytes);

@@ -1,4 +1,4 @@
-//! A way into a queue's ring, for tests of what it refuses.
+//! A way into the io_uring of a queue, for tests of its restrictions.
 
 #![allow(unsafe_code)]
 
@@ -8,8 +8,8 @@ use io_uring::squeue;
 
 use crate::BlockDevice;
 
-/// The result of an operation in the ring of queue 0, which belongs to the calling thread from now
-/// on: a number, or a negated errno.
+/// Carries out an operation in the io_uring of queue 0. Returns its result: a number, or a negated
+/// errno. From the first call on, only the calling thread can use the ring.
 ///
 /// # Errors
 ///
@@ -17,11 +17,12 @@ use crate::BlockDevice;
 ///
 /// # Safety
 ///
-/// What the entry points to must be valid until this returns.
+/// The memory that the entry points to must be valid until this returns.
 pub unsafe fn in_ring(device: &BlockDevice, entry: &squeue::Entry) -> io::Result<i32> {
     let mut slot = device.rings[0].lock();
     let lent = slot.enable()?.ok_or(io::ErrorKind::NotFound)?;
-    // SAFETY: as the caller promises, and the entry is waited for.
+    // SAFETY: the caller promises valid memory until this function returns, and that is only after
+    // the entry has completed.
     let pushed = unsafe { lent.ring.submission().push(entry) };
     pushed.map_err(io::Error::other)?;
     lent.ring.submit_and_wait(1)?;

@@ -5,18 +5,18 @@ use std::time::Instant;
 
 use virtio::{Chain, GuestMemory, QueueError, ServeError, ServedQueue, Wake};
 
-use crate::device::Disk;
+use crate::disk::Disk;
 use crate::engine::{Engine, EngineKind, Ring, Wakers};
 use crate::limit::Gate;
 
+mod accept;
 mod answer;
-mod begin;
 mod limited;
 mod spin;
 
 use spin::Spin;
 
-/// The most requests of one vring that are in flight; more wait in the ring.
+/// The most requests of one vring in flight. More requests wait in the vring.
 const MAX_IN_FLIGHT: u16 = 1024;
 
 /// One vring being served.
@@ -25,36 +25,36 @@ pub(crate) struct Worker<'a> {
     queue: &'a mut ServedQueue,
     wake: &'a Wake,
     memory: Arc<GuestMemory>,
-    /// The driver does not flush, so each write has to be stable when it is acknowledged.
+    /// Each write has to be stable when it is acknowledged, because the driver does not flush.
     write_through: bool,
     engine: Engine<'a>,
-    /// Where a request waits, if the disk has limits.
+    /// The gate that requests wait at. `None` if the disk has no limits.
     gate: Option<Gate>,
-    /// Waiting for the next request.
+    /// Spins while nothing is in flight, for the next request.
     idle: Spin,
-    /// Waiting for the only request in flight.
+    /// Spins while one request is in flight, for its result.
     lone: Spin,
     /// The requests in flight, by slot.
     pending: Box<[Pending]>,
     /// Slots without a request.
     free: Vec<u16>,
-    /// How many buffers were given back since the driver was told.
+    /// How many requests were given back since the driver was last called.
     used: u32,
-    /// A request was refused or failed before, which need not be said so loud again.
+    /// A refused or failed request was logged as a warning. Later ones are logged at debug level.
     complained: bool,
 }
 
 #[derive(Default)]
 struct Pending {
     chain: Chain,
-    /// Bytes that a success will have put into the data buffers.
+    /// Bytes in the writable data buffers if the request succeeds.
     data_in: u64,
-    /// It is a change that is not stable by itself.
+    /// The request changes the disk, and its result is not stable without a flush.
     volatile: bool,
 }
 
 impl<'a> Worker<'a> {
-    /// A worker on the calling thread.
+    /// A worker for the calling thread.
     pub fn new(
         disk: &'a Disk,
         engine: EngineKind,
@@ -68,10 +68,10 @@ impl<'a> Worker<'a> {
             kick: queue.kick().cloned(),
             stop: wake.event().clone(),
         };
-        let (image, place) = (disk.image.clone(), memory.clone());
+        let (image, data) = (disk.image.clone(), memory.clone());
         Self {
             write_through: disk.cache.is_write_through(queue.features),
-            engine: Engine::new(engine, image, place, slots, wakers, ring),
+            engine: Engine::new(engine, image, data, slots, wakers, ring),
             gate: disk.throttle.clone().map(Gate::new),
             disk,
             queue,
@@ -86,11 +86,12 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Serves requests until it is told to stop.
+    /// Serves requests until it is told to stop. Call [`Worker::finish`] afterwards, also after an
+    /// error.
     ///
     /// # Errors
     ///
-    /// [`ServeError`] when it had to end before. [`Worker::finish`] is due in any case.
+    /// [`ServeError`] when the vring or the engine has become unusable.
     pub fn serve(&mut self) -> Result<(), ServeError> {
         while !self.wake.is_stop_requested() {
             let taken = self.take_batch();
@@ -106,18 +107,18 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Whether there is a request, a slot for it, and none before it that waits.
+    /// Whether there is a request, a slot for it, and no earlier request at the gate.
     fn can_take(&self) -> Result<bool, QueueError> {
         Ok(!self.free.is_empty() && !self.is_held() && self.queue.ring.has_requests()?)
     }
 
-    /// Looks for a while, without sleeping, for what often comes soon: the next request where none is
-    /// in flight, or the end of one that is alone. True when there is something to do.
+    /// Spins for a short time. With nothing in flight it looks for the next request. With one
+    /// request in flight it also looks for the result. True if there is something to do.
     fn await_event(&mut self, busy: bool) -> Result<bool, ServeError> {
         let spin = match self.engine.in_flight() {
             0 => &self.idle,
             1 => &self.lone,
-            // Whoever has more of them has less of waiting for each.
+            // With several requests in flight, spinning does not pay.
             _ => return Ok(false),
         };
         if !busy || !spin.pays() || self.is_held() {
@@ -126,21 +127,21 @@ impl<'a> Worker<'a> {
         let (queue, engine, wake) = (&self.queue.ring, &mut self.engine, self.wake);
         engine.submit()?;
         let found = spin.until(|| {
-            let told = wake.is_stop_requested() || engine.has_ended();
+            let told = wake.is_stop_requested() || engine.has_results();
             Ok::<_, QueueError>(told || queue.has_requests()?)
         })?;
         engine.submit()?;
         Ok(found)
     }
 
-    /// Ends what is in flight and leaves the ring to whoever comes next.
+    /// Completes the requests in flight, and turns kicks on for the next worker of this vring.
     ///
     /// # Errors
     ///
-    /// [`ServeError`] when the ring or the engine has become unusable.
+    /// [`ServeError`] when the vring or the engine has become unusable.
     pub fn finish(&mut self) -> Result<(), ServeError> {
         self.stop_holding()?;
-        // What was held may have been done at once.
+        // The request from the gate may be answered already.
         self.call()?;
         while self.engine.in_flight() > 0 {
             if !self.reap()? {
@@ -152,13 +153,14 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// True when nothing that was taken is in flight.
+    /// Whether every request that was taken has been given back.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn is_idle(&self) -> bool {
         self.engine.in_flight() == 0 && !self.is_held()
     }
 
-    /// Takes what is in the ring, one queue length at most; false when there was nothing.
+    /// Takes the requests in the vring, at most as many as the vring has entries. False if it took
+    /// none.
     pub(crate) fn take_batch(&mut self) -> Result<bool, QueueError> {
         for taken in 0..self.queue.ring.size() {
             if self.gate.is_some() && self.hold()? {
@@ -172,14 +174,14 @@ impl<'a> Worker<'a> {
                 return Ok(taken > 0);
             }
             self.free.pop();
-            self.begin(slot)?;
+            self.accept(slot)?;
         }
         Ok(true)
     }
 
-    /// Asks for kicks and sleeps, unless requests came in between.
+    /// Asks for kicks and sleeps, unless requests came before the driver knew that.
     fn sleep(&mut self) -> Result<(), ServeError> {
-        // Without a free slot no request can be taken, and an ended one wakes us anyway.
+        // Without a free slot the worker cannot take requests, and a result wakes it.
         let held = self.gate.as_ref().and_then(Gate::wait);
         if held.is_none() && !self.free.is_empty() && self.queue.ring.enable_kick()? {
             return Ok(self.queue.ring.disable_kick()?);

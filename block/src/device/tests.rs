@@ -1,7 +1,7 @@
 use super::*;
 use crate::OpenOptions;
 use crate::image::Abilities;
-use crate::request::SECTOR_SIZE;
+use crate::operation::SECTOR_SIZE;
 use std::fs::File;
 use std::time::{Duration, Instant};
 use virtio::queue::{IN_ORDER, PACKED};
@@ -30,12 +30,12 @@ const OK: Option<u8> = Some(0);
 const IOERR: Option<u8> = Some(1);
 const UNSUPP: Option<u8> = Some(2);
 
-/// What a usual driver negotiates.
+/// The features that a usual driver negotiates.
 const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_BLK_F_FLUSH;
 
 const ENGINES: [EngineKind; 2] = [EngineKind::Auto, EngineKind::Threads];
 
-/// Each engine with each layout of the rings, as the feature that it needs.
+/// Each engine with each layout of the rings. The layout is the feature bit that it needs.
 fn ways() -> impl Iterator<Item = (EngineKind, u64)> {
     ENGINES
         .into_iter()
@@ -54,7 +54,7 @@ fn with_each_engine(test: impl Fn(&Rig, &mut Driver)) {
 }
 
 #[test]
-fn offers_what_it_has() {
+fn features_depend_on_the_queues_and_the_image() {
     let common = 1 << VIRTIO_BLK_F_FLUSH
         | 1 << VIRTIO_BLK_F_SEG_MAX
         | 1 << VIRTIO_BLK_F_BLK_SIZE
@@ -71,7 +71,7 @@ fn offers_what_it_has() {
 }
 
 #[test]
-fn config_space_tells_size_and_limits() {
+fn the_configuration_space_has_the_size_and_limits_of_the_disk() {
     let rig = Rig::new(EngineKind::Auto, 3, false);
     let mut space = [0xff; 64];
     rig.device.read_config(0, &mut space);
@@ -81,14 +81,14 @@ fn config_space_tells_size_and_limits() {
     expected[20..24].copy_from_slice(&512u32.to_le_bytes());
     expected[32] = 1;
     expected[34..36].copy_from_slice(&3u16.to_le_bytes());
-    // The rest depends on where the image is.
+    // The rest depends on the file system of the image.
     assert_eq!(space[..24], expected[..24]);
     assert_eq!(space[32..36], expected[32..36]);
     assert_eq!(rig.device.queue_count(), 3);
 }
 
 #[test]
-fn the_rest_of_the_config_space_is_not_writable() {
+fn only_the_write_cache_byte_of_the_configuration_space_is_writable() {
     let rig = Rig::new(EngineKind::Auto, 1, false);
     for (offset, len) in [(0, 8), (31, 2), (32, 2), (33, 1), (32, 0), (usize::MAX, 4)] {
         let error = rig.device.write_config(offset, &vec![0; len]).unwrap_err();
@@ -97,7 +97,7 @@ fn the_rest_of_the_config_space_is_not_writable() {
 }
 
 #[test]
-fn refuses_options_it_cannot_have() {
+fn options_out_of_range_are_refused() {
     let rig = Rig::new(EngineKind::Auto, 1, false);
     let refusal = |queues, segments, serial: &str| {
         let image = Image::open(&rig.path, OpenOptions::unlocked()).unwrap();
@@ -125,7 +125,7 @@ fn refuses_options_it_cannot_have() {
 }
 
 #[test]
-fn reads_and_writes() {
+fn data_is_read_written_and_flushed() {
     with_each_engine(|rig, driver| {
         let read = driver.run(&request(READ, 3, &[]), 1025, &[]);
         assert_eq!((read.status, read.written), (OK, 1025));
@@ -147,7 +147,7 @@ fn reads_and_writes() {
 }
 
 #[test]
-fn writes_through_when_the_driver_does_not_flush() {
+fn a_driver_without_flush_gets_write_through() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(1 << VIRTIO_F_VERSION_1);
@@ -163,7 +163,7 @@ fn writes_through_when_the_driver_does_not_flush() {
 }
 
 #[test]
-fn identifies_itself() {
+fn get_id_returns_the_serial_number_padded_or_cut() {
     with_each_engine(|_, driver| {
         let full = b"serial-0123\0\0\0\0\0\0\0\0\0";
         for (room, sent) in [(20, 20), (24, 20), (6, 6), (0, 0)] {
@@ -177,7 +177,7 @@ fn identifies_itself() {
 }
 
 #[test]
-fn refuses_single_requests_and_goes_on() {
+fn bad_requests_are_refused_one_by_one_and_change_nothing() {
     with_each_engine(|rig, driver| {
         let cases = [
             (UNSUPP, request(15, 0, &[0; 16]), 1),
@@ -204,11 +204,11 @@ fn refuses_single_requests_and_goes_on() {
 }
 
 #[test]
-fn gives_back_chains_without_a_status_byte() {
+fn a_chain_without_a_usable_status_byte_is_given_back() {
     with_each_engine(|_, driver| {
         let answer = driver.run(&request(WRITE, 0, &[1; 512]), 0, &[]);
         assert_eq!((answer.status, answer.written), (None, 0));
-        // The status byte alone is outside of memory.
+        // Only the status byte is outside of memory.
         let header = driver.buffer(16);
         driver
             .memory
@@ -223,7 +223,7 @@ fn gives_back_chains_without_a_status_byte() {
 }
 
 #[test]
-fn a_buffer_outside_memory_fails_its_request_alone() {
+fn a_buffer_outside_memory_fails_only_its_request() {
     with_each_engine(|rig, driver| {
         for (kind, writable) in [(READ, true), (WRITE, false)] {
             let header = driver.buffer(16);
@@ -268,12 +268,12 @@ fn buffers_may_be_cut_anywhere() {
 }
 
 #[test]
-fn serves_indirect_tables() {
+fn indirect_tables_longer_than_the_vring_are_served() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | 1 << VIRTIO_RING_F_INDIRECT_DESC);
         driver.start(&rig.device);
-        // Longer than the ring itself.
+        // The table is longer than the vring.
         let cuts: Vec<_> = (1..400).map(|n| n * 9).collect();
         driver.add_indirect(3, &request(READ, 8, &[]), 8 * 512 + 1, &cuts);
         driver.kick();
@@ -284,7 +284,7 @@ fn serves_indirect_tables() {
 }
 
 #[test]
-fn a_read_only_disk_is_only_read() {
+fn a_read_only_disk_refuses_writes() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, true);
         let mut driver = Driver::new(FEATURES);
@@ -310,9 +310,9 @@ fn an_image_made_shorter_fails_reads_past_its_end() {
 }
 
 #[test]
-fn storage_that_fails_fails_single_requests() {
+fn failing_storage_fails_single_requests() {
     for engine in ENGINES {
-        // Reads zeroes, has no space for a write, and cannot be flushed.
+        // This device reads zeroes, has no space for a write, and cannot be flushed.
         let full = File::options().read(true).write(true).open("/dev/full");
         let image = Image::from_file(full.unwrap(), SECTORS * SECTOR_SIZE, Abilities::default());
         let device = driver::device(image, engine);
@@ -333,7 +333,7 @@ fn storage_that_fails_fails_single_requests() {
 
 /// Memory of `count` regions of 4 KiB each, without gaps between them.
 fn patchwork(count: u64) -> Arc<GuestMemory> {
-    // The file has the pages in reverse order, so that neighbours are neighbours to the driver only.
+    // The file has the pages in reverse order, so regions that touch for the driver are apart here.
     let file = anonymous_file(count * 0x1000);
     let region = |n| {
         let offset = (count - 1 - n) * 0x1000;
@@ -345,7 +345,7 @@ fn patchwork(count: u64) -> Arc<GuestMemory> {
 #[test]
 fn buffers_may_cross_memory_regions() {
     for engine in ENGINES {
-        // More pieces than one system call takes.
+        // The pages of these bytes are more buffers than one system call takes.
         let len = 9 << 20;
         let rig = Rig::new(engine, 1, false);
         std::fs::write(&rig.path, contents(5, len)).unwrap();
@@ -357,7 +357,7 @@ fn buffers_may_cross_memory_regions() {
         let data = 0x40_0123;
         let read = transfer(&mut driver, READ, (data, len as u32, true));
         assert!(read.data == contents(5, len));
-        // The write puts back what the read left in memory.
+        // The write puts the data of the read back.
         File::create(&rig.path).unwrap().set_len(len).unwrap();
         transfer(&mut driver, WRITE, (data, len as u32, false));
         assert!(rig.image() == contents(5, len));

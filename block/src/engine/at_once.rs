@@ -1,25 +1,25 @@
-//! System calls made on the spot, where they have nothing to wait for.
+//! System calls that the queue's own thread makes, where they do not have to wait.
 //!
-//! What is in the page cache is copied faster than handed to another thread, and a ring would do
-//! just that with much of it.
+//! Copying data that is in the page cache costs less than handing the call to another thread. A
+//! ring would hand many of these calls to kernel threads.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::backend::negated_errno;
-use super::calls::system_call;
-use crate::transfer::{Operation, Transfer};
+use super::job::{negated_errno, system_call};
+use super::transfer::Transfer;
+use crate::operation::Operation;
 
-/// Copying so much takes several times as long as waking a thread up that does it.
+/// From this size on, copying costs several times as much as waking a thread that does it.
 const LARGE: u64 = 128 << 10;
 
-/// How calls can be made that do not wait.
+/// How to make calls that do not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Not at all.
+    /// Make none.
     Never,
-    /// By asking the kernel not to wait, for which it may refuse.
+    /// Ask the kernel not to wait. It may refuse the call.
     NoWait,
-    /// As any other.
+    /// Make plain calls, because the file never waits.
     Plain,
 }
 
@@ -31,37 +31,34 @@ pub(super) struct AtOnce {
 }
 
 impl AtOnce {
-    /// Makes none.
+    /// Makes no calls.
     pub const NEVER: Self = Self {
         read: Mode::Never,
         write: Mode::Never,
     };
 
-    /// Makes those that a file allows, which may be one in memory.
+    /// Makes the calls that the file allows. `in_memory` says that the file never waits.
     pub fn new(in_memory: bool) -> Self {
-        let mode = match in_memory {
-            true => Mode::Plain,
-            false => Mode::NoWait,
-        };
+        let mode = if in_memory { Mode::Plain } else { Mode::NoWait };
         Self {
             read: mode,
             write: mode,
         }
     }
 
-    /// Whether a read of so many bytes, with others behind it, had better be made by another thread,
-    /// at the same time as those. Writes to one file are made one after the other anyway.
+    /// Whether another thread should make a read of `len` bytes while this thread makes those
+    /// behind it. Writes gain nothing, because the kernel makes writes to one file one by one.
     pub fn is_better_aside(&self, len: u64) -> bool {
         len >= LARGE && self.read != Mode::Never
     }
 
-    /// Makes the next system call of a transfer and returns its result: the number of bytes, or a
-    /// negated errno. `None`: it has to be made by somebody who can wait.
+    /// Makes the next system call of a transfer. Returns the number of bytes or a negated errno, or
+    /// `None` if the call would wait.
     ///
     /// # Safety
     ///
-    /// The buffers must be valid memory, shared with whoever may write to it.
-    pub unsafe fn call(&mut self, file: BorrowedFd<'_>, transfer: &Transfer) -> Option<i32> {
+    /// The buffers must be valid memory. Peers may write to it at any time.
+    pub unsafe fn try_call(&mut self, file: BorrowedFd<'_>, transfer: &Transfer) -> Option<i32> {
         let mode = match transfer.operation {
             Operation::Read => &mut self.read,
             Operation::Write => &mut self.write,
@@ -69,9 +66,9 @@ impl AtOnce {
         };
         let result = match *mode {
             Mode::Never => return None,
-            // SAFETY: as the caller promises.
+            // SAFETY: the caller promises that the buffers are valid memory.
             Mode::Plain => unsafe { system_call(file, transfer) },
-            // SAFETY: as the caller promises.
+            // SAFETY: the caller promises that the buffers are valid memory.
             Mode::NoWait => unsafe { no_wait(file, transfer) },
         };
         if result >= 0 {
@@ -83,23 +80,26 @@ impl AtOnce {
             Mode::Plain => return Some(error),
             // Files of this kind do not know the flag.
             _ if error == -libc::EOPNOTSUPP => *mode = Mode::Never,
-            // It would wait; or it fails, which the next one will find out as well.
+            // The call would wait, or it failed. The waiting call that follows reports a failure.
             _ => {}
         }
         None
     }
 }
 
+/// Makes the next system call of a transfer unless it would wait; -1 with `errno` set on failure.
+///
 /// # Safety
 ///
-/// The transfer's buffers must be valid memory, shared with whoever may write to it.
+/// The transfer's buffers must be valid memory. Peers may write to it at any time.
 unsafe fn no_wait(file: BorrowedFd<'_>, transfer: &Transfer) -> isize {
     let file = file.as_raw_fd();
     let iovecs = transfer.iovecs().as_ptr();
     let count = transfer.iovecs().len() as libc::c_int;
     let offset = transfer.offset() as libc::off_t;
     let flags = libc::RWF_NOWAIT;
-    // SAFETY: the list is valid, and so are its buffers by the caller's promise.
+    // SAFETY: `iovecs` points to `count` entries of a list that `transfer` owns. The caller
+    // promises that the buffers they name are valid. The kernel accesses nothing else.
     unsafe {
         match transfer.operation {
             Operation::Read => libc::preadv2(file, iovecs, count, offset, flags),

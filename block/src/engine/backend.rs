@@ -1,23 +1,23 @@
-//! Who makes system calls that may have to wait.
+//! The part of an engine that makes calls which may wait: a ring or threads.
 
 use std::io;
 use std::time::Duration;
 
 use super::pool::{MAX_THREADS, Pool};
 use super::rings::Ring;
+use super::transfer::Transfer;
 use super::uring::Uring;
 use super::{EngineKind, Wakers};
 use crate::image::Target;
-use crate::transfer::Transfer;
 
-/// Who makes system calls that may have to wait.
+/// Makes calls that may wait.
 pub(super) enum Backend<'a> {
     Uring(Uring<'a>),
     Pool(Pool),
 }
 
 impl<'a> Backend<'a> {
-    /// The backend of this kind, or threads where there is no io_uring.
+    /// The backend for this kind of engine. Without an io_uring it is a pool of threads.
     pub fn new(kind: EngineKind, slots: u16, wakers: Wakers, ring: &'a mut Ring) -> Self {
         let threads = MAX_THREADS.min(slots.into());
         match kind {
@@ -28,15 +28,16 @@ impl<'a> Backend<'a> {
         }
         match ring.enable() {
             Ok(Some(ring)) => Self::Uring(Uring::new(ring, wakers)),
-            // The device has said so.
+            // The device has logged why when it prepared the rings.
             Ok(None) => Self::Pool(Pool::new(threads, wakers)),
             Err(error) => {
-                tracing::warn!("a queue is served by threads, as its io_uring failed: {error}");
+                tracing::warn!("the io_uring of a queue failed, threads serve the queue: {error}");
                 Self::Pool(Pool::new(threads, wakers))
             }
         }
     }
 
+    /// The next result: its slot, and the number of bytes or a negated errno.
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
         match self {
             Self::Uring(uring) => uring.next_result(),
@@ -44,7 +45,7 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// Hands what was begun to the kernel, and lets it say what has ended, without waiting.
+    /// Hands queued calls to the kernel and lets it report results, without waiting.
     pub fn submit(&mut self) -> io::Result<()> {
         match self {
             Self::Uring(uring) => uring.submit(),
@@ -52,15 +53,16 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// Whether a call has ended, as far as that can be seen without a system call.
-    pub fn has_ended(&mut self) -> bool {
+    /// Whether there are results, as far as this thread can see without a system call.
+    pub fn has_results(&mut self) -> bool {
         match self {
-            Self::Uring(uring) => uring.has_ended(),
-            Self::Pool(pool) => pool.has_ended(),
+            Self::Uring(uring) => uring.has_results(),
+            Self::Pool(pool) => pool.has_results(),
         }
     }
 
-    /// Sleeps until a call ends, the driver kicks, the stop eventfd is written, or the time is over.
+    /// Sleeps until there is a result, the driver kicks, the stop eventfd is written, or `time` has
+    /// passed.
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         match self {
             Self::Uring(uring) => uring.wait(time),
@@ -68,35 +70,28 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// Begins the next call of `transfer`.
+    /// Queues the next call of `transfer`.
     ///
     /// # Safety
     ///
     /// The target, the transfer and its buffers must stay valid and unchanged until the result with
     /// this slot has been returned.
-    pub unsafe fn call(
+    pub unsafe fn push(
         &mut self,
         slot: u16,
         target: Target<'_>,
         transfer: &Transfer,
     ) -> io::Result<()> {
         match (self, target) {
-            // SAFETY: as the caller promises.
+            // SAFETY: the caller promises what `Uring::push` requires.
             (Self::Uring(uring), Target::File(file)) => unsafe { uring.push(slot, file, transfer) },
-            // Only threads are given such images.
+            // `EngineKind::fit_for` gives such images to threads.
             (Self::Uring(_), Target::Qcow2(_)) => Err(io::ErrorKind::Unsupported.into()),
             (Self::Pool(pool), _) => {
-                // SAFETY: as the caller promises.
-                unsafe { pool.call(slot, target, transfer) };
+                // SAFETY: the caller promises what `Pool::push` requires.
+                unsafe { pool.push(slot, target, transfer) };
                 Ok(())
             }
         }
     }
-}
-
-/// The calling thread's last error as the kernel's own calls return it.
-pub(super) fn negated_errno() -> i32 {
-    -io::Error::last_os_error()
-        .raw_os_error()
-        .unwrap_or(libc::EIO)
 }

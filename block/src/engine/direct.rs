@@ -1,4 +1,5 @@
-//! Which way a transfer takes, and the buffers between direct I/O and memory that is not fit for it.
+//! The way that a transfer takes, and private buffers for data that cannot go straight to or from
+//! the driver's memory.
 
 use std::io;
 use std::slice;
@@ -8,42 +9,45 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use virtio::{GuestMemory, Segments};
 
+use super::transfer::Transfer;
 use crate::image::Alignment;
-use crate::request::Range;
-use crate::transfer::{Operation, Transfer};
+use crate::operation::{Operation, Range};
 
-/// The most memory of one engine's buffers.
+/// The most memory for all buffers of one engine, in bytes.
 const MAX_TOTAL: usize = 64 << 20;
 
-/// The most memory of one buffer; larger transfers go through it piece by piece.
+/// The largest size of a buffer in bytes. Larger transfers go through it piece by piece.
 const MAX_BUFFER: usize = 256 << 10;
 
-/// Pages are aligned enough for every device.
+/// The smallest size of a buffer in bytes: a page, which is aligned enough for every device.
 const MIN_BUFFER: usize = 4096;
 
-/// A way between image and memory.
+/// The way of data between image and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// Through the page cache.
     Cached,
-    /// Directly from or to the driver's memory.
+    /// By direct I/O from or to the driver's memory.
     Direct,
-    /// Directly from or to a buffer of ours.
+    /// Through the private buffer of the slot.
     Bounced,
 }
 
 impl Way {
-    /// The best way for a transfer; `pinnable`: the kernel can pin all of the driver's memory.
+    /// The best way for a transfer. `pinnable` says that the kernel can pin all of the driver's
+    /// memory.
     pub fn of(alignment: Alignment, pinnable: bool, range: Range, iovecs: &[iovec]) -> Self {
         let fits = |iovec: &iovec| {
             let address = iovec.iov_base.addr() as u64;
             address.is_multiple_of(alignment.memory.into())
                 && (iovec.iov_len as u64).is_multiple_of(alignment.image.into())
         };
-        match is_aligned(alignment, range) {
-            false => Self::Cached,
-            true if pinnable && iovecs.iter().all(fits) => Self::Direct,
-            true => Self::Bounced,
+        if !is_aligned(alignment, range) {
+            Self::Cached
+        } else if pinnable && iovecs.iter().all(fits) {
+            Self::Direct
+        } else {
+            Self::Bounced
         }
     }
 }
@@ -53,10 +57,10 @@ pub(super) fn is_aligned(alignment: Alignment, range: Range) -> bool {
     (range.offset | range.len).is_multiple_of(alignment.image.into())
 }
 
-/// One buffer for each slot of an engine, in memory that takes space once it is used.
+/// One buffer for each slot of an engine. A buffer takes up memory only once it has been used.
 pub(super) struct Buffers {
     memory: MmapRaw,
-    /// Bytes of one buffer.
+    /// Length of one buffer in bytes.
     size: usize,
 }
 
@@ -64,15 +68,15 @@ pub(super) struct Buffers {
 pub(super) struct Bounce {
     /// All of the driver's buffers.
     segments: Segments,
-    /// How many of their bytes are done or belong to something else.
+    /// Where in these buffers the rest of the transfer begins, in bytes.
     at: u64,
 }
 
 impl Buffers {
-    /// Buffers for so many slots.
+    /// Buffers for this number of slots.
     pub fn new(slots: u16) -> io::Result<Self> {
         let slots = usize::from(slots.max(1));
-        // Both powers of two, as is their quotient, if the number of slots is made one.
+        // A power of two, because dividend and divisor are powers of two.
         let size = (MAX_TOTAL / slots.next_power_of_two()).clamp(MIN_BUFFER, MAX_BUFFER);
         let mut options = MmapOptions::new();
         let memory = options.len(size * slots).no_reserve_swap().map_anon()?;
@@ -82,18 +86,20 @@ impl Buffers {
         })
     }
 
-    /// The buffer of a slot, for as long as the kernel has nothing to do with it.
+    /// The buffer of a slot. The caller asks for it only while the slot has no call in flight, so
+    /// the kernel does not access it.
     fn bytes(&mut self, slot: u16) -> &mut [u8] {
         let start = usize::from(slot) * self.size;
         assert!(start + self.size <= self.memory.len());
-        // SAFETY: the range is inside the mapping, which lives as long as `self`; bytes of any value
-        // are valid; and `self` is borrowed. The engine asks only while the slot is not in flight.
+        // SAFETY: the range is inside the mapping, as was just checked. The mapping lives as long as
+        // `self`, and its bytes are initialised, because it starts as zeroes. `self` is borrowed
+        // exclusively, and no call on this slot is in flight, so nobody else accesses the range.
         unsafe { slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(start), self.size) }
     }
 }
 
 impl Bounce {
-    /// For a transfer of the bytes of `segments` from `skip` on.
+    /// The bounce of a transfer of the bytes of `segments` from `skip` on.
     pub fn new(segments: &Segments, skip: u64) -> Self {
         Self {
             segments: segments.clone(),
@@ -101,8 +107,9 @@ impl Bounce {
         }
     }
 
-    /// Sets the buffer up for the next piece of the transfer.
-    pub fn begin(
+    /// Prepares the buffer for the next piece of the transfer, and copies the data of a write to
+    /// it.
+    pub fn load(
         &self,
         buffers: &mut Buffers,
         slot: u16,
@@ -123,8 +130,9 @@ impl Bounce {
         Ok(())
     }
 
-    /// Takes note of a system call's result, and passes on what it has read.
-    pub fn end(
+    /// Records the result of a call, and copies data that it read to the driver's memory. Returns
+    /// the result, or an error if the driver's memory is gone.
+    pub fn unload(
         &mut self,
         buffers: &mut Buffers,
         slot: u16,
@@ -163,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn each_transfer_takes_the_best_way() {
+    fn each_transfer_takes_the_best_way_that_its_alignment_allows() {
         assert_eq!(way(true, 512, &[(8, 512), (0x1000, 1024)]), Way::Direct);
         assert_eq!(way(false, 512, &[(8, 512)]), Way::Bounced);
         assert_eq!(way(true, 512, &[(9, 512)]), Way::Bounced);
@@ -173,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_bounded_and_apart() {
+    fn buffers_have_a_bounded_size_and_do_not_overlap() {
         for slots in [1, 3, 1024, u16::MAX] {
             let mut buffers = Buffers::new(slots).unwrap();
             assert!(buffers.size.is_power_of_two());

@@ -1,4 +1,4 @@
-//! Threads that make blocking calls: where io_uring is not to be had, or is not enough.
+//! Threads that make blocking calls, for hosts without io_uring and for images that are not raw.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,52 +9,54 @@ use std::time::Duration;
 
 use ipc::{Interest, SharedEventFd, poll};
 
-use super::calls::Call;
+use super::job::Job;
+use super::transfer::Transfer;
 use super::wakers::{POLL_INTERVAL, Wakers};
 use crate::image::Target;
-use crate::transfer::Transfer;
 
-/// The most threads of one pool: enough to keep a disk busy.
+/// The most threads of one pool. This number keeps a disk busy.
 pub(super) const MAX_THREADS: usize = 16;
 
-/// The threads of one queue. They start as they are needed and stay until it is dropped.
+/// The threads of one queue. Each starts when it is needed and stays until the pool is dropped.
 pub(super) struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     max_threads: usize,
     wakers: Wakers,
-    /// Results that the threads have handed over, the first first.
+    /// Results that were taken from the threads, in the order in which they came.
     results: VecDeque<(u16, i32)>,
 }
 
-/// What the threads and the queue's own thread have in common.
+/// The state that the threads share with the queue's own thread.
 struct Shared {
     jobs: Mutex<Jobs>,
-    /// There is a job, or no more will come.
+    /// Notified when there is a job, or when no more will come.
     changed: Condvar,
     results: Mutex<Results>,
-    /// The stop eventfd, written as well when there is a result for a thread that sleeps.
+    /// The stop eventfd. A thread of the pool also writes it to wake the queue's thread for
+    /// results.
     wake: Arc<SharedEventFd>,
 }
 
 #[derive(Default)]
 struct Jobs {
-    waiting: VecDeque<(u16, Call)>,
-    /// How many threads have nothing to do.
+    waiting: VecDeque<(u16, Job)>,
+    /// How many threads wait for a job.
     idle: usize,
-    /// No more will come.
+    /// No more jobs will come.
     closed: bool,
 }
 
 #[derive(Default)]
 struct Results {
-    ended: VecDeque<(u16, i32)>,
-    /// The queue's thread sleeps, or is about to.
+    done: VecDeque<(u16, i32)>,
+    /// The queue's thread sleeps or is about to.
     sleeping: bool,
 }
 
 impl Pool {
-    /// A pool of so many threads at most. Where none can be started, calls are made on the spot.
+    /// A pool of at most `max_threads` threads. If none can be started, the calling thread makes
+    /// all calls.
     pub fn new(max_threads: usize, wakers: Wakers) -> Self {
         let shared = Shared {
             jobs: Mutex::default(),
@@ -71,14 +73,14 @@ impl Pool {
         }
     }
 
-    /// Has the next call of `transfer` made.
+    /// Has a thread make the next call of `transfer`.
     ///
     /// # Safety
     ///
-    /// The target, the transfer's list of buffers and these themselves must stay valid and unchanged
-    /// until the result with this slot has been returned, or the pool was dropped.
-    pub unsafe fn call(&mut self, slot: u16, target: Target<'_>, transfer: &Transfer) {
-        let call = Call::new(target, transfer);
+    /// The target, the transfer's list of buffers and the buffers must stay valid until the result
+    /// with this slot has been returned or the pool was dropped. The list must not change.
+    pub unsafe fn push(&mut self, slot: u16, target: Target<'_>, transfer: &Transfer) {
+        let job = Job::new(target, transfer);
         let mut jobs = lock(&self.shared.jobs);
         if jobs.waiting.len() >= jobs.idle && self.threads.len() < self.max_threads {
             drop(jobs);
@@ -87,12 +89,12 @@ impl Pool {
         }
         if self.threads.is_empty() {
             drop(jobs);
-            // SAFETY: as the caller promises.
-            let result = unsafe { call.result() };
+            // SAFETY: the caller promises that target, list and buffers are valid.
+            let result = unsafe { job.run() };
             self.results.push_back((slot, result));
             return;
         }
-        jobs.waiting.push_back((slot, call));
+        jobs.waiting.push_back((slot, job));
         let idle = jobs.idle > 0;
         drop(jobs);
         if idle {
@@ -100,36 +102,41 @@ impl Pool {
         }
     }
 
-    /// Without another thread things go on, only slower.
+    /// Starts another thread. If that fails, the pool does with the threads that it has.
     fn start_thread(&mut self) {
         let shared = self.shared.clone();
         let name = format!("aio-{}", self.threads.len());
-        // SAFETY: whoever hands in a call promises that it can be made until the pool is dropped,
-        // which waits for the thread.
-        let run = move || unsafe { shared.make_calls() };
+        // SAFETY: the callers of `push` promise that each job can run until the pool is dropped.
+        // The drop joins this thread, so no job runs later than that.
+        let run = move || unsafe { shared.run_jobs() };
         match thread::Builder::new().name(name).spawn(run) {
             Ok(thread) => self.threads.push(thread),
             Err(error) => {
                 self.max_threads = self.threads.len();
                 let have = self.max_threads;
-                tracing::warn!("a queue has {have} I/O threads, as no other can start: {error}");
+                tracing::warn!(
+                    "a queue has only {have} I/O threads, because no more can start: {error}"
+                );
             }
         }
     }
 
+    /// The next result: its slot, and the number of bytes or a negated errno.
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
         if self.results.is_empty() {
-            mem::swap(&mut lock(&self.shared.results).ended, &mut self.results);
+            mem::swap(&mut lock(&self.shared.results).done, &mut self.results);
         }
         self.results.pop_front()
     }
 
-    pub fn has_ended(&self) -> bool {
-        !self.results.is_empty() || !lock(&self.shared.results).ended.is_empty()
+    /// Whether there are results.
+    pub fn has_results(&self) -> bool {
+        !self.results.is_empty() || !lock(&self.shared.results).done.is_empty()
     }
 
-    /// Sleeps until there is a result, the kick or stop eventfd is written, or for this time, or the
-    /// polling interval; not at all when there are results.
+    /// Sleeps until there is a result, the kick or stop eventfd is written, or `time` has passed.
+    /// Without a kick eventfd it sleeps for the polling interval at most. Does not sleep if there
+    /// are results.
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         if !self.results.is_empty() || !self.shared.fall_asleep() {
             return Ok(());
@@ -147,7 +154,7 @@ impl Pool {
         };
         let [_, kicked] = poll([wake, Interest::readable(&**kick)], time)?;
         if kicked && kick.take().is_err() {
-            tracing::warn!("the kick is not an eventfd: polling the ring instead");
+            tracing::warn!("the kick is not an eventfd, so the queue polls its ring");
             self.wakers.kick = None;
         }
         Ok(())
@@ -159,28 +166,28 @@ impl Drop for Pool {
         lock(&self.shared.jobs).closed = true;
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
-            // It does nothing that panics.
+            // Nothing that the thread runs panics.
             let _ = thread.join();
         }
     }
 }
 
 impl Shared {
-    /// A thread's whole life.
+    /// Runs jobs until the pool is dropped. Each thread of the pool calls this once.
     ///
     /// # Safety
     ///
-    /// Each call that is handed in can be made until this returns.
-    unsafe fn make_calls(&self) {
-        while let Some((slot, call)) = self.next_job() {
-            // SAFETY: as the caller promises.
-            let result = unsafe { call.result() };
-            self.end(slot, result);
+    /// Each job that is pushed can run until this returns.
+    unsafe fn run_jobs(&self) {
+        while let Some((slot, job)) = self.next_job() {
+            // SAFETY: the caller promises that pushed jobs can run.
+            let result = unsafe { job.run() };
+            self.hand_over(slot, result);
         }
     }
 
-    /// Waits for a job; `None` when no more will come.
-    fn next_job(&self) -> Option<(u16, Call)> {
+    /// Waits for a job. `None` when no more will come.
+    fn next_job(&self) -> Option<(u16, Job)> {
         let mut jobs = lock(&self.jobs);
         loop {
             if let Some(job) = jobs.waiting.pop_front() {
@@ -196,36 +203,39 @@ impl Shared {
         }
     }
 
-    fn end(&self, slot: u16, result: i32) {
+    /// Passes a result on to the queue's thread, and wakes that if it sleeps.
+    fn hand_over(&self, slot: u16, result: i32) {
         let mut results = lock(&self.results);
-        results.ended.push_back((slot, result));
+        results.done.push_back((slot, result));
         let sleeping = mem::take(&mut results.sleeping);
         drop(results);
         if sleeping && let Err(error) = self.wake.signal() {
-            // Cannot happen with an eventfd of our own.
+            // Signalling an eventfd of our own does not fail.
             tracing::error!("cannot wake a queue's thread: {error}");
         }
     }
 
-    /// False when there is no need to sleep.
+    /// Announces that the queue's thread is about to sleep. False if there are results, so that it
+    /// must not.
     fn fall_asleep(&self) -> bool {
         let mut results = lock(&self.results);
-        results.sleeping = results.ended.is_empty();
+        results.sleeping = results.done.is_empty();
         results.sleeping
     }
 
-    /// To be told after sleep. When the stop eventfd was written for that as well, the flag that goes
-    /// with it is set by now.
+    /// Ends the sleep, and resets the eventfd if a thread of the pool wrote it. This does not lose
+    /// a request to stop that was written as well, because the stop flag was set before the
+    /// eventfd.
     fn wake_up(&self) -> io::Result<()> {
         let woken = !mem::take(&mut lock(&self.results).sleeping);
-        match woken {
-            true => self.wake.take().map(drop),
-            false => Ok(()),
+        if woken {
+            self.wake.take()?;
         }
+        Ok(())
     }
 }
 
-/// Nothing panics while it holds one of these locks.
+/// Locks a mutex. None is ever poisoned, because nothing panics while it holds one of these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

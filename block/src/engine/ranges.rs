@@ -2,12 +2,11 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::ioctl;
-use crate::request::Range;
-use crate::transfer::Operation;
+use crate::ioctl::{self, RangeIoctl};
+use crate::operation::{Operation, Range};
 
-/// `fallocate` modes; none of them changes a file's size. Block devices know them, too, except
-/// that they cannot allocate.
+/// The `fallocate` mode of an operation. No mode changes the size of a file. Block devices take
+/// all of them but allocation.
 pub(super) fn fallocate_mode(operation: Operation) -> Option<i32> {
     let mode = match operation {
         Operation::Unmap | Operation::Punch => libc::FALLOC_FL_PUNCH_HOLE,
@@ -18,21 +17,21 @@ pub(super) fn fallocate_mode(operation: Operation) -> Option<i32> {
     Some(mode | libc::FALLOC_FL_KEEP_SIZE)
 }
 
-/// True for an operation that needs an ioctl. No io_uring of Linux before 6.12 takes those.
+/// Whether an operation needs an ioctl. The io_uring of Linux before 6.12 takes none.
 pub(super) fn is_ioctl(operation: Operation) -> bool {
     ioctl_request(operation).is_some()
 }
 
-fn ioctl_request(operation: Operation) -> Option<ioctl::Request> {
+fn ioctl_request(operation: Operation) -> Option<RangeIoctl> {
     match operation {
-        Operation::Discard => Some(ioctl::Request::Discard),
-        Operation::SecureErase => Some(ioctl::Request::SecureErase),
+        Operation::Discard => Some(RangeIoctl::Discard),
+        Operation::SecureErase => Some(RangeIoctl::SecureErase),
         _ => None,
     }
 }
 
-/// Makes the system call of an operation without buffers, if it is one of this module; the answer
-/// is the call's, -1 with `errno` set for a failure.
+/// Makes the system call of an operation that this module knows. Returns the result of the call,
+/// which is -1 with `errno` set on failure. `None` for other operations.
 pub(super) fn system_call(
     file: BorrowedFd<'_>,
     operation: Operation,
@@ -43,6 +42,6 @@ pub(super) fn system_call(
         return Some(ioctl::change(file, request, offset, len));
     }
     let mode = fallocate_mode(operation)?;
-    // SAFETY: the call takes no pointers.
+    // SAFETY: fallocate takes no pointers, so it accesses no memory of this process.
     Some(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, len as i64) as isize })
 }

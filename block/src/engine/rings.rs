@@ -1,8 +1,10 @@
-//! io_uring instances that exist before they are used, and after.
+//! The io_uring instances of queues. They exist from before the jail closes to the end of the
+//! device.
 //!
-//! A process that may make rings can make system calls that no filter sees. So each queue's ring is
-//! made before the jail's filter closes: disabled, and restricted for good to the operations that an
-//! image and its queue need. The queue's thread only enables it. The ring outlives stops of the queue.
+//! A process that may make rings can make system calls that no filter sees. So the ring of each
+//! queue is made before the jail closes its filter. It is disabled, and restricted for ever to the
+//! operations that an image and its queue need. The queue's thread only enables it. A ring outlives
+//! stops of its queue.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -11,11 +13,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use io_uring::register::Restriction;
 use io_uring::{Builder, IoUring, Parameters, opcode, squeue};
 
-/// Entries of a ring, whatever the size of its queue: what does not fit is submitted in between. A ring
-/// of this size takes four pages once it is used.
+/// Entries of a ring, whatever the size of its queue. When the ring is full, the engine submits
+/// early. A ring of this size takes four pages once it is used.
 const ENTRIES: u32 = 128;
 
-/// The operations that a ring can make: transfers, flushes, allocation, and what waiting takes.
+/// The operations that a ring may carry out: transfers, flushes, allocation and waits.
 const OPERATIONS: [u8; 8] = [
     opcode::Read::CODE,
     opcode::Readv::CODE,
@@ -27,15 +29,15 @@ const OPERATIONS: [u8; 8] = [
     opcode::AsyncCancel::CODE,
 ];
 
-/// The ring of one queue, which the queue's thread locks while it serves.
+/// The ring of one queue. The queue's thread locks it while it serves.
 #[derive(Debug, Default)]
 pub(crate) struct RingSlot(Mutex<Ring>);
 
-/// A ring in one of the states of its life.
+/// A ring that may not be made yet, or not be available.
 #[derive(Default)]
 pub(crate) struct Ring {
     state: State,
-    /// Something may be in flight for ever, so the ring must not be used again.
+    /// An operation in the ring may never end, so the ring must not be used again.
     lost: bool,
 }
 
@@ -44,16 +46,17 @@ enum State {
     /// Nobody has tried to make the ring.
     #[default]
     Unmade,
-    /// Made, and disabled.
+    /// The ring is made and disabled.
     Prepared(Prepared),
     Enabled(IoUring),
-    /// Refused by the kernel, or lost.
+    /// The kernel refused the ring, or the ring is lost.
     Absent,
 }
 
-/// An enabled ring in the hands of the queue's thread.
+/// An enabled ring, lent to the queue's thread.
 pub(crate) struct Lent<'a> {
     pub ring: &'a mut IoUring,
+    /// For the borrower to set if the ring must not be used again.
     pub lost: &'a mut bool,
 }
 
@@ -69,15 +72,16 @@ impl std::fmt::Debug for Ring {
 }
 
 impl RingSlot {
-    /// Makes the ring, unless that was tried before.
+    /// Makes the ring, at the first call.
     ///
     /// # Errors
     ///
-    /// Whatever the kernel says. It is not tried again.
+    /// The answer of the kernel. Later calls do not try again.
     pub fn prepare(&self) -> io::Result<()> {
         self.lock().prepare()
     }
 
+    /// Locks the ring.
     pub fn lock(&self) -> MutexGuard<'_, Ring> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,12 +96,12 @@ impl Ring {
         Ok(())
     }
 
-    /// The ring, enabled for the calling thread, which has to be the same each time. `None`: there is
-    /// none.
+    /// Enables the ring for the calling thread, which has to be the same at each call. `None` if
+    /// there is no ring.
     ///
     /// # Errors
     ///
-    /// Whatever the kernel says.
+    /// The answer of the kernel.
     pub(crate) fn enable(&mut self) -> io::Result<Option<Lent<'_>>> {
         self.prepare()?;
         let state = std::mem::replace(&mut self.state, State::Absent);
@@ -114,7 +118,7 @@ impl Ring {
     }
 }
 
-/// A disabled ring. It is not mapped, so that a queue out of use takes no memory of this process.
+/// A disabled ring. It is not mapped, so that an unused queue takes no memory of this process.
 struct Prepared {
     ring: OwnedFd,
     parameters: Parameters,
@@ -127,7 +131,8 @@ impl Prepared {
         let flags = squeue::Flags::IO_LINK | squeue::Flags::ASYNC | squeue::Flags::SKIP_SUCCESS;
         restrictions.push(Restriction::sqe_flags_allowed(flags.bits()));
         ring.submitter().register_restrictions(&mut restrictions)?;
-        // SAFETY: `ring` keeps its descriptor open for longer than it is borrowed.
+        // SAFETY: `ring` owns the descriptor and keeps it open until the end of this function. The
+        // borrow ends before that.
         let descriptor = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
         Ok(Self {
             ring: descriptor.try_clone_to_owned()?,
@@ -136,8 +141,8 @@ impl Prepared {
     }
 
     fn enable(self) -> io::Result<IoUring> {
-        // SAFETY: the descriptor is an io_uring's, owned here and given away whole; the parameters are
-        // those that the kernel returned for it.
+        // SAFETY: the descriptor is of an io_uring. `self` owned it and gives the ownership away.
+        // The kernel returned the parameters when it made this ring.
         let ring = unsafe { IoUring::from_fd(self.ring.into_raw_fd(), self.parameters) }?;
         ring.submitter().register_enable_rings()?;
         Ok(ring)
@@ -151,11 +156,12 @@ fn build() -> io::Result<IoUring> {
     ours.setup_single_issuer()
         .setup_defer_taskrun()
         .setup_taskrun_flag();
-    // The flags are newer than io_uring: the first needs Linux 6.0, the second 6.1.
+    // SINGLE_ISSUER needs Linux 6.0, DEFER_TASKRUN 6.1. Older kernels refuse them.
     let ring = ours.build(ENTRIES).or_else(|_| plain.build(ENTRIES))?;
-    match ring.params().is_feature_ext_arg() {
-        true => Ok(ring),
-        // Before Linux 5.11 a wait takes no timeout.
-        false => Err(io::ErrorKind::Unsupported.into()),
+    if ring.params().is_feature_ext_arg() {
+        Ok(ring)
+    } else {
+        // Waits have no timeout before Linux 5.11.
+        Err(io::ErrorKind::Unsupported.into())
     }
 }

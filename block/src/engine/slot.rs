@@ -1,26 +1,28 @@
-//! What an engine keeps of each operation.
+//! An engine's record of one operation.
 
 use std::io;
 
-use super::BeginError;
+use super::EngineError;
 use super::direct::Bounce;
-use crate::transfer::Transfer;
+use super::transfer::Transfer;
 
+/// Room for one operation.
 #[derive(Default)]
 pub(super) struct Slot {
     pub transfer: Transfer,
-    /// The transfer goes through the slot's buffer.
+    /// Set if the transfer goes through the slot's buffer.
     pub bounce: Option<Bounce>,
+    /// The operation is in flight.
     pub busy: bool,
 }
 
 impl Slot {
-    /// The transfer, to be set up for another operation.
-    pub fn idle(&mut self) -> Result<&mut Transfer, BeginError> {
-        self.bounce.take_if(|_| !self.busy);
-        match self.busy {
-            false => Ok(&mut self.transfer),
-            true => Err(BeginError::Engine(io::ErrorKind::ResourceBusy.into())),
+    /// The transfer, for the caller to set up another operation in it. Fails if the slot is busy.
+    pub fn idle(&mut self) -> Result<&mut Transfer, EngineError> {
+        if self.busy {
+            return Err(EngineError::Io(io::ErrorKind::ResourceBusy.into()));
         }
+        self.bounce = None;
+        Ok(&mut self.transfer)
     }
 }

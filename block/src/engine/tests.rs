@@ -1,16 +1,16 @@
 use super::rings::Ring;
-use super::wakers::POLL_INTERVAL;
 use super::*;
 use crate::OpenOptions;
 use ipc::SharedEventFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::NamedTempFile;
 use virtio::test_utils::{DriverRing, memory};
 use virtio::{Chain, Queue};
 use vm_memory::{Bytes, GuestAddress};
 
-/// None that carries transfers out at once.
+mod sleep;
+
+/// The kinds whose transfers are all in flight for a while.
 const KINDS: [EngineKind; 3] = [
     EngineKind::Uring,
     EngineKind::Threads,
@@ -69,13 +69,13 @@ impl Rig {
         Engine::new(kind, Arc::new(image), self.memory.clone(), 4, wakers, ring)
     }
 
-    fn begin(&self, engine: &mut Engine<'_>, slot: u16, operation: Operation) {
+    fn start(&self, engine: &mut Engine<'_>, slot: u16, operation: Operation) {
         let range = Range {
             offset: 512,
             len: 1024,
         };
-        let begun = engine.transfer(slot, operation, range, Data::new(&self.buffers, 0), false);
-        assert!(matches!(begun, Ok(Begun::InFlight)));
+        let started = engine.transfer(slot, operation, range, Data::new(&self.buffers, 0), false);
+        assert!(matches!(started, Ok(Started::InFlight)));
     }
 
     fn memory(&self) -> Vec<u8> {
@@ -87,26 +87,26 @@ impl Rig {
     }
 }
 
-/// Waits for the next operation to end.
-fn ended(engine: &mut Engine) -> (u16, io::Result<()>) {
+/// Waits for the next completion.
+fn completion(engine: &mut Engine) -> (u16, io::Result<()>) {
     loop {
-        if let Some(ended) = engine.next_ended() {
-            return ended;
+        if let Some(completion) = engine.next_completion() {
+            return completion;
         }
         engine.wait(None).unwrap();
     }
 }
 
 #[test]
-fn carries_out_each_operation() {
+fn reads_writes_and_flushes_are_carried_out() {
     for kind in KINDS {
         let rig = Rig::new();
         let mut ring = Ring::default();
         let mut engine = rig.engine(kind, false, true, &mut ring);
-        rig.begin(&mut engine, 3, Operation::Read);
+        rig.start(&mut engine, 3, Operation::Read);
         assert_eq!(engine.in_flight(), 1);
         engine.submit().unwrap();
-        let (slot, result) = ended(&mut engine);
+        let (slot, result) = completion(&mut engine);
         assert_eq!((slot, engine.in_flight()), (3, 0));
         result.unwrap();
         assert_eq!(rig.memory(), [0x5a; 1024]);
@@ -115,19 +115,19 @@ fn carries_out_each_operation() {
             rig.memory
                 .write_slice(&[byte; 1024], GuestAddress(BUFFER))
                 .unwrap();
-            rig.begin(&mut engine, 0, operation);
-            ended(&mut engine).1.unwrap();
+            rig.start(&mut engine, 0, operation);
+            completion(&mut engine).1.unwrap();
             let image = std::fs::read(rig.file.path()).unwrap();
             assert_eq!(image[512..1536], [byte; 1024]);
         }
         engine.flush(1).unwrap();
-        ended(&mut engine).1.unwrap();
-        assert!(engine.next_ended().is_none());
+        completion(&mut engine).1.unwrap();
+        assert!(engine.next_completion().is_none());
     }
 }
 
 #[test]
-fn zeroes_and_holes_keep_the_size() {
+fn zeroes_holes_and_allocation_keep_the_size_of_the_file() {
     for kind in KINDS {
         for operation in [Operation::Unmap, Operation::Zero, Operation::Punch] {
             let rig = Rig::new();
@@ -144,7 +144,7 @@ fn zeroes_and_holes_keep_the_size() {
                 Step::FLUSH,
             ];
             engine.steps(2, &steps).unwrap();
-            let (slot, result) = ended(&mut engine);
+            let (slot, result) = completion(&mut engine);
             assert_eq!((slot, engine.in_flight()), (2, 0));
             result.unwrap();
             let mut expected = [0x5a; 8192];
@@ -156,7 +156,7 @@ fn zeroes_and_holes_keep_the_size() {
 }
 
 #[test]
-fn a_file_takes_no_block_device_ioctls() {
+fn an_ioctl_on_a_file_fails_and_the_engine_goes_on() {
     for kind in KINDS {
         for operation in [Operation::Discard, Operation::SecureErase] {
             let rig = Rig::new();
@@ -167,24 +167,23 @@ fn a_file_takes_no_block_device_ioctls() {
                 len: 512,
             };
             engine.steps(0, &[Step { operation, range }]).unwrap();
-            let error = ended(&mut engine).1.unwrap_err();
+            let error = completion(&mut engine).1.unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
-            // The engine goes on.
-            rig.begin(&mut engine, 0, Operation::Read);
-            ended(&mut engine).1.unwrap();
+            rig.start(&mut engine, 0, Operation::Read);
+            completion(&mut engine).1.unwrap();
         }
     }
 }
 
 #[test]
-fn says_what_failed() {
+fn an_error_is_reported_for_its_own_slot() {
     for kind in KINDS {
         let rig = Rig::new();
         let mut ring = Ring::default();
         let mut engine = rig.engine(kind, true, true, &mut ring);
-        rig.begin(&mut engine, 1, Operation::Write);
-        rig.begin(&mut engine, 2, Operation::Read);
-        let mut results = [ended(&mut engine), ended(&mut engine)];
+        rig.start(&mut engine, 1, Operation::Write);
+        rig.start(&mut engine, 2, Operation::Read);
+        let mut results = [completion(&mut engine), completion(&mut engine)];
         results.sort_by_key(|(slot, _)| *slot);
         let error = results[0].1.as_ref().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
@@ -198,15 +197,15 @@ fn a_slot_holds_one_operation() {
         let rig = Rig::new();
         let mut ring = Ring::default();
         let mut engine = rig.engine(kind, false, true, &mut ring);
-        rig.begin(&mut engine, 0, Operation::Read);
-        assert!(matches!(engine.flush(0), Err(BeginError::Engine(_))));
-        ended(&mut engine).1.unwrap();
+        rig.start(&mut engine, 0, Operation::Read);
+        assert!(matches!(engine.flush(0), Err(EngineError::Io(_))));
+        completion(&mut engine).1.unwrap();
         engine.flush(0).unwrap();
     }
 }
 
 #[test]
-fn too_short_buffers_are_refused_and_leave_the_slot_free() {
+fn buffers_that_are_too_short_are_refused_and_leave_the_slot_free() {
     for kind in KINDS {
         let rig = Rig::new();
         let mut ring = Ring::default();
@@ -222,20 +221,20 @@ fn too_short_buffers_are_refused_and_leave_the_slot_free() {
             Data::new(&rig.buffers, 4000),
             false,
         );
-        assert!(matches!(result, Err(BeginError::OutsideMemory)));
+        assert!(matches!(result, Err(EngineError::OutsideMemory)));
         assert_eq!(engine.in_flight(), 0);
-        rig.begin(&mut engine, 0, Operation::Read);
+        rig.start(&mut engine, 0, Operation::Read);
     }
 }
 
 #[test]
-fn a_dropped_engine_has_ended_everything() {
+fn a_dropped_engine_has_completed_all_operations() {
     for kind in KINDS {
         for submit in [false, true] {
             let rig = Rig::new();
             let mut ring = Ring::default();
             let mut engine = rig.engine(kind, false, true, &mut ring);
-            rig.begin(&mut engine, 0, Operation::Read);
+            rig.start(&mut engine, 0, Operation::Read);
             if submit {
                 engine.submit().unwrap();
             }
@@ -246,87 +245,7 @@ fn a_dropped_engine_has_ended_everything() {
 }
 
 #[test]
-fn wakes_up_for_each_kick_and_resets_it() {
-    for kind in KINDS {
-        let rig = Rig::new();
-        let mut ring = Ring::default();
-        let mut engine = rig.engine(kind, false, true, &mut ring);
-        for _ in 0..3 {
-            rig.kick.signal().unwrap();
-            // A kick takes up to two wake-ups: that it is there, and that it was reset.
-            while is_set(&rig.kick) {
-                engine.wait(None).unwrap();
-                assert!(engine.next_ended().is_none());
-            }
-        }
-    }
-}
-
-fn is_set(eventfd: &SharedEventFd) -> bool {
-    ipc::poll([ipc::Interest::readable(eventfd)], Some(Duration::ZERO)).unwrap()[0]
-}
-
-#[test]
-fn wakes_up_to_stop() {
-    for kind in KINDS {
-        for kick in [false, true] {
-            let rig = Rig::new();
-            let mut ring = Ring::default();
-            let mut engine = rig.engine(kind, false, kick, &mut ring);
-            rig.stop.signal().unwrap();
-            engine.wait(None).unwrap();
-        }
-    }
-}
-
-#[test]
-fn sleeps_until_there_is_a_reason_not_to() {
-    for kind in KINDS {
-        let rig = Rig::new();
-        let mut ring = Ring::default();
-        let mut engine = rig.engine(kind, false, true, &mut ring);
-        // Once woken by a kick, and that reset.
-        rig.kick.signal().unwrap();
-        while is_set(&rig.kick) {
-            engine.wait(None).unwrap();
-        }
-        assert!(engine.next_ended().is_none());
-        let written = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::spawn({
-            let (stop, written) = (rig.stop.clone(), written.clone());
-            move || {
-                // Long enough to show, short enough not to matter; the order is what is tested.
-                std::thread::sleep(Duration::from_millis(20));
-                written.store(true, Ordering::SeqCst);
-                stop.signal().unwrap();
-            }
-        });
-        // The kick's two completions may come one by one.
-        let mut wake_ups = 0;
-        while !written.load(Ordering::SeqCst) {
-            engine.wait(None).unwrap();
-            assert!(engine.next_ended().is_none());
-            wake_ups += 1;
-        }
-        thread.join().unwrap();
-        assert!(wake_ups <= 2, "{kind:?} does not sleep");
-    }
-}
-
-#[test]
-fn sleeps_shortly_without_a_kick() {
-    for kind in KINDS {
-        let rig = Rig::new();
-        let mut ring = Ring::default();
-        let mut engine = rig.engine(kind, false, false, &mut ring);
-        let start = Instant::now();
-        engine.wait(None).unwrap();
-        assert!(start.elapsed() >= POLL_INTERVAL / 2, "it does not sleep");
-    }
-}
-
-#[test]
-fn cached_data_is_there_at_once() {
+fn data_in_the_page_cache_is_read_at_once() {
     let rig = Rig::new();
     let mut ring = Ring::default();
     let mut engine = rig.engine(EngineKind::Auto, false, true, &mut ring);
@@ -334,13 +253,13 @@ fn cached_data_is_there_at_once() {
         offset: 512,
         len: 1024,
     };
-    // It was written just now; but a kernel may be short of memory.
-    let begun = engine.transfer(0, Operation::Read, range, Data::new(&rig.buffers, 0), false);
-    if let Begun::Ended(result) = begun.unwrap() {
+    // The data was written just now, but a kernel that is short of memory may have dropped it.
+    let started = engine.transfer(0, Operation::Read, range, Data::new(&rig.buffers, 0), false);
+    if let Started::Completed(result) = started.unwrap() {
         result.unwrap();
         assert_eq!(engine.in_flight(), 0);
     } else {
-        ended(&mut engine).1.unwrap();
+        completion(&mut engine).1.unwrap();
     }
     assert_eq!(rig.memory(), [0x5a; 1024]);
 }
@@ -358,16 +277,16 @@ impl Rig {
 }
 
 #[test]
-fn memory_is_written_and_read_at_once() {
+fn a_file_in_memory_is_written_and_read_at_once() {
     let rig = Rig::in_memory();
     let mut ring = Ring::default();
     let mut engine = rig.engine(EngineKind::Auto, false, true, &mut ring);
     let mut transfer = |operation, offset| {
         let range = Range { offset, len: 1024 };
-        let begun = engine.transfer(0, operation, range, Data::new(&rig.buffers, 0), false);
-        match begun.unwrap() {
-            Begun::Ended(result) => result,
-            Begun::InFlight => panic!("it waits for nothing"),
+        let started = engine.transfer(0, operation, range, Data::new(&rig.buffers, 0), false);
+        match started.unwrap() {
+            Started::Completed(result) => result,
+            Started::InFlight => panic!("a file in memory does not wait"),
         }
     };
     let zeroes = [0; 1024];
@@ -383,17 +302,17 @@ fn memory_is_written_and_read_at_once() {
 }
 
 #[test]
-fn what_has_to_be_stable_is_left_to_the_ring() {
+fn a_stable_write_is_never_made_at_once() {
     for rig in [Rig::new(), Rig::in_memory()] {
         let mut ring = Ring::default();
         let mut engine = rig.engine(EngineKind::Auto, false, true, &mut ring);
-        rig.begin(&mut engine, 0, Operation::WriteStable);
-        ended(&mut engine).1.unwrap();
+        rig.start(&mut engine, 0, Operation::WriteStable);
+        completion(&mut engine).1.unwrap();
     }
 }
 
 #[test]
-fn threads_serve_more_than_there_are_of_them() {
+fn a_pool_serves_more_operations_than_it_has_threads() {
     let rig = Rig::new();
     let slots = 4 * pool::MAX_THREADS as u16;
     for settle in [true, false] {
@@ -407,13 +326,13 @@ fn threads_serve_more_than_there_are_of_them() {
         let kind = EngineKind::Threads;
         let mut engine = Engine::new(kind, image, memory, slots, wakers, &mut ring);
         for slot in 0..slots {
-            rig.begin(&mut engine, slot, Operation::Read);
+            rig.start(&mut engine, slot, Operation::Read);
         }
         if settle {
-            let mut ended: Vec<_> = (0..slots).map(|_| ended(&mut engine)).collect();
-            ended.sort_by_key(|(slot, _)| *slot);
-            assert!((0..slots).eq(ended.iter().map(|(slot, _)| *slot)));
-            assert!(ended.into_iter().all(|(_, result)| result.is_ok()));
+            let mut completions: Vec<_> = (0..slots).map(|_| completion(&mut engine)).collect();
+            completions.sort_by_key(|(slot, _)| *slot);
+            assert!((0..slots).eq(completions.iter().map(|(slot, _)| *slot)));
+            assert!(completions.into_iter().all(|(_, result)| result.is_ok()));
         }
         drop(engine);
         assert_eq!(rig.memory(), [0x5a; 1024]);
@@ -421,24 +340,24 @@ fn threads_serve_more_than_there_are_of_them() {
 }
 
 #[test]
-fn a_ring_serves_one_engine_after_the_other() {
+fn a_ring_serves_one_engine_after_another() {
     let rig = Rig::new();
     let mut ring = Ring::default();
     for round in 0..5 {
         let mut engine = rig.engine(EngineKind::Uring, false, true, &mut ring);
         assert!(matches!(engine.backend, Backend::Uring(_)), "round {round}");
-        rig.begin(&mut engine, 0, Operation::Read);
-        ended(&mut engine).1.unwrap();
-        // It leaves while it waits for both eventfds.
+        rig.start(&mut engine, 0, Operation::Read);
+        completion(&mut engine).1.unwrap();
+        // The engine is dropped while its ring waits for both eventfds.
         engine.wait(Some(Duration::from_millis(1))).unwrap();
     }
-    // The last one's waits are over: the kick is there for others to take.
+    // The ring does not wait any more, so nobody else takes this kick.
     rig.kick.signal().unwrap();
     assert!(rig.kick.take().unwrap());
 }
 
 #[test]
-fn more_operations_than_the_ring_has_entries_all_end() {
+fn more_operations_than_the_ring_has_entries_are_all_completed() {
     let rig = Rig::new();
     let image = Image::open(rig.file.path(), OpenOptions::unlocked()).unwrap();
     let wakers = Wakers {
@@ -450,9 +369,9 @@ fn more_operations_than_the_ring_has_entries_all_end() {
     let mut engine = Engine::new(EngineKind::Uring, image, memory, slots, wakers, &mut ring);
     assert!(matches!(engine.backend, Backend::Uring(_)));
     for slot in 0..slots {
-        rig.begin(&mut engine, slot, Operation::Read);
+        rig.start(&mut engine, slot, Operation::Read);
     }
-    let mut slots_ended: Vec<_> = (0..slots).map(|_| ended(&mut engine).0).collect();
-    slots_ended.sort_unstable();
-    assert!((0..slots).eq(slots_ended));
+    let mut slots_completed: Vec<_> = (0..slots).map(|_| completion(&mut engine).0).collect();
+    slots_completed.sort_unstable();
+    assert!((0..slots).eq(slots_completed));
 }

@@ -1,4 +1,4 @@
-//! io_uring: system calls in batches, with the wake-ups in the same queue.
+//! Makes system calls through io_uring, in batches. The same ring waits for kicks and stops.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,25 +10,26 @@ use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use libc::iovec;
 
-use super::backend::negated_errno;
+use super::job::negated_errno;
 use super::ranges;
 use super::rings::Lent;
+use super::transfer::Transfer;
 use super::wakers::{POLL_INTERVAL, Wakers};
-use crate::transfer::{Operation, Transfer};
+use crate::operation::Operation;
 
-/// User data of the entries that belong to no slot; slots have their number.
+/// User data of the entries that belong to no slot. The entries of a slot have its number.
 const STOP: u64 = 1 << 32;
 const KICK_POLL: u64 = STOP + 1;
 const KICK_READ: u64 = STOP + 2;
 const CANCEL: u64 = STOP + 3;
 
-/// How often a ring that comes to rest waits for the end of what it cancelled.
+/// How often [`Uring::rest`] waits for the cancelled operations to end.
 const CANCEL_WAITS: u32 = 100;
-/// How long each of these waits takes at most.
+/// The longest time of each of these waits.
 const CANCEL_WAIT: Duration = Duration::from_millis(10);
 
-/// Where the kernel puts the counters of all kick eventfds. Nobody looks, so they may share it; and
-/// as it is always there, no pending read needs to be waited for.
+/// The kernel stores the counters of all kick eventfds here. Nobody reads them, so all rings share
+/// one place. It is static, so that a pending read can outlive its engine.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// The io_uring of a queue in use.
@@ -36,32 +37,31 @@ pub(super) struct Uring<'a> {
     ring: &'a mut IoUring,
     /// Set when the ring must not be used again.
     lost: &'a mut bool,
-    /// Operations of slots that the ring has not ended.
+    /// Number of operations of slots in the ring.
     in_flight: usize,
     wakers: Wakers,
     kick: Kick,
     /// The ring waits for the stop eventfd.
     stop_armed: bool,
-    /// Cancellations that the ring has not ended.
+    /// Number of cancellations in the ring.
     cancels: usize,
-    /// Results that were taken out of the ring before they were asked for, or that the ring cannot
-    /// make.
+    /// Results that were taken out of the ring early, and results of operations that no ring takes.
     made: VecDeque<(u16, i32)>,
 }
 
 /// Whether the ring waits for the kick eventfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kick {
-    /// The ring has to be told to.
+    /// The ring does not wait. The next sleep arms it.
     Idle,
     /// The ring waits.
     Armed,
-    /// There is no kick, so each sleep is short.
+    /// There is no usable kick, so each sleep is short.
     None,
 }
 
 impl<'a> Uring<'a> {
-    /// Uses an enabled ring that nothing is in flight in. It belongs to the calling thread.
+    /// Uses an enabled ring, in which nothing is in flight, from the calling thread.
     pub fn new(lent: Lent<'a>, wakers: Wakers) -> Self {
         let kick = match wakers.kick {
             Some(_) => Kick::Idle,
@@ -101,14 +101,15 @@ impl<'a> Uring<'a> {
         if transfer.aside {
             entry = entry.flags(squeue::Flags::ASYNC);
         }
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises that the file and the buffers stay valid until the result has
+        // been returned, which is after the entry has completed.
         unsafe { self.push_all(&[entry]) }?;
         self.in_flight += 1;
         Ok(())
     }
 
-    /// Hands queued entries to the kernel and lets it do what completions need to be done on this
-    /// thread; no system call when there are neither.
+    /// Hands queued entries to the kernel, and lets it run the work that completions need on this
+    /// thread. Makes no system call if there is neither.
     pub fn submit(&mut self) -> io::Result<()> {
         let submission = self.ring.submission();
         if submission.is_empty() && !submission.taskrun() {
@@ -118,8 +119,8 @@ impl<'a> Uring<'a> {
         transient_is_ok(self.ring.submit())
     }
 
-    /// Whether there are completions, or the kernel would find some on the next submission.
-    pub fn has_ended(&mut self) -> bool {
+    /// Whether there are completions, or the next submission would produce some.
+    pub fn has_results(&mut self) -> bool {
         if !self.made.is_empty() {
             return true;
         }
@@ -127,7 +128,8 @@ impl<'a> Uring<'a> {
         is_to_be_run || !self.ring.completion().is_empty()
     }
 
-    /// Hands queued entries to the kernel and sleeps until there is a completion, or for this time.
+    /// Hands queued entries to the kernel and sleeps until there is a completion or `time` has
+    /// passed.
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         if !self.made.is_empty() {
             return Ok(());
@@ -146,7 +148,7 @@ impl<'a> Uring<'a> {
         transient_is_ok(self.ring.submitter().submit_with_args(1, &args))
     }
 
-    /// The next result of a slot.
+    /// The next result: its slot, and the number of bytes or a negated errno.
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
         if let Some(made) = self.made.pop_front() {
             return Some(made);
@@ -163,24 +165,25 @@ impl<'a> Uring<'a> {
         }
     }
 
+    /// Handles the completion of an entry that belongs to no slot.
     fn woken(&mut self, entry: &cqueue::Entry) {
         match entry.user_data() {
             STOP => self.stop_armed = false,
             CANCEL => self.cancels -= 1,
             KICK_READ => self.kick = kick_after(entry.result()),
-            // A poll that is cancelled may take the read that is linked to it along without a word.
+            // If a poll is cancelled, the read linked to it may vanish without a completion.
             KICK_POLL if entry.result() < 0 => self.kick = kick_after(entry.result()),
             _ => {}
         }
     }
 
-    /// Waits for the kick eventfd and resets it, all within the ring. It is polled first because not
-    /// every kernel waits in a read of a non-blocking eventfd.
+    /// Has the ring wait for the kick eventfd and reset it. A poll comes before the read, because
+    /// some kernels do not wait in a read of a non-blocking eventfd.
     fn arm_kick(&mut self) -> io::Result<()> {
         let (Kick::Idle, Some(kick)) = (self.kick, &self.wakers.kick) else {
             return Ok(());
         };
-        // A success of it is nobody's business, and would only wake this thread once more.
+        // The success of the poll needs no completion, which would only wake this thread once more.
         let mut flags = squeue::Flags::IO_LINK;
         if self.ring.params().is_feature_skip_cqe_on_success() {
             flags |= squeue::Flags::SKIP_SUCCESS;
@@ -190,48 +193,52 @@ impl<'a> Uring<'a> {
         let read = opcode::Read::new(Fd(kick), COUNTER.as_ptr().cast(), 8)
             .build()
             .user_data(KICK_READ);
-        // SAFETY: the counter is always there and never looked at; the kernel holds the file.
+        // SAFETY: the read writes 8 bytes to `COUNTER`, which is static, atomic and never read. The
+        // kernel holds a reference to the file from the submission on, and `wakers` holds it till
+        // then.
         unsafe { self.push_all(&[poll, read]) }?;
         self.kick = Kick::Armed;
         Ok(())
     }
 
-    /// Waits for the stop eventfd within the ring.
+    /// Has the ring wait for the stop eventfd.
     fn arm_stop(&mut self) -> io::Result<()> {
         if self.stop_armed {
             return Ok(());
         }
         let poll = poll_entry(self.wakers.stop.as_fd().as_raw_fd()).user_data(STOP);
-        // SAFETY: a poll has no buffers; the kernel holds the file.
+        // SAFETY: a poll has no buffers. The kernel holds a reference to the file from the
+        // submission on, and `wakers` holds it till then.
         unsafe { self.push_all(&[poll]) }?;
         self.stop_armed = true;
         Ok(())
     }
 
-    /// Queues entries, which stay together, and makes room for them if need be.
+    /// Queues entries next to each other, and makes room for them if the ring is full.
     ///
     /// # Safety
     ///
     /// Files and buffers of the entries must stay valid until they have completed.
     unsafe fn push_all(&mut self, entries: &[squeue::Entry]) -> io::Result<()> {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises that files and buffers stay valid until the entries complete.
         if unsafe { self.ring.submission().push_multiple(entries) }.is_ok() {
             return Ok(());
         }
-        // A kernel that has too many completions to tell takes no entries, so these go first.
+        // The kernel takes no entries while it has completions that do not fit the completion ring.
+        // So the completions are taken out first.
         self.collect();
         transient_is_ok(self.ring.submit())?;
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises that files and buffers stay valid until the entries complete.
         let pushed = unsafe { self.ring.submission().push_multiple(entries) };
         pushed.map_err(|_| io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Cancels the waits, so that the ring can be used for another vring. False when something stays in
+    /// Cancels the waits, so that the ring can serve another vring. False if an operation stays in
     /// flight.
     fn rest(&mut self) -> io::Result<bool> {
         let waits = [KICK_POLL, KICK_READ, STOP];
         let cancel = |wait| opcode::AsyncCancel::new(wait).build().user_data(CANCEL);
-        // SAFETY: a cancellation has neither files nor buffers.
+        // SAFETY: a cancellation names neither files nor buffers.
         unsafe { self.push_all(&waits.map(cancel)) }?;
         self.cancels = waits.len();
         for _ in 0..CANCEL_WAITS {
@@ -246,7 +253,7 @@ impl<'a> Uring<'a> {
         Ok(false)
     }
 
-    /// Takes the results that there are out of the ring.
+    /// Moves all results out of the ring.
     fn collect(&mut self) {
         while let Some(entry) = { self.ring.completion().next() } {
             match u16::try_from(entry.user_data()) {
@@ -263,18 +270,18 @@ impl<'a> Uring<'a> {
 impl Drop for Uring<'_> {
     fn drop(&mut self) {
         if !matches!(self.rest(), Ok(true)) {
-            tracing::warn!("a queue loses its io_uring, as an operation in it does not end");
+            tracing::warn!("a queue loses its io_uring, because an operation in it does not end");
             *self.lost = true;
         }
     }
 }
 
-/// What a read of the kick eventfd, or the poll before it, leads to.
+/// The state of the wait after a read of the kick eventfd or a failed poll.
 fn kick_after(result: i32) -> Kick {
     match -result {
         -8 | libc::EAGAIN | libc::EINTR | libc::ECANCELED => Kick::Idle,
         _ => {
-            tracing::warn!("the kick is not an eventfd: polling the ring instead");
+            tracing::warn!("the kick is not an eventfd, so the queue polls its ring");
             Kick::None
         }
     }
@@ -297,7 +304,7 @@ fn entry(file: Fd, transfer: &Transfer) -> squeue::Entry {
     write_entry(file, transfer.iovecs(), offset, flags)
 }
 
-/// One buffer is passed as such, which saves the kernel reading a list.
+/// A single buffer needs no list, which saves the kernel reading one.
 fn read_entry(file: Fd, buffers: &[iovec], offset: u64) -> squeue::Entry {
     match buffers {
         [iovec { iov_base, iov_len }] if let Ok(len) = u32::try_from(*iov_len) => {
@@ -311,7 +318,7 @@ fn read_entry(file: Fd, buffers: &[iovec], offset: u64) -> squeue::Entry {
     }
 }
 
-/// As [`read_entry`].
+/// Like [`read_entry`].
 fn write_entry(file: Fd, buffers: &[iovec], offset: u64, flags: i32) -> squeue::Entry {
     match buffers {
         [iovec { iov_base, iov_len }] if let Ok(len) = u32::try_from(*iov_len) => {
@@ -331,7 +338,8 @@ fn poll_entry(file: RawFd) -> squeue::Entry {
     opcode::PollAdd::new(Fd(file), libc::POLLIN as u32).build()
 }
 
-/// A wait may end early, and a busy kernel may take entries later: both are retried anyway.
+/// Turns errors that go away into success. A wait may end early, and a busy kernel may refuse
+/// entries: the caller waits and submits again in both cases.
 fn transient_is_ok(result: io::Result<usize>) -> io::Result<()> {
     let transient = [libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::ETIME];
     match result {

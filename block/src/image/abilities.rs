@@ -1,4 +1,4 @@
-//! What the storage under an image can do, as the kernel says.
+//! What the storage of an image can do.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -7,37 +7,33 @@ use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, fallocate, fstatfs, ioctl_blksszget, major, minor};
 
-use super::Qcow2;
 use crate::ioctl::can_secure_erase;
-use crate::request::SECTOR_SIZE;
-
-/// What a qcow2 image is best read and written in: the page size of most hosts.
-const QCOW2_BLOCK: u32 = 4096;
+use crate::operation::SECTOR_SIZE;
 
 /// File systems in memory: tmpfs, ramfs, hugetlbfs (linux/magic.h).
 const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
-/// Whether reads and writes of a file never wait for a device.
+/// Whether a file is in memory, so that reads and writes never wait for a device.
 pub(super) fn is_in_memory(file: &File) -> bool {
     fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u32)))
 }
 
-/// What can be done to the storage, apart from reads, writes and flushes. Sizes are in bytes.
+/// What storage can do besides reads, writes and flushes. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Abilities {
-    /// The storage is a block device, so that what concerns its content is up to ioctls.
+    /// The storage is a block device, so that ioctls discard and erase its content.
     pub block_device: bool,
-    /// The smallest unit that the storage takes.
+    /// The smallest unit that the storage reads and writes.
     pub logical_block: u32,
-    /// The smallest unit that it writes without reading something first.
+    /// The smallest unit that the storage writes without reading first.
     pub physical_block: u32,
-    /// How far behind the start of a physical block the disk begins.
+    /// The distance from the start of a physical block to the start of the disk.
     pub alignment_offset: u32,
-    /// The smallest transfer that is not slow.
+    /// The smallest transfer size that is not slow.
     pub min_io: u32,
-    /// What transfers are best a multiple of; 0 when that is not known.
+    /// Transfers are best a multiple of this size. 0 if unknown.
     pub opt_io: u32,
-    /// The unit in which space is given back; `None` when none can be.
+    /// The unit in which space can be freed. `None` if the storage cannot free space.
     pub discard: Option<u32>,
     /// Ranges can be zeroed without moving data.
     pub zero: bool,
@@ -48,7 +44,7 @@ pub(crate) struct Abilities {
 }
 
 impl Default for Abilities {
-    /// Reads and writes of single sectors, no more.
+    /// Storage that can only read and write single sectors.
     fn default() -> Self {
         Self {
             block_device: false,
@@ -66,35 +62,22 @@ impl Default for Abilities {
 }
 
 impl Abilities {
-    /// Asks for those of an open image of `size` bytes. Changes nothing.
+    /// Asks the kernel for the abilities of an open raw image of `size` bytes. Changes nothing.
     pub fn probe(file: &File, size: u64) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        match metadata.file_type().is_block_device() {
-            true => Self::of_block_device(file, &metadata),
-            false => Ok(Self::of_file(file, &metadata, size)),
-        }
-    }
-
-    /// Those of a qcow2 image, whatever is below it.
-    pub fn of_qcow2(qcow2: &Qcow2) -> Self {
-        Self {
-            physical_block: QCOW2_BLOCK,
-            min_io: QCOW2_BLOCK,
-            opt_io: qcow2.cluster_size(),
-            discard: qcow2.can_zero().then_some(qcow2.cluster_size()),
-            zero: qcow2.can_zero(),
-            ..Self::default()
+        if metadata.file_type().is_block_device() {
+            Self::of_block_device(file, &metadata)
+        } else {
+            Ok(Self::of_file(file, &metadata, size))
         }
     }
 
     fn of_file(file: &File, metadata: &Metadata, size: u64) -> Self {
         let block = u32::try_from(metadata.blksize()).unwrap_or(0);
-        // Some network file systems name sizes that are no block's.
-        let block = match block.is_power_of_two() && (512..=65536).contains(&block) {
-            true => block,
-            false => 4096,
-        };
-        // Behind the end there is nothing to be punched, so this changes nothing where it works.
+        // Some network file systems report a size that no block has.
+        let plausible = block.is_power_of_two() && (512..=65536).contains(&block);
+        let block = if plausible { block } else { 4096 };
+        // A hole behind the end changes nothing, and shows whether the file system has holes.
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let holes = fallocate(file, mode, size, u64::from(block)).is_ok();
         Self {
@@ -120,7 +103,7 @@ impl Abilities {
             min_io: size("minimum_io_size").max(logical_block),
             opt_io: size("optimal_io_size"),
             discard: discards.then_some(granularity),
-            // Where the device cannot do it, the kernel writes zeroes itself.
+            // The kernel writes zeroes itself for a device that cannot zero.
             zero: true,
             secure_erase: can_secure_erase(file),
             zoned: limits
@@ -140,11 +123,9 @@ impl QueueLimits {
     fn of(device: u64) -> Self {
         let name = format!("/sys/dev/block/{}:{}", major(device), minor(device));
         let device = PathBuf::from(name);
-        // A partition has the queue of its disk, which is the folder above.
-        let queue = match device.join("partition").exists() {
-            true => device.join("../queue"),
-            false => device.join("queue"),
-        };
+        // A partition uses the queue of its disk. The disk's folder is the one above.
+        let is_partition = device.join("partition").exists();
+        let queue = device.join(if is_partition { "../queue" } else { "queue" });
         Self { device, queue }
     }
 
@@ -152,13 +133,13 @@ impl QueueLimits {
         fs::read_to_string(self.queue.join(name)).ok()
     }
 
-    /// A limit that does not fit is as good as none.
+    /// A limit by its name. A number that does not fit becomes the largest that does.
     fn number(&self, name: &str) -> Option<u32> {
         let number = self.text(name)?.trim().parse::<u64>().ok()?;
         Some(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
-    /// -1 stands for a device whose alignment is no good at all.
+    /// The alignment offset, or 0 for -1, which stands for a device that is never aligned.
     fn alignment_offset(&self) -> u32 {
         let text = fs::read_to_string(self.device.join("alignment_offset"));
         text.ok()
@@ -173,7 +154,7 @@ mod tests {
     use tempfile::NamedTempFile;
 
     #[test]
-    fn a_probe_leaves_the_file_alone() {
+    fn a_probe_does_not_change_the_file() {
         let file = NamedTempFile::new().unwrap();
         std::fs::write(file.path(), [7; 8192]).unwrap();
         let abilities = Abilities::probe(file.as_file(), 8192).unwrap();
@@ -184,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_can_do_no_more() {
+    fn a_file_that_cannot_be_written_can_neither_discard_nor_zero() {
         let file = NamedTempFile::new().unwrap();
         let file = File::open(file.path()).unwrap();
         let abilities = Abilities::probe(&file, 0).unwrap();

@@ -1,4 +1,4 @@
-//! Direct I/O: past the page cache, from and to memory that is aligned.
+//! Direct I/O, which goes past the page cache and needs aligned memory.
 
 use std::fs::File;
 use std::io;
@@ -7,18 +7,18 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-use super::Abilities;
-use super::open::same_file;
+use super::abilities::Abilities;
+use super::file::check_same;
 
-/// The image opened a second time, for direct I/O. What is not aligned for that goes through the
-/// page cache, with which the kernel keeps direct I/O consistent.
+/// The image, opened a second time for direct I/O. Requests that are not aligned go through the
+/// page cache. The kernel keeps both ways consistent.
 #[derive(Debug)]
 pub(crate) struct Direct {
     pub file: File,
     pub alignment: Alignment,
 }
 
-/// What direct I/O has to be aligned to, in bytes: powers of two.
+/// The alignment that direct I/O needs, in bytes. Both are powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Alignment {
     /// Of addresses in memory.
@@ -28,11 +28,11 @@ pub(crate) struct Alignment {
 }
 
 impl Direct {
-    /// Opens the image at `path` once more, which was opened as `cached` before.
+    /// Opens the image at `path` again. `cached` is the image as it was opened before.
     ///
     /// # Errors
     ///
-    /// When the file system has no direct I/O, or the path names another file by now.
+    /// When the file system has no direct I/O, or when `path` names another file by now.
     pub fn open(
         path: &Path,
         cached: &File,
@@ -44,7 +44,7 @@ impl Direct {
             .write(!read_only)
             .custom_flags(libc::O_DIRECT)
             .open(path)?;
-        same_file(cached, &file)?;
+        check_same(cached, &file)?;
         let alignment = alignment(&file, abilities)?;
         Ok(Self { file, alignment })
     }
@@ -53,20 +53,23 @@ impl Direct {
 fn alignment(file: &File, abilities: &Abilities) -> io::Result<Alignment> {
     let status = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)?;
     if status.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
-        // Linux before 6.1, or a file system that does not say: what all can do.
+        // Linux before 6.1 and some file systems do not report the alignment. This one is enough
+        // for all of them.
         return Ok(Alignment {
             memory: abilities.logical_block.max(512),
-            image: match abilities.block_device {
-                true => abilities.logical_block,
-                false => 4096,
+            image: if abilities.block_device {
+                abilities.logical_block
+            } else {
+                4096
             },
         });
     }
     let (memory, image) = (status.stx_dio_mem_align, status.stx_dio_offset_align);
-    match memory.is_power_of_two() && image.is_power_of_two() && image <= 65536 {
-        true => Ok(Alignment { memory, image }),
-        // Both are 0 where there is no direct I/O although the flag is taken.
-        false => Err(io::ErrorKind::Unsupported.into()),
+    if memory.is_power_of_two() && image.is_power_of_two() && image <= 65536 {
+        Ok(Alignment { memory, image })
+    } else {
+        // Some file systems take the flag but have no direct I/O. They report 0 for both.
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -76,12 +79,12 @@ mod tests {
     use tempfile::NamedTempFile;
 
     #[test]
-    fn another_file_is_not_taken_for_the_image() {
+    fn opening_another_file_in_place_of_the_image_fails() {
         let (image, other) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
         let abilities = Abilities::default();
         let direct = Direct::open(other.path(), image.as_file(), false, &abilities);
         assert!(direct.is_err());
-        // What has no direct I/O says so, and nothing else goes wrong.
+        // The only other error is that of a file system without direct I/O.
         match Direct::open(image.path(), image.as_file(), false, &abilities) {
             Ok(direct) => assert!(direct.alignment.image.is_power_of_two()),
             Err(error) => println!("no direct I/O: {error}"),

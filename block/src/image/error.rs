@@ -3,42 +3,47 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::Qcow2Error;
+mod qcow2;
 
-/// Why an image cannot be served. Each text is one line that says what is wrong and what to do.
+pub use qcow2::Qcow2Error;
+
+/// Why an image cannot be served. Each text is one line.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImageError {
     /// Nothing is at this path.
-    #[error("disk image {} does not exist; create it first, for instance with `truncate -s 1G`", .0.display())]
+    #[error("disk image {} does not exist", .0.display())]
     Missing(PathBuf),
     /// The image can be read but not written.
-    #[error("disk image {} is not writable: {source}; use --read-only or change its permissions", path.display())]
+    #[error("disk image {} is not writable", path.display())]
     NotWritable {
         /// The image.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The answer of the operating system.
         source: io::Error,
     },
-    /// The image cannot be opened or looked at at all.
-    #[error("cannot open disk image {}: {source}", path.display())]
+    /// The image cannot be opened or examined.
+    #[error("cannot open disk image {}", path.display())]
     Open {
         /// The image.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The answer of the operating system.
         source: io::Error,
     },
     /// The path names a directory.
-    #[error("disk image {} is a directory; name a file or block device in it", .0.display())]
+    #[error("disk image {} is a directory", .0.display())]
     Directory(PathBuf),
     /// The path names a character device, a pipe or a socket.
     #[error("disk image {} is neither a regular file nor a block device", .0.display())]
     NotADisk(PathBuf),
     /// The image has no sectors.
-    #[error("disk image {} is empty; give it a size first, for instance with `truncate -s 1G`", .0.display())]
+    #[error("disk image {} is empty", .0.display())]
     Empty(PathBuf),
     /// The last sector or block is not whole.
-    #[error("disk image {} has {size} bytes, which is not a multiple of {block}; \
-             extend it with `truncate -s %{block}`", path.display())]
+    #[error(
+        "disk image {} has {size} bytes, which is not a multiple of {block}",
+        path.display()
+    )]
     PartialSector {
         /// The image.
         path: PathBuf,
@@ -47,41 +52,41 @@ pub enum ImageError {
         /// Size of a sector or block in bytes.
         block: u32,
     },
-    /// Neither 512 nor 4096.
-    #[error("block size {0}: it has to be 512 or 4096")]
+    /// The block size that was asked for is neither 512 nor 4096.
+    #[error("a block size of {0} bytes is neither 512 nor 4096")]
     BlockSize(u32),
-    /// The device cannot take blocks as small.
-    #[error("disk image {} has blocks of {logical} bytes; leave out --block-size or make it {logical}", path.display())]
+    /// The block size that was asked for is smaller than that of the storage.
+    #[error("disk image {} has blocks of {logical} bytes, which cannot be divided", path.display())]
     SmallBlocks {
         /// The image.
         path: PathBuf,
-        /// Its block size in bytes.
+        /// The block size of the storage in bytes.
         logical: u32,
     },
-    /// Somebody else writes to it.
-    #[error("disk image {} is being written by another program, perhaps a virtual machine; \
-             stop that one, or use --lock=off where both know of each other", .0.display())]
+    /// Another program writes the image, or may change its size.
+    #[error(
+        "another program, perhaps a virtual machine, has disk image {} open for writing",
+        .0.display()
+    )]
     Written(PathBuf),
-    /// Somebody else reads it and relies on its not changing.
-    #[error("disk image {} is in use by another program, which relies on its not changing; \
-             stop that one, or use --read-only, or --lock=off", .0.display())]
+    /// Another program reads the image and needs it unchanged.
+    #[error("another program reads disk image {} and needs it unchanged", .0.display())]
     InUse(PathBuf),
     /// The file system has no direct I/O.
-    #[error("disk image {} cannot be used past the page cache: {source}; use another --cache", path.display())]
+    #[error("disk image {} cannot be used past the page cache", path.display())]
     NoDirectIo {
         /// The image.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The answer of the operating system.
         source: io::Error,
     },
-    /// A zoned block device, which takes no random writes.
-    #[error("disk image {} is a zoned device that takes sequential writes only; \
-             serve a device without zones, or this one read-only", .0.display())]
+    /// The image is a zoned block device, which takes no random writes.
+    #[error("disk image {} is a zoned device that takes sequential writes only", .0.display())]
     Zoned(PathBuf),
-    /// It cannot be served as a qcow2 image.
-    #[error("disk image {} as qcow2: {source}", path.display())]
+    /// The file cannot be served as a qcow2 image.
+    #[error("cannot serve disk image {} as qcow2", path.display())]
     Qcow2 {
-        /// The image, or one of those below it.
+        /// The image or one of its backing images.
         path: PathBuf,
         /// Why not.
         source: Qcow2Error,

@@ -1,10 +1,11 @@
-//! Locks that keep two programs from writing one image unknowingly.
+//! Locks that keep two programs from writing one image by accident.
 //!
-//! They are QEMU's (`block/file-posix.c`): locks of open file descriptions on single bytes, always
-//! shared ones, so that only looking for them tells. Byte 100 + n is locked by whoever uses
-//! permission n, byte 200 + n by whoever does not want others to use it. Each program first locks
-//! its own bytes, then looks for others' that are in conflict; of two at once, one at least sees
-//! the other. The bytes need not exist in the file.
+//! The locks are those of QEMU (`block/file-posix.c`): locks of open file descriptions on single
+//! bytes of the file. A program that uses permission n locks byte 100 + n. A program that does not
+//! want others to use permission n locks byte 200 + n. All locks are shared ones, so taking them
+//! never fails. A program first takes its own locks, then looks for locks of others that conflict
+//! with them. If two programs do so at the same time, at least one of them sees the other. The
+//! bytes need not exist in the file.
 
 #![allow(unsafe_code)]
 
@@ -15,32 +16,36 @@ use std::os::fd::AsRawFd;
 const USED: i64 = 100;
 const UNSHARED: i64 = 200;
 
-/// Permissions that matter here, by their bit number in QEMU.
+/// The permissions that matter here, as bit numbers of QEMU.
 const CONSISTENT_READ: i64 = 0;
 const WRITE: i64 = 1;
 const RESIZE: i64 = 3;
 
-/// What neither a reader nor a writer of a disk wants others to do to it.
+/// Permissions that a reader or writer of a disk does not want others to use.
 const NOT_SHARED: [i64; 2] = [WRITE, RESIZE];
 
-/// What somebody else does with the image.
+/// The result of an attempt to lock an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Conflict {
-    /// Writes it, or may change its size.
+pub(super) enum Locked {
+    /// The image is locked, and no other program conflicts.
+    Ours,
+    /// Another program writes the image, or may change its size.
     OtherWriter,
-    /// Relies on nobody else writing it.
+    /// Another program needs the image unchanged.
     OtherUser,
 }
 
-/// Locks an image for reading or for writing, too. The locks last as long as the file is open.
+/// Locks an image for reading and, unless it is `read_only`, for writing. The locks last as long as
+/// the file is open.
 ///
 /// # Errors
 ///
-/// When the file system does not know such locks.
-pub(super) fn lock(file: &File, read_only: bool) -> io::Result<Result<(), Conflict>> {
-    let used: &[i64] = match read_only {
-        true => &[CONSISTENT_READ],
-        false => &[CONSISTENT_READ, WRITE],
+/// When the file system has no such locks.
+pub(super) fn lock(file: &File, read_only: bool) -> io::Result<Locked> {
+    let used: &[i64] = if read_only {
+        &[CONSISTENT_READ]
+    } else {
+        &[CONSISTENT_READ, WRITE]
     };
     for permission in used {
         set_shared(file, USED + permission)?;
@@ -50,28 +55,28 @@ pub(super) fn lock(file: &File, read_only: bool) -> io::Result<Result<(), Confli
     }
     for permission in NOT_SHARED {
         if is_locked(file, USED + permission)? {
-            return Ok(Err(Conflict::OtherWriter));
+            return Ok(Locked::OtherWriter);
         }
     }
     for permission in used {
         if is_locked(file, UNSHARED + permission)? {
-            return Ok(Err(Conflict::OtherUser));
+            return Ok(Locked::OtherUser);
         }
     }
-    Ok(Ok(()))
+    Ok(Locked::Ours)
 }
 
 fn set_shared(file: &File, byte: i64) -> io::Result<()> {
     control(file, libc::F_OFD_SETLK, libc::F_RDLCK, byte).map(drop)
 }
 
-/// Whether somebody else has a lock on the byte.
+/// Whether another program has a lock on the byte.
 fn is_locked(file: &File, byte: i64) -> io::Result<bool> {
     let found = control(file, libc::F_OFD_GETLK, libc::F_WRLCK, byte)?;
     Ok(found != libc::F_UNLCK)
 }
 
-/// Answers with the kind of lock that the kernel has put in.
+/// Makes a lock system call. Returns the kind of lock that the kernel reports.
 fn control(file: &File, command: i32, kind: i32, byte: i64) -> io::Result<i32> {
     let mut lock = libc::flock {
         l_type: kind as libc::c_short,
@@ -80,7 +85,8 @@ fn control(file: &File, command: i32, kind: i32, byte: i64) -> io::Result<i32> {
         l_len: 1,
         l_pid: 0,
     };
-    // SAFETY: the kernel reads and writes one valid structure, during the call only.
+    // SAFETY: both commands make the kernel read and write one `flock` at the pointer, during the
+    // call only. `lock` is one, and nothing else borrows it.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
     match result {
         0 => Ok(lock.l_type.into()),

@@ -1,5 +1,5 @@
-//! qcow2 images: a format in which a disk takes but the space of what was written to it, perhaps on
-//! top of another image. Reading and writing the format is up to the imago crate.
+//! qcow2 images, in which a disk takes only as much space as was written to it. An image may be on
+//! top of a backing image. The imago crate reads and writes the format.
 
 use std::fs;
 use std::io;
@@ -10,29 +10,32 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use imago::FormatAccess;
 use imago::file::File;
 
-use crate::request::Range;
-use crate::transfer::Operation;
+use super::abilities::Abilities;
+use crate::operation::{Operation, Range};
 
 mod chain;
-mod error;
 mod header;
 
-pub use error::Qcow2Error;
 pub(super) use header::MAGIC;
 
-/// An open image and all those below it. Its size never changes.
+/// Reads and writes of a qcow2 image are best in units of this many bytes: the page size of most
+/// hosts.
+const BEST_BLOCK: u32 = 4096;
+
+/// An open image and all its backing images. Its size never changes.
 #[derive(Debug)]
 pub(crate) struct Qcow2 {
-    /// Whoever discards takes the place of data away, so nobody else may be looking for it; and whoever
-    /// zeroes a part of a cluster looks whether all of it is zero, which nobody may change meanwhile.
+    /// Reads and writes share the lock. Discarding frees the clusters of data, and zeroing a part
+    /// of a cluster checks whether the whole cluster is zero. Nobody else may use the image
+    /// meanwhile.
     disk: Arc<RwLock<FormatAccess<File>>>,
     size: u64,
     cluster_size: u32,
-    /// Can ranges be made zero without moving data? Not before version 3 of the format.
+    /// Ranges can be zeroed without moving data, which needs version 3 of the format.
     zeroes: bool,
-    /// What is known of the image may be wrong, so it must not be used any more.
+    /// The reader panicked, so its state may be wrong. The image must not be used any more.
     broken: AtomicBool,
-    /// The files of the image and those below it, which hold the locks.
+    /// The files of the image and its backing images. They hold the locks.
     _files: Vec<fs::File>,
 }
 
@@ -42,18 +45,20 @@ impl Qcow2 {
         self.size
     }
 
-    /// Size in bytes of what is allocated, and freed, at once.
-    pub fn cluster_size(&self) -> u32 {
-        self.cluster_size
+    /// What can be done to the image, whatever its files can do.
+    pub fn abilities(&self) -> Abilities {
+        Abilities {
+            physical_block: BEST_BLOCK,
+            min_io: BEST_BLOCK,
+            opt_io: self.cluster_size,
+            discard: self.zeroes.then_some(self.cluster_size),
+            zero: self.zeroes,
+            ..Abilities::default()
+        }
     }
 
-    /// Whether ranges can be zeroed and discarded without moving data.
-    pub fn can_zero(&self) -> bool {
-        self.zeroes
-    }
-
-    /// Carries an operation out, and waits for its end: on the whole of `buffer`, or of `len` bytes
-    /// for an operation without data. The answer is how many bytes were moved.
+    /// Carries out an operation and waits for its end. An operation that moves data uses the whole
+    /// of `buffer`. Returns the number of bytes that were moved.
     pub fn carry_out(
         &self,
         operation: Operation,
@@ -94,7 +99,7 @@ impl Qcow2 {
         Ok(buffer.len())
     }
 
-    /// Puts everything written so far, and what is known of where it is, onto stable storage.
+    /// Puts all data written so far, and the tables that say where it is, on stable storage.
     pub fn flush(&self) -> io::Result<()> {
         let disk = self.shared();
         disk.flush()?;
@@ -109,9 +114,9 @@ impl Qcow2 {
         change(&mut self.disk.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// After a panic nothing more is written, not even when the image is closed.
+    /// Stops all use of the image after a panic. Nothing more is written, not even at the close.
     fn give_up(&self) {
-        tracing::error!("internal error in the qcow2 image, which is not used any more");
+        tracing::error!("internal error in the qcow2 reader, all requests fail from now on");
         self.broken.store(true, Ordering::Relaxed);
         std::mem::forget(self.disk.clone());
     }

@@ -1,4 +1,4 @@
-//! Where a queue's requests wait for limits.
+//! The place where a request of a queue waits because of limits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Throttle;
 use crate::request::Request;
 
-/// A queue's place to wait, for one request; those behind it stay in the ring.
+/// Holds one waiting request of a queue. Later requests stay in the vring.
 #[derive(Debug)]
 pub(crate) struct Gate {
     throttle: Arc<Throttle>,
@@ -28,12 +28,12 @@ impl Gate {
         }
     }
 
-    /// Whether a request waits, so that no other may enter.
+    /// Whether a request waits. No other may enter then.
     pub fn is_closed(&self) -> bool {
         self.held.is_some()
     }
 
-    /// Gives the request back if it may be carried out now.
+    /// Returns the request if it may be carried out now. Otherwise the gate holds it.
     pub fn enter(&mut self, slot: u16, request: Request) -> Option<Request> {
         let Some(until) = self.throttle.take(&request) else {
             return Some(request);
@@ -46,20 +46,20 @@ impl Gate {
         None
     }
 
-    /// The request that waits, if it has waited long enough.
+    /// Takes the waiting request if it has waited long enough.
     pub fn due(&mut self) -> Option<(u16, Request)> {
         let due = |held: &mut Held| held.until <= Instant::now();
         let held = self.held.take_if(due)?;
         Some((held.slot, held.request))
     }
 
-    /// The request that waits, however long it would.
+    /// Takes the waiting request, however long it would have to wait.
     pub fn open(&mut self) -> Option<(u16, Request)> {
         let held = self.held.take()?;
         Some((held.slot, held.request))
     }
 
-    /// How long the request still has to wait; `None`: there is none.
+    /// How long the request still has to wait. `None` if no request waits.
     pub fn wait(&self) -> Option<Duration> {
         let held = self.held.as_ref()?;
         Some(held.until.saturating_duration_since(Instant::now()))

@@ -1,5 +1,5 @@
 use super::*;
-use crate::request::Range;
+use crate::operation::Range;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,14 +21,14 @@ fn write(bytes: u64) -> Cost {
     }
 }
 
-/// A queue that always has a request: it begins when it may, then the next one comes.
+/// A queue that always has a request. The next one comes when the last one begins.
 struct Queue {
     cost: Cost,
     next: Duration,
     begun: u64,
 }
 
-/// Runs queues until a time, in the order of their clocks, and says what each has begun.
+/// Runs queues until `end`, in the order of their clocks. Returns how many requests each has begun.
 fn run<const N: usize>(limits: RateLimits, costs: [Cost; N], end: Duration) -> [u64; N] {
     let mut buckets = Buckets::new(limits);
     let mut queues = costs.map(|cost| Queue {
@@ -48,18 +48,18 @@ fn run<const N: usize>(limits: RateLimits, costs: [Cost; N], end: Duration) -> [
 }
 
 #[test]
-fn requests_come_at_the_rate_after_a_burst() {
+fn after_a_burst_requests_begin_at_the_rate() {
     let limits = RateLimits {
         iops: rate(100, 10),
         ..RateLimits::default()
     };
-    // The burst, and one each 10 ms from then on.
+    // The burst comes first, then one request every 10 ms.
     assert_eq!(run(limits, [read(512)], SECOND), [109]);
     assert_eq!(run(limits, [write(1 << 20)], 10 * SECOND), [1009]);
 }
 
 #[test]
-fn bytes_count_and_a_request_may_exceed_the_burst() {
+fn bytes_begin_at_the_rate_also_in_requests_larger_than_the_burst() {
     let limits = RateLimits {
         bps: rate(1 << 20, 4096),
         ..RateLimits::default()
@@ -71,7 +71,7 @@ fn bytes_count_and_a_request_may_exceed_the_burst() {
 }
 
 #[test]
-fn what_was_saved_is_never_more_than_the_burst() {
+fn no_more_than_the_burst_is_saved() {
     let mut buckets = Buckets::new(RateLimits {
         iops: rate(10, 5),
         ..RateLimits::default()
@@ -79,12 +79,12 @@ fn what_was_saved_is_never_more_than_the_burst() {
     let now = 1000 * SECOND;
     let waiting = (0..8).filter(|_| buckets.take(now, read(512)) > now);
     assert_eq!(waiting.count(), 3);
-    // The fifth token was the last one saved; three more are due in 0.3 s.
+    // Five tokens were saved. The eighth request used the one that comes after 0.3 s.
     assert_eq!(buckets.take(now, read(512)), now + SECOND * 4 / 10);
 }
 
 #[test]
-fn queues_take_turns() {
+fn queues_get_the_same_number_of_requests() {
     let limits = RateLimits {
         iops: rate(300, 1),
         ..RateLimits::default()
@@ -94,7 +94,7 @@ fn queues_take_turns() {
 }
 
 #[test]
-fn directions_have_limits_of_their_own() {
+fn reads_and_writes_have_separate_limits() {
     let limits = RateLimits {
         iops: rate(1000, 1),
         iops_write: rate(10, 1),
@@ -115,7 +115,7 @@ fn directions_have_limits_of_their_own() {
 }
 
 #[test]
-fn the_most_extreme_numbers_do_no_harm() {
+fn extreme_rates_do_not_overflow() {
     for (per_second, burst) in [(0, 0), (1, u64::MAX), (u64::MAX, u64::MAX), (u64::MAX, 0)] {
         let mut buckets = Buckets::new(RateLimits {
             iops: rate(per_second, burst),
@@ -129,7 +129,7 @@ fn the_most_extreme_numbers_do_no_harm() {
 }
 
 #[test]
-fn ranges_are_writes_without_bytes_and_flushes_are_free() {
+fn changes_count_as_writes_without_bytes_and_flushes_do_not_count() {
     use crate::request::Change;
     let range = Range {
         offset: 0,

@@ -1,4 +1,4 @@
-//! Requests that change ranges of the disk without data: discard, write zeroes, secure erase
+//! Requests that change ranges of the disk without data: discard, write zeroes and secure erase
 //! (virtio 1.2, section 5.2.6).
 
 use virtio::{Chain, GuestMemory};
@@ -7,12 +7,13 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 };
 
-use super::{HEADER_LEN, Limits, Range, Refusal, SECTOR_SIZE};
+use super::{HEADER_LEN, Limits, Refusal};
+use crate::operation::{Range, SECTOR_SIZE};
 
 /// The most ranges in a request.
 pub(crate) const MAX_RANGES: u32 = 32;
 
-/// The most sectors in a range: 2 GiB, so that one request does not take the storage for long.
+/// The most sectors in a range: 2 GiB, so that one request does not occupy the storage for long.
 pub(crate) const MAX_RANGE_SECTORS: u32 = 1 << 22;
 
 /// Length in bytes of `struct virtio_blk_discard_write_zeroes`.
@@ -20,14 +21,14 @@ const SEGMENT_LEN: u64 = 16;
 
 const UNMAP: u32 = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 
-/// What is done to the ranges.
+/// The change that a request makes to its ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Their content is not needed any more.
+    /// The content is not needed any more.
     Discard,
-    /// They read as zeroes from then on.
+    /// The ranges read as zeroes from then on.
     WriteZeroes,
-    /// Their content cannot be got back.
+    /// Nobody can recover the content.
     SecureErase,
 }
 
@@ -35,7 +36,7 @@ pub(crate) enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChangedRange {
     pub range: Range,
-    /// Its space may be given back.
+    /// The space of the range may be freed.
     pub unmap: bool,
 }
 
@@ -50,7 +51,7 @@ impl Change {
         }
     }
 
-    fn offered(self, limits: &Limits) -> bool {
+    fn is_offered(self, limits: &Limits) -> bool {
         match self {
             Self::Discard => limits.discard,
             Self::WriteZeroes => limits.write_zeroes,
@@ -58,14 +59,15 @@ impl Change {
         }
     }
 
-    fn flags(self) -> u32 {
+    /// The flags that the driver may set.
+    fn allowed_flags(self) -> u32 {
         match self {
             Self::WriteZeroes => UNMAP,
             Self::Discard | Self::SecureErase => 0,
         }
     }
 
-    /// Reads the ranges, once, and checks them; empty ones are left out.
+    /// Reads the ranges once and checks them. Leaves out empty ones.
     pub fn parse(
         self,
         kind: u32,
@@ -73,7 +75,7 @@ impl Change {
         memory: &GuestMemory,
         limits: &Limits,
     ) -> Result<Vec<ChangedRange>, Refusal> {
-        if !self.offered(limits) {
+        if !self.is_offered(limits) {
             return Err(Refusal::Unsupported(kind));
         }
         let len = chain.readable.len() - HEADER_LEN;
@@ -102,7 +104,7 @@ impl Change {
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
         let flags = u32::from_le_bytes(flags);
-        if flags & !self.flags() != 0 {
+        if flags & !self.allowed_flags() != 0 {
             return Err(Refusal::Flags(flags));
         }
         if sectors > MAX_RANGE_SECTORS {

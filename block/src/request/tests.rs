@@ -38,7 +38,7 @@ fn parse_buffers(
     Request::parse(&chain, &memory, &limits)
 }
 
-/// Parses a request with so many bytes of data.
+/// Parses a request with `out` readable and `in` writable bytes of data.
 fn parse(limits: Limits, kind: u32, sector: u64, out: u32, r#in: u32) -> Result<Request, Refusal> {
     let buffers = [(HEADER, 16 + out, false), (0x8_0000, r#in + 1, true)];
     parse_buffers(limits, header(kind, sector), &buffers)
@@ -52,7 +52,7 @@ fn range(sector: u64, sectors: u64) -> Range {
 }
 
 #[test]
-fn knows_each_type() {
+fn each_known_type_is_parsed() {
     let ok = |kind, out, r#in| parse(LIMITS, kind, 3, out, r#in).unwrap();
     assert_eq!(ok(VIRTIO_BLK_T_IN, 0, 1024), Request::Read(range(3, 2)));
     assert_eq!(ok(VIRTIO_BLK_T_OUT, 512, 0), Request::Write(range(3, 1)));
@@ -63,8 +63,8 @@ fn knows_each_type() {
 }
 
 #[test]
-fn everything_else_is_unsupported() {
-    // Zones (15 to 26) are among them.
+fn every_other_type_is_unsupported() {
+    // Some of these are the types for zones (15 to 26).
     for kind in [2, 3, 5, 15, 16, 18, 26, 0x8000_0000, u32::MAX] {
         let refusal = parse(LIMITS, kind, 0, 0, 0).unwrap_err();
         assert_eq!(refusal, Refusal::Unsupported(kind));
@@ -73,7 +73,7 @@ fn everything_else_is_unsupported() {
 }
 
 #[test]
-fn stays_within_the_disk() {
+fn requests_outside_of_the_disk_are_refused() {
     let read = |sector, len| parse(LIMITS, VIRTIO_BLK_T_IN, sector, 0, len);
     assert_eq!(read(0, 64 * 512), Ok(Request::Read(range(0, 64))));
     assert_eq!(read(63, 512), Ok(Request::Read(range(63, 1))));
@@ -94,7 +94,7 @@ fn stays_within_the_disk() {
 }
 
 #[test]
-fn takes_whole_sectors_only() {
+fn partial_sectors_are_refused() {
     for len in [1, 511, 513] {
         let partial = Err(Refusal::PartialSector(len.into()));
         assert_eq!(parse(LIMITS, VIRTIO_BLK_T_IN, 0, 0, len), partial);
@@ -103,7 +103,7 @@ fn takes_whole_sectors_only() {
 }
 
 #[test]
-fn data_has_one_direction() {
+fn data_in_the_wrong_direction_is_refused() {
     for (kind, out, r#in) in [
         (VIRTIO_BLK_T_IN, 512, 0),
         (VIRTIO_BLK_T_IN, 512, 512),
@@ -120,7 +120,7 @@ fn data_has_one_direction() {
 }
 
 #[test]
-fn a_read_only_disk_refuses_writes_alone() {
+fn a_read_only_disk_refuses_writes_and_nothing_else() {
     let limits = Limits {
         read_only: true,
         ..LIMITS
@@ -135,14 +135,14 @@ fn a_read_only_disk_refuses_writes_alone() {
 }
 
 #[test]
-fn refuses_chains_without_header_or_status() {
+fn chains_without_a_whole_header_or_status_are_refused() {
     let header = header(VIRTIO_BLK_T_FLUSH, 0);
     let parse = |buffers: &[_]| parse_buffers(LIMITS, header, buffers);
     let status = (0x8_0000, 1, true);
     assert_eq!(
         parse(&[(HEADER, 16, false), status]),
         Ok(Request::Flush),
-        "the good one"
+        "a valid chain"
     );
     assert_eq!(parse(&[(HEADER, 16, false)]), Err(Refusal::NoStatus));
     assert_eq!(
@@ -161,7 +161,7 @@ fn refuses_chains_without_header_or_status() {
 }
 
 #[test]
-fn the_header_may_be_cut_anywhere() {
+fn the_header_may_be_split_at_any_byte() {
     let header = header(VIRTIO_BLK_T_OUT, 5);
     for cut in 1..16 {
         let buffers = [

@@ -1,4 +1,4 @@
-//! From the engine to the used ring.
+//! Gives requests back to the driver.
 
 use std::io;
 
@@ -7,51 +7,54 @@ use virtio::QueueError;
 use super::Worker;
 use crate::request::{STATUS_LEN, Status};
 
-/// After so many requests a driver that is awake sees them, and can go on while the rest is worked on.
+/// The used index is updated after this many requests. A driver that is awake can then go on while
+/// the worker serves the rest.
 const PUBLISH: u32 = 8;
 
-/// After so many it is called if it sleeps. Of less, waking it up would be a third of the work.
+/// The driver is called after this many requests if it sleeps. For smaller batches the wake-up
+/// would be a third of the work.
 const CALL: u32 = 32;
 
 impl Worker<'_> {
-    /// Gives back what the engine has ended; false when that was nothing.
+    /// Answers the requests that the engine has completed. False if there were none.
     pub(crate) fn reap(&mut self) -> Result<bool, QueueError> {
         let mut any = false;
-        while let Some((slot, result)) = self.engine.next_ended() {
+        while let Some((slot, result)) = self.engine.next_completion() {
             any = true;
-            self.ended(slot, result)?;
+            self.answer(slot, result)?;
         }
         Ok(any)
     }
 
-    /// True, once, for a change that was begun before the driver turned its cache off, as it must be
-    /// stable by now.
-    fn is_to_be_flushed(&mut self, slot: u16) -> bool {
+    /// Whether a change has to be flushed before it is acknowledged: it was started with the write
+    /// cache on, and the driver has turned that off since. True only once for each request.
+    fn takes_flush(&mut self, slot: u16) -> bool {
         let volatile = std::mem::take(&mut self.pending[usize::from(slot)].volatile);
         volatile && !self.disk.cache.is_writeback()
     }
 
-    /// Answers a request that the engine has ended.
-    pub(super) fn ended(&mut self, slot: u16, result: io::Result<()>) -> Result<(), QueueError> {
+    /// Answers a request that is completed, unless it needs a flush first.
+    pub(super) fn answer(&mut self, slot: u16, result: io::Result<()>) -> Result<(), QueueError> {
         let Err(error) = result else {
             return self.succeeded(slot);
         };
         self.complain(&format_args!("I/O error: {error}"));
-        self.end(slot, Status::of_error(&error), 0)
+        self.give_back(slot, Status::of_error(&error), 0)
     }
 
     fn succeeded(&mut self, slot: u16) -> Result<(), QueueError> {
-        if !self.is_to_be_flushed(slot) {
-            return self.end(slot, Status::Ok, self.pending[usize::from(slot)].data_in);
+        if !self.takes_flush(slot) {
+            return self.give_back(slot, Status::Ok, self.pending[usize::from(slot)].data_in);
         }
         match self.engine.flush(slot) {
             Ok(()) => Ok(()),
-            Err(_) => self.end(slot, Status::IoErr, 0),
+            Err(_) => self.give_back(slot, Status::IoErr, 0),
         }
     }
 
-    /// Writes the status and gives the buffers back.
-    pub(super) fn end(
+    /// Writes the status and gives the request's buffers back. `data_in` is the number of bytes in
+    /// the writable data buffers.
+    pub(super) fn give_back(
         &mut self,
         slot: u16,
         status: Status,
@@ -63,7 +66,7 @@ impl Worker<'_> {
             Some(at) => chain.writable.write(&self.memory, at, &[status as u8]),
             None => Ok(()),
         };
-        // Without a place for the status the driver gets its buffers back, with nothing written.
+        // If the status cannot be written, the buffers go back with nothing written.
         let written = match written {
             Ok(()) if !chain.writable.is_empty() => data_in + STATUS_LEN,
             _ => 0,
@@ -78,7 +81,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Shows the driver the buffers given back, and calls it if it wants that.
+    /// Shows the driver the requests that were given back, and calls it if it asked for that.
     pub(crate) fn call(&mut self) -> Result<(), QueueError> {
         if std::mem::take(&mut self.used) == 0 || !self.queue.ring.needs_call()? {
             return Ok(());
@@ -89,13 +92,16 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// A driver decides how many bad requests it sends, so it must not fill the log with them.
+    /// Logs a problem: the first as a warning, later ones at debug level. A driver can send any
+    /// number of bad requests and must not fill the log with them.
     pub(super) fn complain(&mut self, problem: &dyn std::fmt::Display) {
         let index = self.queue.index;
         if std::mem::replace(&mut self.complained, true) {
             tracing::debug!("queue {index}: {problem}");
             return;
         }
-        tracing::warn!("queue {index}: {problem}; more of the like is logged at debug level");
+        tracing::warn!(
+            "queue {index}: {problem}; later problems of this queue are logged at debug level"
+        );
     }
 }

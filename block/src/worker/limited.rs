@@ -1,4 +1,4 @@
-//! Requests that limits hold back.
+//! Requests that wait because of limits.
 
 use virtio::QueueError;
 
@@ -7,7 +7,7 @@ use crate::limit::Gate;
 use crate::request::Request;
 
 impl Worker<'_> {
-    /// The request again, unless it has to wait.
+    /// Returns the request if it may be carried out now. Otherwise it waits at the gate.
     pub(super) fn admit(&mut self, slot: u16, request: Request) -> Option<Request> {
         match &mut self.gate {
             None => Some(request),
@@ -15,19 +15,19 @@ impl Worker<'_> {
         }
     }
 
-    /// Whether a request waits, so that those behind it have to stay in the ring.
+    /// Whether a request waits at the gate. Later requests then stay in the vring.
     pub(super) fn is_held(&self) -> bool {
         self.gate.as_ref().is_some_and(Gate::is_closed)
     }
 
-    /// Carries the waiting request out if its time has come; true when one still waits.
+    /// Carries out the waiting request if its time has come. True if it still waits.
     pub(super) fn hold(&mut self) -> Result<bool, QueueError> {
         let due = self.gate.as_mut().and_then(Gate::due);
         self.release(due)?;
         Ok(self.is_held())
     }
 
-    /// Carries the waiting request out now, as nobody can wait for it any more.
+    /// Carries out the waiting request now, because the queue stops.
     pub(super) fn stop_holding(&mut self) -> Result<(), QueueError> {
         let held = self.gate.as_mut().and_then(Gate::open);
         self.release(held)
@@ -37,7 +37,7 @@ impl Worker<'_> {
         let Some((slot, request)) = held else {
             return Ok(());
         };
-        let begun = self.carry_out(slot, request);
-        self.begun(slot, begun)
+        let started = self.carry_out(slot, request);
+        self.answer_unless_in_flight(slot, started)
     }
 }

@@ -1,24 +1,24 @@
-//! Waiting for a short while without sleeping.
+//! Waits for a short time without sleeping.
 //!
-//! To sleep and be woken costs more than the next request's way here, when it comes at once; but
-//! time spent waiting is taken from others. So, like a kernel does for halted processors, the wait
-//! is as long as it would have paid, and none when requests come seldom.
+//! A sleep costs more than a short wait, if the next request comes soon. But a spinning thread
+//! takes processor time from others. So the longest wait adapts, as in a kernel's polling for
+//! halted processors: it is long while waits succeed, and zero while requests are rare.
 
 use std::time::{Duration, Instant};
 
-/// The longest wait: a few times what a sleep costs.
+/// The longest wait: a few times the cost of a sleep.
 const MAX: Duration = Duration::from_micros(50);
 
-/// How much later than its reason a sleep ends.
+/// The time from an event to the end of the sleep that it ends.
 const WAKE_UP: Duration = Duration::from_micros(10);
 
-/// Below this it is not worth it.
+/// Waits shorter than this do not pay.
 const MIN: Duration = Duration::from_micros(5);
 
-/// Looks at the clock take longer than looks at memory.
+/// How often the condition is checked between two looks at the clock, which cost more.
 const LOOKS: u32 = 32;
 
-/// How long to wait, by experience.
+/// The length of the next wait, learnt from earlier ones.
 #[derive(Debug)]
 pub(super) struct Spin {
     window: Duration,
@@ -31,12 +31,12 @@ impl Default for Spin {
 }
 
 impl Spin {
-    /// Whether there is any wait at all.
+    /// Whether to wait at all.
     pub fn pays(&self) -> bool {
         !self.window.is_zero()
     }
 
-    /// Waits for a condition; false when it did not come true in time.
+    /// Waits for a condition. False if it did not become true in time.
     pub fn until<E>(&self, mut condition: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
         let begin = Instant::now();
         while begin.elapsed() < self.window {
@@ -50,12 +50,12 @@ impl Spin {
         Ok(false)
     }
 
-    /// Learns from a sleep that followed a wait in vain, if there was one: whether the longest wait
-    /// would have done.
+    /// Learns from a sleep of this length. If the longest wait would have made the sleep
+    /// unnecessary, the next wait is the longest. Otherwise it is half as long as the last one.
     pub fn slept(&mut self, time: Duration) {
-        let would_do = self.window < MAX && self.window + time < MAX + WAKE_UP;
+        let avoidable = self.window < MAX && self.window + time < MAX + WAKE_UP;
         self.window = match self.window / 2 {
-            _ if would_do => MAX,
+            _ if avoidable => MAX,
             half if half >= MIN => half,
             _ => Duration::ZERO,
         };
@@ -67,16 +67,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn learns_whether_it_pays() {
+    fn waits_end_when_they_do_not_pay_and_return_when_they_would() {
         let mut spin = Spin::default();
         for _ in 0..5 {
             spin.slept(Duration::from_secs(1));
         }
         assert!(!spin.pays());
-        assert_eq!(spin.until(|| Err(())), Ok(false), "it does not even look");
+        assert_eq!(
+            spin.until(|| Err(())),
+            Ok(false),
+            "it checks the condition without a wait"
+        );
         spin.slept(Duration::from_micros(40));
         assert_eq!(spin.window, MAX);
-        // What takes a little longer than the longest wait must not have it in vain for ever.
+        // Events that take a little longer than the longest wait must not spin uselessly for ever.
         for _ in 0..5 {
             spin.slept(Duration::from_micros(65) - spin.window);
         }
@@ -84,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_with_the_condition_or_the_time() {
+    fn a_wait_ends_with_its_condition_an_error_or_its_time() {
         let spin = Spin::default();
         let mut looks = 0;
         let third = || {

@@ -1,4 +1,4 @@
-//! The moments between a worker's steps, which a running one passes too fast to be tested.
+//! Tests of a worker between its steps. A running worker passes these moments too fast.
 
 use super::*;
 use crate::device::{BlockDevice, Options};
@@ -21,7 +21,7 @@ use virtio_bindings::virtio_blk::{
 };
 use vm_memory::{Bytes, GuestAddress};
 
-/// None that carries transfers out at once.
+/// The kinds whose transfers are all in flight for a while.
 const KINDS: [EngineKind; 3] = [
     EngineKind::Uring,
     EngineKind::Threads,
@@ -33,7 +33,7 @@ const FEATURES: [u64; 2] = [CACHED, CACHED | RING_FEATURES];
 const HEADER: u64 = 0x8000;
 const STATUS: u64 = 0x9000;
 
-/// A worker that runs step by step, and its driver, which asks for a read of sector 0 each time.
+/// A worker that runs step by step, and its driver. Each request reads sector 0.
 struct Rig<'a> {
     ring: DriverRing,
     worker: Worker<'a>,
@@ -81,7 +81,7 @@ fn with_image(kind: EngineKind, features: u64, image: Image, test: impl FnOnce(&
     });
 }
 
-/// Runs a test with each engine and each kind of notification, on a thread in case it hangs.
+/// Runs a test with each engine and each kind of notification, on its own thread in case it hangs.
 fn with_each(test: fn(&mut Rig<'_>)) {
     for (kind, features) in KINDS.into_iter().flat_map(|k| FEATURES.map(|f| (k, f))) {
         let (done, waiting) = channel();
@@ -99,10 +99,10 @@ fn with_each(test: fn(&mut Rig<'_>)) {
 }
 
 #[test]
-fn looks_again_before_it_sleeps() {
+fn a_worker_looks_for_requests_again_before_it_sleeps() {
     with_each(|rig| {
         assert!(!rig.worker.take_batch().unwrap());
-        // The driver sees no need for a kick, as the worker was just awake.
+        // The driver does not kick, because the worker was awake and had turned kicks off.
         rig.worker.queue.ring.disable_kick().unwrap();
         rig.add();
         rig.worker.sleep().unwrap();
@@ -111,7 +111,7 @@ fn looks_again_before_it_sleeps() {
 }
 
 #[test]
-fn does_not_sleep_past_a_kick() {
+fn a_worker_does_not_sleep_after_a_kick() {
     with_each(|rig| {
         rig.kick.signal().unwrap();
         rig.worker.sleep().unwrap();
@@ -119,7 +119,7 @@ fn does_not_sleep_past_a_kick() {
 }
 
 #[test]
-fn finishes_what_it_has_taken() {
+fn finish_completes_the_requests_that_were_taken_and_no_others() {
     with_each(|rig| {
         for _ in 0..3 {
             rig.add();
@@ -133,7 +133,7 @@ fn finishes_what_it_has_taken() {
 }
 
 #[test]
-fn takes_no_more_than_it_has_slots_for() {
+fn a_worker_takes_only_as_many_requests_as_it_has_slots() {
     with_each(|rig| {
         // A driver that reuses descriptors in flight can offer more than the queue holds.
         let slots = rig.worker.free.len();
@@ -148,7 +148,7 @@ fn takes_no_more_than_it_has_slots_for() {
         assert!(rig.worker.free.is_empty());
         rig.ring.publish(0);
         assert!(!rig.worker.take_batch().unwrap());
-        // Sleep ends when there is a free slot, although nobody kicks.
+        // A result ends the sleep and frees a slot, although the driver does not kick.
         while rig.worker.free.is_empty() {
             rig.worker.sleep().unwrap();
             rig.worker.reap().unwrap();
@@ -160,9 +160,9 @@ fn takes_no_more_than_it_has_slots_for() {
 }
 
 #[test]
-fn a_write_is_stable_even_if_the_cache_was_turned_off_meanwhile() {
+fn a_write_in_flight_is_flushed_if_the_cache_is_turned_off_meanwhile() {
     for kind in KINDS {
-        // It takes writes, but no flushes.
+        // This device takes writes but cannot be flushed.
         let zero = File::options().read(true).write(true).open("/dev/zero");
         let image = Image::from_file(zero.unwrap(), 4096, Abilities::default());
         with_image(kind, CACHED, image, |rig| {
@@ -186,7 +186,7 @@ fn a_write_is_stable_even_if_the_cache_was_turned_off_meanwhile() {
 }
 
 #[test]
-fn calls_once_for_a_batch() {
+fn a_batch_of_requests_causes_one_call() {
     with_each(|rig| {
         let get_id = VIRTIO_BLK_T_GET_ID.to_le_bytes();
         let memory = rig.worker.memory.clone();

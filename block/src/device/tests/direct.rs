@@ -1,9 +1,9 @@
-//! Direct I/O, with memory that is fit for it and memory that is not.
+//! Direct I/O, with driver memory that the kernel can pin and memory that it cannot.
 
 use super::*;
 use crate::Cache;
 
-/// Driver memory of one region, which the kernel can pin or not.
+/// Driver memory of one region. `pinnable` says whether the kernel can pin it.
 pub fn whole(len: u64, pinnable: bool) -> Arc<GuestMemory> {
     let region = Region::map(anonymous_file(len), 0, GuestAddress(0), len, pinnable);
     Arc::new(GuestMemory::from_regions(vec![region.unwrap()]).unwrap())
@@ -22,13 +22,13 @@ fn with_each_memory(test: impl Fn(&Rig, &mut Driver)) {
     }
 }
 
-/// Where a test's aligned data is: behind what its driver uses otherwise.
+/// The address of a test's aligned data, behind the other buffers of its driver.
 const DATA: u64 = 8 << 20;
 
 #[test]
-fn data_arrives_from_wherever_it_is() {
+fn data_at_any_alignment_is_written_and_read() {
     with_each_memory(|rig, driver| {
-        // Aligned to pages, to sectors, to words, not at all.
+        // The addresses are aligned to pages, to sectors, to words, and not at all.
         for address in [DATA, DATA + 512, DATA + 4, DATA + 0x123] {
             let data = contents(address, 32 << 10);
             driver
@@ -36,7 +36,7 @@ fn data_arrives_from_wherever_it_is() {
                 .write_slice(&data, GuestAddress(address))
                 .unwrap();
             transfer(driver, WRITE, (address, 32 << 10, false));
-            // Whoever reads through the page cache sees it, too.
+            // A reader that uses the page cache sees the data, too.
             assert!(rig.image()[..32 << 10] == data, "{address:#x}");
             let other = DATA + (2 << 20) + (address & 0xfff);
             let read = transfer(driver, READ, (other, 32 << 10, true));
@@ -46,7 +46,7 @@ fn data_arrives_from_wherever_it_is() {
 }
 
 #[test]
-fn single_sectors_and_flushes_work() {
+fn single_sectors_are_written_read_and_flushed() {
     with_each_memory(|rig, driver| {
         for sector in [0, 3, 8, SECTORS - 1] {
             let data = [sector as u8; 512];
@@ -62,7 +62,7 @@ fn single_sectors_and_flushes_work() {
 }
 
 #[test]
-fn transfers_may_be_larger_than_their_buffer() {
+fn a_transfer_may_be_larger_than_the_private_buffer() {
     let len = 3 << 20;
     for (engine, pinnable) in ENGINES.into_iter().flat_map(|e| [(e, true), (e, false)]) {
         let rig = Rig::new(engine, 1, false);

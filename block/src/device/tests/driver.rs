@@ -1,4 +1,4 @@
-//! A driver of the device under test: what a guest does, with buffers cut at will.
+//! A driver for the device under test, which can cut requests into any buffers.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,12 +16,12 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::device::{BlockDevice, Options};
 use crate::engine::EngineKind;
-use crate::request::SECTOR_SIZE;
+use crate::operation::SECTOR_SIZE;
 use crate::{Cache, Image, ImageError, OpenOptions};
 
 pub const RING_SIZE: u16 = 64;
 pub const SECTORS: u64 = 256;
-/// What a status byte holds before the device writes it.
+/// The value of writable bytes before the device writes them.
 pub const UNTOUCHED: u8 = 0xaa;
 
 pub const MEMORY_LEN: u64 = 16 << 20;
@@ -49,7 +49,7 @@ impl Rig {
         Self::with(engine, queues, read_only, |device| device)
     }
 
-    /// The same, with a device that was changed once more.
+    /// As [`Rig::new`], with a last change of the device.
     pub fn with(
         engine: EngineKind,
         queues: u16,
@@ -77,13 +77,13 @@ impl Rig {
         }
     }
 
-    /// A device whose image is cached in this way; `None`, and said so, where there is no direct
-    /// I/O to temporary files.
+    /// A device whose image has this cache mode. If temporary files have no direct I/O, prints that
+    /// and returns `None`.
     pub fn cached(engine: EngineKind, cache: Cache) -> Option<Self> {
         Self::new(engine, 1, false).reopened(engine, cache)
     }
 
-    /// The same image with another cache.
+    /// The same image with another cache mode.
     pub fn reopened(mut self, engine: EngineKind, cache: Cache) -> Option<Self> {
         let options = OpenOptions {
             cache,
@@ -117,7 +117,7 @@ pub fn device(image: Image, engine: EngineKind) -> Arc<BlockDevice> {
     Arc::new(device.with_engine(engine))
 }
 
-/// One queue's driver.
+/// The driver of one queue.
 pub struct Driver {
     pub ring: AnyDriverRing,
     pub memory: Arc<GuestMemory>,
@@ -132,15 +132,15 @@ pub struct Driver {
     end_of_buffers: u64,
 }
 
-/// What came back of a request.
+/// The answer to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     pub head: u32,
-    /// The length that the device put into the used ring.
+    /// The length in the used ring.
     pub written: u32,
     /// The data in the writable buffer.
     pub data: Vec<u8>,
-    /// Its last byte.
+    /// The last byte of the writable buffer.
     pub status: Option<u8>,
 }
 
@@ -187,7 +187,7 @@ impl Driver {
         self.runner = Some(runner);
     }
 
-    /// Stops the queue; the next start goes on from there.
+    /// Stops the queue. The next start goes on at the same position.
     pub fn stop(&mut self) -> u16 {
         let mut runner = self.runner.take().unwrap();
         runner.stop_all().unwrap();
@@ -201,7 +201,7 @@ impl Driver {
         self.runner = None;
     }
 
-    /// Uses all buffers anew.
+    /// Makes all buffers free again.
     ///
     /// # Panics
     ///
@@ -250,7 +250,7 @@ impl Driver {
         ring.publish(head);
     }
 
-    /// Kicks, unless the device said that it need not be.
+    /// Kicks, unless the device has turned kicks off. Returns whether it kicked.
     pub fn kick(&mut self) -> bool {
         let wanted = self.ring.wants_kick(self.event_idx());
         if wanted {
@@ -259,7 +259,7 @@ impl Driver {
         wanted
     }
 
-    /// The next answer; waits for it as a driver with interrupts does.
+    /// Waits for the next answer, as a driver with interrupts does.
     pub fn answer(&mut self) -> Answer {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -276,7 +276,7 @@ impl Driver {
         let (head, written) = self.ring.pop_used()?;
         let (addr, len) = self.in_flight.remove(&head).expect("answered once");
         let mut data = vec![0; len as usize];
-        // Not all tests have their buffers inside memory.
+        // Some tests have buffers outside of memory.
         let _ = self.memory.read_slice(&mut data, GuestAddress(addr));
         let status = data.pop();
         Some(Answer {
@@ -296,7 +296,7 @@ impl Driver {
         answer
     }
 
-    /// Waits until the device has reported the ring as broken.
+    /// Waits until the device has reported the vring as broken.
     pub fn wait_for_error(&self) {
         wait_for(&self.error, Instant::now() + DEADLINE);
     }
@@ -326,7 +326,7 @@ impl Driver {
     }
 }
 
-/// The range as buffers that end at each of `cuts` that is inside of it.
+/// Divides a range into buffers that end at each of `cuts`.
 fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<(u64, u32, bool)> {
     let mut ends: Vec<_> = cuts.iter().copied().filter(|&c| c < len).collect();
     ends.push(len);
@@ -363,7 +363,7 @@ pub fn runner(device: &Arc<BlockDevice>) -> Runner {
     Runner::new(device.clone(), rings)
 }
 
-/// A request's header followed by the data it writes.
+/// The header of a request, followed by data to write.
 pub fn request(kind: u32, sector: u64, data: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; 16];
     bytes[..4].copy_from_slice(&kind.to_le_bytes());

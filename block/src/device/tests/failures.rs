@@ -1,4 +1,4 @@
-//! Storage that is full or fails.
+//! Tests with storage that is full or fails.
 
 use super::features::ranges;
 use super::*;
@@ -9,16 +9,16 @@ use std::process::Command;
 use tempfile::TempDir;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES;
 
-/// Size of the images, of which the file system takes only 1 MiB.
+/// Size of the images. The file system has room for only 1 MiB of it.
 const SIZE: u64 = 16 << 20;
 
-/// A file system that is full soon, with a sparse file that does not fit. Unmounted when dropped.
+/// A file system that is soon full, because its sparse file does not fit. Unmounted when dropped.
 struct SmallFileSystem {
     folder: TempDir,
 }
 
 impl SmallFileSystem {
-    /// `None`, and said so, where nothing can be mounted.
+    /// Mounts the file system. If that is not possible, prints so and returns `None`.
     fn new() -> Option<Self> {
         let folder = TempDir::new().unwrap();
         let mount = Command::new("mount")
@@ -26,7 +26,7 @@ impl SmallFileSystem {
             .arg(folder.path())
             .output();
         if !mount.is_ok_and(|output| output.status.success()) {
-            println!("SKIPPED, as a tmpfs cannot be mounted: not root?");
+            println!("SKIPPED, because a tmpfs cannot be mounted (it needs root)");
             return None;
         }
         let this = Self { folder };
@@ -41,7 +41,7 @@ impl SmallFileSystem {
 
 impl Drop for SmallFileSystem {
     fn drop(&mut self) {
-        // Lazily, as a process that another test is just starting may have files of ours.
+        // Lazily, because a process that another test starts may have files of ours open.
         let _ = Command::new("umount")
             .arg("-l")
             .arg(self.folder.path())
@@ -49,7 +49,7 @@ impl Drop for SmallFileSystem {
     }
 }
 
-/// Runs a test with each engine; without it where the image cannot be opened in this way.
+/// Runs a test with each engine. Skips it if the file system has no direct I/O.
 fn serve(path: &Path, cache: Cache, test: impl Fn(&Arc<BlockDevice>, &mut Driver)) {
     for engine in ENGINES {
         let options = OpenOptions {
@@ -84,7 +84,7 @@ fn fill(driver: &mut Driver) -> usize {
 }
 
 #[test]
-fn a_full_file_system_fails_single_writes() {
+fn a_full_file_system_fails_only_the_writes_that_do_not_fit() {
     for cache in [Cache::Writeback, Cache::Writethrough, Cache::None] {
         let Some(small) = SmallFileSystem::new() else {
             return;
@@ -92,19 +92,19 @@ fn a_full_file_system_fails_single_writes() {
         serve(&small.image(), cache, |_, driver| {
             let failed = fill(driver);
             assert!((40..64).contains(&failed), "{failed} writes failed");
-            // What was written is there, what was not is as it was.
+            // Written data is there, and other ranges have not changed.
             let read = driver.run(&request(READ, 0, &[]), 513, &[]);
             assert_eq!((read.status, read.data), (OK, vec![0x66; 512]));
             let read = driver.run(&request(READ, SIZE / 512 - 1, &[]), 513, &[]);
             assert_eq!((read.status, read.data), (OK, vec![0; 512]));
             assert_eq!(driver.run(&request(FLUSH, 0, &[]), 1, &[]).status, OK);
-            // Zeroes with space of their own do not fit either; those without always do.
+            // Allocated zeroes do not fit either. Holes always do.
             let list = ranges(&[(8192, 8192, 0)]);
             let zeroes = driver.run(&request(WRITE_ZEROES, 0, &list), 1, &[]);
             assert_eq!(zeroes.status, IOERR);
             let list = ranges(&[(0, (SIZE / 512) as u32, 1)]);
             let zeroes = driver.run(&request(WRITE_ZEROES, 0, &list), 1, &[]);
-            // tmpfs has holes, but does not zero without them.
+            // tmpfs makes holes but has no allocated zeroes.
             assert_eq!(zeroes.status, OK);
             assert_eq!(std::fs::metadata(small.image()).unwrap().len(), SIZE);
         });
@@ -112,7 +112,7 @@ fn a_full_file_system_fails_single_writes() {
 }
 
 #[test]
-fn what_a_failing_device_loses_fails_every_flush() {
+fn after_a_failing_device_lost_writes_every_flush_fails() {
     let Some(small) = SmallFileSystem::new() else {
         return;
     };
@@ -120,10 +120,10 @@ fn what_a_failing_device_loses_fails_every_flush() {
         return;
     };
     serve(&device.path, Cache::Writeback, |device, driver| {
-        // The page cache takes it all.
+        // The page cache takes all writes.
         assert_eq!(fill(driver), 0);
         for _ in 0..2 {
-            // The kernel reports the loss once.
+            // The kernel reports the loss only once.
             let flush = driver.run(&request(FLUSH, 0, &[]), 1, &[]);
             assert_eq!(flush.status, IOERR);
         }
@@ -132,7 +132,7 @@ fn what_a_failing_device_loses_fails_every_flush() {
 }
 
 #[test]
-fn a_failing_device_fails_the_writes_that_are_stable_when_done() {
+fn a_failing_device_fails_writes_that_have_to_be_stable_at_once() {
     let Some(small) = SmallFileSystem::new() else {
         return;
     };
@@ -149,9 +149,9 @@ fn a_failing_device_fails_the_writes_that_are_stable_when_done() {
 }
 
 #[test]
-fn a_device_that_cannot_be_read_fails_single_reads() {
+fn a_device_that_cannot_be_accessed_fails_single_requests() {
     for engine in ENGINES {
-        // Nothing is mapped at the start of our memory, which the kernel reports as EIO.
+        // Nothing is mapped at the start of our memory. The kernel reports EIO for it.
         let memory = File::options()
             .read(true)
             .write(true)

@@ -1,4 +1,4 @@
-//! Discard, write zeroes, secure erase, and the switch of the write cache.
+//! Tests of discard, write zeroes, secure erase and the write cache.
 
 use super::*;
 use crate::Cache;
@@ -7,7 +7,7 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES,
 };
 
-/// The list of (sector, sectors, flags).
+/// The data of a request with these ranges of (sector, sectors, flags).
 pub fn ranges(ranges: &[(u64, u32, u32)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (sector, sectors, flags) in ranges {
@@ -37,7 +37,7 @@ fn with_options(options: OpenOptions, test: impl Fn(&Rig, &mut Driver)) {
 }
 
 #[test]
-fn zeroes_several_ranges() {
+fn a_request_zeroes_all_of_its_ranges() {
     with_each_engine(|rig, driver| {
         let mut expected = contents(0, SECTORS * SECTOR_SIZE);
         for flags in [0, 1] {
@@ -56,7 +56,7 @@ fn zeroes_several_ranges() {
 }
 
 #[test]
-fn gives_space_back() {
+fn discards_and_unmapped_zeroes_free_space() {
     for (kind, flags) in [(DISCARD, 0), (WRITE_ZEROES, 1)] {
         with_each_engine(|rig, driver| {
             File::open(&rig.path).unwrap().sync_all().unwrap();
@@ -75,7 +75,7 @@ fn gives_space_back() {
 }
 
 #[test]
-fn keeps_space_when_told_to() {
+fn without_discard_zeroes_keep_their_space() {
     let options = OpenOptions {
         discard: false,
         ..OpenOptions::unlocked()
@@ -99,7 +99,7 @@ fn keeps_space_when_told_to() {
 }
 
 #[test]
-fn refuses_bad_changes_and_changes_nothing() {
+fn a_request_with_one_bad_range_is_refused_and_changes_nothing() {
     with_each_engine(|rig, driver| {
         let one = (0, 1, 0);
         for (status, kind, list, input) in [
@@ -126,7 +126,7 @@ fn refuses_bad_changes_and_changes_nothing() {
 }
 
 #[test]
-fn a_device_that_turns_out_not_to_erase_says_so() {
+fn storage_that_cannot_erase_fails_the_request_and_the_queue_goes_on() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, false);
         let file = File::options().read(true).write(true).open(&rig.path);
@@ -145,7 +145,7 @@ fn a_device_that_turns_out_not_to_erase_says_so() {
         assert_eq!(u32::from_le_bytes(alignment), 8);
         let mut driver = Driver::new(FEATURES);
         driver.start(&device);
-        // It is a file in truth, which has no such ioctl.
+        // The image is in fact a file, which has no such ioctl.
         for kind in [SECURE_ERASE, DISCARD] {
             let list = ranges(&[(0, 8, 0)]);
             let answer = driver.run(&request(kind, 0, &list), 1, &[]);
@@ -158,7 +158,7 @@ fn a_device_that_turns_out_not_to_erase_says_so() {
 }
 
 #[test]
-fn the_driver_switches_its_cache() {
+fn the_driver_turns_its_write_cache_on_and_off() {
     with_each_engine(|rig, driver| {
         let writeback = || {
             let mut byte = [9];
@@ -183,7 +183,7 @@ fn the_driver_switches_its_cache() {
 }
 
 #[test]
-fn caches_differ_in_what_they_tell() {
+fn each_cache_mode_has_its_feature_bit_and_first_state() {
     let wce = 1 << VIRTIO_BLK_F_CONFIG_WCE;
     for (cache, read_only, feature, byte) in [
         (Cache::Writeback, false, wce, 1),
@@ -208,7 +208,7 @@ fn caches_differ_in_what_they_tell() {
 }
 
 #[test]
-fn only_a_driver_that_knows_of_the_switch_turns_write_through_off() {
+fn only_a_driver_with_config_wce_turns_write_through_off() {
     let rig = Rig::new(EngineKind::Auto, 1, false);
     let options = OpenOptions {
         cache: Cache::Writethrough,
@@ -227,7 +227,7 @@ fn only_a_driver_that_knows_of_the_switch_turns_write_through_off() {
 #[test]
 fn an_unsafe_cache_flushes_nothing() {
     for (cache, status) in [(Cache::Unsafe, OK), (Cache::Writeback, IOERR)] {
-        // What cannot be flushed, such as a pipe.
+        // This device cannot be flushed.
         let full = File::options().read(true).write(true).open("/dev/full");
         let size = SECTORS * SECTOR_SIZE;
         let image = Image::from_file(full.unwrap(), size, Abilities::default()).cached(cache);
@@ -242,7 +242,7 @@ fn an_unsafe_cache_flushes_nothing() {
 }
 
 #[test]
-fn blocks_may_be_larger_than_sectors() {
+fn a_disk_may_have_blocks_of_4096_bytes() {
     let options = OpenOptions {
         block_size: Some(4096),
         ..OpenOptions::unlocked()
@@ -251,9 +251,9 @@ fn blocks_may_be_larger_than_sectors() {
         let mut space = [0; 12];
         rig.device.read_config(20, &mut space);
         assert_eq!(space[..4], 4096u32.to_le_bytes());
-        // Physical blocks and the least transfer are one block, as file systems have it.
+        // A physical block and the smallest transfer are one block, as on most file systems.
         assert_eq!(space[4..8], [0, 0, 1, 0]);
-        // Units stay sectors.
+        // Requests still count in sectors.
         let read = driver.run(&request(READ, 8, &[]), 4097, &[]);
         assert_eq!((read.status, read.data), (OK, contents(4096, 4096)));
     });

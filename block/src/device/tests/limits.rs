@@ -1,4 +1,4 @@
-//! Limits, as far as they show without a look at the clock's every tick.
+//! Tests of limits that do not depend on exact times.
 
 use super::*;
 use crate::{Rate, RateLimits};
@@ -23,7 +23,7 @@ fn add_reads(driver: &mut Driver, count: u64) {
 }
 
 #[test]
-fn requests_wait_for_their_tokens() {
+fn twenty_reads_at_1000_per_second_take_19_milliseconds_or_more() {
     for engine in ENGINES {
         let limits = RateLimits {
             iops: rate(1000),
@@ -43,7 +43,7 @@ fn requests_wait_for_their_tokens() {
 }
 
 #[test]
-fn nobody_waits_for_them_to_stop_and_what_does_not_count_passes() {
+fn a_stop_does_not_wait_for_limits_and_requests_without_limits_pass() {
     for engine in ENGINES {
         let limits = RateLimits {
             // The second read would have to wait for minutes.
@@ -66,7 +66,7 @@ fn nobody_waits_for_them_to_stop_and_what_does_not_count_passes() {
         }
         assert!(answers <= 1, "{answers}");
         assert_eq!(driver.vring.next_avail, 2 + answers);
-        // Limits are the disk's, not the queue's.
+        // Limits belong to the disk, so a restart of the queue does not reset them.
         driver.start(&rig.device);
         driver.kick();
         assert!(driver.try_answer().is_none());

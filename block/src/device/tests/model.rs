@@ -1,11 +1,11 @@
-//! Any requests, framed in any way, against a model of a disk.
+//! Compares random requests, split into buffers at random, with a model of a disk.
 
 use super::direct::whole;
 use super::*;
 use crate::Cache;
 use proptest::prelude::*;
 
-/// A request as its driver means it.
+/// A request and the way that its driver splits it.
 #[derive(Clone, Debug)]
 struct Case {
     kind: u32,
@@ -43,7 +43,7 @@ prop_compose! {
     }
 }
 
-/// What the specification has a disk of these bytes answer: status and data.
+/// The status and data that the specification requires of a disk with these bytes.
 fn expected(disk: &mut [u8], case: &Case) -> (Option<u8>, Vec<u8>) {
     let untouched = vec![UNTOUCHED; case.input as usize];
     let len = case.out.len().max(case.input as usize) as u64;
@@ -73,7 +73,7 @@ fn expected(disk: &mut [u8], case: &Case) -> (Option<u8>, Vec<u8>) {
     }
 }
 
-fn answers_as_the_model_does(way: (EngineKind, Cache, bool), rings: u64, cases: &[Case]) {
+fn compare_with_model(way: (EngineKind, Cache, bool), rings: u64, cases: &[Case]) {
     let (engine, cache, pinnable) = way;
     let Some(rig) = Rig::cached(engine, cache) else {
         return;
@@ -96,7 +96,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn answers_like_a_disk(
+    fn the_device_answers_like_a_model_of_a_disk(
         engine in prop_oneof![Just(EngineKind::Auto), Just(EngineKind::Threads)],
         cache in prop_oneof![
             2 => Just(Cache::Writeback), 2 => Just(Cache::None), 1 => Just(Cache::Writethrough),
@@ -107,6 +107,6 @@ proptest! {
         }),
         cases in prop::collection::vec(case(), 1..40),
     ) {
-        answers_as_the_model_does((engine, cache, pinnable), rings, &cases);
+        compare_with_model((engine, cache, pinnable), rings, &cases);
     }
 }

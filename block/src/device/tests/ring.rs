@@ -1,4 +1,4 @@
-//! How vrings are run: kicks and calls, stop and start, broken rings, several queues.
+//! Tests of running vrings: kicks and calls, stop and start, broken vrings, several queues.
 
 use super::*;
 use std::io;
@@ -15,7 +15,7 @@ fn add_reads(driver: &mut Driver, count: u64) -> Vec<u32> {
         .collect()
 }
 
-/// Takes as many answers as there are `heads`, in any order.
+/// Waits for one answer to each of `heads`, in any order.
 fn expect_reads(driver: &mut Driver, mut heads: Vec<u32>) {
     while !heads.is_empty() {
         let answer = driver.answer();
@@ -26,7 +26,7 @@ fn expect_reads(driver: &mut Driver, mut heads: Vec<u32>) {
 }
 
 #[test]
-fn queues_run_side_by_side() {
+fn queues_are_served_at_the_same_time() {
     for (engine, layout) in ways() {
         let rig = Arc::new(Rig::new(engine, 4, false));
         let memory = memory(MEMORY_LEN);
@@ -65,7 +65,7 @@ fn fill_stripe(rig: &Rig, memory: Arc<GuestMemory>, index: u16, features: u64) {
 }
 
 #[test]
-fn event_idx_loses_no_wake_up() {
+fn no_wake_up_is_lost_with_event_idx() {
     for (engine, layout) in ways() {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | layout | 1 << VIRTIO_RING_F_EVENT_IDX);
@@ -86,11 +86,11 @@ fn event_idx_loses_no_wake_up() {
 }
 
 #[test]
-fn event_idx_suppresses_calls() {
+fn a_driver_suppresses_calls_with_event_idx() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | 1 << VIRTIO_RING_F_EVENT_IDX);
-        // No call before the fifth buffer is used.
+        // The driver asks for no call before the fifth buffer is used.
         driver.ring.split().set_used_event(4);
         for _ in 0..4 {
             driver.add(&request(READ, 0, &[]), 513, &[]);
@@ -113,7 +113,7 @@ fn event_idx_suppresses_calls() {
 }
 
 #[test]
-fn gives_buffers_back_in_order_if_the_driver_wants_that() {
+fn with_in_order_buffers_come_back_in_the_order_of_the_requests() {
     for (engine, layout) in ways() {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | layout | IN_ORDER);
@@ -139,7 +139,7 @@ fn gives_buffers_back_in_order_if_the_driver_wants_that() {
 }
 
 #[test]
-fn serves_what_was_there_before_it_started() {
+fn requests_from_before_the_start_are_served_with_and_without_a_kick() {
     for (engine, layout) in ways() {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | layout);
@@ -147,7 +147,7 @@ fn serves_what_was_there_before_it_started() {
         driver.kick();
         driver.start(&rig.device);
         expect_reads(&mut driver, heads);
-        // And without any kick.
+        // The second time there is no kick.
         driver.stop();
         let heads = add_reads(&mut driver, 3);
         driver.start(&rig.device);
@@ -156,7 +156,7 @@ fn serves_what_was_there_before_it_started() {
 }
 
 #[test]
-fn goes_on_where_it_stopped() {
+fn a_restarted_queue_goes_on_where_it_stopped() {
     for (engine, layout) in ways() {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | layout);
@@ -165,11 +165,11 @@ fn goes_on_where_it_stopped() {
             driver.start(&rig.device);
             let heads = add_reads(&mut driver, 20);
             driver.kick();
-            // Somewhere in the middle of them: what was taken is answered, the rest is not.
+            // The stop comes at any moment. Exactly the requests that were taken are answered.
             let base = driver.stop();
             let answered: Vec<_> = std::iter::from_fn(|| driver.try_answer()).collect();
             let taken = base.wrapping_sub(begin) & 0x7fff;
-            // Two descriptors to a chain; a packed ring counts those, modulo its size.
+            // A packed position counts descriptors modulo the size, and each chain has two.
             match layout {
                 PACKED => assert_eq!(answered.len(), usize::from(taken % RING_SIZE) / 2),
                 _ => assert_eq!(answered.len(), usize::from(taken)),
@@ -186,7 +186,7 @@ fn goes_on_where_it_stopped() {
 }
 
 #[test]
-fn stops_while_idle_and_before_it_ever_ran() {
+fn a_queue_stops_while_idle_and_before_its_first_request() {
     for (engine, layout) in ways() {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | layout);
@@ -201,7 +201,7 @@ fn stops_while_idle_and_before_it_ever_ran() {
 }
 
 #[test]
-fn leaves_kicks_on_for_whoever_comes_next() {
+fn a_stopped_queue_leaves_kicks_on() {
     for (engine, layout) in ways() {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | layout);
@@ -215,7 +215,7 @@ fn leaves_kicks_on_for_whoever_comes_next() {
 }
 
 #[test]
-fn polls_without_a_kick() {
+fn a_queue_without_a_kick_polls() {
     for (engine, layout) in ways() {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | layout);
@@ -229,7 +229,7 @@ fn polls_without_a_kick() {
 }
 
 #[test]
-fn a_blocking_kick_does_not_block() {
+fn a_kick_eventfd_that_blocks_does_not_hang_the_queue() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES);
@@ -238,14 +238,14 @@ fn a_blocking_kick_does_not_block() {
         for _ in 0..5 {
             read_one(&mut driver);
         }
-        // Somebody else may take the kick at any moment.
+        // Another reader of the eventfd may take the kick before the queue does.
         driver.kick.signal().unwrap();
         driver.stop();
     }
 }
 
 #[test]
-fn needs_no_call() {
+fn a_queue_without_a_call_serves_a_polling_driver() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES);
@@ -263,7 +263,7 @@ fn needs_no_call() {
 }
 
 #[test]
-fn a_broken_ring_ends_its_queue_alone() {
+fn a_broken_vring_ends_only_its_own_queue() {
     for (engine, layout) in ways() {
         let rig = Rig::new(engine, 2, false);
         let memory = memory(MEMORY_LEN);
@@ -277,7 +277,7 @@ fn a_broken_ring_ends_its_queue_alone() {
         bad.kick.signal().unwrap();
         bad.wait_for_error();
         expect_reads(&mut bad, heads);
-        // Nothing more is taken, not even what would be all right.
+        // The queue takes no more requests, not even valid ones.
         bad.add(&request(READ, 0, &[]), 513, &[]);
         bad.kick.signal().unwrap();
         read_one(&mut good);
@@ -290,7 +290,7 @@ fn a_broken_ring_ends_its_queue_alone() {
 }
 
 #[test]
-fn does_not_start_what_is_not_there() {
+fn a_missing_queue_and_rings_outside_of_memory_are_not_started() {
     let rig = Rig::new(EngineKind::Auto, 1, false);
     let driver = Driver::new(FEATURES);
     let start = |change: fn(&mut Vring)| {
@@ -305,14 +305,14 @@ fn does_not_start_what_is_not_there() {
 }
 
 #[test]
-fn leaves_no_thread_behind_when_dropped() {
+fn a_dropped_runner_leaves_no_thread_behind() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES);
         driver.start(&rig.device);
         read_one(&mut driver);
         driver.abandon();
-        // The thread had a reference, and only its end gives that back.
+        // The queue's thread held a reference until it ended.
         assert_eq!(Arc::strong_count(&driver.vring.memory), 3);
     }
 }
@@ -322,12 +322,12 @@ struct Panics;
 
 impl Notifier for Panics {
     fn notify(&self) -> io::Result<()> {
-        panic!("a notifier that panics, as the test wants it to");
+        panic!("this panic is part of the test");
     }
 }
 
 #[test]
-fn a_panic_is_reported_and_can_be_stopped() {
+fn a_queue_that_panics_is_reported_and_can_be_stopped() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES);

@@ -1,4 +1,4 @@
-//! Opens an image and all those below it, so that nothing has to be opened later.
+//! Opens an image and all its backing images at once, because a jailed process cannot open files.
 
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -10,18 +10,18 @@ use std::sync::{Arc, RwLock};
 use imago::raw::Raw;
 use imago::{FormatAccess, StorageOpenOptions};
 
-use super::header::Header;
-use super::{Qcow2, Qcow2Error};
-use crate::image::open::{open_checked, same_file};
-use crate::image::{Cache, ImageError, OpenOptions};
+use super::Qcow2;
+use super::header::Qcow2Header;
+use crate::image::file::{check_same, open_checked};
+use crate::image::{Cache, ImageError, OpenOptions, Qcow2Error};
 
-type Storage = imago::file::File;
-type Layer = imago::qcow2::Qcow2<Storage>;
+type StorageFile = imago::file::File;
+type Layer = imago::qcow2::Qcow2<StorageFile>;
 
-/// The most images below one.
+/// The most backing images of an image.
 const MAX_DEPTH: usize = 32;
 
-/// The image below another.
+/// A backing image.
 struct Backing {
     path: PathBuf,
     raw: bool,
@@ -42,9 +42,10 @@ impl Qcow2 {
         };
         let mut base = None;
         while let Some(Backing { path, raw }) = backing.take() {
-            match raw {
-                true => base = Some(chain.open_raw(&path, below)?),
-                false => backing = chain.open_layer(&path, below)?.1,
+            if raw {
+                base = Some(chain.open_raw(&path, below)?);
+            } else {
+                backing = chain.open_layer(&path, below)?.1;
             }
         }
         let (disk, files) = chain.assemble(path, base)?;
@@ -59,10 +60,11 @@ impl Qcow2 {
     }
 }
 
+/// The images that were opened so far.
 struct Chain {
-    /// All that was opened and locked so far, the image itself first.
+    /// The opened and locked files, the image itself first.
     files: Vec<File>,
-    /// The same without a raw image, which can only be the last.
+    /// The qcow2 images among them. Only the last file can be a raw image, which is not here.
     layers: Vec<Layer>,
     options: OpenOptions,
 }
@@ -72,11 +74,11 @@ impl Chain {
         &mut self,
         path: &Path,
         options: OpenOptions,
-    ) -> Result<(Header, Option<Backing>), ImageError> {
+    ) -> Result<(Qcow2Header, Option<Backing>), ImageError> {
         let failed = |source: Qcow2Error| qcow2_error(path, source);
         let file = open_checked(path, options)?;
         self.check_new(&file).map_err(failed)?;
-        let header = Header::read(&file).map_err(failed)?;
+        let header = Qcow2Header::read(&file).map_err(failed)?;
         let writable = !options.read_only;
         if writable {
             header.check_refcounts(&file).map_err(failed)?;
@@ -93,7 +95,7 @@ impl Chain {
         &mut self,
         path: &Path,
         options: OpenOptions,
-    ) -> Result<FormatAccess<Storage>, ImageError> {
+    ) -> Result<FormatAccess<StorageFile>, ImageError> {
         let failed = |source: Qcow2Error| qcow2_error(path, source);
         let file = open_checked(path, options)?;
         self.check_new(&file).map_err(failed)?;
@@ -103,6 +105,7 @@ impl Chain {
         Ok(FormatAccess::new(raw))
     }
 
+    /// Fails if there are too many images, or if the file is in the chain already.
     fn check_new(&self, file: &File) -> Result<(), Qcow2Error> {
         if self.files.len() > MAX_DEPTH {
             return Err(Qcow2Error::TooDeep(MAX_DEPTH));
@@ -117,31 +120,30 @@ impl Chain {
         Ok(())
     }
 
-    /// What is read and written: the same file, opened once more where it is past the page cache.
-    fn storage(&self, path: &Path, file: &File, writable: bool) -> Result<Storage, Qcow2Error> {
+    /// The file for the reader. For direct I/O the file is opened again.
+    fn storage(&self, path: &Path, file: &File, writable: bool) -> Result<StorageFile, Qcow2Error> {
         let direct = self.options.cache == Cache::None;
         let options = StorageOpenOptions::new().write(writable).direct(direct);
-        let file = match direct {
-            false => file.try_clone()?,
-            true => {
-                let again = File::options()
-                    .read(true)
-                    .write(writable)
-                    .custom_flags(libc::O_DIRECT)
-                    .open(path)?;
-                same_file(file, &again)?;
-                again
-            }
+        let file = if direct {
+            let again = File::options()
+                .read(true)
+                .write(writable)
+                .custom_flags(libc::O_DIRECT)
+                .open(path)?;
+            check_same(file, &again)?;
+            again
+        } else {
+            file.try_clone()?
         };
-        Ok(Storage::from_open_file(file, options)?)
+        Ok(StorageFile::from_open_file(file, options)?)
     }
 
-    /// Puts each image on top of the next.
+    /// Makes each image the backing image of the one before it.
     fn assemble(
         self,
         path: &Path,
-        base: Option<FormatAccess<Storage>>,
-    ) -> Result<(FormatAccess<Storage>, Vec<File>), ImageError> {
+        base: Option<FormatAccess<StorageFile>>,
+    ) -> Result<(FormatAccess<StorageFile>, Vec<File>), ImageError> {
         let mut below = base;
         for mut layer in self.layers.into_iter().rev() {
             layer.set_data_file(None);
@@ -150,21 +152,21 @@ impl Chain {
         }
         match below {
             Some(disk) => Ok((disk, self.files)),
-            // There is always the image itself.
+            // Cannot happen, because the image itself is always a layer.
             None => Err(qcow2_error(path, Qcow2Error::NotQcow2)),
         }
     }
 }
 
-/// A corrupt image must not end the program.
+/// Calls the reader. A panic becomes an error, because a corrupt image must not end the program.
 fn read<T>(open: impl FnOnce() -> std::io::Result<T>) -> Result<T, Qcow2Error> {
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(opened) => Ok(opened?),
-        Err(_) => Err(Qcow2Error::Corrupt("its header or tables make no sense")),
+        Err(_) => Err(Qcow2Error::Corrupt("its header or tables are invalid")),
     }
 }
 
-/// The image below, which the header names relative to the image itself.
+/// The backing image. The header names its path relative to the folder of the image itself.
 fn backing(path: &Path, layer: &Layer) -> Result<Option<Backing>, Qcow2Error> {
     let Some(file) = layer.implicit_backing_file().cloned() else {
         return Ok(None);
@@ -179,12 +181,9 @@ fn backing(path: &Path, layer: &Layer) -> Result<Option<Backing>, Qcow2Error> {
         None => return Err(Qcow2Error::NoBackingFormat { file }),
     };
     let name = file.strip_prefix("file:").unwrap_or(&file);
-    // `nbd://` and the like, as QEMU tells them from paths.
-    if name
-        .split('/')
-        .next()
-        .is_some_and(|start| start.contains(':'))
-    {
+    // A colon before the first slash marks a URL such as `nbd://`, as in QEMU.
+    let start = name.split('/').next();
+    if start.is_some_and(|start| start.contains(':')) {
         return Err(Qcow2Error::NotAFile(file));
     }
     let folder = path.parent().unwrap_or(Path::new(""));

@@ -1,55 +1,62 @@
-//! What has to be known of an image before anything else looks at it: a look may change it.
+//! Reads and checks the header of an image. This comes before the image is opened by its reader,
+//! which may change it.
 
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
-use super::Qcow2Error;
-use crate::request::SECTOR_SIZE;
+use crate::image::Qcow2Error;
+use crate::operation::SECTOR_SIZE;
 
-/// How an image begins.
+/// The first bytes of an image.
 pub(in crate::image) const MAGIC: [u8; 4] = *b"QFI\xfb";
 
-/// How much of the header is of interest; all of it in version 2, where the rest is data.
+/// The bytes of the header that are read. In version 2 the last 8 of them are not part of it.
 const LEN: usize = 80;
 
-/// The most entries of the first table, as in QEMU.
+/// The most entries of the L1 table, as in QEMU.
 const MAX_L1_ENTRIES: u64 = 4 << 20;
 
-/// Incompatible features by their bits: what cannot be used as it is.
+/// Bits of the incompatible features "dirty" and "corrupt".
 const DIRTY: u64 = 0b11;
+/// Bits of the incompatible features that are not supported, and their names in errors.
 const FEATURES: [(u64, &str); 3] = [
-    (1 << 2, "a data file of its own"),
-    (1 << 3, "a compression that is not known"),
+    (1 << 2, "a separate data file"),
+    (1 << 3, "another compression than zlib"),
     (1 << 4, "subclusters"),
 ];
 
-/// What is known of an image that can be served.
+/// The header of an image that can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct Qcow2Header {
     pub version: u32,
     pub cluster_bits: u32,
     pub size: u64,
-    /// Where the table is that says which clusters are in use, and how many clusters it has.
+    /// The refcount table, which says which clusters are in use: its offset in bytes and its length
+    /// in clusters.
     refcounts: (u64, u32),
 }
 
-impl Header {
-    /// Reads and checks it.
+impl Qcow2Header {
+    /// Reads and checks the header.
     pub fn read(file: &File) -> Result<Self, Qcow2Error> {
         let mut bytes = [0; LEN];
         file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
         Self::parse(&bytes)
     }
 
-    /// Whether the image knows at least that its header is in use. What does not is put to use again.
+    /// Checks that the image counts the cluster of its own header as in use. Otherwise a write
+    /// would allocate that cluster and overwrite the header.
     pub fn check_refcounts(&self, file: &File) -> Result<(), Qcow2Error> {
         let mut first = [0; 8];
         let (offset, clusters) = self.refcounts;
         let read = file.read_exact_at(&mut first, offset);
-        match clusters > 0 && read.is_ok() && first != [0; 8] {
-            true => Ok(()),
-            false => Err(Qcow2Error::Corrupt("it does not know what is in use")),
+        if clusters > 0 && read.is_ok() && first != [0; 8] {
+            Ok(())
+        } else {
+            Err(Qcow2Error::Corrupt(
+                "its refcount table does not cover its header",
+            ))
         }
     }
 
@@ -88,14 +95,15 @@ impl Header {
         if self.size == 0 || !self.size.is_multiple_of(SECTOR_SIZE) {
             return Err(Qcow2Error::Size(self.size));
         }
-        // A table of the second kind fills a cluster with entries of 8 bytes, each for a cluster.
+        // An L2 table fills one cluster with entries of 8 bytes. Each entry stands for one cluster,
+        // and each entry of the L1 table for one L2 table.
         let needed = self.size.div_ceil(1 << (2 * self.cluster_bits - 3));
         if l1_entries < needed {
-            return Err(Qcow2Error::Corrupt("its first table is too small"));
+            return Err(Qcow2Error::Corrupt("its L1 table is too small"));
         }
         match l1_entries {
             ..=MAX_L1_ENTRIES => Ok(()),
-            _ => Err(Qcow2Error::Corrupt("its first table is too large")),
+            _ => Err(Qcow2Error::Corrupt("its L1 table is too large")),
         }
     }
 }
@@ -108,7 +116,7 @@ fn check_features(features: u64) -> Result<(), Qcow2Error> {
     match (features, named) {
         (0, _) => Ok(()),
         (_, Some((_, name))) => Err(Qcow2Error::Features(name)),
-        _ => Err(Qcow2Error::Features("features that are not known")),
+        _ => Err(Qcow2Error::Features("an unknown feature")),
     }
 }
 

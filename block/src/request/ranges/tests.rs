@@ -21,8 +21,8 @@ const KINDS: [u32; 3] = [
     VIRTIO_BLK_T_SECURE_ERASE,
 ];
 
-/// Parses a request with these (sector, sectors, flags), `cut` bytes less of them, and room for
-/// `input` bytes besides the status.
+/// Parses a request with these ranges of (sector, sectors, flags), without the last `cut` bytes,
+/// and with `input` writable bytes before the status.
 fn parse_cut(
     limits: &Limits,
     kind: u32,
@@ -61,7 +61,7 @@ fn changed(sector: u64, sectors: u64, unmap: bool) -> ChangedRange {
 }
 
 #[test]
-fn several_ranges_keep_their_order() {
+fn ranges_keep_their_order_and_empty_ones_are_left_out() {
     for kind in KINDS {
         let request = parse(kind, &[(9, 2, 0), (0, 0, 0), (DISK - 1, 1, 0)]);
         let ranges = vec![changed(9, 2, false), changed(DISK - 1, 1, false)];
@@ -74,7 +74,7 @@ fn several_ranges_keep_their_order() {
 }
 
 #[test]
-fn flags_that_are_not_the_requests_are_unsupported() {
+fn flags_of_other_request_types_are_unsupported() {
     for kind in KINDS {
         for flags in [1, 2, 3, 0x8000_0000] {
             if kind == VIRTIO_BLK_T_WRITE_ZEROES && flags == 1 {
@@ -88,7 +88,7 @@ fn flags_that_are_not_the_requests_are_unsupported() {
 }
 
 #[test]
-fn what_is_not_offered_is_unsupported() {
+fn a_change_that_is_not_offered_is_unsupported() {
     let limits = Limits {
         discard: false,
         write_zeroes: false,
@@ -102,7 +102,7 @@ fn what_is_not_offered_is_unsupported() {
 }
 
 #[test]
-fn ranges_stay_within_the_disk_and_the_limits() {
+fn ranges_outside_of_the_disk_or_too_long_are_refused() {
     for kind in KINDS {
         for (sector, sectors) in [(DISK, 1), (DISK - 1, 2), (u64::MAX, 1), (u64::MAX / 512, 9)] {
             let refusal = parse(kind, &[(0, 1, 0), (sector, sectors, 0)]).unwrap_err();
@@ -115,7 +115,7 @@ fn ranges_stay_within_the_disk_and_the_limits() {
 }
 
 #[test]
-fn lists_are_whole_and_not_too_long() {
+fn lists_that_are_empty_cut_or_too_long_are_refused() {
     for kind in KINDS {
         let full = vec![(0, 1, 0); MAX_RANGES as usize];
         assert!(parse(kind, &full).is_ok());
@@ -130,7 +130,7 @@ fn lists_are_whole_and_not_too_long() {
 }
 
 #[test]
-fn ranges_are_whole_blocks() {
+fn ranges_that_are_not_whole_blocks_are_refused() {
     let limits = Limits {
         logical_block: 4096,
         ..LIMITS

@@ -1,57 +1,58 @@
-//! From a descriptor chain to the engine.
+//! Hands requests to the engine.
 
 use virtio::QueueError;
 
 use super::Worker;
-use crate::engine::{BeginError, Begun, Data};
-use crate::request::{HEADER_LEN, Range, Refusal, Request};
-use crate::transfer::Operation;
+use crate::engine::{Data, EngineError, Started};
+use crate::operation::{Operation, Range};
+use crate::request::{HEADER_LEN, Refusal, Request};
 
-impl Begun {
-    /// There was nothing to do for the engine.
-    const DONE: Self = Self::Ended(Ok(()));
-}
+/// The engine has nothing to do for a request.
+const NOTHING_TO_DO: Started = Started::Completed(Ok(()));
 
-impl From<BeginError> for Refusal {
-    fn from(error: BeginError) -> Self {
+impl From<EngineError> for Refusal {
+    fn from(error: EngineError) -> Self {
         match error {
-            BeginError::OutsideMemory => Self::OutsideMemory,
-            BeginError::Engine(error) => Self::Engine(error.kind()),
+            EngineError::OutsideMemory => Self::OutsideMemory,
+            EngineError::Io(error) => Self::Engine(error.kind()),
         }
     }
 }
 
 impl Worker<'_> {
-    pub(super) fn begin(&mut self, slot: u16) -> Result<(), QueueError> {
-        let begun = self.try_begin(slot);
-        self.begun(slot, begun)
+    /// Reads the request in a slot, and carries it out if it need not wait.
+    pub(super) fn accept(&mut self, slot: u16) -> Result<(), QueueError> {
+        let started = self.try_accept(slot);
+        self.answer_unless_in_flight(slot, started)
     }
 
-    pub(super) fn begun(
+    /// Answers a request that was refused, or completed at once.
+    pub(super) fn answer_unless_in_flight(
         &mut self,
         slot: u16,
-        begun: Result<Begun, Refusal>,
+        started: Result<Started, Refusal>,
     ) -> Result<(), QueueError> {
-        match begun {
-            Ok(Begun::InFlight) => Ok(()),
-            Ok(Begun::Ended(result)) => self.ended(slot, result),
+        match started {
+            Ok(Started::InFlight) => Ok(()),
+            Ok(Started::Completed(result)) => self.answer(slot, result),
             Err(refusal) => {
                 self.complain(&format_args!("request refused: {refusal}"));
-                self.end(slot, refusal.status(), 0)
+                self.give_back(slot, refusal.status(), 0)
             }
         }
     }
 
-    fn try_begin(&mut self, slot: u16) -> Result<Begun, Refusal> {
+    fn try_accept(&mut self, slot: u16) -> Result<Started, Refusal> {
         let chain = &self.pending[usize::from(slot)].chain;
         let request = Request::parse(chain, &self.memory, self.disk.image.limits())?;
         match self.admit(slot, request) {
             Some(request) => self.carry_out(slot, request),
-            None => Ok(Begun::InFlight),
+            None => Ok(Started::InFlight),
         }
     }
 
-    pub(super) fn carry_out(&mut self, slot: u16, request: Request) -> Result<Begun, Refusal> {
+    /// Starts a request, or does it if the engine is not needed.
+    pub(super) fn carry_out(&mut self, slot: u16, request: Request) -> Result<Started, Refusal> {
         let pending = &mut self.pending[usize::from(slot)];
         let chain = &pending.chain;
         let engine = &mut self.engine;
@@ -61,28 +62,29 @@ impl Worker<'_> {
         pending.volatile = false;
         match request {
             Request::Read(Range { len: 0, .. }) | Request::Write(Range { len: 0, .. }) => {
-                return Ok(Begun::DONE);
+                return Ok(NOTHING_TO_DO);
             }
             Request::Read(range) => {
                 pending.data_in = range.len;
                 let data = Data::new(&chain.writable, 0);
-                // A broken ring shows when the next request is taken.
+                // An error of the vring shows again when the next request is taken.
                 let others_wait = || self.queue.ring.has_requests().unwrap_or(false);
                 let aside = engine.is_better_aside(range.len) && others_wait();
                 return Ok(engine.transfer(slot, Operation::Read, range, data, aside)?);
             }
             Request::Write(range) => {
                 pending.volatile = !stable;
-                let write = match stable {
-                    true => Operation::WriteStable,
-                    false => Operation::Write,
+                let write = if stable {
+                    Operation::WriteStable
+                } else {
+                    Operation::Write
                 };
                 let data = Data::new(&chain.readable, HEADER_LEN);
                 return Ok(engine.transfer(slot, write, range, data, false)?);
             }
-            Request::Flush if !self.disk.image.flushes() => return Ok(Begun::DONE),
+            Request::Flush if !self.disk.image.flushes() => return Ok(NOTHING_TO_DO),
             Request::Flush if self.disk.image.has_lost_writes() => return Err(Refusal::LostWrites),
-            Request::Change(_, ranges) if ranges.is_empty() => return Ok(Begun::DONE),
+            Request::Change(_, ranges) if ranges.is_empty() => return Ok(NOTHING_TO_DO),
             Request::Change(change, ranges) => {
                 pending.volatile = !stable;
                 engine.steps(slot, &self.disk.image.steps(change, &ranges, stable))?;
@@ -92,9 +94,9 @@ impl Worker<'_> {
                 let written = chain.writable.write(&self.memory, 0, &self.disk.id[..len]);
                 written.map_err(|_| Refusal::OutsideMemory)?;
                 pending.data_in = len as u64;
-                return Ok(Begun::DONE);
+                return Ok(NOTHING_TO_DO);
             }
         }
-        Ok(Begun::InFlight)
+        Ok(Started::InFlight)
     }
 }

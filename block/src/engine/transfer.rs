@@ -1,89 +1,32 @@
-//! One transfer between an image and memory, which may take several system calls.
+//! What is left of an operation, which may take several system calls.
 
 use std::io;
 
 use libc::iovec;
 
-use crate::request::Range;
+use crate::operation::{Operation, Range, Step};
 
-/// The most buffers that one system call takes (IOV_MAX).
+/// The most buffers in one system call (IOV_MAX).
 const MAX_IOVECS: usize = libc::UIO_MAXIOV as usize;
 
-/// What is done to the image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Operation {
-    /// Image to memory.
-    Read,
-    /// Memory to image; done when a later read sees it.
-    Write,
-    /// Memory to image; done when it is on stable storage.
-    WriteStable,
-    /// Everything written before to stable storage.
-    #[default]
-    Flush,
-    /// The content of a block device's range is not needed any more.
-    Discard,
-    /// The same, and nobody can get it back.
-    SecureErase,
-    /// Zeroes without space of their own, or with it where there is no other way.
-    Unmap,
-    /// Zeroes with space of their own.
-    Zero,
-    /// Zeroes without space of their own.
-    Punch,
-    /// Space for a range, whose content stays.
-    Allocate,
-}
-
-impl Operation {
-    /// What has the same effect, in this order, where the storage does not know the operation.
-    fn replacement(self) -> &'static [Operation] {
-        match self {
-            Self::Unmap => &[Self::Zero],
-            // For instance on tmpfs.
-            Self::Zero => &[Self::Punch, Self::Allocate],
-            _ => &[],
-        }
-    }
-
-    /// True when the buffers move; otherwise one system call does it all.
-    fn moves_data(self) -> bool {
-        matches!(self, Self::Read | Self::Write | Self::WriteStable)
-    }
-}
-
-/// One of the operations of a request that takes several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub operation: Operation,
-    pub range: Range,
-}
-
-impl Step {
-    /// Makes stable what the steps before it did.
-    pub const FLUSH: Self = Self {
-        operation: Operation::Flush,
-        range: Range { offset: 0, len: 0 },
-    };
-}
-
-/// What is left of an operation. Kept and filled anew, so that a busy queue does not allocate.
+/// What is left of an operation. A slot reuses its transfer, so that a busy queue does not
+/// allocate.
 #[derive(Debug, Default)]
 pub(crate) struct Transfer {
     pub operation: Operation,
     /// The data goes past the page cache.
     pub direct: bool,
-    /// The data is copied by another thread of the kernel's.
+    /// A kernel thread does the copying, at the same time as this thread does other work.
     pub aside: bool,
-    /// The buffers, the first of which may be partly done.
+    /// The buffers. Those before `first` are done, and the one at `first` may be partly done.
     iovecs: Vec<iovec>,
-    /// Index of the first buffer that is not done.
+    /// Index of the first buffer that is not wholly done.
     first: usize,
-    /// Where in the image the rest begins.
+    /// Where in the image the rest begins, in bytes.
     offset: u64,
     /// Bytes not transferred yet.
     remaining: u64,
-    /// What is to be done afterwards, the last first.
+    /// The steps that follow, in reverse order.
     steps: Vec<Step>,
 }
 
@@ -92,17 +35,18 @@ pub(crate) struct Transfer {
 pub(crate) enum Progress {
     /// Another system call is needed.
     Again,
-    /// All is done.
+    /// The transfer is done.
     Done,
-    /// Nothing more can be done.
+    /// The transfer has failed.
     Failed(io::Error),
 }
 
 impl Transfer {
-    /// Begins an operation; the answer takes its buffers, which hold `range.len` bytes in all.
+    /// Sets up an operation. The caller fills the returned list with buffers of `range.len` bytes
+    /// in total.
     pub fn reset(&mut self, operation: Operation, range: Range) -> &mut Vec<iovec> {
         self.steps.clear();
-        self.begin(Step { operation, range });
+        self.set_step(Step { operation, range });
         self.first = 0;
         self.direct = false;
         self.aside = false;
@@ -110,17 +54,17 @@ impl Transfer {
         &mut self.iovecs
     }
 
-    /// Begins operations without buffers, one after the other.
+    /// Sets up operations without buffers, which are done one after the other.
     pub fn reset_steps(&mut self, steps: &[Step]) {
         self.steps.clear();
         self.steps.extend(steps.iter().rev());
         self.first = 0;
         self.iovecs.clear();
         let step = self.steps.pop().unwrap_or(Step::FLUSH);
-        self.begin(step);
+        self.set_step(step);
     }
 
-    fn begin(&mut self, step: Step) {
+    fn set_step(&mut self, step: Step) {
         self.operation = step.operation;
         self.offset = step.range.offset;
         self.remaining = step.range.len;
@@ -129,7 +73,7 @@ impl Transfer {
     fn next_step(&mut self) -> Progress {
         match self.steps.pop() {
             Some(step) => {
-                self.begin(step);
+                self.set_step(step);
                 Progress::Again
             }
             None => Progress::Done,
@@ -147,7 +91,7 @@ impl Transfer {
         }
     }
 
-    /// The part of the image that is not done yet.
+    /// The part of the range that is not done yet.
     pub fn rest(&self) -> Range {
         Range {
             offset: self.offset,
@@ -162,7 +106,7 @@ impl Transfer {
         self.iovecs.push(buffer);
     }
 
-    /// Where in the image the next system call begins.
+    /// Where in the image the next system call begins, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -173,7 +117,7 @@ impl Transfer {
         &rest[..rest.len().min(MAX_IOVECS)]
     }
 
-    /// Takes note of a system call's result: the number of bytes, or a negated errno.
+    /// Records the result of a system call: the number of bytes, or a negated errno.
     pub fn advance(&mut self, result: i32) -> Progress {
         if result < 0 {
             return self.failed(-result);
@@ -182,7 +126,7 @@ impl Transfer {
             return self.next_step();
         }
         if result == 0 {
-            // The image was made shorter behind our back.
+            // Somebody made the image shorter while it was open.
             return Progress::Failed(io::ErrorKind::UnexpectedEof.into());
         }
         self.consume(result as usize);
@@ -238,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_result_leaves_the_rest() {
+    fn after_a_short_result_the_rest_is_left() {
         let mut transfer = transfer(&[100, 200, 212]);
         assert!(matches!(transfer.advance(150), Progress::Again));
         assert_eq!(transfer.offset(), 1174);
@@ -249,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn interruptions_repeat_and_errors_end() {
+    fn an_interrupted_call_is_repeated_and_an_error_ends_the_transfer() {
         let mut transfer = transfer(&[512]);
         assert!(matches!(transfer.advance(-libc::EINTR), Progress::Again));
         assert!(matches!(transfer.advance(-libc::EAGAIN), Progress::Again));
@@ -258,13 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_image_is_an_error() {
+    fn reaching_the_end_of_the_image_is_an_error() {
         let mut transfer = transfer(&[512]);
         assert!(matches!(transfer.advance(0), Progress::Failed(_)));
     }
 
     #[test]
-    fn a_flush_has_no_bytes() {
+    fn a_flush_is_done_without_moving_bytes() {
         let mut transfer = Transfer::default();
         assert!(matches!(transfer.advance(0), Progress::Done));
     }
@@ -288,14 +232,14 @@ mod tests {
         assert!(matches!(transfer.advance(0), Progress::Again));
         assert_eq!(transfer.operation, Operation::Discard);
         assert!(matches!(transfer.advance(0), Progress::Done));
-        // An operation with buffers forgets them.
+        // A new operation drops the steps that are left.
         let mut transfer = steps(&[Operation::Unmap, Operation::Discard]);
         transfer.reset(Operation::Flush, Step::FLUSH.range);
         assert!(matches!(transfer.advance(0), Progress::Done));
     }
 
     #[test]
-    fn zeroes_come_about_in_any_way_there_is() {
+    fn zeroing_falls_back_on_the_operations_that_the_storage_knows() {
         let mut transfer = steps(&[Operation::Unmap, Operation::Flush]);
         let mut expect = |result, operation| {
             assert!(matches!(transfer.advance(result), Progress::Again));
@@ -318,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn no_system_call_takes_too_many_buffers() {
+    fn a_system_call_takes_at_most_iov_max_buffers() {
         let mut transfer = transfer(&[1; MAX_IOVECS + 3]);
         assert_eq!(transfer.iovecs().len(), MAX_IOVECS);
         assert!(matches!(

@@ -1,0 +1,56 @@
+//! Why a file cannot be served as a qcow2 image.
+
+use std::io;
+
+/// Why a file cannot be served as a qcow2 image. Each text is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Qcow2Error {
+    /// The file does not begin like a qcow2 image.
+    #[error("it is not a qcow2 image")]
+    NotQcow2,
+    /// The image has an unknown version of the format.
+    #[error("version {0} of the format is unknown; versions 2 and 3 are known")]
+    Version(u32),
+    /// The content of the image is encrypted.
+    #[error("it is encrypted")]
+    Encrypted,
+    /// The last user of the image did not close it, or found it corrupt.
+    #[error("it was not closed properly, or is corrupt")]
+    Dirty,
+    /// The image uses a feature of the format that is not supported.
+    #[error("it uses {0}, which is not supported")]
+    Features(&'static str),
+    /// The disk is empty or does not have whole sectors.
+    #[error("its disk has {0} bytes, which is 0 or not a multiple of 512")]
+    Size(u64),
+    /// The content of the image contradicts the format.
+    #[error("it is corrupt: {0}")]
+    Corrupt(&'static str),
+    /// The image names a backing file but not its format. The format is never guessed.
+    #[error("it does not name the format of its backing file {file}")]
+    NoBackingFormat {
+        /// The backing file as the image names it.
+        file: String,
+    },
+    /// A backing file has a format that is not supported.
+    #[error("its backing file {file} has the format {format}, which is neither raw nor qcow2")]
+    BackingFormat {
+        /// The backing file as the image names it.
+        file: String,
+        /// The format as the image names it.
+        format: String,
+    },
+    /// A backing file is not a local file.
+    #[error("its backing file {0} is not a local file")]
+    NotAFile(String),
+    /// The image has more backing images than are allowed.
+    #[error("it has more than {0} backing images")]
+    TooDeep(usize),
+    /// The image is one of its own backing images.
+    #[error("it is one of its own backing images")]
+    Cycle,
+    /// The file cannot be read, or the reader of the format refuses it.
+    #[error("cannot read it")]
+    Io(#[from] io::Error),
+}

@@ -1,0 +1,146 @@
+//! Tells the user which option helps against an error, or what else to do.
+
+use std::error::Error;
+use std::fmt;
+
+use block::{ImageError, Qcow2Error};
+use carriers::CarrierError;
+use program::one_line;
+use vvu::driver::DriverError;
+
+/// An error and, after its text, what to do about it.
+#[derive(Debug)]
+pub struct Advised {
+    error: ImageError,
+    advice: Option<String>,
+}
+
+impl From<ImageError> for Advised {
+    fn from(error: ImageError) -> Self {
+        let advice = for_image(&error);
+        Self { error, advice }
+    }
+}
+
+impl fmt::Display for Advised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&one_line(&self.error))?;
+        match &self.advice {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+// The text holds the sources already, because the advice comes after them.
+impl Error for Advised {}
+
+fn for_image(error: &ImageError) -> Option<String> {
+    let advice = match error {
+        ImageError::Missing(_) => "create it first, for instance with `truncate -s 1G`",
+        ImageError::NotWritable { .. } => "use --read-only, or change its permissions",
+        ImageError::Directory(_) => "name a file or block device",
+        ImageError::Empty(_) => "give it a size first, for instance with `truncate -s 1G`",
+        ImageError::PartialSector { block, .. } => {
+            return Some(format!("extend it with `truncate -s %{block}`"));
+        }
+        ImageError::SmallBlocks { logical, .. } => {
+            return Some(format!("leave out --block-size, or make it {logical}"));
+        }
+        ImageError::Written(_) => {
+            "stop that program, or use --lock=off if both programs know of each other"
+        }
+        ImageError::InUse(_) => "stop that program, or use --read-only or --lock=off",
+        ImageError::NoDirectIo { .. } => "use another --cache",
+        ImageError::Zoned(_) => "use --read-only, or a device without zones",
+        ImageError::Qcow2 { source, .. } => return for_qcow2(source),
+        _ => return None,
+    };
+    Some(advice.to_owned())
+}
+
+fn for_qcow2(error: &Qcow2Error) -> Option<String> {
+    let advice = match error {
+        Qcow2Error::NotQcow2 => {
+            "`qemu-img info` shows its format; --format=raw serves its bytes as they are"
+        }
+        Qcow2Error::Encrypted | Qcow2Error::Features(_) => {
+            "make a plain copy with `qemu-img convert -O qcow2`"
+        }
+        Qcow2Error::Dirty => "repair it with `qemu-img check -r all`",
+        Qcow2Error::Size(_) => "change the size with `qemu-img resize`",
+        Qcow2Error::NoBackingFormat { file } => {
+            return Some(format!(
+                "record it with `qemu-img rebase -u -b {file} -F qcow2` (or `-F raw`)"
+            ));
+        }
+        Qcow2Error::TooDeep(_) => "merge images with `qemu-img commit` or `qemu-img convert`",
+        _ => return None,
+    };
+    Some(advice.to_owned())
+}
+
+/// Names the option that helps against an error of a carrier, if there is one.
+pub fn for_carrier(error: Box<dyn Error>) -> Box<dyn Error> {
+    use DriverError::{TooFewQueues, TooFewVectors};
+    match error.downcast_ref() {
+        Some(CarrierError::Vvu(TooFewQueues { .. } | TooFewVectors { .. })) => {
+            format!("{error}; ask for fewer queues with --num-queues").into()
+        }
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::path::PathBuf;
+
+    fn text(error: ImageError) -> String {
+        Advised::from(error).to_string()
+    }
+
+    #[test]
+    fn advice_comes_after_the_causes() {
+        let path = PathBuf::from("disk.img");
+        let error = ImageError::NotWritable {
+            path: path.clone(),
+            source: io::Error::other("busy"),
+        };
+        let expected = "disk image disk.img is not writable: busy; \
+                        use --read-only, or change its permissions";
+        assert_eq!(text(error), expected);
+        let file = "base".to_owned();
+        let error = ImageError::Qcow2 {
+            path,
+            source: Qcow2Error::NoBackingFormat { file },
+        };
+        let expected = "cannot serve disk image disk.img as qcow2: \
+                        it does not name the format of its backing file base; \
+                        record it with `qemu-img rebase -u -b base -F qcow2` (or `-F raw`)";
+        assert_eq!(text(error), expected);
+    }
+
+    #[test]
+    fn an_error_without_advice_is_printed_alone() {
+        let error = ImageError::NotADisk("pipe".into());
+        assert_eq!(
+            text(error),
+            "disk image pipe is neither a regular file nor a block device"
+        );
+    }
+
+    #[test]
+    fn a_device_with_too_few_queues_is_told_with_the_option_that_helps() {
+        let too_few = DriverError::TooFewQueues {
+            needed: 4,
+            available: 1,
+        };
+        let text = for_carrier(CarrierError::from(too_few).into()).to_string();
+        assert!(text.ends_with("4 are needed; ask for fewer queues with --num-queues"));
+        let other = CarrierError::from(DriverError::NotStarted);
+        let text = for_carrier(other.into()).to_string();
+        assert_eq!(text, "the device is not started");
+    }
+}
