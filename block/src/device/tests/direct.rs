@@ -84,7 +84,7 @@ fn a_transfer_may_be_larger_than_the_private_buffer() {
 }
 
 #[test]
-fn a_buffer_outside_memory_fails_its_request_alone() {
+fn a_buffer_outside_memory_fails_only_its_request() {
     with_each_memory(|rig, driver| {
         let before = rig.image();
         for (kind, writable) in [(READ, true), (WRITE, false)] {
