@@ -67,8 +67,8 @@ mod tests {
             source: io::ErrorKind::NotFound.into(),
         });
         let text = CarrierError::from(no_server).to_string();
-        let expected = "there is no vfio-user server at vvu.sock: entity not found; start vvu-proxy \
-                        with --vfio-user-path first";
+        let expected = "there is no vfio-user server at vvu.sock: entity not found; start \
+                        vvu-proxy with --vfio-user-path first";
         assert_eq!(text, expected);
         let text = CarrierError::from(DriverError::NotStarted).to_string();
         assert_eq!(text, "the device is not started");

@@ -2,8 +2,8 @@
 //!
 //! It answers one front-end at a time, whatever transport it comes through, keeps the state of
 //! memory and vrings, and gives each complete vring to the device's runner. The call and error
-//! notifiers of a running vring are replaced there. Before any other change the vring is stopped, and
-//! afterwards it is started again, so that the front-end may send its messages in any order.
+//! notifiers of a running vring are replaced there. Before any other change the vring is stopped,
+//! and afterwards it is started again, so that the front-end may send its messages in any order.
 
 mod conversation;
 mod memory;
@@ -27,8 +27,8 @@ const PROTOCOL_FEATURES: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::CONFIG)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS);
 
-/// Serves front-ends with the device of `runner`, one after the other, until `stop` is readable or no further
-/// front-end can come. Every vring is stopped, with its requests finished, on return.
+/// Serves front-ends with the device of `runner`, one after the other, until `stop` is readable or
+/// no further front-end can come. Every vring is stopped, with its requests finished, on return.
 ///
 /// # Errors
 ///

@@ -164,8 +164,8 @@ impl<'a> Conversation<'a> {
         Ok(self.runner.device().write_config(offset, &access.data)?)
     }
 
-    /// Stops every vring, changes the memory, and starts them again in the new memory. A change that
-    /// is refused stops nothing.
+    /// Stops every vring, changes the memory, and starts them again in the new memory. A change
+    /// that is refused stops nothing.
     fn set_memory(
         &mut self,
         change: impl FnOnce(&SharedMemory) -> Result<MemoryTable<Arc<Region>>, MemoryError>,
