@@ -30,7 +30,7 @@ mod wakers;
 
 use at_once::AtOnce;
 use backend::Backend;
-use direct::{Bounce, Buffers, Way, is_aligned};
+use direct::{Buffers, Way, is_aligned};
 pub(crate) use rings::{Ring, RingSlot};
 use slot::Slot;
 use transfer::Progress;
@@ -180,6 +180,7 @@ impl<'a> Engine<'a> {
             let _ = self.submit();
             return Ok(Started::InFlight);
         } else if let Some(result) = self.do_at_once(slot) {
+            self.slots[usize::from(slot)].clear();
             return Ok(Started::Completed(result));
         }
         self.start(slot)?;
@@ -200,10 +201,11 @@ impl<'a> Engine<'a> {
         let Slot {
             transfer, bounce, ..
         } = &mut self.slots[usize::from(slot)];
-        if way == Way::Bounced && self.buffers.is_some() {
-            *bounce = Some(Bounce::new(data.buffers, data.skip));
+        let bounced = way == Way::Bounced && self.buffers.is_some();
+        if bounced {
+            bounce.start(data.buffers, data.skip);
         }
-        transfer.direct = way == Way::Direct || bounce.is_some();
+        transfer.direct = way == Way::Direct || bounced;
     }
 
     /// Starts to make everything that was written before stable.
@@ -284,7 +286,7 @@ impl<'a> Engine<'a> {
     }
 
     fn complete(&mut self, slot: u16, result: io::Result<()>) -> io::Result<()> {
-        self.slots[usize::from(slot)].busy = false;
+        self.slots[usize::from(slot)].clear();
         self.in_flight -= 1;
         result
     }
@@ -295,10 +297,10 @@ impl<'a> Engine<'a> {
         let Slot {
             transfer, bounce, ..
         } = &mut self.slots[usize::from(slot)];
-        let (Some(bounce), Some(buffers)) = (bounce, &mut self.buffers) else {
-            return result;
-        };
-        bounce.unload(buffers, slot, &self.memory, transfer.operation, result)
+        match &mut self.buffers {
+            Some(buffers) => bounce.unload(buffers, slot, &self.memory, transfer.operation, result),
+            None => result,
+        }
     }
 
     /// Prepares the next call of a transfer that uses direct I/O or goes through the slot's buffer.
@@ -312,9 +314,9 @@ impl<'a> Engine<'a> {
             // A call that moved less than it should have may leave a rest that is not aligned.
             transfer.direct = is_aligned(direct.alignment, transfer.rest());
         }
-        match (bounce, &mut self.buffers) {
-            (Some(bounce), Some(buffers)) => bounce.load(buffers, slot, &self.memory, transfer),
-            _ => Ok(()),
+        match &mut self.buffers {
+            Some(buffers) => bounce.load(buffers, slot, &self.memory, transfer),
+            None => Ok(()),
         }
     }
 
@@ -325,7 +327,8 @@ impl<'a> Engine<'a> {
         // SAFETY: the data is in `self.memory` or `self.buffers`, and the target is part of
         // `self.image`: all live as long as `self`. The transfer does not move, because the slots
         // are in a box that is never resized. `Slot::idle` gives it out for change only when the
-        // slot is not busy. `drop` waits for all operations, or leaks the objects that they use.
+        // slot is not busy, and `Slot::clear` comes after the operation's end. `drop` waits for all
+        // operations, or leaks the objects that they use.
         unsafe { self.backend.push(slot, target, transfer) }
     }
 

@@ -69,9 +69,9 @@ impl DmaTable {
             self.forget_unused();
         }
         added.map_err(|error| match error {
-            MapError::BadRange => Errno::INVAL,
             MapError::Overlap => Errno::EXIST,
             MapError::Full => Errno::NOSPC,
+            _ => Errno::INVAL,
         })
     }
 
@@ -109,9 +109,9 @@ impl DmaTable {
         access: Permissions,
     ) -> Result<GuestAddress, Errno> {
         let file = File::from(fd);
-        let access = match access as u8 & Permissions::Write as u8 {
-            0 => Access::Read,
-            _ => Access::ReadWrite,
+        let access = match access.has_write() {
+            false => Access::Read,
+            true => Access::ReadWrite,
         };
         // A descriptor for reading must not give access to a mapping for writing.
         let open_for = fcntl_getfl(&file)? & OFlags::RWMODE;
@@ -229,7 +229,7 @@ fn refusal(error: &RegionError) -> Errno {
     match error {
         RegionError::Stat(error) => errno(error),
         RegionError::Map(_) => Errno::NOMEM,
-        RegionError::BadRange { .. } | RegionError::FileTooShort { .. } => Errno::INVAL,
+        _ => Errno::INVAL,
     }
 }
 

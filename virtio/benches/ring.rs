@@ -1,4 +1,4 @@
-//! What a request costs in the ring: ours beside virtio-queue's, driven by the same driver.
+//! The time of a request in our queue and in that of virtio-queue, with the same driver.
 
 #![allow(missing_docs)]
 
@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
+use libc::iovec;
 use virtio::queue::{PACKED, RING_FEATURES};
-use virtio::test_utils::{AnyDriverRing, memory};
+use virtio::test_utils::{AnyDriverRing, memory, swapped_pages};
 use virtio::vring::first_position;
 use virtio::{Chain, GuestMemory, Queue, VringLayout};
 use virtio_queue::{Queue as TheirQueue, QueueT};
@@ -18,13 +19,20 @@ const SIZE: u16 = 256;
 /// Requests in a batch, each of a header, data and a status.
 const BATCH: u16 = 32;
 
-fn driver(packed: bool) -> (Arc<GuestMemory>, AnyDriverRing) {
-    let memory = memory(1 << 20);
+/// Bytes of memory, which are 256 mappings behind an IOMMU.
+const MEMORY: u64 = 1 << 20;
+
+/// A driver's ring, and the memory as both sides see it.
+fn driver(packed: bool, translated: bool) -> (Arc<GuestMemory>, AnyDriverRing) {
+    let mut memory = memory(MEMORY);
+    if translated {
+        memory = swapped_pages(&memory, MEMORY).0;
+    }
     let ring = AnyDriverRing::new(packed, memory.clone(), 0x1000, SIZE);
     (memory, ring)
 }
 
-/// Measures `serve`, which takes a batch and gives it back, but not the driver.
+/// Measures `serve`, which takes a batch and gives it back, without the driver's part.
 fn batches(driver: &mut AnyDriverRing, iterations: u64, mut serve: impl FnMut()) -> Duration {
     let mut time = Duration::ZERO;
     for _ in 0..iterations {
@@ -44,17 +52,22 @@ fn batches(driver: &mut AnyDriverRing, iterations: u64, mut serve: impl FnMut())
     time
 }
 
-/// Serves with our queue.
-fn ours(bencher: &mut Bencher<'_>, packed: bool) {
-    let (memory, mut driver) = driver(packed);
+/// Takes requests from our queue and gives them back, after `work` on each.
+fn ours(
+    bencher: &mut Bencher<'_>,
+    (packed, translated): (bool, bool),
+    mut work: impl FnMut(&Chain, &GuestMemory),
+) {
+    let (memory, mut driver) = driver(packed, translated);
     let features = RING_FEATURES | if packed { PACKED } else { 0 };
-    let queue = Queue::new(memory, driver.layout(), features, first_position(packed));
+    let first = first_position(packed);
+    let queue = Queue::new(memory.clone(), driver.layout(), features, first);
     let mut queue = queue.expect("a layout inside memory");
     let mut chain = Chain::default();
     bencher.iter_custom(|iterations| {
         batches(&mut driver, iterations, || {
             while queue.pop(&mut chain).expect("a sound ring") {
-                black_box(&chain);
+                work(black_box(&chain), &memory);
                 queue.push_used(chain.head, 4097).expect("a sound ring");
             }
             black_box(queue.needs_call().expect("a sound ring"));
@@ -62,30 +75,70 @@ fn ours(bencher: &mut Bencher<'_>, packed: bool) {
     });
 }
 
+/// Accesses a request's memory as a block device does: reads the header, finds the data, and writes
+/// the status.
+fn access(chain: &Chain, memory: &GuestMemory, iovecs: &mut Vec<iovec>) {
+    let mut header = [0; 16];
+    let read = chain.readable.read(memory, 0, &mut header);
+    iovecs.clear();
+    let found = chain.writable.iovecs(memory, 0, 4096, iovecs);
+    let written = chain.writable.write(memory, 4096, &[0]);
+    assert!(read.is_ok() && found.is_ok() && written.is_ok());
+    black_box((header, iovecs.len()));
+}
+
+/// Name, whether the ring is packed, and whether addresses are translated.
+const KINDS: [(&str, bool, bool); 4] = [
+    ("split", false, false),
+    ("packed", true, false),
+    ("split, behind an IOMMU", false, true),
+    ("packed, behind an IOMMU", true, true),
+];
+
 fn rings(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ring");
     group.throughput(Throughput::Elements(BATCH.into()));
-    group.bench_function("ours, split", |bencher| ours(bencher, false));
-    group.bench_function("ours, packed", |bencher| ours(bencher, true));
-    group.bench_function("virtio-queue", |bencher| {
-        let (memory, mut driver) = driver(false);
-        let mut queue = their_queue(driver.layout());
-        bencher.iter_custom(|iterations| {
-            batches(&mut driver, iterations, || {
-                while let Some(chain) = queue.pop_descriptor_chain(memory.as_ref()) {
-                    let head = chain.head_index();
-                    let buffers = chain.map(black_box).count();
-                    assert_eq!(buffers, 3);
-                    queue
-                        .add_used(memory.as_ref(), head, 4097)
-                        .expect("a sound ring");
-                }
-                let call = queue.needs_notification(memory.as_ref());
-                black_box(call.expect("a sound ring"));
-            })
+    for (name, packed, translated) in KINDS {
+        group.bench_function(name, |bencher| {
+            ours(bencher, (packed, translated), |_, _| {});
         });
-    });
+    }
+    group.bench_function("virtio-queue", theirs);
     group.finish();
+}
+
+fn requests(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ring and buffers");
+    group.throughput(Throughput::Elements(BATCH.into()));
+    for (name, packed, translated) in KINDS {
+        let mut iovecs = Vec::new();
+        group.bench_function(name, |bencher| {
+            ours(bencher, (packed, translated), |chain, memory| {
+                access(chain, memory, &mut iovecs);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Takes requests from the queue of virtio-queue and gives them back.
+fn theirs(bencher: &mut Bencher<'_>) {
+    let (memory, mut driver) = driver(false, false);
+    let mut queue = their_queue(driver.layout());
+    bencher.iter_custom(|iterations| {
+        batches(&mut driver, iterations, || {
+            while let Some(chain) = queue.pop_descriptor_chain(memory.as_ref()) {
+                let head = chain.head_index();
+                let buffers = chain.map(black_box).count();
+                assert_eq!(buffers, 3);
+                queue
+                    .add_used(memory.as_ref(), head, 4097)
+                    .expect("a sound ring");
+            }
+            let call = queue.needs_notification(memory.as_ref());
+            black_box(call.expect("a sound ring"));
+        })
+    });
 }
 
 fn their_queue(layout: VringLayout) -> TheirQueue {
@@ -100,5 +153,5 @@ fn their_queue(layout: VringLayout) -> TheirQueue {
     queue
 }
 
-criterion_group!(benches, rings);
+criterion_group!(benches, rings, requests);
 criterion_main!(benches);

@@ -1,4 +1,4 @@
-//! What it costs to find a request's buffers in memory.
+//! The time to find a request's buffers in memory.
 
 #![allow(missing_docs)]
 
@@ -6,14 +6,13 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use virtio::memory::Mapping;
-use virtio::test_utils::{DriverRing, anonymous_file};
-use virtio::{Chain, GuestMemory, Queue, Region, Translation};
-use vm_memory::{GuestAddress, Permissions};
+use virtio::test_utils::{DriverRing, anonymous_file, swapped_pages};
+use virtio::{Chain, GuestMemory, Queue, Region};
+use vm_memory::GuestAddress;
 
 const REGION: u64 = 1 << 20;
 
-/// Memory of so many regions, one beside the other.
+/// Memory of the given number of regions, one beside the other.
 fn memory(regions: u64) -> Arc<GuestMemory> {
     let region = |n| {
         Region::map(
@@ -26,20 +25,6 @@ fn memory(regions: u64) -> Arc<GuestMemory> {
     };
     let regions = (0..regions).map(|n| region(n).expect("memory"));
     Arc::new(GuestMemory::from_regions(regions.collect()).expect("regions in order"))
-}
-
-/// The same addresses, looked up as behind an IOMMU, in pages.
-fn translated(memory: &GuestMemory) -> Arc<GuestMemory> {
-    let translation = Translation::default();
-    for start in (0..REGION).step_by(4096) {
-        let mapping = Mapping {
-            size: 4096,
-            target: Some(GuestAddress(start)),
-            access: Permissions::ReadWrite,
-        };
-        translation.map(start, mapping).expect("a free range");
-    }
-    Arc::new(memory.translated(Arc::new(translation)))
 }
 
 /// A request of 64 KiB in 16 pages.
@@ -61,7 +46,7 @@ fn iovecs(criterion: &mut Criterion) {
     let kinds = [
         ("one region", one.clone()),
         ("8 regions", memory(8)),
-        ("behind an IOMMU", translated(&one)),
+        ("behind an IOMMU", swapped_pages(&one, REGION).0),
     ];
     for (name, memory) in kinds {
         let chain = chain(&memory);

@@ -1,32 +1,58 @@
 //! Descriptor chains: the buffers of one request.
 
+use std::ops::Range;
+
 use libc::iovec;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
+use vm_memory::bitmap::BS;
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryError, Permissions, VolatileSlice};
 
 use crate::GuestMemory;
 
-/// One buffer of a chain. Its range was not checked against the memory yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// First guest-physical address.
-    pub addr: GuestAddress,
-    /// Length in bytes, never 0.
-    pub len: u32,
+/// Bytes of the driver's memory in one place.
+type Slice<'a> = VolatileSlice<'a, BS<'a, ()>>;
+
+/// The most pieces of memory that the buffers of one chain may lie in. A buffer has several where
+/// it goes over the end of a region, or behind an IOMMU over the end of a mapping.
+pub const MAX_PIECES: usize = 4096;
+
+/// The capacity that [`clear`] leaves: more than most requests need, and little memory.
+const KEPT_CAPACITY: usize = 256;
+
+/// Empties a list that is kept for another request, and gives memory back that few requests need.
+///
+/// A driver may fill all of a queue with the largest requests once. Without this, each of them
+/// would take its memory for as long as the queue is served.
+pub fn clear<T>(list: &mut Vec<T>) {
+    list.clear();
+    list.shrink_to(KEPT_CAPACITY);
 }
 
-/// The buffers of a chain that go in one direction, seen as one sequence of bytes.
+/// A buffer of a chain, or a piece of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// The first address: the driver's when the segment comes from a descriptor, and the one in the
+    /// regions of memory once a [`Queue`](crate::Queue) has handed the chain out.
+    pub addr: GuestAddress,
+    /// Length in bytes.
+    pub len: u32,
+    /// The accesses that are allowed. `None`: there is no memory, or it has too many pieces.
+    pub access: Option<Permissions>,
+}
+
+/// The buffers of a chain that go in one direction, as one sequence of bytes.
 ///
 /// The driver may cut this sequence at any byte, so a device addresses it by offset only.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Segments {
     segments: Vec<Segment>,
     len: u64,
 }
 
-/// One request: what the driver wants read, then what it wants written.
+/// One request: the bytes that the driver gives to the device, and the room for the answer.
 ///
-/// Kept by its user and filled anew for each request, so that a busy queue does not allocate.
-#[derive(Clone, Debug, Default)]
+/// A device keeps a chain and fills it again for each request, so that a busy queue does not
+/// allocate.
+#[derive(Debug, Default)]
 pub struct Chain {
     /// Names the chain when it is given back; below the queue's size.
     pub head: u16,
@@ -36,27 +62,79 @@ pub struct Chain {
     pub writable: Segments,
 }
 
+/// Why the bytes of a chain cannot be accessed. It concerns one request, not its ring.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BufferError {
+    /// The chain has fewer bytes in this direction.
+    #[error("{expected} bytes are needed of a chain that has {actual}")]
+    Short {
+        /// Where the bytes end, from the start of the sequence.
+        expected: u64,
+        /// The length of the sequence.
+        actual: u64,
+    },
+    /// A buffer is not in memory, or the memory is not for this access.
+    #[error("a buffer is outside of memory")]
+    OutsideMemory(#[source] GuestMemoryError),
+    /// The buffers have more than [`MAX_PIECES`] pieces.
+    #[error("buffers are in more than {MAX_PIECES} pieces")]
+    TooManyPieces,
+}
+
 impl Chain {
-    pub(crate) fn clear(&mut self, head: u16) {
-        self.head = head;
+    /// Forgets the buffers of a request that has been given back.
+    pub fn clear(&mut self) {
         self.readable.clear();
         self.writable.clear();
     }
 }
 
+impl Segment {
+    /// A buffer as a descriptor has it.
+    pub fn new(addr: u64, len: u32) -> Self {
+        Self {
+            addr: GuestAddress(addr),
+            len,
+            access: Some(Permissions::ReadWrite),
+        }
+    }
+
+    fn check(&self, access: Permissions) -> Result<(), BufferError> {
+        if self.access.is_some_and(|allowed| allowed.allow(access)) {
+            return Ok(());
+        }
+        let error = GuestMemoryError::InvalidGuestAddress(self.addr);
+        Err(BufferError::OutsideMemory(error))
+    }
+}
+
 impl Segments {
-    fn clear(&mut self) {
-        self.segments.clear();
+    /// Forgets all buffers.
+    pub fn clear(&mut self) {
+        clear(&mut self.segments);
         self.len = 0;
     }
 
-    /// Appends a segment; an empty one holds no bytes and is left out.
+    /// Makes this the same buffers as `other`, without an allocation where there is room for them.
+    pub fn copy(&mut self, other: &Self) {
+        self.clear();
+        self.segments.extend_from_slice(&other.segments);
+        self.len = other.len;
+    }
+
+    /// Appends a segment. An empty one holds no bytes and is left out.
     pub(crate) fn push(&mut self, segment: Segment) {
         if segment.len == 0 {
             return;
         }
         self.segments.push(segment);
         self.len += u64::from(segment.len);
+    }
+
+    /// All segments, to be replaced by others with the same bytes in the same order.
+    pub(crate) fn segments_mut(&mut self) -> &mut Vec<Segment> {
+        &mut self.segments
     }
 
     /// Total length in bytes.
@@ -69,160 +147,114 @@ impl Segments {
         self.len == 0
     }
 
-    /// The buffers that hold bytes `offset..offset + len`, cut to that range; short when the
-    /// sequence ends before.
-    pub fn range(&self, offset: u64, len: u64) -> impl Iterator<Item = Segment> + '_ {
+    /// The segments that hold bytes `offset..offset + len`, cut to that range.
+    pub(crate) fn range(&self, offset: u64, len: u64) -> impl Iterator<Item = Segment> + '_ {
         let end = offset.saturating_add(len);
         let mut position = 0;
-        self.segments.iter().filter_map(move |segment| {
+        let inside = self.segments.iter().map_while(move |segment| {
             let first = position;
             position += u64::from(segment.len);
-            let from = first.max(offset);
-            let to = position.min(end);
+            (first < end).then_some((first, segment))
+        });
+        inside.filter_map(move |(first, segment)| {
+            let last = first + u64::from(segment.len);
+            let (from, to) = (first.max(offset), last.min(end));
             (from < to).then(|| Segment {
-                // Wraps only for a range that is outside every memory region, which access refuses.
+                // Wraps only for a segment that no region holds, which is refused.
                 addr: GuestAddress(segment.addr.0.wrapping_add(from - first)),
                 len: (to - from) as u32,
+                ..*segment
             })
         })
     }
 
-    /// Copies bytes out of the driver's memory from `offset` on.
+    /// Calls `visit` with each piece of memory that bytes `offset..offset + len` lie in, and with
+    /// the place of its bytes among them.
+    fn visit<'a>(
+        &self,
+        memory: &'a GuestMemory,
+        access: Permissions,
+        (offset, len): (u64, u64),
+        mut visit: impl FnMut(Slice<'a>, Range<usize>) -> Result<(), BufferError>,
+    ) -> Result<(), BufferError> {
+        let expected = offset.saturating_add(len);
+        if expected > self.len {
+            let actual = self.len;
+            return Err(BufferError::Short { expected, actual });
+        }
+        let mut done = 0;
+        for segment in self.range(offset, len) {
+            segment.check(access)?;
+            let len = segment.len as usize;
+            for slice in memory.regions().get_slices(segment.addr, len) {
+                let slice = slice.map_err(BufferError::OutsideMemory)?;
+                let end = done + slice.len();
+                visit(slice, done..end)?;
+                done = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies bytes out of the driver's memory from `offset` on. `memory` is the one of the queue
+    /// that the chain came from.
     ///
     /// # Errors
     ///
-    /// When the sequence is too short or an address is outside `memory`.
+    /// [`BufferError`]; some bytes of `data` may have changed.
     pub fn read(
         &self,
         memory: &GuestMemory,
         offset: u64,
         data: &mut [u8],
-    ) -> Result<(), GuestMemoryError> {
-        let mut rest = &mut data[..];
-        for segment in self.range(offset, rest.len() as u64) {
-            let (part, tail) = rest.split_at_mut(segment.len as usize);
-            memory.read_slice(part, segment.addr)?;
-            rest = tail;
-        }
-        complete(rest.len(), data.len())
+    ) -> Result<(), BufferError> {
+        let range = (offset, data.len() as u64);
+        self.visit(memory, Permissions::Read, range, |slice, at| {
+            slice.copy_to(&mut data[at]);
+            Ok(())
+        })
     }
 
-    /// Copies bytes into the driver's memory from `offset` on.
+    /// Copies bytes into the driver's memory from `offset` on. `memory` is the one of the queue
+    /// that the chain came from.
     ///
     /// # Errors
     ///
-    /// When the sequence is too short or an address is outside `memory`.
-    pub fn write(
-        &self,
-        memory: &GuestMemory,
-        offset: u64,
-        data: &[u8],
-    ) -> Result<(), GuestMemoryError> {
-        let mut rest = data;
-        for segment in self.range(offset, rest.len() as u64) {
-            let (part, tail) = rest.split_at(segment.len as usize);
-            memory.write_slice(part, segment.addr)?;
-            rest = tail;
-        }
-        complete(rest.len(), data.len())
+    /// [`BufferError`]; some bytes may have been written.
+    pub fn write(&self, memory: &GuestMemory, offset: u64, data: &[u8]) -> Result<(), BufferError> {
+        let range = (offset, data.len() as u64);
+        self.visit(memory, Permissions::Write, range, |slice, at| {
+            slice.copy_from(&data[at]);
+            Ok(())
+        })
     }
 
     /// Appends to `out` where bytes `offset..offset + len` are in this process, for the kernel to
-    /// read or write. The pointers are valid as long as `memory` is.
+    /// read or write: it reports a failure where the memory is not for that. `memory` is the one of
+    /// the queue that the chain came from, and the pointers are valid as long as it lives.
     ///
     /// # Errors
     ///
-    /// When the sequence is too short or an address is outside `memory`; `out` may have grown.
+    /// [`BufferError`]; `out` may have grown.
     pub fn iovecs(
         &self,
         memory: &GuestMemory,
         offset: u64,
         len: u64,
         out: &mut Vec<iovec>,
-    ) -> Result<(), GuestMemoryError> {
-        let mut missing = len;
-        for segment in self.range(offset, len) {
-            missing -= u64::from(segment.len);
-            for slice in memory.locate(segment.addr, segment.len as usize)? {
-                let slice = slice?;
-                out.push(iovec {
-                    iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-                    iov_len: slice.len(),
-                });
+    ) -> Result<(), BufferError> {
+        self.visit(memory, Permissions::No, (offset, len), |slice, _| {
+            if out.len() >= MAX_PIECES {
+                return Err(BufferError::TooManyPieces);
             }
-        }
-        complete(missing as usize, len as usize)
-    }
-}
-
-fn complete(missing: usize, expected: usize) -> Result<(), GuestMemoryError> {
-    match missing {
-        0 => Ok(()),
-        _ => Err(GuestMemoryError::PartialBuffer {
-            expected,
-            completed: expected - missing,
-        }),
+            out.push(iovec {
+                iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+                iov_len: slice.len(),
+            });
+            Ok(())
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_utils::memory;
-
-    fn segments(parts: &[(u64, u32)]) -> Segments {
-        let mut segments = Segments::default();
-        for &(addr, len) in parts {
-            segments.push(Segment {
-                addr: GuestAddress(addr),
-                len,
-            });
-        }
-        segments
-    }
-
-    #[test]
-    fn reads_and_writes_across_cuts() {
-        let memory = memory(0x4000);
-        let parts = segments(&[(0x100, 3), (0x200, 0), (0x300, 1), (0x400, 10)]);
-        assert_eq!(parts.len(), 14);
-        parts.write(&memory, 2, b"abcdef").unwrap();
-        assert_eq!(memory.read_obj::<u8>(GuestAddress(0x102)).unwrap(), b'a');
-        assert_eq!(memory.read_obj::<u8>(GuestAddress(0x300)).unwrap(), b'b');
-        let mut back = [0; 6];
-        parts.read(&memory, 2, &mut back).unwrap();
-        assert_eq!(&back, b"abcdef");
-    }
-
-    #[test]
-    fn a_short_sequence_is_an_error() {
-        let memory = memory(0x4000);
-        let parts = segments(&[(0x100, 3)]);
-        assert!(parts.write(&memory, 1, b"abc").is_err());
-        assert!(parts.read(&memory, u64::MAX, &mut [0; 1]).is_err());
-        assert!(parts.iovecs(&memory, 0, 4, &mut Vec::new()).is_err());
-    }
-
-    #[test]
-    fn addresses_outside_memory_are_errors() {
-        let memory = memory(0x4000);
-        for addr in [0x3fff, 0x4000, u64::MAX, u64::MAX - 1] {
-            let parts = segments(&[(addr, 2)]);
-            assert!(parts.read(&memory, 0, &mut [0; 2]).is_err(), "{addr:#x}");
-            assert!(
-                parts.iovecs(&memory, 0, 2, &mut Vec::new()).is_err(),
-                "{addr:#x}"
-            );
-        }
-    }
-
-    #[test]
-    fn iovecs_cover_exactly_the_range() {
-        let memory = memory(0x4000);
-        let parts = segments(&[(0x100, 16), (0x300, 16)]);
-        let mut iovecs = Vec::new();
-        parts.iovecs(&memory, 8, 16, &mut iovecs).unwrap();
-        let lengths: Vec<_> = iovecs.iter().map(|v| v.iov_len).collect();
-        assert_eq!(lengths, [8, 8]);
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ pub mod runner;
 pub mod test_utils;
 pub mod vring;
 
-pub use chain::{Chain, Segment, Segments};
+pub use chain::{BufferError, Chain, Segments};
 pub use device::{ConfigError, Device, DeviceKind};
 pub use memory::{GuestMemory, Region, Translation};
 pub use queue::{Queue, QueueError};

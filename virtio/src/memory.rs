@@ -1,32 +1,66 @@
-//! The driver's memory: mapped regions, and what the driver's addresses mean in them.
+//! The driver's memory: mapped regions, and the meaning of the driver's addresses in them.
 
 use std::sync::Arc;
 
 use vm_memory::bitmap::BS;
-use vm_memory::guest_memory::{GuestMemorySliceIterator, Result as MemoryResult};
+use vm_memory::guest_memory::{
+    Error as MemoryError, GuestMemorySliceIterator, Result as MemoryResult,
+};
 use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestRegionCollection, GuestRegionCollectionError,
-    Permissions,
+    Permissions, VolatileSlice,
 };
 
 use crate::Chain;
 
+mod pages;
 mod region;
 mod slices;
 mod translation;
 mod uses;
+mod watch;
 
-pub use region::{Access, Region, RegionError};
+pub use pages::Access;
+pub use region::{Region, RegionError};
 use slices::{Piece, Slices};
 pub use translation::{MAX_MAPPINGS, MapError, Mapping, Translation};
 use uses::Uses;
+pub(crate) use watch::Watch;
 
-/// All memory a driver shares with its device, by the addresses that the driver uses.
+/// All memory that a driver shares with its device, by the addresses that the driver uses.
 ///
-/// These are the regions' own addresses, or become such by a [`Translation`] that may change at any
-/// moment. It is shared with a peer that may write to it at any moment, so it is only ever accessed
-/// through volatile slices, atomics, or the kernel. What a slice refers to stays mapped as long as
-/// this lives, whatever becomes of the translation.
+/// These are the regions' own addresses, or a [`Translation`] that may change at any moment maps
+/// them to those. A peer may write to the memory at any moment, so it is only accessed through
+/// volatile slices, atomics, or the kernel. Regions stay mapped as long as this lives, whatever
+/// becomes of the translation.
+///
+/// # Example
+///
+/// ```
+/// use std::fs::File;
+/// use std::sync::Arc;
+///
+/// use virtio::{GuestMemory, Region};
+/// use vm_memory::{Bytes, GuestAddress};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let path = std::env::temp_dir().join(format!("virtio-memory-{}", std::process::id()));
+/// // A file that driver and device share, such as a front-end's memfd.
+/// let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+/// # std::fs::remove_file(&path)?;
+/// file.set_len(0x3000)?;
+/// let file = Arc::new(file);
+/// // Two parts of the file, with a gap in between, are the memory of the driver.
+/// let low = Region::map(file.clone(), 0, GuestAddress(0), 0x1000, true)?;
+/// let high = Region::map(file, 0x1000, GuestAddress(0x10_0000), 0x2000, true)?;
+/// let memory = GuestMemory::from_regions(vec![low, high])?;
+///
+/// memory.write_obj(7u32.to_le(), GuestAddress(0x10_0004))?;
+/// assert_eq!(memory.read_obj::<u32>(GuestAddress(0x10_0004))?, 7u32.to_le());
+/// assert!(memory.read_obj::<u32>(GuestAddress(0x1000)).is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct GuestMemory {
     regions: GuestRegionCollection<Region>,
@@ -49,7 +83,7 @@ impl GuestMemory {
         Self::from_arc_regions(regions.into_iter().map(Arc::new).collect())
     }
 
-    /// As [`GuestMemory::from_regions`].
+    /// As [`GuestMemory::from_regions`], for regions that others hold as well.
     ///
     /// # Errors
     ///
@@ -61,8 +95,9 @@ impl GuestMemory {
         })
     }
 
-    /// The same regions, by addresses that `translation` makes the regions' own. Knows of its own
-    /// uses only; see [`GuestMemory::is_in_use`].
+    /// The same regions, by addresses that `translation` maps to the regions' own.
+    ///
+    /// Each memory made this way knows of its own uses only; see [`GuestMemory::is_in_use`].
     pub fn translated(&self, translation: Arc<Translation>) -> Self {
         Self {
             regions: self.regions.clone(),
@@ -78,24 +113,24 @@ impl GuestMemory {
         self.regions.iter().all(Region::direct_io)
     }
 
-    /// How many regions there are.
+    /// Number of regions.
     pub fn num_regions(&self) -> usize {
         self.regions.num_regions()
     }
 
-    /// Whether the buffers of a chain that was taken from a queue in this memory, and not given
-    /// back yet, overlap the addresses `first..=last`. Only known where addresses are translated.
-    ///
-    /// To be asked after a change of the translation: chains taken later see that change.
+    /// Whether the addresses `first..=last` overlap the buffers of a chain that was taken from a
+    /// queue in this memory, and not given back yet. Only known where addresses are translated; see
+    /// [`Translation`] for when to ask.
     pub fn is_in_use(&self, first: u64, last: u64) -> bool {
         let translated = self.translated.as_ref();
         translated.is_some_and(|translated| translated.uses.overlap(first, last))
     }
 
-    /// Records the buffers of a chain that was taken from a queue.
-    pub(crate) fn hold(&self, chain: &Chain) {
+    /// Turns the addresses of a chain that was taken from a queue into the regions' own, and
+    /// records its buffers.
+    pub(crate) fn hold(&self, chain: &mut Chain) {
         if let Some(translated) = &self.translated {
-            translated.uses.hold(chain);
+            translated.uses.hold(chain, &translated.translation);
         }
     }
 
@@ -106,32 +141,54 @@ impl GuestMemory {
         }
     }
 
-    /// Where bytes are, whether or not they may be accessed in some way: for the kernel, which
-    /// reports a failure where they may not.
-    pub(crate) fn locate(&self, addr: GuestAddress, count: usize) -> MemoryResult<Slices<'_>> {
-        self.slices(addr, count, Permissions::No)
+    /// The regions, by their own addresses.
+    pub(crate) fn regions(&self) -> &GuestRegionCollection<Region> {
+        &self.regions
     }
 
-    /// Where bytes are in this process, if that is one place for as long as the memory is there.
-    pub(crate) fn place(&self, addr: GuestAddress, count: usize) -> Option<*mut u8> {
-        if self.translated.is_some() {
-            return None;
+    /// Watches addresses whose places are to be found afterwards. `None`: those places never
+    /// change.
+    pub(crate) fn watch(&self, first: u64, last: u64) -> Option<Arc<Watch>> {
+        let translated = self.translated.as_ref()?;
+        Some(translated.translation.watch(first, last))
+    }
+
+    /// As much of a range, from its start on, as is in one place. `None` when its start is not in
+    /// memory, or the memory is not for this access.
+    pub(crate) fn first_slice(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, ()>>> {
+        let mut piece = Piece { addr, len: count };
+        if let Some(Translated { translation, .. }) = &self.translated {
+            let found = translation.with(|mappings| mappings.pieces(addr, count).next());
+            let (first, allowed) = found?.ok()?;
+            piece = allowed.allow(access).then_some(first)?;
         }
-        let slice = self.regions.get_slice(addr, count).ok()?;
-        Some(slice.ptr_guard_mut().as_ptr())
+        self.regions.get_slices(piece.addr, piece.len).next()?.ok()
     }
 
-    fn slices(
+    /// All places of a range.
+    pub(crate) fn slices(
         &self,
         addr: GuestAddress,
         count: usize,
         access: Permissions,
     ) -> MemoryResult<Slices<'_>> {
-        let Some(translated) = &self.translated else {
+        let Some(Translated { translation, .. }) = &self.translated else {
             let whole = Piece { addr, len: count };
-            return Ok(Slices::new(&self.regions, whole, Vec::new()));
+            return Ok(Slices::new(&self.regions, Some(whole), Vec::new()));
         };
-        let (first, rest) = translated.translation.translate(addr, count, access)?;
+        let (first, rest) = translation.with(|mappings| {
+            let mut pieces = mappings.pieces(addr, count).map(|found| match found? {
+                (piece, allowed) if allowed.allow(access) => Ok(piece),
+                _ => Err(MemoryError::InvalidGuestAddress(addr)),
+            });
+            let first = pieces.next().transpose()?;
+            Ok::<_, MemoryError>((first, pieces.collect::<Result<_, _>>()?))
+        })?;
         Ok(Slices::new(&self.regions, first, rest))
     }
 }

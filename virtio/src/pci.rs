@@ -1,13 +1,13 @@
-//! Registers and capabilities of the virtio PCI transport (virtio 1.2, section 4.1), as both the
-//! driver's and the device's side need them.
+//! Registers and capabilities of the virtio PCI transport (virtio 1.2, section 4.1), for the side
+//! of the driver and for that of the device.
 
 /// PCI vendor id of every virtio device.
 pub const VENDOR_ID: u16 = 0x1af4;
 
-/// A modern device's PCI device id is this plus its virtio device id.
+/// The PCI device id of a modern device is the sum of this and its virtio device id.
 pub const MODERN_ID_BASE: u16 = 0x1040;
 
-/// The MSI-X vector that means "no interrupt".
+/// The number of an MSI-X vector that stands for no interrupt.
 pub const NO_VECTOR: u16 = 0xffff;
 
 /// Offsets in PCI configuration space (PCI 3.0, section 6.1).
@@ -129,16 +129,16 @@ pub mod isr {
 /// A virtio capability (virtio 1.2, section 4.1.4): where in which BAR a structure is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capability {
-    /// What the structure is; see [`cfg_type`].
+    /// The kind of structure; see [`cfg_type`].
     pub cfg_type: u8,
-    /// Which BAR holds it, 0 to 5 in a capability that means anything.
+    /// The number of the BAR that holds it. Larger numbers than 5 are reserved.
     pub bar: u8,
     /// Offset in the BAR, in bytes.
     pub offset: u32,
     /// Length, in bytes.
     pub length: u32,
-    /// Distance in bytes between two registers of a notification or doorbell structure; `None` in
-    /// a capability without that field.
+    /// Distance in bytes between two registers of a notification or doorbell structure. `None` in a
+    /// capability without that field.
     pub multiplier: Option<u32>,
 }
 
@@ -149,7 +149,7 @@ impl Capability {
     pub const SIZE_WITH_MULTIPLIER: u8 = 20;
 
     /// Reads a capability from its bytes, the first of which is the capability id. `None` when it
-    /// is no vendor-specific capability or shorter than [`Capability::SIZE`].
+    /// is not vendor-specific, or shorter than [`Capability::SIZE`].
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let len = usize::from(*bytes.get(2)?);
         let body = bytes.get(..len)?;
@@ -210,7 +210,7 @@ mod tests {
     ];
 
     #[test]
-    fn capabilities_survive_the_round_trip() {
+    fn an_encoded_capability_decodes_to_itself() {
         let doorbell = Capability::decode(&DOORBELL).unwrap();
         let expected = Capability {
             cfg_type: 6,
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn short_or_foreign_capabilities_are_not_read() {
+    fn capabilities_that_are_short_or_not_vendor_specific_are_not_read() {
         let mut bytes = DOORBELL;
         assert_eq!(Capability::decode(&bytes[..19]), None, "cut off");
         bytes[2] = 15;

@@ -6,33 +6,35 @@ use virtio_bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED};
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::GuestMemoryError;
 
+use crate::ring::{Descriptor, Layout, NEXT, Table};
 use crate::{Chain, GuestMemory, VringLayout};
 
+mod collect;
 mod order;
 mod packed;
 mod split;
-mod walk;
 
 use order::Order;
 use packed::PackedQueue;
 use split::SplitQueue;
 
-/// The features that a ring of either layout has with [`Queue`].
+/// The features that [`Queue`] has for a ring of either layout.
 pub const RING_FEATURES: u64 = (1 << VIRTIO_RING_F_EVENT_IDX) | (1 << VIRTIO_RING_F_INDIRECT_DESC);
 
-/// The feature of packed virtqueues, which [`Queue`] serves, too; see [`VringLayout::packed`].
+/// The feature of packed virtqueues, which [`Queue`] serves as well; see [`VringLayout::packed`].
 pub const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
 
-/// The feature of buffers that are used in the order in which they were made available, which
-/// [`Queue`] sees to.
+/// The feature that a device gives buffers back in the order in which they were made available.
+/// [`Queue`] puts them in that order.
 pub const IN_ORDER: u64 = 1 << VIRTIO_F_IN_ORDER;
 
-/// Longest chain taken from an indirect table: drivers size these by the device's segment limit
-/// rather than by the queue, and the kernel takes no more buffers than this in one call.
-pub const MAX_INDIRECT: u16 = 1024;
+/// The most descriptors of one chain, in the ring and in an indirect table together, whatever the
+/// ring's size: 1,024 buffers of data, which is what the kernel takes in one call, and two more.
+pub const MAX_DESCRIPTORS: u16 = 1026;
 
-/// A vring that is broken beyond the request at hand: nothing more can be served from it.
+/// A fault of the ring itself, and not of one request: nothing more can be served from it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum QueueError {
     /// A size that the layout cannot have, or an address that is misaligned or outside memory.
     #[error("vring of {} descriptors at desc {:#x}, avail {:#x}, used {:#x} does not fit memory \
@@ -48,8 +50,8 @@ pub enum QueueError {
         /// The queue's size.
         size: u16,
     },
-    /// A packed queue cannot begin there.
-    #[error("position {index} in a queue of {size}")]
+    /// A packed queue cannot begin at that position.
+    #[error("a queue of {size} descriptors cannot begin at descriptor {index}")]
     Position {
         /// The index of that position.
         index: u16,
@@ -59,7 +61,7 @@ pub enum QueueError {
     /// The driver names a chain with a number that is not below the queue's size.
     #[error("buffer id {0} is not below the queue's size")]
     BufferId(u16),
-    /// The driver gives a chain that it has not got back the name of another.
+    /// The driver makes a chain available with the number of one that it has not got back.
     #[error("chain {0} is made available while it is in flight")]
     InFlight(u16),
     /// A descriptor index is not below its table's length.
@@ -70,21 +72,50 @@ pub enum QueueError {
         /// Entries in the table.
         len: u32,
     },
-    /// A chain has more descriptors than it may, so it has a loop or breaks the specification.
+    /// A chain has more descriptors than it may. Perhaps it goes round in a circle.
     #[error("descriptor chain has more than {0} descriptors")]
     ChainTooLong(u16),
-    /// An indirect descriptor without the feature, inside an indirect table, or with NEXT.
+    /// An indirect descriptor without the feature, inside an indirect table, or with the flag NEXT.
     #[error("indirect descriptor where none is allowed")]
     BadIndirect,
-    /// An indirect table whose length is zero or no multiple of a descriptor's size.
-    #[error("indirect table of {0} bytes")]
+    /// An indirect table whose length is zero, or not a multiple of a descriptor's size.
+    #[error("an indirect table of {0} bytes does not consist of descriptors")]
     IndirectLength(u32),
     /// A device-readable buffer after a device-writable one.
     #[error("device-readable buffer after a device-writable one")]
     Order,
-    /// A ring or table is (no longer) inside memory.
-    #[error("cannot access the vring: {0}")]
+    /// A ring or table is outside of memory, perhaps since its memory was taken away.
+    #[error("a ring or a table of descriptors is outside of memory")]
     Memory(#[from] GuestMemoryError),
+}
+
+/// The negotiated features that matter to a ring of either layout.
+#[derive(Clone, Copy, Debug)]
+struct Features {
+    indirect: bool,
+    event_idx: bool,
+}
+
+impl Features {
+    fn from_bits(bits: u64) -> Self {
+        Self {
+            indirect: bits & (1 << VIRTIO_RING_F_INDIRECT_DESC) != 0,
+            event_idx: bits & (1 << VIRTIO_RING_F_EVENT_IDX) != 0,
+        }
+    }
+
+    /// The table that an indirect descriptor leads to.
+    fn table<'a>(
+        self,
+        layout: Layout,
+        memory: &'a GuestMemory,
+        descriptor: &Descriptor,
+    ) -> Result<Table<'a>, QueueError> {
+        if !self.indirect || descriptor.flags & NEXT != 0 {
+            return Err(QueueError::BadIndirect);
+        }
+        Table::new(layout, memory, descriptor.buffer)
+    }
 }
 
 #[derive(Debug)]
@@ -103,7 +134,39 @@ macro_rules! either {
     };
 }
 
-/// A virtqueue that hands out checked chains, whatever its rings look like.
+/// A virtqueue that hands out checked chains, in either layout of the rings.
+///
+/// # Example
+///
+/// ```
+/// use virtio::queue::RING_FEATURES;
+/// use virtio::test_utils::{DriverRing, memory};
+/// use virtio::{Chain, Queue};
+/// use vm_memory::{Bytes, GuestAddress};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A driver makes two buffers available: one with five bytes, and one for an answer.
+/// let memory = memory(0x10000);
+/// let mut driver = DriverRing::new(memory.clone(), 0x1000, 8);
+/// memory.write_slice(b"hello", GuestAddress(0x4000))?;
+/// let head = driver.add(&[(0x4000, 5, false), (0x5000, 5, true)]);
+///
+/// // A device takes each request, answers it in capital letters, and gives it back.
+/// let mut queue = Queue::new(memory.clone(), driver.layout(), RING_FEATURES, 0)?;
+/// let mut chain = Chain::default();
+/// while queue.pop(&mut chain)? {
+///     let mut bytes = [0; 5];
+///     chain.readable.read(&memory, 0, &mut bytes)?;
+///     chain.writable.write(&memory, 0, &bytes.to_ascii_uppercase())?;
+///     queue.push_used(chain.head, 5)?;
+/// }
+/// assert!(queue.needs_call()?, "the driver waits for the answer");
+///
+/// assert_eq!(driver.pop_used(), Some((u32::from(head), 5)));
+/// assert_eq!(&memory.read_obj::<[u8; 5]>(GuestAddress(0x5000))?, b"HELLO");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Queue {
     ring: Ring,
@@ -114,21 +177,29 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Takes a queue over at the position `next_avail`, with everything before it already used.
+    /// Takes a queue over at the position `next_avail`, where all requests before it have been
+    /// given back.
     ///
     /// # Errors
     ///
-    /// [`QueueError::BadLayout`], [`QueueError::Position`] or an unreadable used index.
+    /// [`QueueError::BadLayout`], [`QueueError::Position`], or [`QueueError::Memory`] when the used
+    /// index cannot be read.
     pub fn new(
         memory: Arc<GuestMemory>,
         layout: VringLayout,
         features: u64,
         next_avail: u16,
     ) -> Result<Self, QueueError> {
+        let ring_features = Features::from_bits(features);
         Ok(Self {
             ring: match layout.packed {
-                false => Ring::Split(SplitQueue::new(&memory, layout, features, next_avail)?),
-                true => Ring::Packed(PackedQueue::new(&memory, layout, features, next_avail)?),
+                false => Ring::Split(SplitQueue::new(&memory, layout, ring_features, next_avail)?),
+                true => Ring::Packed(PackedQueue::new(
+                    &memory,
+                    layout,
+                    ring_features,
+                    next_avail,
+                )?),
             },
             order: (features & IN_ORDER != 0).then(|| Order::new(layout.size)),
             memory,
@@ -151,11 +222,11 @@ impl Queue {
         either!(&self.ring, next_avail())
     }
 
-    /// Takes the next request into `chain`; false when there is none.
+    /// Takes the next request into `chain`. False when there is none.
     ///
     /// # Errors
     ///
-    /// A broken ring, in which case the request stays untaken and the queue should be given up.
+    /// When the ring is broken. The request stays untaken, and the queue should be given up.
     pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
         if !either!(&mut self.ring, peek(&self.memory, chain))? {
             return Ok(false);
@@ -163,13 +234,14 @@ impl Queue {
         if let Some(order) = &mut self.order {
             order.begin(chain.head)?;
         }
-        // From here on, whoever takes memory away sees its use, or this queue sees that it is gone.
+        // From here on, a carrier that takes memory away sees the use, or the chain sees that it is
+        // gone.
         self.memory.hold(chain);
         either!(&mut self.ring, advance());
         Ok(true)
     }
 
-    /// Whether there are requests to take; cheap enough to be asked over and over.
+    /// Whether there are requests to take. Costs a load or two, so a busy loop may ask.
     ///
     /// # Errors
     ///
@@ -178,9 +250,10 @@ impl Queue {
         either!(&self.ring, has_requests())
     }
 
-    /// Gives the chain with this head back after `written` bytes were written to it. The driver
-    /// need not see it before [`Queue::publish`], and with IN_ORDER does not before it has got back
-    /// all that it made available earlier.
+    /// Gives the chain with this head back after `written` bytes were written to it.
+    ///
+    /// The driver may see it only after [`Queue::publish`]. With IN_ORDER it sees it only after it
+    /// has got back all that it made available earlier.
     ///
     /// # Errors
     ///
@@ -205,13 +278,13 @@ impl Queue {
     pub fn publish(&mut self) -> Result<(), QueueError> {
         match &mut self.ring {
             Ring::Split(ring) => ring.publish(),
-            // Its driver sees each of them already.
+            // The driver of a packed ring has seen each chain already.
             Ring::Packed(_) => Ok(()),
         }
     }
 
-    /// Shows the driver what was pushed, and says whether it wants to be told of what it was shown
-    /// since the last time.
+    /// Shows the driver what was pushed. True when it wants to be called for what it was shown
+    /// since the last time that this was asked.
     ///
     /// # Errors
     ///
@@ -229,7 +302,8 @@ impl Queue {
         either!(&mut self.ring, disable_kick())
     }
 
-    /// Asks the driver to kick again; true when there are requests already, for which it may not.
+    /// Asks the driver to kick again. True when there are requests already, for which it may not
+    /// kick.
     ///
     /// # Errors
     ///

@@ -1,12 +1,13 @@
-//! A driver's side of memory and rings, for tests.
+//! The driver's side of memory and rings, for tests.
 
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, Permissions};
 
-use crate::{GuestMemory, Region, VringLayout};
+use crate::memory::Mapping;
+use crate::{GuestMemory, Region, Translation, VringLayout};
 
 mod any;
 mod packed;
@@ -28,10 +29,10 @@ pub const INDIRECT: u16 = 4;
 /// When the system is out of memory.
 pub fn anonymous_file(len: u64) -> Arc<File> {
     use std::os::fd::FromRawFd;
-    // SAFETY: the name is a valid C string.
+    // SAFETY: the name is a C string that lives as long as the program, and the kernel copies it.
     let fd = unsafe { libc::memfd_create(c"test-memory".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(fd >= 0, "memfd_create: {}", std::io::Error::last_os_error());
-    // SAFETY: the descriptor was just made and belongs to nobody else.
+    // SAFETY: the kernel has just made the descriptor, so nothing else owns it.
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len(len).expect("memfd takes any length");
     Arc::new(file)
@@ -47,7 +48,31 @@ pub fn memory(len: u64) -> Arc<GuestMemory> {
     Arc::new(GuestMemory::from_regions(vec![region.expect("memory")]).expect("one region"))
 }
 
-/// The driver's side of a split virtqueue; it lies when told to.
+/// The same memory behind an IOMMU that maps `len` bytes page by page: page 0 to page 1 and page 1
+/// to page 0, then the next two pages, and so on. No two mappings are neighbours on both sides.
+///
+/// # Panics
+///
+/// When `len` is not a multiple of two pages of 4 KiB, or there are too many pages.
+pub fn swapped_pages(memory: &GuestMemory, len: u64) -> (Arc<GuestMemory>, Arc<Translation>) {
+    const PAGE: u64 = 4096;
+    assert!(len.is_multiple_of(2 * PAGE));
+    let translation = Arc::new(Translation::default());
+    for start in (0..len).step_by(PAGE as usize) {
+        let mapping = Mapping {
+            size: PAGE,
+            target: Some(GuestAddress(start ^ PAGE)),
+            access: Permissions::ReadWrite,
+        };
+        translation.map(start, mapping).expect("a free range");
+    }
+    (
+        Arc::new(memory.translated(translation.clone())),
+        translation,
+    )
+}
+
+/// The driver's side of a split virtqueue, which can also break the rules.
 #[derive(Debug)]
 pub struct DriverRing {
     memory: Arc<GuestMemory>,
@@ -55,7 +80,7 @@ pub struct DriverRing {
     next_desc: u16,
     avail: u16,
     used: u16,
-    /// Available index of the last decision whether to kick.
+    /// The available index when [`DriverRing::wants_kick`] was last asked.
     kicked: u16,
 }
 
@@ -63,7 +88,7 @@ pub struct DriverRing {
 pub type RawDescriptor = (u64, u32, u16, u16);
 
 impl DriverRing {
-    /// Lays a ring of `size` descriptors out from `base` (16-byte aligned) on; it takes
+    /// A ring of `size` descriptors from `base` on, which is aligned to 16 bytes. The ring takes
     /// `26 * size + 16` bytes at most.
     pub fn new(memory: Arc<GuestMemory>, base: u64, size: u16) -> Self {
         let avail = base + 16 * u64::from(size);
@@ -85,7 +110,7 @@ impl DriverRing {
         }
     }
 
-    /// Lets both indices begin at `index`, before anything is added.
+    /// Lets both indices begin at `index`. To be called before anything is added.
     pub fn start_at(&mut self, index: u16) {
         self.set_avail_index(index);
         self.used = index;
@@ -97,7 +122,7 @@ impl DriverRing {
         self.layout
     }
 
-    /// The index that the next chain will have.
+    /// The available index of the next chain.
     pub fn position(&self) -> u16 {
         self.avail
     }
@@ -136,21 +161,21 @@ impl DriverRing {
         head
     }
 
-    /// Puts any head index into the available ring and moves its index.
+    /// Puts any number into the available ring as a head, and moves the available index on.
     pub fn publish(&mut self, head: u16) {
         let slot = u64::from(self.avail % self.layout.size);
         self.put(head.to_le(), self.layout.avail.0 + 4 + 2 * slot);
         self.set_avail_index(self.avail.wrapping_add(1));
     }
 
-    /// Writes any value to the available index.
+    /// Sets the available index to any value.
     pub fn set_avail_index(&mut self, index: u16) {
         self.avail = index;
         fence(Ordering::SeqCst);
         self.put(index.to_le(), self.layout.avail.0 + 2);
     }
 
-    /// Writes the available ring's flags.
+    /// Sets the available ring's flags.
     pub fn set_avail_flags(&self, flags: u16) {
         self.put(flags.to_le(), self.layout.avail.0);
     }
@@ -179,7 +204,7 @@ impl DriverRing {
         fence(Ordering::SeqCst);
     }
 
-    /// Whether the device wants to be told of what was added since the last time.
+    /// Whether the device wants a kick for the chains that were added since this was last asked.
     pub fn wants_kick(&mut self, event_idx: bool) -> bool {
         let before = std::mem::replace(&mut self.kicked, self.avail);
         fence(Ordering::SeqCst);

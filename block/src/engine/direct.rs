@@ -64,12 +64,15 @@ pub(super) struct Buffers {
     size: usize,
 }
 
-/// A transfer that goes through its slot's buffer.
+/// The way of a slot's transfer through the slot's buffer. The slot keeps it for the next transfer,
+/// so that a transfer does not allocate.
+#[derive(Default)]
 pub(super) struct Bounce {
     /// All of the driver's buffers.
     segments: Segments,
-    /// Where in these buffers the rest of the transfer begins, in bytes.
-    at: u64,
+    /// Where in these buffers the rest of the transfer begins, in bytes. `None` if the transfer does
+    /// not go through the slot's buffer.
+    at: Option<u64>,
 }
 
 impl Buffers {
@@ -99,16 +102,21 @@ impl Buffers {
 }
 
 impl Bounce {
-    /// The bounce of a transfer of the bytes of `segments` from `skip` on.
-    pub fn new(segments: &Segments, skip: u64) -> Self {
-        Self {
-            segments: segments.clone(),
-            at: skip,
+    /// Sets up a transfer of the bytes of `segments` from `skip` on.
+    pub fn start(&mut self, segments: &Segments, skip: u64) {
+        self.segments.copy(segments);
+        self.at = Some(skip);
+    }
+
+    /// Forgets a transfer that has ended.
+    pub fn clear(&mut self) {
+        if self.at.take().is_some() {
+            self.segments.clear();
         }
     }
 
     /// Prepares the buffer for the next piece of the transfer, and copies the data of a write to
-    /// it.
+    /// it. Does nothing if the transfer does not go through the buffer.
     pub fn load(
         &self,
         buffers: &mut Buffers,
@@ -116,11 +124,14 @@ impl Bounce {
         memory: &GuestMemory,
         transfer: &mut Transfer,
     ) -> io::Result<()> {
+        let Some(at) = self.at else {
+            return Ok(());
+        };
         let bytes = buffers.bytes(slot);
         let len = transfer.rest().len.min(bytes.len() as u64) as usize;
         let bytes = &mut bytes[..len];
         if transfer.operation != Operation::Read {
-            let copied = self.segments.read(memory, self.at, bytes);
+            let copied = self.segments.read(memory, at, bytes);
             copied.map_err(io::Error::other)?;
         }
         transfer.set_buffer(iovec {
@@ -140,12 +151,14 @@ impl Bounce {
         operation: Operation,
         result: i32,
     ) -> i32 {
-        let count = usize::try_from(result).unwrap_or(0);
+        let (Some(at), Ok(count)) = (&mut self.at, usize::try_from(result)) else {
+            return result;
+        };
         let bytes = &buffers.bytes(slot)[..count];
-        if operation == Operation::Read && self.segments.write(memory, self.at, bytes).is_err() {
+        if operation == Operation::Read && self.segments.write(memory, *at, bytes).is_err() {
             return -libc::EFAULT;
         }
-        self.at += count as u64;
+        *at += count as u64;
         result
     }
 }

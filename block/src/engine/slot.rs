@@ -10,8 +10,7 @@ use super::transfer::Transfer;
 #[derive(Default)]
 pub(super) struct Slot {
     pub transfer: Transfer,
-    /// Set if the transfer goes through the slot's buffer.
-    pub bounce: Option<Bounce>,
+    pub bounce: Bounce,
     /// The operation is in flight.
     pub busy: bool,
 }
@@ -22,7 +21,14 @@ impl Slot {
         if self.busy {
             return Err(EngineError::Io(io::ErrorKind::ResourceBusy.into()));
         }
-        self.bounce = None;
+        self.bounce.clear();
         Ok(&mut self.transfer)
+    }
+
+    /// Forgets an operation that has ended. Gives memory back that few operations need.
+    pub fn clear(&mut self) {
+        self.busy = false;
+        self.transfer.clear();
+        self.bounce.clear();
     }
 }

@@ -64,6 +64,13 @@ impl Transfer {
         self.set_step(step);
     }
 
+    /// Forgets the buffers and steps of an operation that has ended.
+    pub fn clear(&mut self) {
+        self.first = 0;
+        self.steps.clear();
+        virtio::chain::clear(&mut self.iovecs);
+    }
+
     fn set_step(&mut self, step: Step) {
         self.operation = step.operation;
         self.offset = step.range.offset;

@@ -61,7 +61,7 @@ impl Worker<'_> {
         data_in: u64,
     ) -> Result<(), QueueError> {
         self.free.push(slot);
-        let chain = &self.pending[usize::from(slot)].chain;
+        let chain = &mut self.pending[usize::from(slot)].chain;
         let written = match chain.writable.len().checked_sub(STATUS_LEN) {
             Some(at) => chain.writable.write(&self.memory, at, &[status as u8]),
             None => Ok(()),
@@ -73,6 +73,7 @@ impl Worker<'_> {
         };
         let written = u32::try_from(written).unwrap_or(u32::MAX);
         self.queue.ring.push_used(chain.head, written)?;
+        chain.clear();
         self.used += 1;
         match self.used {
             CALL.. => self.call(),

@@ -4,34 +4,32 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use libc::{MAP_NORESERVE, MAP_SHARED, PROT_READ, PROT_WRITE};
 use vm_memory::bitmap::BS;
-use vm_memory::guest_memory::Result as MemoryResult;
-use vm_memory::mmap::FromRangesError;
+use vm_memory::guest_memory::{Error as MemoryError, Result as MemoryResult};
 use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryRegion, GuestMemoryRegionBytes, GuestUsize,
     MemoryRegionAddress, MmapRegion, VolatileMemory, VolatileSlice,
 };
 
+use super::pages::{Access, Pages};
+
 /// One contiguous range of guest-physical addresses, mapped into this process.
 #[derive(Debug)]
 pub struct Region {
-    mapping: MmapRegion<()>,
+    /// Whole pages of the file, of which the region is a part.
+    pages: MmapRegion,
+    /// Where in these pages the region begins, in bytes.
+    skip: usize,
+    /// Length in bytes.
+    len: usize,
     start: GuestAddress,
+    file: FileOffset,
     direct_io: bool,
-}
-
-/// What a region is mapped for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// To be read.
-    Read,
-    /// To be read and written.
-    ReadWrite,
 }
 
 /// Why a region could not be mapped.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RegionError {
     /// The region has no bytes, or its last address does not fit 64 bits.
     #[error("memory region at {start:#x} with {size:#x} bytes is empty or wraps around")]
@@ -50,16 +48,16 @@ pub enum RegionError {
         actual: u64,
     },
     /// The kernel refused the mapping.
-    #[error("cannot map memory region: {0}")]
-    Map(#[from] FromRangesError),
-    /// The backing file could not be looked at.
-    #[error("cannot get the size of a memory region's file: {0}")]
+    #[error("cannot map a memory region")]
+    Map(#[source] io::Error),
+    /// The kernel did not say how large the backing file is.
+    #[error("cannot get the size of a memory region's file")]
     Stat(#[source] io::Error),
 }
 
 impl Region {
     /// Maps `size` bytes of `file` from `offset` on as the guest-physical range that begins at
-    /// `start`, after checking that a regular file is long enough.
+    /// `start`, for reads and writes. A regular file has to be long enough.
     ///
     /// `direct_io` says whether the kernel can pin this memory: true for RAM (a memfd, hugetlbfs,
     /// tmpfs), false for the BAR of a PCI device.
@@ -77,8 +75,8 @@ impl Region {
         Self::map_for(Access::ReadWrite, file, offset, start, size, direct_io)
     }
 
-    /// As [`Region::map`], for this access only. What is mapped for reading must be written by the
-    /// kernel only, which then reports a failure: any other write is a fault of this process.
+    /// As [`Region::map`], but for this access. Only the kernel may write to a region that is
+    /// mapped for reads: it reports a failure, where a write by this process is a fault.
     ///
     /// # Errors
     ///
@@ -95,7 +93,6 @@ impl Region {
             start: start.0,
             size,
         };
-        let length = usize::try_from(size).map_err(|_| bad_range())?;
         if size == 0 || start.0.checked_add(size - 1).is_none() {
             return Err(bad_range());
         }
@@ -107,16 +104,15 @@ impl Region {
                 actual: metadata.len(),
             });
         }
-        let protection = match access {
-            Access::Read => PROT_READ,
-            Access::ReadWrite => PROT_READ | PROT_WRITE,
-        };
-        let source = Some(FileOffset::from_arc(file, offset));
-        let mapping = MmapRegion::build(source, length, protection, MAP_NORESERVE | MAP_SHARED)
-            .map_err(FromRangesError::from)?;
+        let pages = Pages::around(&metadata, offset, size).ok_or_else(bad_range)?;
+        let mapped = pages.map(access, file.clone());
         Ok(Self {
-            mapping,
+            pages: mapped.map_err(RegionError::Map)?,
+            // Neither is more than the length of the pages, which fits.
+            skip: (offset - pages.offset) as usize,
+            len: size as usize,
             start,
+            file: FileOffset::from_arc(file, offset),
             direct_io,
         })
     }
@@ -131,7 +127,7 @@ impl GuestMemoryRegion for Region {
     type B = ();
 
     fn len(&self) -> GuestUsize {
-        self.mapping.size() as GuestUsize
+        self.len as GuestUsize
     }
 
     fn start_addr(&self) -> GuestAddress {
@@ -146,7 +142,7 @@ impl GuestMemoryRegion for Region {
     }
 
     fn file_offset(&self) -> Option<&FileOffset> {
-        self.mapping.file_offset()
+        Some(&self.file)
     }
 
     fn get_slice(
@@ -154,7 +150,11 @@ impl GuestMemoryRegion for Region {
         offset: MemoryRegionAddress,
         count: usize,
     ) -> MemoryResult<VolatileSlice<'_, BS<'_, Self::B>>> {
-        Ok(self.mapping.get_slice(offset.0 as usize, count)?)
+        let (start, len) = (offset.0, self.len as u64);
+        if start > len || count as u64 > len - start {
+            return Err(MemoryError::InvalidBackendAddress);
+        }
+        Ok(self.pages.get_slice(self.skip + start as usize, count)?)
     }
 }
 

@@ -13,24 +13,25 @@ type Regions = GuestRegionCollection<Region>;
 
 /// Bytes that follow each other in the regions' own addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) addr: GuestAddress,
-    pub(super) len: usize,
+pub(crate) struct Piece {
+    pub addr: GuestAddress,
+    pub len: usize,
 }
 
-/// The slices of some pieces; ends at the first error.
+/// The slices of some pieces. Ends at the first error.
 pub(crate) struct Slices<'a> {
     regions: &'a Regions,
-    /// `None` after an error.
+    /// `None` at the end and after an error.
     piece: Option<GuestMemoryBackendSliceIterator<'a, Regions>>,
     rest: vec::IntoIter<Piece>,
 }
 
 impl<'a> Slices<'a> {
-    pub(super) fn new(regions: &'a Regions, first: Piece, rest: Vec<Piece>) -> Self {
+    /// Slices of the first piece, if there is one, and of the rest.
+    pub(super) fn new(regions: &'a Regions, first: Option<Piece>, rest: Vec<Piece>) -> Self {
         Self {
             regions,
-            piece: Some(regions.get_slices(first.addr, first.len)),
+            piece: first.map(|piece| regions.get_slices(piece.addr, piece.len)),
             rest: rest.into_iter(),
         }
     }

@@ -1,10 +1,13 @@
 use super::*;
-use crate::test_utils::{DriverRing, anonymous_file, memory};
+use crate::test_utils::{DriverRing, anonymous_file, memory, swapped_pages};
 use crate::{Chain, Queue};
-use vm_memory::Bytes;
+use vm_memory::{Bytes, GuestMemory as _};
+
+mod huge_pages;
+mod taken_away;
 
 #[test]
-fn maps_at_the_given_file_offset() {
+fn a_region_begins_at_its_offset_in_the_file() {
     let file = anonymous_file(0x3000);
     let low = Region::map(file.clone(), 0, GuestAddress(0), 0x3000, true).unwrap();
     let high = Region::map(file, 0x2000, GuestAddress(0x10_0000), 0x1000, true).unwrap();
@@ -15,7 +18,7 @@ fn maps_at_the_given_file_offset() {
 }
 
 #[test]
-fn refuses_regions_that_cannot_be() {
+fn regions_without_bytes_or_beyond_their_file_are_refused() {
     let file = anonymous_file(0x1000);
     let map = |offset, start, size| {
         Region::map(file.clone(), offset, GuestAddress(start), size, true).unwrap_err()
@@ -49,7 +52,7 @@ fn mapping(target: u64, size: u64, access: Permissions) -> Mapping {
 }
 
 #[test]
-fn translated_addresses_lead_to_pieces() {
+fn a_range_may_go_over_several_mappings_but_not_over_a_gap() {
     let (memory, translation) = translated();
     let both = Permissions::ReadWrite;
     translation
@@ -72,7 +75,7 @@ fn translated_addresses_lead_to_pieces() {
 }
 
 #[test]
-fn what_may_be_read_only_is_not_written() {
+fn a_mapping_for_reads_is_not_written() {
     let (memory, translation) = translated();
     translation
         .map(0, mapping(0, 0x1000, Permissions::Read))
@@ -83,27 +86,64 @@ fn what_may_be_read_only_is_not_written() {
     assert_eq!(memory.read_obj::<u8>(GuestAddress(7)).unwrap(), 0);
     assert!(memory.write_obj(1u8, GuestAddress(7)).is_err());
     assert!(memory.write_obj(1u8, GuestAddress(0x1007)).is_ok());
-    assert!(
-        memory.locate(GuestAddress(7), 1).is_ok(),
-        "the kernel refuses it"
-    );
 }
 
 #[test]
-fn neighbours_become_one_mapping_and_parts_stay() {
-    let translation = Translation::default();
-    let page = |number: u64| mapping(number << 12, 0x1000, Permissions::ReadWrite);
-    for number in 0..0x100 {
-        translation.map(number << 12, page(number)).unwrap();
+fn a_region_ends_before_the_end_of_its_pages() {
+    let file = anonymous_file(0x3000);
+    let region = Region::map(file.clone(), 0x1800, GuestAddress(0x5000), 0x900, true).unwrap();
+    let memory = GuestMemory::from_regions(vec![region]).unwrap();
+    memory.write_obj(7u8, GuestAddress(0x5000)).unwrap();
+    memory.write_obj(8u8, GuestAddress(0x58ff)).unwrap();
+    for outside in [0x4fff, 0x5900, 0x5fff] {
+        assert!(
+            memory.write_obj(9u8, GuestAddress(outside)).is_err(),
+            "{outside:#x}"
+        );
     }
-    assert_eq!(translation.len(), 1);
-    translation.unmap(0x3000, 0x3fff);
-    assert_eq!(translation.len(), 2);
-    assert_eq!(translation.map(0x2fff, page(9)), Err(MapError::Overlap));
-    assert_eq!(translation.map(0x1f_ffff, page(9)), Ok(()));
-    assert_eq!(translation.map(u64::MAX, page(9)), Err(MapError::BadRange));
-    translation.unmap(0, u64::MAX);
-    assert!(translation.is_empty());
+    assert!(!memory.check_range(GuestAddress(0x58f0), 0x11, Permissions::Read));
+    let whole = Region::map(file, 0, GuestAddress(0), 0x3000, true).unwrap();
+    let whole = GuestMemory::from_regions(vec![whole]).unwrap();
+    let found = [0x1800, 0x20ff].map(|at| whole.read_obj::<u8>(GuestAddress(at)).unwrap());
+    assert_eq!(found, [7, 8]);
+}
+
+#[test]
+fn a_buffer_in_memory_for_reads_can_be_read_and_found_but_not_written() {
+    let translation = Arc::new(Translation::default());
+    let both = Permissions::ReadWrite;
+    for (page, access) in [both, Permissions::Read, Permissions::Write]
+        .into_iter()
+        .enumerate()
+    {
+        let start = 0x1000 * page as u64;
+        translation
+            .map(start, mapping(start, 0x1000, access))
+            .unwrap();
+    }
+    let memory = Arc::new(memory(0x4000).translated(translation));
+    let mut ring = DriverRing::new(memory.clone(), 0, 16);
+    let mut queue = Queue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
+    let mut chain = Chain::default();
+    let mut pop = |addr| {
+        ring.add(&[(addr, 8, false), (addr, 8, true)]);
+        assert!(queue.pop(&mut chain).unwrap());
+        let read = chain.readable.read(&memory, 0, &mut [0; 8]).is_ok();
+        let written = chain.writable.write(&memory, 0, &[0; 8]).is_ok();
+        // The kernel refuses what the memory is not for.
+        let found = chain
+            .writable
+            .iovecs(&memory, 0, 8, &mut Vec::new())
+            .is_ok();
+        queue.push_used(chain.head, 0).unwrap();
+        (read, written, found)
+    };
+    assert_eq!(pop(0x800), (true, true, true));
+    assert_eq!(pop(0x1000), (true, false, true));
+    assert_eq!(pop(0x2000), (false, true, true));
+    assert_eq!(pop(0x3000), (false, false, false));
+    assert_eq!(pop(0xffc), (true, false, true), "half of it is for reads");
+    assert_eq!(pop(0x2ffc), (false, false, false), "half of it is nowhere");
 }
 
 #[test]
@@ -144,7 +184,7 @@ fn buffers_are_in_use_until_they_are_given_back() {
 }
 
 #[test]
-fn files_open_for_reading_can_be_mapped_for_reading() {
+fn a_file_that_is_open_for_reads_can_be_mapped_for_reads() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("memory");
     std::fs::write(&path, vec![7; 0x1000]).unwrap();

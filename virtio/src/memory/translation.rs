@@ -1,42 +1,80 @@
-//! What the addresses mean that a driver behind an IOMMU uses.
+//! The meaning of addresses that a driver behind an IOMMU uses.
 
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use vm_memory::guest_memory::{Error as MemoryError, Result as MemoryResult};
 use vm_memory::{GuestAddress, Permissions};
 
 use super::slices::Piece;
+use super::watch::{Watch, Watches};
 
-/// The most mappings there are at a time. Neighbours on both sides count as one.
+/// The most mappings of a [`Translation`]. Neighbours on both sides count as one.
 pub const MAX_MAPPINGS: usize = 32 * 1024;
 
 /// A table of mappings that one thread changes while others use it.
 ///
-/// Behind an IOMMU of a virtual machine, mappings come and go by the thousand, page by page.
+/// Behind an IOMMU of a virtual machine, mappings come and go by the thousand, page by page. So the
+/// table is a tree behind a lock, and queues keep what they found there: the places of their rings
+/// until one of these addresses is unmapped, and the places of a chain's buffers while the chain is
+/// in flight.
+///
+/// # Taking memory away
+///
+/// Whoever owns the translation takes these steps, in this order:
+///
+/// 1. It stops each queue whose rings overlap the range ([`VringLayout::overlaps`]) or whose chains
+///    do ([`GuestMemory::is_in_use`]).
+/// 2. It calls [`Translation::unmap`].
+/// 3. It asks the remaining queues again, and stops those that took a chain in the meantime.
+///
+/// After that no queue accesses the range. A queue records a chain's buffers before it looks them
+/// up, both under the lock that `is_in_use` takes. If the record comes before the third step, that
+/// step sees it, and the queue is stopped. If it comes later, the look-up comes after the `unmap`,
+/// and finds nothing; so does a queue that is started later. An indirect table is read before
+/// anything is recorded: if a driver takes one away before it has got the chain back, the old place
+/// of the table may be read once more.
+///
+/// None of this is needed for the safety of this process. Regions stay mapped as long as a
+/// [`GuestMemory`] has them, and a queue keeps its `GuestMemory`, so that an access that comes too
+/// late still meets the driver's memory.
+///
+/// [`GuestMemory`]: super::GuestMemory
+/// [`GuestMemory::is_in_use`]: super::GuestMemory::is_in_use
+/// [`VringLayout::overlaps`]: crate::VringLayout::overlaps
 #[derive(Debug, Default)]
-pub struct Translation(RwLock<Mappings>);
+pub struct Translation(RwLock<Table>);
 
-type Mappings = BTreeMap<u64, Mapping>;
+#[derive(Debug, Default)]
+struct Table {
+    mappings: Mappings,
+    watches: Watches,
+}
 
-/// What a range of addresses means.
+/// Mappings by their first addresses.
+#[derive(Debug, Default)]
+pub(super) struct Mappings(BTreeMap<u64, Mapping>);
+
+/// The meaning of a range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// Length in bytes, not 0.
     pub size: u64,
-    /// Where the range begins in the regions' own addresses. `None`: it is nowhere, but taken.
+    /// Where the range begins in the regions' own addresses. `None`: the range is taken, but has no
+    /// memory.
     pub target: Option<GuestAddress>,
-    /// What may be done there.
+    /// The accesses that the range is for.
     pub access: Permissions,
 }
 
 /// Why a range was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MapError {
-    /// It is empty or ends behind the last address.
+    /// It is empty, or a last address does not fit 64 bits.
     #[error("range is empty or wraps around")]
     BadRange,
-    /// Part of it means something already.
+    /// Part of it is mapped already.
     #[error("range overlaps another one")]
     Overlap,
     /// There are [`MAX_MAPPINGS`] already.
@@ -49,90 +87,160 @@ impl Translation {
     ///
     /// # Errors
     ///
-    /// [`MapError`]; nothing was changed then.
+    /// [`MapError`], and nothing has changed.
     pub fn map(&self, start: u64, mapping: Mapping) -> Result<(), MapError> {
-        let last = mapping.size.checked_sub(1);
-        let last = last.and_then(|length| start.checked_add(length));
-        let last = last.ok_or(MapError::BadRange)?;
-        let mut mappings = self.write();
-        let before = mappings.range_mut(..=last).next_back();
-        let Some((at, before)) = before else {
-            return insert(&mut mappings, start, mapping);
-        };
-        if at + (before.size - 1) >= start {
-            return Err(MapError::Overlap);
-        }
-        if at + before.size == start && before.continues_in(&mapping) {
-            before.size += mapping.size;
-            return Ok(());
-        }
-        insert(&mut mappings, start, mapping)
+        // No watch breaks: addresses that mean something already keep their meaning.
+        self.write().mappings.add(start, mapping)
     }
 
-    /// Takes what there is of the addresses `first..=last` away.
+    /// Removes the addresses `first..=last` from all mappings. See the type for what has to happen
+    /// before and afterwards.
     pub fn unmap(&self, first: u64, last: u64) {
-        let mut mappings = self.write();
-        while let Some((at, mapping)) = take_overlapping(&mut mappings, first, last) {
-            let end = at + (mapping.size - 1);
-            if at < first {
-                mappings.insert(at, mapping.part(0, first - at));
-            }
-            if end > last {
-                mappings.insert(last + 1, mapping.part(last + 1 - at, end - last));
-            }
-        }
+        let mut table = self.write();
+        table.mappings.remove(first, last);
+        table.watches.break_in(first, last);
     }
 
     /// Whether any mapping satisfies this.
     pub fn any(&self, condition: impl FnMut(&Mapping) -> bool) -> bool {
-        self.read().values().any(condition)
+        self.read().mappings.0.values().any(condition)
     }
 
     /// Number of mappings.
     pub fn len(&self) -> usize {
-        self.read().len()
+        self.read().mappings.0.len()
     }
 
-    /// True when there is not a single mapping.
+    /// True when there are no mappings.
     pub fn is_empty(&self) -> bool {
-        self.read().is_empty()
+        self.read().mappings.0.is_empty()
     }
 
-    /// The pieces that make up a range: the first one, and then the others, if any.
-    pub(super) fn translate(
-        &self,
-        addr: GuestAddress,
-        count: usize,
-        access: Permissions,
-    ) -> MemoryResult<(Piece, Vec<Piece>)> {
-        let mappings = self.read();
-        let first = piece(&mappings, addr, count, access)?;
-        let mut rest = Vec::new();
-        let mut done = first.len;
-        while done < count {
-            let next = addr.0.checked_add(done as u64);
-            let next = next.ok_or(MemoryError::GuestAddressOverflow)?;
-            let piece = piece(&mappings, GuestAddress(next), count - done, access)?;
-            done += piece.len;
-            rest.push(piece);
-        }
-        Ok((first, rest))
+    /// Watches the addresses `first..=last`, whose places are to be found afterwards.
+    pub(super) fn watch(&self, first: u64, last: u64) -> Arc<Watch> {
+        self.write().watches.begin(first, last)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Mappings> {
+    /// Calls a function with the mappings, which do not change meanwhile.
+    pub(super) fn with<T>(&self, user: impl FnOnce(&Mappings) -> T) -> T {
+        user(&self.read().mappings)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Mappings> {
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mappings {
+    fn add(&mut self, start: u64, mapping: Mapping) -> Result<(), MapError> {
+        let last = mapping.size.checked_sub(1);
+        let last = last.and_then(|length| start.checked_add(length));
+        let last = last.ok_or(MapError::BadRange)?;
+        let target = mapping.target.map(|target| target.0);
+        if target.is_some_and(|target| target.checked_add(mapping.size - 1).is_none()) {
+            return Err(MapError::BadRange);
+        }
+        let before = self.0.range_mut(..=last).next_back();
+        if let Some((at, before)) = before {
+            if at + (before.size - 1) >= start {
+                return Err(MapError::Overlap);
+            }
+            // Two halves of all 2^64 addresses stay two mappings.
+            let size = before.size.checked_add(mapping.size);
+            if let Some(size) = size
+                && at + before.size == start
+                && before.continues_in(&mapping)
+            {
+                before.size = size;
+                return Ok(());
+            }
+        }
+        if self.0.len() >= MAX_MAPPINGS {
+            return Err(MapError::Full);
+        }
+        self.0.insert(start, mapping);
+        Ok(())
+    }
+
+    fn remove(&mut self, first: u64, last: u64) {
+        while let Some((at, mapping)) = self.take_overlapping(first, last) {
+            let end = at + (mapping.size - 1);
+            if at < first {
+                self.0.insert(at, mapping.part(0, first - at));
+            }
+            if end > last {
+                self.0
+                    .insert(last + 1, mapping.part(last + 1 - at, end - last));
+            }
+        }
+    }
+
+    fn take_overlapping(&mut self, first: u64, last: u64) -> Option<(u64, Mapping)> {
+        let (&at, mapping) = self.0.range(..=last).next_back()?;
+        if at + (mapping.size - 1) < first {
+            return None;
+        }
+        self.0.remove(&at).map(|mapping| (at, mapping))
+    }
+
+    /// The pieces that make up `count` bytes from `addr` on. Ends at the first error.
+    pub fn pieces(
+        &self,
+        addr: GuestAddress,
+        count: usize,
+    ) -> impl Iterator<Item = MemoryResult<(Piece, Permissions)>> + '_ {
+        let mut next = Some(addr);
+        let mut missing = count;
+        std::iter::from_fn(move || {
+            if missing == 0 {
+                return None;
+            }
+            let found = next.ok_or(MemoryError::GuestAddressOverflow);
+            let found = found.and_then(|addr| self.piece(addr, missing));
+            match &found {
+                Ok((piece, _)) => {
+                    missing -= piece.len;
+                    next = next
+                        .and_then(|addr| addr.0.checked_add(piece.len as u64))
+                        .map(GuestAddress);
+                }
+                Err(_) => missing = 0,
+            }
+            Some(found)
+        })
+    }
+
+    /// As much of a range as lies in one mapping, and the accesses that it is for.
+    fn piece(&self, addr: GuestAddress, count: usize) -> MemoryResult<(Piece, Permissions)> {
+        let found = self.0.range(..=addr.0).next_back();
+        let found = found.filter(|(start, mapping)| addr.0 - *start < mapping.size);
+        let (start, mapping) = found.ok_or(MemoryError::InvalidGuestAddress(addr))?;
+        let target = mapping
+            .target
+            .ok_or(MemoryError::InvalidGuestAddress(addr))?;
+        let offset = addr.0 - start;
+        let rest = usize::try_from(mapping.size - offset).unwrap_or(usize::MAX);
+        let piece = Piece {
+            addr: GuestAddress(target.0 + offset),
+            len: count.min(rest),
+        };
+        Ok((piece, mapping.access))
     }
 }
 
 impl Mapping {
     /// Whether `next`, whose addresses follow, also follows on the other side.
     fn continues_in(&self, next: &Self) -> bool {
-        let target = self.target.map(|target| target.0.wrapping_add(self.size));
-        target == next.target.map(|target| target.0) && self.access == next.access
+        let follows = match (self.target, next.target) {
+            (Some(target), Some(next)) => target.0.checked_add(self.size) == Some(next.0),
+            (None, None) => true,
+            _ => false,
+        };
+        follows && self.access == next.access
     }
 
     fn part(&self, offset: u64, size: u64) -> Self {
@@ -144,40 +252,5 @@ impl Mapping {
     }
 }
 
-fn insert(mappings: &mut Mappings, start: u64, mapping: Mapping) -> Result<(), MapError> {
-    if mappings.len() >= MAX_MAPPINGS {
-        return Err(MapError::Full);
-    }
-    mappings.insert(start, mapping);
-    Ok(())
-}
-
-fn take_overlapping(mappings: &mut Mappings, first: u64, last: u64) -> Option<(u64, Mapping)> {
-    let (&at, mapping) = mappings.range(..=last).next_back()?;
-    if at + (mapping.size - 1) < first {
-        return None;
-    }
-    mappings.remove(&at).map(|mapping| (at, mapping))
-}
-
-/// As much of a range as lies in one mapping.
-fn piece(
-    mappings: &Mappings,
-    addr: GuestAddress,
-    count: usize,
-    access: Permissions,
-) -> MemoryResult<Piece> {
-    let nowhere = MemoryError::InvalidGuestAddress(addr);
-    let Some((start, mapping)) = mappings.range(..=addr.0).next_back() else {
-        return Err(nowhere);
-    };
-    let offset = addr.0 - start;
-    let allowed = mapping.access as u8 & access as u8 == access as u8;
-    match mapping.target {
-        Some(target) if offset < mapping.size && allowed => Ok(Piece {
-            addr: GuestAddress(target.0 + offset),
-            len: count.min(usize::try_from(mapping.size - offset).unwrap_or(usize::MAX)),
-        }),
-        _ => Err(nowhere),
-    }
-}
+#[cfg(test)]
+mod tests;

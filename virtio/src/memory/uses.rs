@@ -1,23 +1,27 @@
-//! Which buffers are in use, for those who take memory away.
+//! Which buffers are in use, and where they are, for chains in translated memory.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Chain, Segment};
+use super::translation::{Mappings, Translation};
+use crate::Chain;
+use crate::chain::{MAX_PIECES, Segment, clear};
 
-/// The buffers of chains that were taken and not given back.
+/// The buffers of the chains that were taken from a queue and not given back, by the chains' heads.
 #[derive(Debug, Default)]
 pub(super) struct Uses(Mutex<Vec<Use>>);
 
-/// The buffers of the chains with one head. There should be one such chain, but the driver may
-/// have lied.
+/// The buffers of all chains with one head. There is one such chain, unless the driver lies.
 #[derive(Debug, Default)]
 struct Use {
     chains: u32,
+    /// By the driver's addresses.
     segments: Vec<Segment>,
 }
 
 impl Uses {
-    pub(super) fn hold(&self, chain: &Chain) {
+    /// Records the buffers of a chain, and finds their places. See [`Translation`] for the reason
+    /// why both happen under one lock, and in this order.
+    pub fn hold(&self, chain: &mut Chain, translation: &Translation) {
         let mut uses = self.lock();
         let index = usize::from(chain.head);
         if uses.len() <= index {
@@ -25,23 +29,45 @@ impl Uses {
         }
         let held = &mut uses[index];
         held.chains += 1;
-        for buffers in [&chain.readable, &chain.writable] {
-            held.segments.extend(buffers.range(0, buffers.len()));
-        }
+        let first = held.segments.len();
+        held.segments.append(chain.readable.segments_mut());
+        let writable = held.segments.len();
+        held.segments.append(chain.writable.segments_mut());
+        let (before, writable) = held.segments.split_at(writable);
+        let readable = &before[first..];
+        // At least one piece is left for each segment, so that the answer to a request finds a
+        // place although the data does not.
+        let mut spare = MAX_PIECES.saturating_sub(readable.len() + writable.len());
+        translation.with(|mappings| {
+            locate(
+                mappings,
+                readable,
+                chain.readable.segments_mut(),
+                &mut spare,
+            );
+            locate(
+                mappings,
+                writable,
+                chain.writable.segments_mut(),
+                &mut spare,
+            );
+        });
     }
 
-    pub(super) fn release(&self, head: u16) {
+    /// Forgets the buffers of a chain.
+    pub fn release(&self, head: u16) {
         let mut uses = self.lock();
         let Some(held) = uses.get_mut(usize::from(head)) else {
             return;
         };
         held.chains = held.chains.saturating_sub(1);
         if held.chains == 0 {
-            held.segments.clear();
+            clear(&mut held.segments);
         }
     }
 
-    pub(super) fn overlap(&self, first: u64, last: u64) -> bool {
+    /// Whether any buffer has one of the addresses `first..=last`.
+    pub fn overlap(&self, first: u64, last: u64) -> bool {
         let uses = self.lock();
         let mut segments = uses.iter().flat_map(|held| &held.segments);
         segments.any(|segment| {
@@ -52,5 +78,32 @@ impl Uses {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Use>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Appends to `out` the pieces that make up segments of the driver's. Takes `spare` pieces at most
+/// besides one for each segment.
+fn locate(mappings: &Mappings, segments: &[Segment], out: &mut Vec<Segment>, spare: &mut usize) {
+    for segment in segments {
+        let first = out.len();
+        for found in mappings.pieces(segment.addr, segment.len as usize) {
+            match found {
+                Ok((piece, access)) if out.len() - first <= *spare => out.push(Segment {
+                    addr: piece.addr,
+                    // Not more than the segment's length.
+                    len: piece.len as u32,
+                    access: Some(access),
+                }),
+                _ => {
+                    out.truncate(first);
+                    out.push(Segment {
+                        access: None,
+                        ..*segment
+                    });
+                    break;
+                }
+            }
+        }
+        *spare -= out.len() - first - 1;
     }
 }

@@ -1,5 +1,5 @@
-//! Keeps chains that end early until those before them have ended (VIRTIO_F_IN_ORDER; virtio 1.2,
-//! sections 2.7.9 and 2.8.8).
+//! Holds chains back that end before earlier ones do (VIRTIO_F_IN_ORDER; virtio 1.2, sections 2.7.9
+//! and 2.8.8).
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use super::QueueError;
 #[derive(Debug)]
 pub(super) struct Order {
     heads: VecDeque<u16>,
-    /// Of each head.
+    /// By head.
     states: Box<[State]>,
 }
 
@@ -17,7 +17,7 @@ pub(super) struct Order {
 enum State {
     Free,
     InFlight,
-    /// With so many bytes written.
+    /// After the given number of bytes was written.
     Ended(u32),
 }
 
@@ -34,7 +34,7 @@ impl Order {
     ///
     /// # Errors
     ///
-    /// When there is one with this head already, or there can be none.
+    /// When a chain with this head is in flight, or the head is not below the queue's size.
     pub fn begin(&mut self, head: u16) -> Result<(), QueueError> {
         match self.states.get_mut(usize::from(head)) {
             Some(state @ State::Free) => *state = State::InFlight,

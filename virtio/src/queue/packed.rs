@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
-
-use super::walk::{indirect_table, take};
-use super::{MAX_INDIRECT, QueueError};
-use crate::ring::{Event, INDIRECT, NEXT, PackedDescriptor, PackedRing};
+use super::collect::Collector;
+use super::{Features, QueueError};
+use crate::ring::{Descriptor, Event, INDIRECT, Layout, NEXT, PackedRing, is_available};
 use crate::vring::WRAP;
 use crate::{Chain, GuestMemory, VringLayout};
 
@@ -16,17 +14,16 @@ use crate::{Chain, GuestMemory, VringLayout};
 pub(super) struct PackedQueue {
     ring: PackedRing,
     size: u16,
-    indirect: bool,
-    event_idx: bool,
+    features: Features,
     /// The first request not taken yet.
     next_avail: Position,
     /// Where the next used descriptor goes.
     next_used: Position,
-    /// How many descriptors of the ring each chain in flight takes up, by its identity.
+    /// The number of the ring's descriptors in each chain in flight, by the chain's identity.
     lengths: Box<[u16]>,
-    /// The sum of them.
+    /// The sum of these lengths.
     taken: u16,
-    /// What [`PackedQueue::advance`] takes: the chain's identity and descriptors.
+    /// The chain that [`PackedQueue::advance`] takes: its identity and length.
     peeked: (u16, u16),
     /// Descriptors given back since the driver was last asked whether it wants to be called.
     fresh: u32,
@@ -51,9 +48,9 @@ impl Position {
         self.index | if self.wrap { WRAP } else { 0 }
     }
 
-    /// The position `count` descriptors, `size` at most, further on.
+    /// The position `count` descriptors further on, which is `size` at most.
     fn after(self, count: u16, size: u16) -> Self {
-        // Neither is more than 32768, and the index is less.
+        // No overflow: the index is below 32768, and the count is 32768 at most.
         match self.index + count {
             index if index < size => Self { index, ..self },
             index => Self {
@@ -62,13 +59,24 @@ impl Position {
             },
         }
     }
+
+    /// Whether this is one of the `count` positions before `next`. Only the last two laps can be
+    /// told apart. A position that may be in an earlier one counts as one that is yet to come.
+    fn is_among_last(self, count: u32, next: Self, size: u16) -> bool {
+        let lap = match self.wrap == next.wrap {
+            true => 0,
+            false => i64::from(size),
+        };
+        let behind = i64::from(next.index) + lap - i64::from(self.index);
+        (1..=i64::from(count)).contains(&behind)
+    }
 }
 
 impl PackedQueue {
     pub fn new(
         memory: &Arc<GuestMemory>,
         layout: VringLayout,
-        features: u64,
+        features: Features,
         next_avail: u16,
     ) -> Result<Self, QueueError> {
         let (ring, size) = (PackedRing::new(memory, layout)?, layout.size);
@@ -80,8 +88,7 @@ impl PackedQueue {
         Ok(Self {
             ring,
             size,
-            indirect: features & (1 << VIRTIO_RING_F_INDIRECT_DESC) != 0,
-            event_idx: features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0,
+            features,
             next_avail: position,
             next_used: position,
             lengths: vec![0; usize::from(size)].into(),
@@ -95,19 +102,19 @@ impl PackedQueue {
         self.next_avail.encode()
     }
 
-    /// Copies the next request into `chain` without taking it; false when there is none.
+    /// Copies the next request into `chain` without taking it. False when there is none.
     pub fn peek(&mut self, memory: &GuestMemory, chain: &mut Chain) -> Result<bool, QueueError> {
         let Position { index, wrap } = self.next_avail;
         let first = self.ring.descriptor(index)?;
-        if !first.is_available(wrap) {
+        if !is_available(first.flags, wrap) {
             return Ok(false);
         }
-        chain.clear(0);
+        chain.clear();
         let (id, length) = match first.flags & INDIRECT {
             0 => self.along(first, chain)?,
             _ => self.indirect(first, memory, chain)?,
         };
-        // Nor may there be more chains than descriptors, or used ones would go where others are.
+        // No more descriptors are in flight than there are, so that used ones overwrite no others.
         if length > self.size - self.taken {
             return Err(QueueError::ChainTooLong(self.size - self.taken));
         }
@@ -121,7 +128,7 @@ impl PackedQueue {
         Ok(true)
     }
 
-    /// Takes the request that was seen last.
+    /// Takes the request that was copied last.
     pub fn advance(&mut self) {
         let (id, length) = self.peeked;
         self.lengths[usize::from(id)] = length;
@@ -149,11 +156,15 @@ impl PackedQueue {
         if fresh == 0 {
             return Ok(false);
         }
-        // The driver writes what it wants and then reads flags, we the other way round.
+        // The driver writes its event field and then reads flags. This side does it the other way
+        // round, so that one of the two sees what the other has written.
         fence(Ordering::SeqCst);
         Ok(match self.ring.driver_event()? {
             Event::Never => false,
-            Event::At(event) if self.event_idx => self.is_fresh(Position::decode(event), fresh),
+            Event::At(event) if self.features.event_idx => {
+                let event = Position::decode(event);
+                event.is_among_last(fresh, self.next_used, self.size)
+            }
             Event::Always | Event::At(_) => true,
         })
     }
@@ -163,62 +174,53 @@ impl PackedQueue {
     }
 
     pub fn enable_kick(&mut self) -> Result<bool, QueueError> {
-        self.ring.set_device_event(match self.event_idx {
+        self.ring.set_device_event(match self.features.event_idx {
             true => Event::At(self.next_avail.encode()),
             false => Event::Always,
         })?;
-        // The driver writes flags and then reads what we want, we the other way round.
+        // The driver writes flags and then reads the event field. This side does it the other way
+        // round, so that one of the two sees what the other has written.
         fence(Ordering::SeqCst);
         self.has_requests()
     }
 
-    /// Whether a position is among the last `fresh` descriptors given back.
-    fn is_fresh(&self, event: Position, fresh: u32) -> bool {
-        let (next, size) = (self.next_used, i64::from(self.size));
-        let lap = if event.wrap == next.wrap { 0 } else { size };
-        let behind = i64::from(next.index) + lap - i64::from(event.index);
-        (1..=i64::from(fresh)).contains(&behind)
-    }
-
     /// Collects the buffers of a chain in the ring: its identity and length.
-    fn along(&self, first: PackedDescriptor, chain: &mut Chain) -> Result<(u16, u16), QueueError> {
+    fn along(&self, first: Descriptor, chain: &mut Chain) -> Result<(u16, u16), QueueError> {
+        let mut collector = Collector::new(chain, self.size);
         let (mut descriptor, mut position) = (first, self.next_avail);
-        for length in 1..=self.size {
+        loop {
             if descriptor.flags & INDIRECT != 0 {
                 return Err(QueueError::BadIndirect);
             }
-            take(chain, descriptor.buffer, descriptor.flags)?;
+            collector.take(&descriptor)?;
             if descriptor.flags & NEXT == 0 {
-                return Ok((descriptor.id, length));
+                return Ok((descriptor.link, collector.taken()));
             }
             position = position.after(1, self.size);
             descriptor = self.ring.descriptor(position.index)?;
         }
-        Err(QueueError::ChainTooLong(self.size))
     }
 
     /// Collects the buffers of an indirect table, all of which belong to the chain.
     fn indirect(
         &self,
-        first: PackedDescriptor,
+        first: Descriptor,
         memory: &GuestMemory,
         chain: &mut Chain,
     ) -> Result<(u16, u16), QueueError> {
-        if !self.indirect || first.flags & NEXT != 0 {
-            return Err(QueueError::BadIndirect);
-        }
-        let (table, entries) = indirect_table(first.buffer)?;
-        let most = self.size.max(MAX_INDIRECT);
-        if entries > most.into() {
-            return Err(QueueError::ChainTooLong(most));
-        }
-        for index in 0..entries {
-            let descriptor = PackedDescriptor::read(memory, table, index)?;
+        let table = self.features.table(Layout::Packed, memory, &first)?;
+        let mut collector = Collector::new(chain, self.size);
+        collector.enter_table();
+        for index in 0..collector.fit(table.len())? {
+            let descriptor = table.get(index)?;
             if descriptor.flags & INDIRECT != 0 {
                 return Err(QueueError::BadIndirect);
             }
-            take(chain, descriptor.buffer, descriptor.flags)?;
+            collector.take(&descriptor)?;
         }
-        Ok((first.id, 1))
+        Ok((first.link, 1))
     }
 }
+
+#[cfg(test)]
+mod tests;

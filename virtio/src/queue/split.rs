@@ -5,14 +5,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use virtio_bindings::virtio_ring::{
-    VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_AVAIL_F_NO_INTERRUPT,
-    VRING_USED_F_NO_NOTIFY,
-};
+use virtio_bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
 
-use super::QueueError;
-use super::walk::Source;
-use crate::ring::SplitRing;
+use super::collect::Collector;
+use super::{Features, QueueError};
+use crate::ring::{Descriptor, INDIRECT, Layout, NEXT, SplitRing};
 use crate::{Chain, GuestMemory, VringLayout};
 
 /// See [`Queue`](super::Queue) for what its methods do.
@@ -20,8 +17,7 @@ use crate::{Chain, GuestMemory, VringLayout};
 pub(super) struct SplitQueue {
     ring: SplitRing,
     size: u16,
-    indirect: bool,
-    event_idx: bool,
+    features: Features,
     /// The first request not taken yet.
     next_avail: u16,
     /// The available index as last read: requests before it can be taken without another look.
@@ -30,7 +26,7 @@ pub(super) struct SplitQueue {
     next_used: u16,
     /// The used index that the driver sees.
     published: u16,
-    /// The used index when it was last asked whether the driver wants to be called.
+    /// The used index when [`SplitQueue::needs_call`] was last asked.
     decided: u16,
 }
 
@@ -38,7 +34,7 @@ impl SplitQueue {
     pub fn new(
         memory: &Arc<GuestMemory>,
         layout: VringLayout,
-        features: u64,
+        features: Features,
         next_avail: u16,
     ) -> Result<Self, QueueError> {
         let ring = SplitRing::new(memory, layout)?;
@@ -46,8 +42,7 @@ impl SplitQueue {
         Ok(Self {
             ring,
             size: layout.size,
-            indirect: features & (1 << VIRTIO_RING_F_INDIRECT_DESC) != 0,
-            event_idx: features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0,
+            features,
             next_avail,
             avail_index: next_avail,
             next_used,
@@ -61,23 +56,42 @@ impl SplitQueue {
         self.next_avail
     }
 
-    /// Copies the next request into `chain` without taking it; false when there is none.
+    /// Copies the next request into `chain` without taking it. False when there is none.
     pub fn peek(&mut self, memory: &GuestMemory, chain: &mut Chain) -> Result<bool, QueueError> {
         if self.avail_index == self.next_avail && !self.look()? {
             return Ok(false);
         }
-        chain.clear(self.ring.avail_entry(self.next_avail)?);
-        let source = Source {
-            ring: &self.ring,
-            memory,
-            size: self.size,
-            indirect: self.indirect,
-        };
-        source.walk(chain)?;
+        chain.clear();
+        chain.head = self.ring.avail_entry(self.next_avail)?;
+        self.walk(memory, chain)?;
         Ok(true)
     }
 
-    /// Takes the request that was seen last.
+    /// Collects the buffers of the chain that begins with `chain.head`.
+    fn walk(&self, memory: &GuestMemory, chain: &mut Chain) -> Result<(), QueueError> {
+        let head = chain.head;
+        let mut collector = Collector::new(chain, self.size);
+        let ring = |index| self.descriptor(index);
+        let Some(last) = along(ring, head, &mut collector)? else {
+            return Ok(());
+        };
+        let table = self.features.table(Layout::Split, memory, &last)?;
+        collector.enter_table();
+        match along(|index| table.get(index), 0, &mut collector)? {
+            None => Ok(()),
+            Some(_) => Err(QueueError::BadIndirect),
+        }
+    }
+
+    fn descriptor(&self, index: u16) -> Result<Descriptor, QueueError> {
+        if index >= self.size {
+            let len = self.size.into();
+            return Err(QueueError::DescriptorIndex { index, len });
+        }
+        self.ring.descriptor(index)
+    }
+
+    /// Takes the request that was copied last.
     pub fn advance(&mut self) {
         self.next_avail = self.next_avail.wrapping_add(1);
     }
@@ -106,20 +120,18 @@ impl SplitQueue {
         if before == self.published {
             return Ok(false);
         }
-        // The driver writes what it wants and then reads the index, we the other way round.
+        // The driver writes used_event or its flags and then reads the used index. This side does
+        // it the other way round, so that one of the two sees what the other has written.
         fence(Ordering::SeqCst);
-        if !self.event_idx {
+        if !self.features.event_idx {
             return Ok(self.ring.avail_flags()? & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0);
         }
-        // Virtio 1.2, section 2.7.7.2: when the entry at used_event is among the new ones.
-        let new = self.published.wrapping_sub(before);
-        let age = self.published.wrapping_sub(self.ring.used_event()?);
-        Ok(age.wrapping_sub(1) < new)
+        Ok(is_among(before, self.published, self.ring.used_event()?))
     }
 
     pub fn disable_kick(&mut self) -> Result<(), QueueError> {
-        match self.event_idx {
-            // Further behind than any index from which a driver may go on.
+        match self.features.event_idx {
+            // Further behind than any index from which a driver may go on, so that none passes it.
             true => {
                 let behind = self.next_avail.wrapping_sub(self.size + 1);
                 self.ring.set_avail_event(behind)
@@ -129,16 +141,17 @@ impl SplitQueue {
     }
 
     pub fn enable_kick(&mut self) -> Result<bool, QueueError> {
-        match self.event_idx {
+        match self.features.event_idx {
             true => self.ring.set_avail_event(self.next_avail)?,
             false => self.ring.set_used_flags(0)?,
         }
-        // The driver writes its index and then reads what we want, we the other way round.
+        // The driver writes its index and then reads avail_event or our flags. This side does it
+        // the other way round, so that one of the two sees what the other has written.
         fence(Ordering::SeqCst);
         self.has_requests()
     }
 
-    /// Reads the available index; false when there is nothing new.
+    /// Reads the available index. False when there is nothing new.
     fn look(&mut self) -> Result<bool, QueueError> {
         let (next, index, size) = (self.next_avail, self.ring.avail_index()?, self.size);
         if index.wrapping_sub(next) > size {
@@ -146,5 +159,52 @@ impl SplitQueue {
         }
         self.avail_index = index;
         Ok(index != next)
+    }
+}
+
+/// Collects buffers from the descriptor at `index` on, up to the end of the chain, or to the
+/// descriptor of an indirect table, which is the answer.
+fn along(
+    get: impl Fn(u16) -> Result<Descriptor, QueueError>,
+    mut index: u16,
+    collector: &mut Collector<'_>,
+) -> Result<Option<Descriptor>, QueueError> {
+    loop {
+        let descriptor = get(index)?;
+        if descriptor.flags & INDIRECT != 0 {
+            return Ok(Some(descriptor));
+        }
+        collector.take(&descriptor)?;
+        if descriptor.flags & NEXT == 0 {
+            return Ok(None);
+        }
+        index = descriptor.link;
+    }
+}
+
+/// Whether the entry at `event` is among those from `before` on and before `published`, all of
+/// which count on without end (virtio 1.2, section 2.7.7.2).
+fn is_among(before: u16, published: u16, event: u16) -> bool {
+    let new = published.wrapping_sub(before);
+    let age = published.wrapping_sub(event);
+    age.wrapping_sub(1) < new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_passed_by_the_entries_from_the_last_decision_to_the_published_index() {
+        for before in [0u16, 1, 0x7fff, 0x8000, 0xff00, 0xffff] {
+            for new in [0u16, 1, 2, 255, 256, 0x7fff, 0x8000, 0xffff] {
+                let published = before.wrapping_add(new);
+                for distance in 0..=u16::MAX {
+                    let event = before.wrapping_add(distance);
+                    let passed = is_among(before, published, event);
+                    assert_eq!(passed, distance < new, "{event} in {before}..{published}");
+                }
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@ use crate::test_utils::{DriverRing, INDIRECT, NEXT, WRITE, memory};
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
+mod limits;
 mod order;
 mod packed;
 mod reference;
@@ -21,7 +22,7 @@ fn pop_error(queue: &mut Queue) -> QueueError {
 }
 
 #[test]
-fn hands_out_chains_in_order_and_gives_them_back() {
+fn chains_are_handed_out_in_order_and_given_back() {
     let (mut ring, mut queue) = pair(8, 0);
     let mut chain = Chain::default();
     assert!(!queue.pop(&mut chain).unwrap());
@@ -42,7 +43,7 @@ fn hands_out_chains_in_order_and_gives_them_back() {
 }
 
 #[test]
-fn follows_an_indirect_table() {
+fn an_indirect_table_is_followed_from_its_first_descriptor() {
     let (mut ring, mut queue) = pair(4, RING_FEATURES);
     let table = GuestAddress(0x7000);
     ring.write_descriptor(table, 0, (0x4000, 16, NEXT, 2));
@@ -58,12 +59,12 @@ fn follows_an_indirect_table() {
 }
 
 #[test]
-fn follows_a_table_at_the_end_of_a_chain() {
+fn a_table_at_the_end_of_a_chain_is_followed() {
     let (mut ring, mut queue) = pair(4, RING_FEATURES);
     let (desc, table) = (ring.layout().desc, GuestAddress(0x7000));
     ring.write_descriptor(table, 0, (0x5000, 8, WRITE, 0));
     ring.write_descriptor(desc, 0, (0x4000, 16, NEXT, 1));
-    // The flag that says who writes means nothing for a table.
+    // WRITE means nothing in a descriptor that leads to a table.
     ring.write_descriptor(desc, 1, (table.0, 16, INDIRECT | WRITE, 0));
     ring.publish(0);
     let mut chain = Chain::default();
@@ -72,7 +73,7 @@ fn follows_a_table_at_the_end_of_a_chain() {
 }
 
 #[test]
-fn refuses_bad_indirect_tables() {
+fn indirect_tables_that_break_the_rules_are_refused() {
     let cases = [
         (0, 16, INDIRECT, "feature not negotiated"),
         (RING_FEATURES, 0, INDIRECT, "empty"),
@@ -93,7 +94,7 @@ fn refuses_bad_indirect_tables() {
 }
 
 #[test]
-fn refuses_nested_indirect() {
+fn an_indirect_table_inside_another_is_refused() {
     let (mut ring, mut queue) = pair(4, RING_FEATURES);
     ring.write_descriptor(GuestAddress(0x7000), 0, (0x7000, 16, INDIRECT, 0));
     ring.write_descriptor(ring.layout().desc, 0, (0x7000, 16, INDIRECT, 0));
@@ -102,7 +103,7 @@ fn refuses_nested_indirect() {
 }
 
 #[test]
-fn refuses_loops_and_wild_indices() {
+fn loops_and_indices_outside_the_ring_are_refused() {
     let (mut ring, mut queue) = pair(4, RING_FEATURES);
     ring.write_descriptor(ring.layout().desc, 0, (0x4000, 1, NEXT, 0));
     ring.publish(0);
@@ -136,7 +137,7 @@ fn refuses_loops_and_wild_indices() {
 }
 
 #[test]
-fn refuses_readable_after_writable() {
+fn a_readable_buffer_after_a_writable_one_is_refused() {
     let (mut ring, mut queue) = pair(4, 0);
     ring.add(&[(0x4000, 1, true), (0x4000, 1, false)]);
     assert!(matches!(pop_error(&mut queue), QueueError::Order));
@@ -151,7 +152,7 @@ fn a_broken_chain_stays_untaken() {
 }
 
 #[test]
-fn refuses_layouts_that_do_not_fit() {
+fn layouts_that_do_not_fit_are_refused() {
     let memory = memory(0x10000);
     let good = DriverRing::new(memory.clone(), 0x1000, 8).layout();
     let bad = [
@@ -192,7 +193,7 @@ fn refuses_layouts_that_do_not_fit() {
 }
 
 #[test]
-fn takes_over_where_another_stopped() {
+fn a_queue_goes_on_where_another_stopped() {
     let (mut ring, mut queue) = pair(4, 0);
     let mut chain = Chain::default();
     for _ in 0..3 {
@@ -248,7 +249,7 @@ fn event_idx_suppresses_calls_and_kicks() {
     assert!(queue.needs_call().unwrap());
     assert!(!queue.enable_kick().unwrap());
     assert_eq!(ring.avail_event(), 2);
-    // Woken by something else than a kick, it wants none for the next request, nor for any batch.
+    // A device that is awake wants no kick for the next request, nor for a batch of them.
     queue.disable_kick().unwrap();
     let needs_kick = |old: u16, new: u16| {
         let age = new.wrapping_sub(ring.avail_event()).wrapping_sub(1);
@@ -258,7 +259,7 @@ fn event_idx_suppresses_calls_and_kicks() {
 }
 
 proptest! {
-    /// Whatever a driver writes into its rings, a pop ends, and a chain stays within its bounds.
+    /// For any content of the rings, a pop ends, and the head of a chain is inside the ring.
     #[test]
     fn survives_any_ring(
         bytes in proptest::collection::vec(any::<u8>(), 16 * 8 + 6 + 16),

@@ -1,64 +1,27 @@
-//! The three parts of a packed virtqueue (virtio 1.2, section 2.8), with one access for each field.
+//! The three parts of a packed virtqueue (virtio 1.2, section 2.8), with one load or store for each
+//! field.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vm_memory::{Bytes, GuestAddress};
-
-use super::DESCRIPTOR_SIZE;
-use super::part::Part;
-use crate::{GuestMemory, QueueError, Segment, VringLayout};
+use super::descriptor::{Descriptor, Layout};
+use super::part::{Part, WritablePart};
+use crate::{GuestMemory, QueueError, VringLayout};
 
 /// Descriptor flag: made available, in the laps of the ring that have this wrap counter.
 const AVAIL: u16 = 1 << 7;
 /// Descriptor flag: used, in the laps of the ring that have this wrap counter.
 const USED: u16 = 1 << 15;
 
-/// A descriptor as the driver wrote it, copied once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PackedDescriptor {
-    pub buffer: Segment,
-    /// Names the chain, in the last of its descriptors.
-    pub id: u16,
-    pub flags: u16,
-}
-
-impl PackedDescriptor {
-    /// From its two halves as they are in memory.
-    fn from_halves(addr: u64, rest: u64) -> Self {
-        let rest = u64::from_le(rest);
-        Self {
-            buffer: Segment {
-                addr: GuestAddress(u64::from_le(addr)),
-                len: rest as u32,
-            },
-            id: (rest >> 32) as u16,
-            flags: (rest >> 48) as u16,
-        }
-    }
-
-    /// Whether the driver has made it available in a lap with this wrap counter.
-    pub fn is_available(&self, wrap: bool) -> bool {
-        is_available(self.flags, wrap)
-    }
-
-    /// Entry `index` of an indirect table that begins at `table`.
-    pub fn read(memory: &GuestMemory, table: GuestAddress, index: u32) -> Result<Self, QueueError> {
-        let offset = u64::from(index) * DESCRIPTOR_SIZE;
-        let addr = GuestAddress(table.0.wrapping_add(offset));
-        let [first, second]: [u64; 2] = memory.read_obj(addr)?;
-        Ok(Self::from_halves(first, second))
-    }
-}
-
-fn is_available(flags: u16, wrap: bool) -> bool {
+/// Whether a descriptor with these flags was made available in a lap with this wrap counter.
+pub(crate) fn is_available(flags: u16, wrap: bool) -> bool {
     flags & (AVAIL | USED) == if wrap { AVAIL } else { USED }
 }
 
 /// When one side wants to be notified by the other (virtio 1.2, section 2.8.14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// At any news.
+    /// At each descriptor.
     Always,
     Never,
     /// When the descriptor at this position is reached.
@@ -71,7 +34,7 @@ impl Event {
         match word >> 16 & 3 {
             1 => Self::Never,
             2 => Self::At(word as u16),
-            // 3 is reserved; one notification too many does no harm.
+            // 3 is reserved. One notification too many does no harm.
             _ => Self::Always,
         }
     }
@@ -89,11 +52,11 @@ impl Event {
 /// A packed virtqueue's memory.
 #[derive(Debug)]
 pub(crate) struct PackedRing {
-    descriptors: Part<u64>,
+    descriptors: WritablePart<u64>,
     /// When the driver wants to be called.
     driver: Part<u32>,
     /// When the device wants to be kicked.
-    device: Part<u32>,
+    device: WritablePart<u32>,
 }
 
 impl PackedRing {
@@ -109,18 +72,18 @@ impl PackedRing {
         };
         let parts = [(layout.desc, 16), (layout.avail, 4), (layout.used, 4)];
         let aligned = parts.iter().all(|(addr, to)| addr.0.is_multiple_of(*to));
-        match (1..=32768).contains(&size) && aligned {
-            true => find().ok_or(QueueError::BadLayout(layout)),
-            false => Err(QueueError::BadLayout(layout)),
-        }
+        let fits = (1..=32768).contains(&size) && aligned;
+        let found = if fits { find() } else { None };
+        found.ok_or(QueueError::BadLayout(layout))
     }
 
-    /// The descriptor at `index`; what the driver wrote before its flags is seen after it.
-    pub fn descriptor(&self, index: u16) -> Result<PackedDescriptor, QueueError> {
+    /// The descriptor at `index`. The flags are loaded first, so that the rest, and later loads,
+    /// see what the driver stored before them.
+    pub fn descriptor(&self, index: u16) -> Result<Descriptor, QueueError> {
         let at = 2 * usize::from(index);
         let rest = self.descriptors.load(at + 1, Ordering::Acquire)?;
         let addr = self.descriptors.load(at, Ordering::Relaxed)?;
-        Ok(PackedDescriptor::from_halves(addr, rest))
+        Ok(Descriptor::decode(Layout::Packed, [addr, rest]))
     }
 
     /// Whether the driver has made the descriptor at `index` available in a lap with this wrap
@@ -132,7 +95,7 @@ impl PackedRing {
     }
 
     /// Gives the chain with this identity back at `index`, in a lap with this wrap counter. The
-    /// driver sees at once all that was written before.
+    /// driver sees it at once, with all that was written before.
     pub fn set_used(
         &self,
         index: u16,
@@ -152,7 +115,7 @@ impl PackedRing {
         Ok(Event::from_le(self.driver.load(0, Ordering::Relaxed)?))
     }
 
-    /// Says when a kick is wanted.
+    /// Sets when this side wants to be kicked.
     pub fn set_device_event(&self, event: Event) -> Result<(), QueueError> {
         self.device.store(0, event.to_le(), Ordering::Relaxed)
     }

@@ -1,44 +1,14 @@
-//! The three parts of a split virtqueue (virtio 1.2, section 2.7), with one access for each field.
+//! The three parts of a split virtqueue (virtio 1.2, section 2.7), with one load or store for each
+//! field.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestAddress;
 
-use super::DESCRIPTOR_SIZE;
-use super::part::Part;
-use crate::{GuestMemory, QueueError, Segment, VringLayout};
-
-/// A descriptor as the driver wrote it, copied once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Descriptor {
-    pub buffer: Segment,
-    pub flags: u16,
-    pub next: u16,
-}
-
-impl Descriptor {
-    /// From its two halves as they are in memory.
-    fn from_halves(addr: u64, rest: u64) -> Self {
-        let rest = u64::from_le(rest);
-        Self {
-            buffer: Segment {
-                addr: GuestAddress(u64::from_le(addr)),
-                len: rest as u32,
-            },
-            flags: (rest >> 32) as u16,
-            next: (rest >> 48) as u16,
-        }
-    }
-
-    /// Entry `index` of an indirect table that begins at `table`.
-    pub fn read(memory: &GuestMemory, table: GuestAddress, index: u16) -> Result<Self, QueueError> {
-        let offset = u64::from(index) * DESCRIPTOR_SIZE;
-        let addr = GuestAddress(table.0.wrapping_add(offset));
-        let [first, second]: [u64; 2] = memory.read_obj(addr)?;
-        Ok(Self::from_halves(first, second))
-    }
-}
+use super::descriptor::{Descriptor, Layout};
+use super::part::{Part, WritablePart};
+use crate::{GuestMemory, QueueError, VringLayout};
 
 /// A split virtqueue's memory.
 #[derive(Debug)]
@@ -47,10 +17,10 @@ pub(crate) struct SplitRing {
     /// Flags, index, entries, used_event.
     avail: Part<u16>,
     /// Flags and index.
-    used: Part<u16>,
+    used: WritablePart<u16>,
     /// Identity and length of each entry.
-    used_entries: Part<u32>,
-    avail_event: Part<u16>,
+    used_entries: WritablePart<u32>,
+    avail_event: WritablePart<u16>,
     size: u16,
 }
 
@@ -71,18 +41,17 @@ impl SplitRing {
         };
         let parts = [(layout.desc, 16), (layout.avail, 2), (layout.used, 4)];
         let aligned = parts.iter().all(|(addr, to)| addr.0.is_multiple_of(*to));
-        match layout.size.is_power_of_two() && aligned {
-            true => find().ok_or(QueueError::BadLayout(layout)),
-            false => Err(QueueError::BadLayout(layout)),
-        }
+        let fits = layout.size.is_power_of_two() && aligned;
+        let found = if fits { find() } else { None };
+        found.ok_or(QueueError::BadLayout(layout))
     }
 
-    /// Entry `index` of the descriptor table, which has to be below the queue's size.
+    /// Entry `index` of the descriptor table. The index has to be below the queue's size.
     pub fn descriptor(&self, index: u16) -> Result<Descriptor, QueueError> {
         let at = 2 * usize::from(index);
         let first = self.descriptors.load(at, Ordering::Relaxed)?;
         let second = self.descriptors.load(at + 1, Ordering::Relaxed)?;
-        Ok(Descriptor::from_halves(first, second))
+        Ok(Descriptor::decode(Layout::Split, [first, second]))
     }
 
     /// The available ring's flags.
@@ -90,18 +59,18 @@ impl SplitRing {
         Ok(u16::from_le(self.avail.load(0, Ordering::Relaxed)?))
     }
 
-    /// The available ring's index; what the driver wrote before it is seen after it.
+    /// The available ring's index. Later loads see what the driver stored before it.
     pub fn avail_index(&self) -> Result<u16, QueueError> {
         Ok(u16::from_le(self.avail.load(1, Ordering::Acquire)?))
     }
 
-    /// The head that the driver put at `index`, which counts on without end.
+    /// The head at `index` of the available ring. The index counts on without end.
     pub fn avail_entry(&self, index: u16) -> Result<u16, QueueError> {
         let at = 2 + self.slot(index);
         Ok(u16::from_le(self.avail.load(at, Ordering::Relaxed)?))
     }
 
-    /// Where in the used ring the driver wants to be called.
+    /// The index of the used ring at which the driver wants to be called.
     pub fn used_event(&self) -> Result<u16, QueueError> {
         let at = 2 + usize::from(self.size);
         Ok(u16::from_le(self.avail.load(at, Ordering::Relaxed)?))
@@ -112,7 +81,7 @@ impl SplitRing {
         Ok(u16::from_le(self.used.load(1, Ordering::Relaxed)?))
     }
 
-    /// Puts an entry at `index`, which counts on without end.
+    /// Stores an entry at `index` of the used ring. The index counts on without end.
     pub fn set_used_entry(&self, index: u16, head: u16, written: u32) -> Result<(), QueueError> {
         let at = 2 * self.slot(index);
         let order = Ordering::Relaxed;
@@ -121,7 +90,7 @@ impl SplitRing {
         self.used_entries.store(at + 1, written.to_le(), order)
     }
 
-    /// Shows all entries before `index` to the driver.
+    /// Shows all entries before `index` to the driver, with all that was written before.
     pub fn set_used_index(&self, index: u16) -> Result<(), QueueError> {
         self.used.store(1, index.to_le(), Ordering::Release)
     }
@@ -131,7 +100,7 @@ impl SplitRing {
         self.used.store(0, flags.to_le(), Ordering::Relaxed)
     }
 
-    /// Says where in the available ring a kick is wanted.
+    /// Sets the index of the available ring at which this side wants to be kicked.
     pub fn set_avail_event(&self, index: u16) -> Result<(), QueueError> {
         self.avail_event.store(0, index.to_le(), Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{DriverRing, EVENT_ENABLE, PackedDriverRing};
 use crate::{GuestMemory, VringLayout};
 
-/// What a driver that keeps to the rules does with its rings.
+/// The driver's side of a virtqueue of either layout, for drivers that keep to the rules.
 #[derive(Debug)]
 pub enum AnyDriverRing {
     /// A split virtqueue.
@@ -23,11 +23,11 @@ impl AnyDriverRing {
         }
     }
 
-    /// The split ring that it is.
+    /// The split ring.
     ///
     /// # Panics
     ///
-    /// When it is a packed one.
+    /// When the ring is packed.
     pub fn split(&mut self) -> &mut DriverRing {
         match self {
             Self::Split(ring) => ring,
@@ -51,7 +51,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Makes something available that is no chain.
+    /// Makes a chain available that breaks the rules, so that the device gives the ring up.
     pub fn break_it(&mut self) {
         let size = self.layout().size;
         match self {
@@ -60,7 +60,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Whether the device wants to be kicked at the next chain, whatever it is.
+    /// Whether the device wants a kick for each chain.
     pub fn kicks_are_on(&self) -> bool {
         match self {
             Self::Split(ring) => ring.used_flags() == 0,
@@ -68,7 +68,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Adds a chain of (address, length, writable?) buffers and returns its head or identity.
+    /// Adds a chain of (address, length, writable?) buffers, and returns its head or identity.
     pub fn add(&mut self, buffers: &[(u64, u32, bool)]) -> u16 {
         match self {
             Self::Split(ring) => ring.add(buffers),
@@ -93,7 +93,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Whether the device wants to be told of what was added since the last time.
+    /// Whether the device wants a kick for the chains that were added since this was last asked.
     pub fn wants_kick(&mut self, event_idx: bool) -> bool {
         match self {
             Self::Split(ring) => ring.wants_kick(event_idx),

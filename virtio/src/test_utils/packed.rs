@@ -13,11 +13,11 @@ pub const AVAIL: u16 = 1 << 7;
 /// Descriptor flag: used in a lap with wrap counter 1.
 pub const USED: u16 = 1 << 15;
 
-/// Event flags: at any news.
+/// Event flags: at each descriptor.
 pub const EVENT_ENABLE: u16 = 0;
-/// Event flags: not at all.
+/// Event flags: never.
 pub const EVENT_DISABLE: u16 = 1;
-/// Event flags: at the position in the other half.
+/// Event flags: at the descriptor whose position is beside the flags.
 pub const EVENT_DESC: u16 = 2;
 
 /// A place in the ring and its wrap counter.
@@ -40,7 +40,7 @@ impl Place {
     }
 }
 
-/// The driver's side of a packed virtqueue; it lies when told to.
+/// The driver's side of a packed virtqueue, which can also break the rules.
 #[derive(Debug)]
 pub struct PackedDriverRing {
     memory: Arc<GuestMemory>,
@@ -50,12 +50,12 @@ pub struct PackedDriverRing {
     free_ids: Vec<u16>,
     /// Descriptors of each chain in flight, by its identity.
     lengths: Vec<u16>,
-    /// Descriptors added since the last decision whether to kick.
+    /// Descriptors added since [`PackedDriverRing::wants_kick`] was last asked.
     added: u16,
 }
 
 impl PackedDriverRing {
-    /// Lays a ring of `size` descriptors out from `base` (16-byte aligned) on; it takes
+    /// A ring of `size` descriptors from `base` on, which is aligned to 16 bytes. The ring takes
     /// `16 * size + 8` bytes.
     pub fn new(memory: Arc<GuestMemory>, base: u64, size: u16) -> Self {
         let driver = base + 16 * u64::from(size);
@@ -86,12 +86,12 @@ impl PackedDriverRing {
         self.layout
     }
 
-    /// The position of the next chain, as a back-end that has taken all before would say.
+    /// The position of the next chain, in the encoding of a back-end that has taken all before it.
     pub fn position(&self) -> u16 {
         self.next.encode()
     }
 
-    /// How many descriptors are not in flight.
+    /// Number of descriptors that are not in flight.
     pub fn room(&self) -> u16 {
         self.layout.size - self.lengths.iter().sum::<u16>()
     }
@@ -107,7 +107,7 @@ impl PackedDriverRing {
         self.put(flags.to_le(), at + 14);
     }
 
-    /// Adds a chain of (address, length, writable?) buffers and returns its identity.
+    /// Adds a chain of (address, length, writable?) buffers, and returns its identity.
     ///
     /// # Panics
     ///
@@ -119,7 +119,7 @@ impl PackedDriverRing {
         id
     }
 
-    /// Adds a chain that has any identity.
+    /// Adds a chain with any number as its identity.
     ///
     /// # Panics
     ///
@@ -131,7 +131,7 @@ impl PackedDriverRing {
             .enumerate()
             .map(|(n, &(addr, len, writable))| {
                 let more = if n < last { NEXT } else { 0 };
-                // Only the last one's identity counts.
+                // The identity counts in the last descriptor only.
                 let id = if n < last { !id } else { id };
                 (addr, len, id, more | if writable { WRITE } else { 0 })
             })
@@ -139,14 +139,14 @@ impl PackedDriverRing {
         self.add_entries(&entries);
     }
 
-    /// Adds a chain whose buffers are listed in an indirect table that is put to `table`.
+    /// Adds a chain whose buffers are in an indirect table, which is written at `table`.
     ///
     /// # Panics
     ///
     /// When all identities are in flight.
     pub fn add_indirect(&mut self, table: u64, buffers: &[(u64, u32, bool)]) -> u16 {
         for (index, &(addr, len, writable)) in (0..).zip(buffers) {
-            // All of these flags but WRITE are reserved, so anything may be there.
+            // Flags other than WRITE are reserved in a table, and the device has to ignore them.
             let flags = if writable { WRITE } else { 0 } | AVAIL | NEXT;
             self.write_descriptor(GuestAddress(table), index, (addr, len, 0xabcd, flags));
         }
@@ -156,7 +156,8 @@ impl PackedDriverRing {
         id
     }
 
-    /// Makes descriptors (address, length, id, flags without the lap's) available, the first last.
+    /// Makes descriptors available, the first one last. Each is (address, length, id, flags),
+    /// without the flags that say which lap it is for.
     pub fn add_entries(&mut self, entries: &[(u64, u32, u16, u16)]) {
         let size = self.layout.size;
         for (n, &(addr, len, id, flags)) in entries.iter().enumerate().rev() {
@@ -173,7 +174,8 @@ impl PackedDriverRing {
     ///
     /// # Panics
     ///
-    /// When the device uses what is not in flight, or a length that says nothing is not 0.
+    /// When the device uses a chain that is not in flight, or gives a length that does not fit its
+    /// flags.
     pub fn pop_used(&mut self) -> Option<(u32, u32)> {
         let at = self.layout.desc.0 + 16 * u64::from(self.used.index);
         let flags = u16::from_le(self.get(at + 14));
@@ -186,7 +188,11 @@ impl PackedDriverRing {
             u32::from_le(self.get(at + 8)),
             u16::from_le(self.get(at + 12)),
         );
-        assert_eq!(flags & WRITE != 0, written > 0, "the length's validity");
+        assert_eq!(
+            flags & WRITE != 0,
+            written > 0,
+            "WRITE says whether the length counts"
+        );
         let length = std::mem::take(&mut self.lengths[usize::from(id)]);
         assert!(length > 0, "chain {id} is not in flight");
         self.used = self.used.after(length, self.layout.size);
@@ -194,7 +200,7 @@ impl PackedDriverRing {
         Some((id.into(), written))
     }
 
-    /// Says when a call is wanted: one of the event flags, and a position.
+    /// Sets when a call is wanted: one of the event flags, and a position.
     pub fn set_event(&self, flags: u16, position: u16) {
         let event = u32::from(flags) << 16 | u32::from(position);
         self.put(event.to_le(), self.layout.avail.0);
@@ -213,7 +219,7 @@ impl PackedDriverRing {
         ((event >> 16) as u16, event as u16)
     }
 
-    /// Whether the device wants to be told of what was added since the last time.
+    /// Whether the device wants a kick for the chains that were added since this was last asked.
     pub fn wants_kick(&mut self) -> bool {
         fence(Ordering::SeqCst);
         let added = i32::from(std::mem::take(&mut self.added));

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 use vhost_user::{DecodeError, HEADER_SIZE, Head, MAX_PAYLOAD, Message, WithCauses};
-use virtio::{Chain, Queue, QueueError};
-use vm_memory::GuestMemoryError;
+use virtio::{BufferError, Chain, Queue, QueueError};
 use vvu_abi as abi;
 
 use super::VvuDevice;
@@ -27,8 +26,8 @@ enum Fault {
     Queue(#[from] BrokenQueue),
     #[error("a virtqueue is broken")]
     Ring(#[from] QueueError),
-    #[error("a buffer is outside its memory")]
-    Memory(#[from] GuestMemoryError),
+    #[error(transparent)]
+    Buffer(#[from] BufferError),
     #[error("its rx buffer has {have} bytes, and a message {need}")]
     RxTooSmall { have: u64, need: usize },
     #[error("its tx chain of {0} bytes is not a message")]

@@ -1,4 +1,4 @@
-//! Buffers used in order.
+//! Chains that are given back in the order in which they were made available.
 
 use super::*;
 use crate::test_utils::AnyDriverRing;
@@ -13,7 +13,7 @@ fn pair(packed: bool) -> (AnyDriverRing, Queue) {
 }
 
 #[test]
-fn early_ends_wait_for_those_before_them() {
+fn a_chain_that_ends_early_waits_for_those_before_it() {
     for packed in [false, true] {
         let (mut ring, mut queue) = pair(packed);
         let mut chain = Chain::default();
@@ -36,7 +36,7 @@ fn early_ends_wait_for_those_before_them() {
 }
 
 #[test]
-fn refuses_a_chain_that_is_in_flight() {
+fn a_chain_that_is_in_flight_cannot_be_made_available() {
     let (mut ring, mut queue) = pair(false);
     let head = ring.add(&[(0x4000, 1, true)]);
     ring.split().publish(head);
@@ -49,7 +49,7 @@ fn refuses_a_chain_that_is_in_flight() {
 }
 
 proptest! {
-    /// Whichever way chains end, all come back, in order.
+    /// In whatever order chains end, all of them come back in the order of the ring.
     #[test]
     fn order_is_kept(
         packed: bool,

@@ -1,14 +1,22 @@
 //! Packed virtqueues.
 
 use super::*;
-use crate::test_utils::{AVAIL, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, PackedDriverRing, USED};
+use crate::test_utils::{
+    AVAIL, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, PackedDriverRing, USED, swapped_pages,
+};
 use crate::vring::first_position;
 use std::collections::VecDeque;
+
+/// Bytes of memory.
+const SIZE: u64 = 0x10000;
 
 const BUFFER: (u64, u32, bool) = (0x4000, 16, false);
 
 fn pair(size: u16, features: u64) -> (PackedDriverRing, Queue) {
-    let memory = memory(0x10000);
+    pair_in(memory(SIZE), size, features)
+}
+
+fn pair_in(memory: Arc<GuestMemory>, size: u16, features: u64) -> (PackedDriverRing, Queue) {
     let ring = PackedDriverRing::new(memory.clone(), 0x1000, size);
     let layout = ring.layout();
     let queue = Queue::new(memory, layout, features, first_position(true)).unwrap();
@@ -22,7 +30,7 @@ fn pop(queue: &mut Queue) -> Option<(u16, u64, u64)> {
 }
 
 #[test]
-fn goes_round_and_round_in_any_size() {
+fn chains_of_any_length_go_round_in_rings_of_any_size() {
     for size in [1, 2, 3, 4, 5, 7] {
         let (mut ring, mut queue) = pair(size, 0);
         for round in 0..50u16 {
@@ -45,7 +53,7 @@ fn goes_round_and_round_in_any_size() {
 }
 
 #[test]
-fn gives_chains_back_in_any_order() {
+fn chains_are_given_back_in_any_order() {
     let (mut ring, mut queue) = pair(8, 0);
     for _ in 0..20 {
         let ids = [1, 3, 2].map(|length| ring.add(&vec![BUFFER; length]));
@@ -60,7 +68,7 @@ fn gives_chains_back_in_any_order() {
 }
 
 #[test]
-fn takes_all_of_an_indirect_table() {
+fn all_descriptors_of_an_indirect_table_belong_to_the_chain() {
     let (mut ring, mut queue) = pair(2, RING_FEATURES);
     for _ in 0..5 {
         let buffers = [BUFFER, BUFFER, (0x5000, 3, true), (0x5000, 4, true)];
@@ -72,7 +80,7 @@ fn takes_all_of_an_indirect_table() {
 }
 
 #[test]
-fn refuses_bad_indirect_tables() {
+fn indirect_tables_that_break_the_rules_are_refused() {
     let cases = [
         (0, 16, INDIRECT, "feature not negotiated"),
         (RING_FEATURES, 0, INDIRECT, "empty"),
@@ -98,7 +106,7 @@ fn refuses_bad_indirect_tables() {
 }
 
 #[test]
-fn refuses_what_goes_round_in_circles() {
+fn chains_longer_than_the_free_part_of_the_ring_are_refused() {
     let (mut ring, mut queue) = pair(4, 0);
     ring.add_entries(&[(0x4000, 1, 0, NEXT); 4]);
     assert!(matches!(pop_error(&mut queue), QueueError::ChainTooLong(4)));
@@ -118,7 +126,7 @@ fn refuses_what_goes_round_in_circles() {
 }
 
 #[test]
-fn refuses_identities_that_are_none() {
+fn identities_outside_the_ring_or_in_flight_are_refused() {
     let (mut ring, mut queue) = pair(4, 0);
     ring.add_as(4, &[BUFFER]);
     assert!(matches!(pop_error(&mut queue), QueueError::BufferId(4)));
@@ -132,14 +140,14 @@ fn refuses_identities_that_are_none() {
 }
 
 #[test]
-fn refuses_readable_after_writable() {
+fn a_readable_buffer_after_a_writable_one_is_refused() {
     let (mut ring, mut queue) = pair(4, 0);
     ring.add(&[(0x4000, 1, true), BUFFER]);
     assert!(matches!(pop_error(&mut queue), QueueError::Order));
 }
 
 #[test]
-fn refuses_layouts_and_positions_that_do_not_fit() {
+fn layouts_and_positions_that_do_not_fit_are_refused() {
     let memory = memory(0x10000);
     let good = PackedDriverRing::new(memory.clone(), 0x1000, 7).layout();
     let addr = GuestAddress;
@@ -183,7 +191,7 @@ fn refuses_layouts_and_positions_that_do_not_fit() {
 }
 
 #[test]
-fn takes_over_where_another_stopped() {
+fn a_queue_goes_on_where_another_stopped() {
     let (mut ring, mut queue) = pair(5, 0);
     for _ in 0..30 {
         for length in [2, 1] {
@@ -198,7 +206,7 @@ fn takes_over_where_another_stopped() {
 }
 
 #[test]
-fn flags_suppress_calls_and_kicks() {
+fn event_flags_suppress_calls_and_kicks() {
     for features in [0, EVENT_IDX] {
         let (mut ring, mut queue) = pair(4, features);
         assert!(!queue.needs_call().unwrap(), "there is no news");
@@ -238,12 +246,12 @@ fn without_event_idx_a_position_asks_for_each_call() {
 /// What a driver or the device does next.
 #[derive(Clone, Debug)]
 enum Action {
-    /// A chain of so many buffers, in an indirect table or not.
+    /// A chain of the given number of buffers, in an indirect table or not.
     Add(u16, bool),
     Pop,
     /// Gives one of the chains in flight back.
     Push(usize, u32),
-    /// Wants a call so many descriptors after the last that it has taken back.
+    /// Asks for a call the given number of descriptors after the last one that was taken back.
     CallAt(u16),
     DecideCall,
     TakeOver,
@@ -263,7 +271,8 @@ fn action() -> impl Strategy<Value = Action> {
 /// A chain: identity, descriptors in the ring, buffers.
 type Model = (u16, u16, u16);
 
-/// How many descriptors have been used since the start, since the last decision, and until the call.
+/// Positions of used descriptors, counted from the start: where they end now, where they ended at
+/// the last decision whether to call, and where the driver wants a call.
 #[derive(Default)]
 struct Calls {
     used: u64,
@@ -278,12 +287,11 @@ proptest! {
         behind_iommu: bool,
         actions in proptest::collection::vec(action(), 1..300),
     ) {
-        let (mut ring, mut queue) = pair(size, RING_FEATURES);
-        let mut memory = queue.memory().clone();
-        if behind_iommu {
-            memory = Arc::new(memory.translated(reference::identity()));
-            queue = Queue::new(memory.clone(), ring.layout(), RING_FEATURES, 0x8000).unwrap();
-        }
+        let memory = match behind_iommu {
+            true => swapped_pages(&memory(SIZE), SIZE).0,
+            false => memory(SIZE),
+        };
+        let (mut ring, mut queue) = pair_in(memory.clone(), size, RING_FEATURES);
         ring.set_event(EVENT_DESC, 0x8000);
         let (mut waiting, mut flying) = (VecDeque::<Model>::new(), Vec::<Model>::new());
         let mut calls = Calls::default();
@@ -300,7 +308,7 @@ proptest! {
                         true => ring.add_indirect(0x8000, &buffers),
                         false => ring.add(&buffers),
                     };
-                    // The one table has room for one chain's buffers, so it is taken at once.
+                    // All chains have the same table, so its chain is taken before the next one.
                     waiting.push_back((id, slots, length));
                     if table {
                         while let Some(model) = waiting.pop_front() {
@@ -325,7 +333,7 @@ proptest! {
                 }
                 Action::Push(..) => {}
                 Action::CallAt(after) => {
-                    // Not further on than the ring goes.
+                    // A position further on would be one of the next lap.
                     calls.wanted = calls.used + u64::from(after.min(size - 1));
                     let lap = (calls.wanted / u64::from(size)).is_multiple_of(2);
                     let index = (calls.wanted % u64::from(size)) as u16;
@@ -333,7 +341,7 @@ proptest! {
                 }
                 Action::DecideCall => {
                     let expected = (calls.decided..calls.used).contains(&calls.wanted);
-                    // A position of two laps ago looks like one of now.
+                    // A position of two laps ago is the same as one of now.
                     if calls.used - calls.decided.min(calls.wanted) <= u64::from(size) {
                         prop_assert_eq!(queue.needs_call().unwrap(), expected);
                     } else {
@@ -355,7 +363,7 @@ proptest! {
         }
     }
 
-    /// Whatever a driver writes into its ring, a pop ends, and a chain stays within its bounds.
+    /// For any content of the ring, a pop ends, and the identity of a chain is inside the ring.
     #[test]
     fn survives_any_ring(
         bytes in proptest::collection::vec(any::<u8>(), 16 * 8),

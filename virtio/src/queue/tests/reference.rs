@@ -1,16 +1,19 @@
-//! The same driver in front of our queue and virtio-queue's: both have to see and say the same.
+//! The same driver in front of our queue and of virtio-queue's. Both have to see and say the same.
 
 use super::*;
+use crate::test_utils::swapped_pages;
 use virtio_queue::{Queue as TheirQueue, QueueT};
 
 const SIZE: u16 = 32;
-/// So many chains of the longest kind fit the table at a time.
+/// Bytes of memory.
+const MEMORY: u64 = 0x10000;
+/// How many chains of the longest kind fit the ring at a time.
 const CHAINS: usize = 8;
 
 /// What a driver or the device does next.
 #[derive(Clone, Debug)]
 enum Event {
-    /// A chain of buffers: so many to read, so many to write, in an indirect table or not.
+    /// A chain of the given numbers of buffers to read and to write, in an indirect table or not.
     Add(u8, u8, bool),
     CallAt(u16),
     Pop,
@@ -23,7 +26,8 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => (0..3u8, 1..3u8, any::<bool>()).prop_map(|(out, into, table)| Event::Add(out, into, table)),
+        4 => (0..3u8, 1..3u8, any::<bool>())
+            .prop_map(|(out, into, table)| Event::Add(out, into, table)),
         1 => (0..40u16).prop_map(Event::CallAt),
         4 => Just(Event::Pop),
         4 => any::<u32>().prop_map(Event::Push),
@@ -36,16 +40,22 @@ fn event() -> impl Strategy<Value = Event> {
 struct Side {
     ring: DriverRing,
     memory: Arc<GuestMemory>,
+    /// What makes the driver's addresses those of the memory, and the other way round.
+    swap: u64,
 }
 
 impl Side {
-    fn new(near_wrap: bool) -> Self {
-        let memory = memory(0x10000);
+    fn new(near_wrap: bool, behind_iommu: bool) -> Self {
+        let memory = match behind_iommu {
+            true => swapped_pages(&memory(MEMORY), MEMORY).0,
+            false => memory(MEMORY),
+        };
         let mut ring = DriverRing::new(memory.clone(), 0x1000, SIZE);
         if near_wrap {
             ring.start_at(u16::MAX - 5);
         }
-        Self { ring, memory }
+        let swap = if behind_iommu { 0x1000 } else { 0 };
+        Self { ring, memory, swap }
     }
 
     fn add(&mut self, out: u8, into: u8, table: bool) {
@@ -58,7 +68,7 @@ impl Side {
     }
 
     fn add_table(&mut self, buffers: &[(u64, u32, bool)]) {
-        // Another table for each chain that may be there, found by the descriptor that leads to it.
+        // Each descriptor of the ring has a table of its own.
         let head = self.ring.add(&[(0, 1, false)]);
         let table = GuestAddress(0x8000 + 0x100 * u64::from(head));
         for (index, &(addr, len, write)) in (0u16..).zip(buffers) {
@@ -85,14 +95,11 @@ impl Ours {
         if !self.1.pop(&mut chain).unwrap() {
             return None;
         }
-        let all = |buffers: &crate::Segments, write| {
-            let segments = buffers.range(0, buffers.len());
-            segments
-                .map(move |s| (s.addr.0, s.len, write))
-                .collect::<Vec<_>>()
-        };
-        let mut buffers = all(&chain.readable, false);
-        buffers.extend(all(&chain.writable, true));
+        let mut buffers = Vec::new();
+        for (segments, write) in [(&chain.readable, false), (&chain.writable, true)] {
+            let all = segments.range(0, segments.len());
+            buffers.extend(all.map(|s| (s.addr.0 ^ self.0.swap, s.len, write)));
+        }
         Some((chain.head, buffers))
     }
 }
@@ -120,18 +127,6 @@ impl Theirs {
     }
 }
 
-/// Addresses that stay what they are, but have to be looked up each time.
-pub(super) fn identity() -> Arc<crate::Translation> {
-    let translation = crate::Translation::default();
-    let all = crate::memory::Mapping {
-        size: 0x10000,
-        target: Some(GuestAddress(0)),
-        access: vm_memory::Permissions::ReadWrite,
-    };
-    translation.map(0, all).unwrap();
-    Arc::new(translation)
-}
-
 proptest! {
     #[test]
     fn agrees_with_virtio_queue(
@@ -142,14 +137,10 @@ proptest! {
     ) {
         let features = RING_FEATURES & !if event_idx { 0 } else { EVENT_IDX };
         let start = if near_wrap { u16::MAX - 5 } else { 0 };
-        let side = Side::new(near_wrap);
-        let memory = match behind_iommu {
-            true => Arc::new(side.memory.translated(identity())),
-            false => side.memory.clone(),
-        };
-        let queue = Queue::new(memory, side.ring.layout(), features, start);
+        let side = Side::new(near_wrap, behind_iommu);
+        let queue = Queue::new(side.memory.clone(), side.ring.layout(), features, start);
         let mut ours = Ours(side, queue.unwrap());
-        let mut theirs = Theirs::new(Side::new(near_wrap), features, start);
+        let mut theirs = Theirs::new(Side::new(near_wrap, false), features, start);
         let memory = theirs.0.memory.clone();
         let (mut waiting, mut taken) = (0, std::collections::VecDeque::new());
         for event in events {

@@ -1,0 +1,126 @@
+//! Descriptors, in a ring or in a table elsewhere.
+
+use vm_memory::bitmap::BS;
+use vm_memory::{Bytes, GuestAddress, Permissions, VolatileSlice};
+
+use crate::chain::Segment;
+use crate::{GuestMemory, QueueError};
+
+/// Bytes of a descriptor.
+const SIZE: u64 = 16;
+
+/// The order of a descriptor's last two fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Flags, then the index of the next descriptor (virtio 1.2, section 2.7.5).
+    Split,
+    /// The chain's identity, then flags (virtio 1.2, section 2.8.13).
+    Packed,
+}
+
+/// A descriptor as the driver wrote it, copied once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    pub buffer: Segment,
+    pub flags: u16,
+    /// In a split ring, the index of the next descriptor. In a packed one, the chain's identity,
+    /// which counts in the last descriptor of the chain only.
+    pub link: u16,
+}
+
+impl Descriptor {
+    /// From its two halves as they are in memory.
+    pub fn decode(layout: Layout, [addr, rest]: [u64; 2]) -> Self {
+        let rest = u64::from_le(rest);
+        let (third, fourth) = ((rest >> 32) as u16, (rest >> 48) as u16);
+        let (flags, link) = match layout {
+            Layout::Split => (third, fourth),
+            Layout::Packed => (fourth, third),
+        };
+        Self {
+            buffer: Segment::new(u64::from_le(addr), rest as u32),
+            flags,
+            link,
+        }
+    }
+}
+
+/// An indirect table: descriptors in a buffer.
+#[derive(Debug)]
+pub(crate) struct Table<'a> {
+    layout: Layout,
+    memory: &'a GuestMemory,
+    start: GuestAddress,
+    len: u32,
+    /// The entries that are in one place with the first one, usually all.
+    found: Option<VolatileSlice<'a, BS<'a, ()>>>,
+}
+
+impl<'a> Table<'a> {
+    /// The table in a buffer. Its place is looked up once, if it is one place.
+    pub fn new(
+        layout: Layout,
+        memory: &'a GuestMemory,
+        buffer: Segment,
+    ) -> Result<Self, QueueError> {
+        let bytes = buffer.len;
+        if bytes == 0 || u64::from(bytes) % SIZE != 0 {
+            return Err(QueueError::IndirectLength(bytes));
+        }
+        Ok(Self {
+            layout,
+            memory,
+            start: buffer.addr,
+            len: bytes / SIZE as u32,
+            found: memory.first_slice(buffer.addr, bytes as usize, Permissions::Read),
+        })
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Copies an entry.
+    pub fn get(&self, index: u16) -> Result<Descriptor, QueueError> {
+        let len = self.len;
+        if u32::from(index) >= len {
+            return Err(QueueError::DescriptorIndex { index, len });
+        }
+        let offset = u64::from(index) * SIZE;
+        let found = self.found.as_ref();
+        let halves = match found.map(|slice| slice.read_obj(offset as usize)) {
+            Some(Ok(halves)) => halves,
+            // Wraps only for a table that no region holds.
+            _ => self
+                .memory
+                .read_obj(GuestAddress(self.start.0.wrapping_add(offset)))?,
+        };
+        Ok(Descriptor::decode(self.layout, halves))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_decode_in_both_layouts() {
+        let halves = [
+            0x1122_3344_5566_7788u64.to_le(),
+            0x0102_0304_0506_0708u64.to_le(),
+        ];
+        let buffer = Segment::new(0x1122_3344_5566_7788, 0x0506_0708);
+        for (layout, flags, link) in [
+            (Layout::Split, 0x0304, 0x0102),
+            (Layout::Packed, 0x0102, 0x0304),
+        ] {
+            let expected = Descriptor {
+                buffer,
+                flags,
+                link,
+            };
+            assert_eq!(Descriptor::decode(layout, halves), expected);
+        }
+    }
+}
