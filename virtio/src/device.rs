@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::runner::{ServeError, ServedQueue, Wake};
+use crate::served::{ServeError, ServedQueue};
 use crate::vring::Notifier;
+use crate::wake::Wake;
 
 /// A virtio device, whatever its type and however it reaches its driver.
 ///
@@ -32,8 +33,8 @@ pub trait Device: Send + Sync {
     /// [`ConfigError`] when the driver may not write one of the bytes; then none is written.
     fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError>;
 
-    /// Keeps `notifier` and notifies it after each change of the configuration space that the driver
-    /// did not make. A later call replaces the notifier.
+    /// Keeps `notifier`, and notifies it after each change of the configuration space that the
+    /// driver did not make. A later call replaces the notifier.
     ///
     /// The default is for devices whose configuration never changes by itself.
     fn watch_config(&self, notifier: Arc<dyn Notifier>) {
@@ -50,8 +51,8 @@ pub trait Device: Send + Sync {
         Ok(())
     }
 
-    /// Serves a queue until `wake` asks to stop. Every chain that it took has been given back when it
-    /// returns, and nothing accesses the driver's memory afterwards.
+    /// Serves a queue until `wake` asks to stop. When it returns, it has given back every chain
+    /// that it took, and nothing accesses the driver's memory any more.
     ///
     /// All calls for one queue come from the same thread, one after the other.
     ///

@@ -12,13 +12,17 @@ pub mod pci;
 pub mod queue;
 mod ring;
 pub mod runner;
+mod served;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 pub mod vring;
+mod wake;
 
 pub use chain::{BufferError, Chain, Segments};
 pub use device::{ConfigError, Device, DeviceKind};
 pub use memory::{GuestMemory, Region, Translation};
 pub use queue::{Queue, QueueError};
-pub use runner::{RingOptions, Runner, ServeError, ServedQueue, StartError, StopError, Wake};
+pub use runner::{RingOptions, Runner, StartError, StopError};
+pub use served::{ServeError, ServedQueue};
 pub use vring::{Notifier, Vring, VringLayout};
+pub use wake::Wake;

@@ -16,13 +16,9 @@ use crate::{Device, Vring};
 
 mod error;
 mod interrupt;
-mod served;
 mod thread;
-mod wake;
 
-pub use error::{ServeError, StartError, StopError};
-pub use served::ServedQueue;
-pub use wake::Wake;
+pub use error::{StartError, StopError};
 
 use thread::QueueThread;
 
@@ -173,8 +169,8 @@ impl Runner {
         &self.device
     }
 
-    /// Gets ready for a jail: installs what interrupts queue threads that hang, and has the device take
-    /// what a jailed process cannot get; see [`Device::prepare`].
+    /// Gets ready for a jail: installs the signal handler that gets queue threads out of calls that
+    /// hang, and has the device take what a jailed process cannot get; see [`Device::prepare`].
     ///
     /// # Errors
     ///
@@ -249,8 +245,8 @@ impl Runner {
         }
     }
 
-    /// Stops these queues: asks all of them, then waits for all of them with one deadline. Queues that
-    /// were not started are left out. Nothing accesses the driver's memory for a queue that stopped.
+    /// Stops these queues: asks all of them, then waits for all of them with one deadline. Leaves
+    /// out queues that were not started. Nothing accesses the driver's memory for a stopped queue.
     ///
     /// # Errors
     ///

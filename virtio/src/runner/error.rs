@@ -32,15 +32,3 @@ pub struct StopError {
     /// How long it was waited for.
     pub waited: Duration,
 }
-
-/// Why a queue ended although nobody asked it to stop.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The driver broke the ring.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The operating system refused what it allowed before.
-    #[error("cannot wait for requests or their results")]
-    Wait(#[from] io::Error),
-}

@@ -10,6 +10,7 @@ use ipc::{Interest, SharedEventFd, poll};
 use super::*;
 use crate::test_utils::{DriverRing, memory};
 use crate::{Chain, ConfigError, DeviceKind, GuestMemory};
+use crate::{ServeError, ServedQueue, Wake};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const RING_SIZE: u16 = 16;

@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::StartError;
 use super::interrupt::interrupt;
-use super::served::Targets;
-use super::{ServeError, ServedQueue, StartError, Wake};
-use crate::{Device, Vring};
+use crate::served::Targets;
+use crate::{Device, ServeError, ServedQueue, Vring, Wake};
 
 /// How long a queue may take to stop before its system calls are interrupted, and how long between
 /// two interruptions.

@@ -9,7 +9,7 @@ use ipc::SharedEventFd;
 
 /// Tells a queue's thread to look up from its work: it has to stop.
 ///
-/// [`Wake::event`] is readable from a request to stop on. A device may signal it as well, from other
+/// [`Wake::event`] becomes readable with a request to stop. A device may signal it, too, from other
 /// threads of its own, to wake the queue's thread for results.
 #[derive(Debug)]
 pub struct Wake {
@@ -40,7 +40,7 @@ impl Wake {
         &self.event
     }
 
-    pub(super) fn request_stop(&self) {
+    pub(crate) fn request_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         // An eventfd of our own that nobody reads down to a full counter cannot fail.
         if let Err(error) = self.event.signal() {
@@ -49,7 +49,7 @@ impl Wake {
     }
 
     /// Gets ready for the next vring.
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.stop.store(false, Ordering::Relaxed);
         // A signal that stays only wakes the thread once too often.
         let _ = self.event.take();

@@ -1,4 +1,4 @@
-//! A started virtqueue as its device sees it.
+//! A started virtqueue as its device sees it, and why a device gives up on it.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ipc::{Interest, SharedEventFd, poll};
 
-use super::{ServeError, Wake};
 use crate::vring::Notifier;
+use crate::wake::Wake;
 use crate::{Chain, GuestMemory, Queue, QueueError, Vring, VringLayout};
 
 /// How often a ring without a kick eventfd is looked at.
@@ -34,7 +34,7 @@ pub struct ServedQueue {
 
 /// Who is told of used buffers, and of a failure. The carrier may replace both at any time.
 #[derive(Debug, Default)]
-pub(super) struct Targets {
+pub(crate) struct Targets {
     call: Mutex<Option<Arc<dyn Notifier>>>,
     error: Mutex<Option<Arc<dyn Notifier>>>,
 }
@@ -64,7 +64,7 @@ fn notify(slot: &Mutex<Option<Arc<dyn Notifier>>>) -> io::Result<()> {
 }
 
 impl ServedQueue {
-    pub(super) fn new(vring: Vring, targets: Arc<Targets>) -> Result<Self, QueueError> {
+    pub(crate) fn new(vring: Vring, targets: Arc<Targets>) -> Result<Self, QueueError> {
         let ring = Queue::new(vring.memory, vring.layout, vring.features, vring.next_avail)?;
         targets.set_call(vring.call);
         targets.set_error(vring.error);
@@ -102,14 +102,14 @@ impl ServedQueue {
     ///
     /// # Errors
     ///
-    /// Whatever the carrier's notifier says; also [`io::ErrorKind::Interrupted`] when the thread was
-    /// got out of a write that blocked, because it has to stop.
+    /// Whatever the carrier's notifier says. Also [`io::ErrorKind::Interrupted`] when the thread
+    /// was interrupted in a write that blocked, because it has to stop.
     pub fn call(&self) -> io::Result<()> {
         notify(&self.targets.call)
     }
 
-    /// Takes the next request into `chain`, after waiting for it if need be. False when `wake` asks to
-    /// stop.
+    /// Takes the next request into `chain`, and waits for it if there is none. False when `wake`
+    /// asks to stop.
     ///
     /// # Errors
     ///
@@ -127,8 +127,8 @@ impl ServedQueue {
         Ok(false)
     }
 
-    /// Returns a request, after `written` bytes were written to it, and calls the driver if it wants
-    /// that.
+    /// Returns a request to which `written` bytes were written, and calls the driver if it wants a
+    /// call.
     ///
     /// # Errors
     ///
@@ -159,4 +159,16 @@ impl ServedQueue {
         }
         Ok(())
     }
+}
+
+/// Why a queue ended although nobody asked it to stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The driver broke the ring.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The operating system refused what it allowed before.
+    #[error("cannot wait for requests or their results")]
+    Wait(#[from] io::Error),
 }
