@@ -70,8 +70,8 @@ pub(super) struct Buffers {
 pub(super) struct Bounce {
     /// All of the driver's buffers.
     segments: Segments,
-    /// Where in these buffers the rest of the transfer begins, in bytes. `None` if the transfer does
-    /// not go through the slot's buffer.
+    /// Where in these buffers the rest of the transfer begins, in bytes. `None` if the transfer
+    /// does not go through the slot's buffer.
     at: Option<u64>,
 }
 
@@ -94,8 +94,8 @@ impl Buffers {
     fn bytes(&mut self, slot: u16) -> &mut [u8] {
         let start = usize::from(slot) * self.size;
         assert!(start + self.size <= self.memory.len());
-        // SAFETY: the range is inside the mapping, as was just checked. The mapping lives as long as
-        // `self`, and its bytes are initialised, because it starts as zeroes. `self` is borrowed
+        // SAFETY: the range is inside the mapping, as was just checked. The mapping lives as long
+        // as `self`, and its bytes are initialised, because it starts as zeroes. `self` is borrowed
         // exclusively, and no call on this slot is in flight, so nobody else accesses the range.
         unsafe { slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(start), self.size) }
     }
