@@ -19,17 +19,26 @@ pub const PROFILE: &str = "VVU_PROFILE";
 
 /// Builds the program `name` of `package` if it is out of date, and returns its path.
 pub fn build(package: &str, name: &str) -> Result<PathBuf> {
+    build_target(package, "--bin", name)
+}
+
+/// Builds the example `name` of `package` if it is out of date, and returns its path.
+pub fn example(package: &str, name: &str) -> Result<PathBuf> {
+    build_target(package, "--example", name)
+}
+
+fn build_target(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(file) = built.get(name) {
         return Ok(file.clone());
     }
     progress(format!("building {name}"));
-    let file = cargo_build(package, name)?;
+    let file = cargo_build(package, kind, name)?;
     built.insert(name.to_owned(), file.clone());
     Ok(file)
 }
 
-fn cargo_build(package: &str, name: &str) -> Result<PathBuf> {
+fn cargo_build(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let profile = std::env::var(PROFILE).unwrap_or_else(|_| "release".to_owned());
     let output = Command::new(cargo)
@@ -40,7 +49,7 @@ fn cargo_build(package: &str, name: &str) -> Result<PathBuf> {
             &profile,
             "--package",
             package,
-            "--bin",
+            kind,
             name,
         ])
         .arg("--message-format=json-render-diagnostics")

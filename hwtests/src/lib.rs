@@ -22,6 +22,7 @@ pub mod binaries;
 pub mod cache;
 pub mod cpio;
 pub mod debian;
+pub mod device;
 pub mod guest;
 pub mod initramfs;
 pub mod lab;

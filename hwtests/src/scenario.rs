@@ -1,5 +1,6 @@
 //! Starts the programs under test and the guests around them.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -63,11 +64,26 @@ pub fn new_sibling<'a>(
 
 /// Starts `vvu-block` on the host. `transport` is its options for the transport.
 pub fn block(lab: &Lab, transport: &[&str], image: &Path) -> Result<Process> {
-    let mut command = Command::new(binaries::build("vvu-block", "vvu-block")?);
-    command.args(JAIL).args(transport).arg(image);
-    let block = Process::spawn("vvu-block", &mut command, lab.run.path())?;
-    block.wait_line("ready:", READY)?;
-    Ok(block)
+    let program = binaries::build("vvu-block", "vvu-block")?;
+    start(
+        lab,
+        &program,
+        transport.iter().map(OsStr::new).chain([image.as_os_str()]),
+    )
+}
+
+/// Starts a program on the host, in the whole jail, and waits until it is ready.
+pub fn start<'a>(
+    lab: &Lab,
+    program: &Path,
+    arguments: impl IntoIterator<Item = &'a OsStr>,
+) -> Result<Process> {
+    let mut command = Command::new(program);
+    command.args(JAIL).args(arguments);
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let process = Process::spawn(&name, &mut command, lab.run.path())?;
+    process.wait_line("ready:", READY)?;
+    Ok(process)
 }
 
 /// Ends a program with SIGTERM, and checks that it exits with 0 within [`END`].
@@ -135,13 +151,14 @@ impl Proxy {
     }
 }
 
-/// A VM with the proxy's function. In it, `vvu-block` serves the VM's disk through the function.
+/// A VM with the proxy's function. In it, a program serves a device through the function, for
+/// instance `vvu-block` a disk of the VM.
 #[derive(Debug)]
 pub struct DeviceVm {
     /// The VM.
     pub vm: Vm,
-    /// `vvu-block` in the VM.
-    pub block: GuestProcess,
+    /// The program in the VM.
+    pub server: GuestProcess,
 }
 
 impl DeviceVm {
@@ -152,14 +169,18 @@ impl DeviceVm {
 
     /// Prepares the VM, but does not start it.
     pub fn builder<'a>(lab: &'a Lab, proxy: &Proxy, image: &Path) -> Result<VmBuilder<'a>> {
-        let program = Program::host(&binaries::build("vvu-block", "vvu-block")?)?;
+        let program = binaries::build("vvu-block", "vvu-block")?;
+        Ok(Self::builder_with(lab, proxy, &program)?.disk(image))
+    }
+
+    /// Prepares a VM that has this program and no disk.
+    pub fn builder_with<'a>(lab: &'a Lab, proxy: &Proxy, program: &Path) -> Result<VmBuilder<'a>> {
         Ok(VmBuilder::new(lab, "device")
             .qemu(&lab.machine.new_qemu)
             .memory(Memory::Memfd, MEMORY)
             .iommu(Iommu::Remapping)
-            .disk(image)
             .vfio_user(&proxy.vfio_user, SLOT)
-            .program(program))
+            .program(Program::host(program)?))
     }
 
     /// Restarts the VM, and starts `vvu-block` again.
@@ -168,13 +189,13 @@ impl DeviceVm {
         Self::serve(lab, self.vm)
     }
 
-    /// Ends `vvu-block` with SIGTERM, and then the VM.
+    /// Ends the program with SIGTERM, and then the VM.
     pub fn end(self) -> Result<()> {
         // Under emulation, it may take longer than on the host.
-        let output = self.block.terminate(END * 2)?;
+        let output = self.server.terminate(END * 2)?;
         ensure!(
             output.status == 0,
-            "vvu-block ended with status {} in the device VM\n{}",
+            "the program ended with status {} in the device VM\n{}",
             output.status,
             output.error_text()
         );
@@ -187,14 +208,18 @@ impl DeviceVm {
 
     /// Hands the function to user space, and starts `vvu-block` with this disk of the VM.
     pub fn serve_disk(lab: &Lab, vm: Vm, disk: &str) -> Result<Self> {
+        Self::serve_with(lab, vm, "vvu-block", disk)
+    }
+
+    /// Hands the function to user space, and starts a program with these arguments.
+    pub fn serve_with(lab: &Lab, vm: Vm, program: &str, arguments: &str) -> Result<Self> {
         bind(&vm)?;
-        let log = lab.run.file("device.vvu-block.log");
-        let block = vm.spawn_logged(
-            &format!("exec vvu-block {} --pci {BDF} {disk}", JAIL.join(" ")),
-            &log,
-        )?;
-        block.wait_line("ready:", READY)?;
-        Ok(Self { vm, block })
+        let log = lab.run.file(&format!("device.{program}.log"));
+        let jail = JAIL.join(" ");
+        let command = format!("exec {program} {jail} --pci {BDF} {arguments}");
+        let server = vm.spawn_logged(&command, &log)?;
+        server.wait_line("ready:", READY)?;
+        Ok(Self { vm, server })
     }
 }
 

@@ -114,13 +114,16 @@ impl<'a> VmBuilder<'a> {
 
     /// Adds a disk that a vhost-user back-end serves.
     pub fn vhost_user_blk(self, socket: &Path, queues: u16) -> Self {
+        self.vhost_user(&format!("vhost-user-blk-pci,num-queues={queues}"), socket)
+    }
+
+    /// Adds a device of QEMU whose vhost-user back-end listens at this socket.
+    pub fn vhost_user(self, device: &str, socket: &Path) -> Self {
         let id = format!("vhost{}", self.devices.len());
         self.arg("-chardev")
             .arg(joined(&format!("socket,id={id},path="), socket))
             .arg("-device")
-            .arg(format!(
-                "vhost-user-blk-pci,chardev={id},num-queues={queues}"
-            ))
+            .arg(format!("{device},chardev={id}"))
     }
 
     /// Allows packed virtqueues for disks that vhost-user back-ends serve.

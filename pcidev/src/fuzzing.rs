@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipc::{SharedEventFd, Stream};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vfio_user::server::Connection;
-use virtio::{ConfigError, DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Wake};
+use virtio::{DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Wake};
 
 use crate::{VirtioFunction, function};
 
@@ -19,7 +19,7 @@ const VERSION: [u8; 23] = [
     0, 0, 1, 0, 23, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, b'{', b'}', 0,
 ];
 
-/// A device whose queues do nothing.
+/// A device whose queues do nothing. An input can start many, so serving them would cost time.
 struct Idle;
 
 impl virtio::Device for Idle {
@@ -36,12 +36,6 @@ impl virtio::Device for Idle {
 
     fn queue_count(&self) -> u16 {
         2
-    }
-
-    fn read_config(&self, _offset: usize, _data: &mut [u8]) {}
-
-    fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
-        Err(ConfigError::new(offset, data))
     }
 
     fn serve(&self, _queue: &mut ServedQueue, _wake: &Wake) -> Result<(), ServeError> {

@@ -24,14 +24,23 @@ pub trait Device: Send + Sync {
 
     /// Copies its configuration space from `offset` on. Bytes past its end read as zero, so that a
     /// driver may ask for more than this device's version of the space has.
-    fn read_config(&self, offset: usize, data: &mut [u8]);
+    ///
+    /// The default is for devices without a configuration space.
+    fn read_config(&self, offset: usize, data: &mut [u8]) {
+        let _ = offset;
+        data.fill(0);
+    }
 
     /// Writes to its configuration space. Does not block.
+    ///
+    /// The default is for devices whose configuration drivers cannot change.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] when the driver may not write one of the bytes; then none is written.
-    fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError>;
+    fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
+        Err(ConfigError::new(offset, data))
+    }
 
     /// Keeps `notifier`, and notifies it after each change of the configuration space that the
     /// driver did not make. A later call replaces the notifier.

@@ -63,8 +63,7 @@ impl Default for RingOptions {
 /// use ipc::{Interest, SharedEventFd, poll};
 /// # use virtio::test_utils::{DriverRing, memory};
 /// use virtio::{
-///     Chain, ConfigError, Device, DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Vring,
-///     Wake,
+///     Chain, Device, DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Vring, Wake,
 /// };
 ///
 /// /// Writes a greeting into each request.
@@ -81,14 +80,6 @@ impl Default for RingOptions {
 ///
 ///     fn queue_count(&self) -> u16 {
 ///         1
-///     }
-///
-///     fn read_config(&self, _offset: usize, data: &mut [u8]) {
-///         data.fill(0);
-///     }
-///
-///     fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
-///         Err(ConfigError::new(offset, data))
 ///     }
 ///
 ///     fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {

@@ -27,7 +27,7 @@ mod failures;
 mod peer;
 mod script;
 
-use device::NullDevice;
+use device::Recorder;
 use script::{Script, Stand, eventfd, region, state, table};
 
 const EVENT_IDX: u64 = 1 << 29;

@@ -9,7 +9,7 @@ use ipc::{Interest, SharedEventFd, poll};
 
 use super::*;
 use crate::test_utils::{DriverRing, memory};
-use crate::{Chain, ConfigError, DeviceKind, GuestMemory};
+use crate::{Chain, DeviceKind, GuestMemory};
 use crate::{ServeError, ServedQueue, Wake};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -81,14 +81,6 @@ impl Device for Echo {
 
     fn queue_count(&self) -> u16 {
         self.queues
-    }
-
-    fn read_config(&self, _: usize, data: &mut [u8]) {
-        data.fill(0);
-    }
-
-    fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
-        Err(ConfigError::new(offset, data))
     }
 
     fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {

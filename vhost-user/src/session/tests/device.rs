@@ -4,7 +4,7 @@ use super::*;
 
 /// A device that serves nothing and remembers what it was told.
 #[derive(Clone, Default)]
-pub(super) struct NullDevice {
+pub(super) struct Recorder {
     pub(super) log: Arc<Mutex<Vec<String>>>,
     pub(super) vrings: Arc<Mutex<Vec<Served>>>,
     pub(super) config: Arc<Mutex<[u8; 16]>>,
@@ -19,7 +19,7 @@ pub(super) struct Served {
     pub(super) kick: Option<Arc<SharedEventFd>>,
 }
 
-impl NullDevice {
+impl Recorder {
     pub(super) fn write(&self, line: String) {
         self.log.lock().unwrap().push(line);
     }
@@ -42,7 +42,7 @@ impl NullDevice {
     }
 }
 
-impl Device for NullDevice {
+impl Device for Recorder {
     fn kind(&self) -> DeviceKind {
         DeviceKind { id: 42, class: 0 }
     }

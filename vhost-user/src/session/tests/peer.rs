@@ -25,7 +25,7 @@ fn region_info(file: &std::fs::File, start: u64) -> VhostUserMemoryRegionInfo {
 
 fn serve_in_thread(
     stream: UnixStream,
-    device: NullDevice,
+    device: Recorder,
 ) -> thread::JoinHandle<Result<(), TransportError>> {
     thread::spawn(move || {
         let never = eventfd();
@@ -38,7 +38,7 @@ fn serve_in_thread(
 #[test]
 fn a_conversation_with_our_front_end() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let device = NullDevice::default();
+    let device = Recorder::default();
     let server = serve_in_thread(theirs, device.clone());
     let mut front = FrontEnd::new(ours, Duration::from_secs(20)).unwrap();
     let all = ProtocolFeatures::all();
@@ -81,7 +81,7 @@ fn a_conversation_with_our_front_end() {
 #[test]
 fn a_conversation_with_a_front_end_that_we_did_not_write() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let device = NullDevice::default();
+    let device = Recorder::default();
     let server = serve_in_thread(theirs, device.clone());
 
     let mut front = Frontend::from_stream(ours, 2);

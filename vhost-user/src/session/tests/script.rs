@@ -159,8 +159,8 @@ impl Script {
     }
 
     /// Plays the script to a fresh device. At its end all vrings are stopped.
-    pub(super) fn play(mut self) -> (Self, NullDevice) {
-        let device = NullDevice::default();
+    pub(super) fn play(mut self) -> (Self, Recorder) {
+        let device = Recorder::default();
         let never = eventfd();
         let mut runner = Runner::new(Arc::new(device.clone()), RINGS);
         serve(&mut self, &mut runner, never.as_fd()).unwrap();
