@@ -233,7 +233,7 @@ impl Device for BlockDevice {
     }
 }
 
-/// What an administrator can change about a kernel that makes no io_uring.
+/// The setting that an administrator can change if the kernel makes no io_uring.
 fn hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => " (see the sysctl kernel.io_uring_disabled)",

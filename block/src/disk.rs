@@ -1,4 +1,4 @@
-//! What all queues of a device share.
+//! The state that all queues of a device share.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::cache::WriteCache;
 use crate::limit::Throttle;
 use crate::request::ID_LEN;
 
-/// What all queues of a device share.
+/// The state that all queues of a device share.
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub image: Arc<Image>,

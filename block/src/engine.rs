@@ -175,8 +175,8 @@ impl<'a> Engine<'a> {
         } else if aside {
             transfer.aside = true;
             self.start(slot)?;
-            // Submitted now, so that it runs while this thread serves the requests behind it. An
-            // error shows when the engine waits.
+            // The read is submitted now, so that it runs while this thread serves the requests
+            // behind it. If that fails, the engine submits it again when it waits.
             let _ = self.submit();
             return Ok(Started::InFlight);
         } else if let Some(result) = self.do_at_once(slot) {

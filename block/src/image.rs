@@ -32,7 +32,7 @@ pub struct Image {
     read_only: bool,
     block_size: u32,
     abilities: Abilities,
-    /// What requests have to stay within. It follows from the fields above.
+    /// The limits that requests have to stay within. They follow from the fields above.
     limits: Limits,
     cache: Cache,
     /// Calls never wait for a device, because the file is in memory.
@@ -197,7 +197,7 @@ impl Image {
         &self.limits
     }
 
-    /// What the storage can do, whether or not drivers are offered it.
+    /// The abilities of the storage, whether or not drivers are offered them.
     pub(crate) fn abilities(&self) -> &Abilities {
         &self.abilities
     }

@@ -1,4 +1,4 @@
-//! What is asked of the storage: operations on ranges of the disk.
+//! Operations of the storage on ranges of the disk.
 
 /// Unit in bytes of every sector number and of the capacity, whatever the block size.
 pub const SECTOR_SIZE: u64 = 512;
@@ -10,7 +10,7 @@ pub(crate) struct Range {
     pub len: u64,
 }
 
-/// What is done to the image.
+/// An operation on the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// Moves data from the image to memory.

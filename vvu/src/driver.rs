@@ -1,5 +1,5 @@
-//! The driver of a virtio-vhost-user device: messages, notifications, doorbells and the front-end's
-//! memory.
+//! The driver of a virtio-vhost-user device. It handles messages, notifications, doorbells and the
+//! front-end's memory.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -34,25 +34,25 @@ use dma::Dma;
 use doorbell::Doorbells;
 use notification::Notifications;
 
-/// MSI-X vectors: what raises which.
+/// MSI-X vectors by the event that raises them.
 mod vector {
-    /// Configuration changes.
+    /// A change of the configuration.
     pub const CONFIG: u16 = 0;
-    /// Messages from the front-end.
+    /// The arrival of messages from the front-end.
     pub const RX: u16 = 1;
-    /// Messages to the front-end that were taken.
+    /// The return of buffers with messages to the front-end.
     pub const TX: u16 = 2;
-    /// The front-end's kick of vhost queue 0; the other queues' follow.
+    /// The front-end's kick of vhost queue 0. The vectors of the other queues follow.
     pub const KICK: u16 = 3;
 }
 
-/// Virtio feature bits that the device has to have (VERSION_1).
+/// The virtio feature bits that the device has to offer: VERSION_1.
 const REQUIRED: u64 = 1 << 32;
-/// Virtio feature bits that are accepted where the device has them (and ACCESS_PLATFORM: our
-/// addresses are I/O virtual addresses).
+/// The virtio feature bits that are accepted if the device offers them: VERSION_1, and
+/// ACCESS_PLATFORM because the driver uses I/O virtual addresses.
 const WANTED: u64 = REQUIRED | 1 << 33;
 
-/// Drives one VVU device. Dropping it shuts the device down.
+/// Drives one VVU device. The device is shut down when this is dropped.
 #[derive(Debug)]
 pub struct VvuDriver {
     virtio: VirtioPci,
@@ -64,20 +64,21 @@ pub struct VvuDriver {
     patience: Patience,
     queue_count: u16,
     vectors: Vec<Arc<SharedEventFd>>,
-    /// There once the device was started.
+    /// `None` until the device is started.
     channel: Option<Channel>,
+    /// The status has shown a front-end since the back-end was set up.
     frontend_seen: bool,
     dma: Dma,
     function: Arc<dyn PciFunction>,
 }
 
 impl VvuDriver {
-    /// Finds out how to drive a function for a back-end of `queue_count` queues. The dialect is
-    /// chosen by what the device says it is, unless one is given.
+    /// Makes a driver of a function, for a back-end with `queue_count` queues. Without a given
+    /// dialect, the identity of the device chooses it.
     ///
     /// # Errors
     ///
-    /// [`DriverError`] when it is no VVU device, or lacks something.
+    /// [`DriverError`] when the function is not a VVU device, or lacks something.
     pub fn new(
         function: Arc<dyn PciFunction>,
         queue_count: u16,
@@ -117,17 +118,17 @@ impl VvuDriver {
         })
     }
 
-    /// Brings the device, in whatever state it is, to where a front-end may come.
+    /// Resets and starts the device. A front-end may connect afterwards.
     ///
     /// # Errors
     ///
-    /// [`DriverError`] when the device does not go along. It is marked as failed then.
+    /// [`DriverError`] when the device refuses something. The driver then sets its FAILED status.
     pub fn start(&mut self) -> Result<(), DriverError> {
         self.channel = None;
         self.virtio.reset()?;
         let result = self.initialise();
         if result.is_err() {
-            // The error is what matters; the device may be gone.
+            // The first error is the cause. This write may fail too, if the device is gone.
             let _ = self.virtio.add_status(device_status::FAILED);
         }
         result
@@ -177,7 +178,7 @@ impl VvuDriver {
         Ok(self.config.write(config::STATUS, status::BACKEND_UP)?)
     }
 
-    /// Whether the front-end that was there, or may have been, is there no more.
+    /// Whether the front-end has left. Also true if a front-end may have come and left unseen.
     ///
     /// # Errors
     ///
@@ -193,11 +194,11 @@ impl VvuDriver {
         Ok(lost)
     }
 
-    /// Lets go of the front-end, if there is one, and makes the device ready for the next.
+    /// Disconnects the front-end if there is one, and makes the device ready for the next.
     ///
     /// # Errors
     ///
-    /// [`DriverError`]; the device has to be restarted then.
+    /// [`DriverError`]. The device has to be restarted then.
     pub fn next_frontend(&mut self) -> Result<(), DriverError> {
         if self.config.read::<u32>(config::STATUS)? != 0 {
             self.config.write(config::STATUS, 0u32)?;
@@ -221,12 +222,12 @@ impl VvuDriver {
         self.virtio.needs_reset()
     }
 
-    /// The messages' way.
+    /// The channel that carries messages.
     pub(crate) fn channel(&mut self) -> Result<&mut Channel, DriverError> {
         self.channel.as_mut().ok_or(DriverError::NotStarted)
     }
 
-    /// How the device does what is not the same with all.
+    /// The dialect of the device.
     pub fn dialect(&self) -> &Dialect {
         &self.dialect
     }
@@ -236,33 +237,33 @@ impl VvuDriver {
         self.patience
     }
 
-    /// The function that is driven.
+    /// The function that this driver drives.
     pub fn function(&self) -> &dyn PciFunction {
         self.function.as_ref()
     }
 
-    /// Signalled when the configuration changed.
+    /// Signalled when the configuration has changed.
     pub fn config_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::CONFIG)]
     }
 
-    /// Signalled when messages came.
+    /// Signalled when messages have come.
     pub fn rx_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::RX)]
     }
 
-    /// Signalled when the device took messages.
+    /// Signalled when the device has taken messages.
     pub fn tx_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::TX)]
     }
 
-    /// Signalled when the front-end kicks vhost queue `queue`; `None`: there is no such queue.
+    /// Signalled when the front-end kicks vhost queue `queue`. `None` if there is no such queue.
     pub fn kick(&self, queue: u16) -> Option<&Arc<SharedEventFd>> {
         let vector = vector::KICK.checked_add(queue)?;
         self.vectors.get(usize::from(vector))
     }
 
-    /// What rings a doorbell; `None`: the device has no such doorbell.
+    /// A notifier that rings a doorbell. `None` if the device has no such doorbell.
     pub fn doorbell(&self, doorbell: abi::Doorbell) -> Option<Arc<dyn virtio::Notifier>> {
         let is_error = matches!(doorbell, abi::Doorbell::Error(_));
         if is_error && !self.dialect.error_doorbells {
@@ -276,7 +277,7 @@ impl VvuDriver {
         self.queue_count
     }
 
-    /// The front-end's memory.
+    /// The window through which the front-end's memory is seen.
     pub fn window(&mut self) -> &mut Window {
         &mut self.window
     }
@@ -295,7 +296,7 @@ impl VvuDriver {
 impl Drop for VvuDriver {
     fn drop(&mut self) {
         if let Err(error) = self.shut_down() {
-            tracing::debug!("shutting the device down: {}", WithCauses(&error));
+            tracing::debug!("cannot shut the device down: {}", WithCauses(&error));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Drives a virtio-vhost-user (VVU) PCI function and carries vhost-user through it.
 //!
-//! From the outside in: [`VvuTransport`] carries the messages of front-ends that come through a
-//! [`driver`] of a VVU function. It drives the function as a virtio device ([`virtio_pci`]), which
-//! it reaches through [`pci`].
+//! The crate has four layers. [`VvuTransport`] carries the messages of front-ends. It uses a
+//! [`driver`] of a VVU function. The driver uses the function as a virtio device
+//! ([`virtio_pci`]), and [`pci`] gives access to the function.
 //!
 //! In a device VM, this serves a `device` to the front-ends of the sibling VM:
 //!

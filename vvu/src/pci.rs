@@ -1,7 +1,7 @@
 //! Access to a PCI function from user space.
 //!
-//! A [`PciFunction`] is reached through the kernel's VFIO, through a vfio-user server, or is a mock
-//! in a test. What drives it sees no difference.
+//! A [`PciFunction`] is reached through VFIO in the kernel or through a vfio-user server. In tests
+//! it is a mock. A driver sees no difference.
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -34,28 +34,29 @@ pub use registers::Registers;
 pub use vfio::VfioFunction;
 pub use vfio_user::VfioUserFunction;
 
-/// What an address begins with that names a vfio-user server's socket.
+/// The start of an address that names the socket of a vfio-user server.
 pub const VFIO_USER_PREFIX: &str = "vfio-user:";
 
 /// How many base address registers (BARs) a function has.
 pub const BAR_COUNT: u8 = 6;
 
-/// Says whether a function is what its driver is for.
+/// Tells whether a function is one that the caller drives.
 pub type Wanted = fn(&Identity) -> bool;
 
-/// A PCI function that this process has to itself.
+/// A PCI function that only this process uses.
 ///
-/// Offsets into configuration space and BARs are in bytes; accesses are little-endian, and one of
-/// 1, 2, 4 or 8 bytes reaches the device as one access of that width where its path allows it.
+/// Offsets into configuration space and BARs are in bytes, and accesses are little-endian. An
+/// access of 1, 2, 4 or 8 bytes reaches the device as one access of that width if the path to it
+/// allows that.
 pub trait PciFunction: Debug + Send + Sync {
-    /// What to call the function in messages: its address.
+    /// The name of the function in messages, which is its address.
     fn name(&self) -> String;
 
     /// Reads configuration space.
     ///
     /// # Errors
     ///
-    /// When the function is gone or the bytes are not all there.
+    /// When the function is gone, or when some of the bytes do not exist.
     fn read_config(&self, offset: u64, data: &mut [u8]) -> io::Result<()>;
 
     /// Writes configuration space.
@@ -65,14 +66,14 @@ pub trait PciFunction: Debug + Send + Sync {
     /// As for [`PciFunction::read_config`].
     fn write_config(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// Size of a BAR in bytes; 0 for one that does not exist.
+    /// Size of a BAR in bytes, or 0 if it does not exist.
     fn bar_size(&self, bar: u8) -> u64;
 
     /// Reads from a BAR, by a system call or message.
     ///
     /// # Errors
     ///
-    /// When the function is gone or the bytes are not all there.
+    /// When the function is gone, or when some of the bytes do not exist.
     fn read_bar(&self, bar: u8, offset: u64, data: &mut [u8]) -> io::Result<()>;
 
     /// Writes to a BAR, by a system call or message.
@@ -82,32 +83,32 @@ pub trait PciFunction: Debug + Send + Sync {
     /// As for [`PciFunction::read_bar`].
     fn write_bar(&self, bar: u8, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// What to map to have these bytes of a BAR in memory; `None` when they, or some of them, can
-    /// only be reached by [`PciFunction::read_bar`] and [`PciFunction::write_bar`].
+    /// The part of a file to map for these bytes of a BAR. `None` if some of the bytes can only be
+    /// accessed by [`PciFunction::read_bar`] and [`PciFunction::write_bar`].
     fn bar_file(&self, bar: u8, offset: u64, len: u64) -> Option<BarFile>;
 
-    /// An eventfd whose signal has the effect of a write to a register of a BAR, whatever the
-    /// value; `None` when the register has none.
+    /// An eventfd whose signal has the effect of a write of any value to this register of a BAR.
+    /// `None` if the register has no eventfd.
     fn register_eventfd(&self, bar: u8, offset: u64) -> Option<Arc<SharedEventFd>> {
         let _ = (bar, offset);
         None
     }
 
-    /// I/O virtual addresses at which memory may be mapped for the function.
+    /// The I/O virtual addresses at which memory may be mapped for the function.
     fn iova_ranges(&self) -> Vec<RangeInclusive<u64>>;
 
-    /// Lets the function access `memory` at I/O virtual address `iova`, until it is unmapped.
+    /// Lets the function access `memory` at the I/O virtual address `iova` until it is unmapped.
     ///
     /// # Errors
     ///
-    /// [`PciError::MemlockLimit`], or what the operating system or server says.
+    /// [`PciError::MemlockLimit`], or the answer of the operating system or server.
     fn map_dma(&self, iova: u64, memory: &Arc<DmaMemory>) -> Result<(), PciError>;
 
-    /// Takes memory back that was mapped at `iova`.
+    /// Unmaps the memory at `iova`.
     ///
     /// # Errors
     ///
-    /// What the operating system or server says.
+    /// The answer of the operating system or server.
     fn unmap_dma(&self, iova: u64) -> io::Result<()>;
 
     /// How many MSI-X vectors the function has.
@@ -118,18 +119,19 @@ pub trait PciFunction: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// When there are more than [`PciFunction::vector_count`], or what the operating system or
-    /// server says.
+    /// When there are more eventfds than [`PciFunction::vector_count`], or when the operating
+    /// system or server refuses.
     fn set_vectors(&self, eventfds: &[BorrowedFd<'_>]) -> io::Result<()>;
 
-    /// Resets the function, and says whether it has a reset at all.
+    /// Resets the function. False if it has no reset.
     ///
     /// # Errors
     ///
-    /// What the operating system or server says.
+    /// The answer of the operating system or server.
     fn reset(&self) -> io::Result<bool>;
 
-    /// What becomes readable when the function is gone for good; `None` where that cannot be told.
+    /// A descriptor that becomes readable when the function is gone for good. `None` if there is no
+    /// such descriptor.
     fn hangup(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -142,18 +144,18 @@ pub struct BarFile {
     pub file: Arc<File>,
     /// Where in the file the part of the BAR begins, in bytes.
     pub offset: u64,
-    /// Whether the kernel can pin this memory, so that O_DIRECT I/O can go straight to it. It
-    /// cannot pin the BAR of a device.
+    /// Whether the kernel can pin this memory, so that O_DIRECT I/O can go straight to it. The
+    /// kernel cannot pin the BAR of a hardware device.
     pub direct_io: bool,
 }
 
 /// Opens a function by its PCI address (`[domain:]bus:device.function`), or by `vfio-user:PATH` at
-/// the server that listens on that Unix socket. A function that is not `wanted` is left alone; with
-/// a server, that is for the caller to look at.
+/// the server that listens on that Unix socket. A function that is not `wanted` is not touched. The
+/// caller has to check that of a function behind a server.
 ///
 /// # Errors
 ///
-/// [`PciError`], which says in one line what is wrong and what to do.
+/// [`PciError`], whose text is one line that says what is wrong and what to do.
 pub fn open(address: &str, wanted: Wanted) -> Result<Arc<dyn PciFunction>, PciError> {
     match address.strip_prefix(VFIO_USER_PREFIX) {
         Some(path) => Ok(Arc::new(VfioUserFunction::connect(path.as_ref())?)),
@@ -161,12 +163,12 @@ pub fn open(address: &str, wanted: Wanted) -> Result<Arc<dyn PciFunction>, PciEr
     }
 }
 
-/// Whether an address as for [`open`] is that of a vfio-user server.
+/// Whether an address for [`open`] names a vfio-user server.
 pub fn is_vfio_user(address: &str) -> bool {
     address.starts_with(VFIO_USER_PREFIX)
 }
 
-/// Maps a part of a BAR, which need not begin on a page; `None` when it cannot be mapped.
+/// Maps a part of a BAR, which need not begin on a page. `None` if it cannot be mapped.
 ///
 /// # Errors
 ///
@@ -187,7 +189,7 @@ pub fn map_bar(
     Mapping::new(part.file, part.offset, padded, lead).map(Some)
 }
 
-/// Lets the function access memory by itself, without which no DMA and no MSI-X works.
+/// Makes the function a bus master. It can then access memory, which DMA and MSI-X need.
 ///
 /// # Errors
 ///

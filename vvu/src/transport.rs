@@ -187,7 +187,8 @@ impl VvuTransport {
         }
     }
 
-    /// Waits until the device may have returned a buffer of ours, the front-end left, or time is up.
+    /// Waits until the device may have returned a buffer of ours, the front-end left, or time is
+    /// up.
     fn wait_for_buffer(&mut self, deadline: Instant) -> Result<(), VvuError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let driver = &self.driver;

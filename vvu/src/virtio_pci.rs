@@ -1,7 +1,7 @@
 //! The driver's side of a modern virtio device on PCI (virtio 1.2, section 4.1).
 //!
-//! Nothing that the device says is trusted: positions are checked against BAR sizes, values that
-//! were written are read back, and what the device puts into a ring is checked before use.
+//! The driver does not trust the device. It checks offsets against the sizes of BARs, reads values
+//! back after writing them, and checks entries of used rings before it uses them.
 
 use std::io;
 use std::sync::Arc;
@@ -19,36 +19,36 @@ pub use capabilities::Capabilities;
 pub use error::VirtioError;
 pub use queue::{DriverQueue, QueueLayout, Used, UsedError};
 
-/// How long to wait for a device that should do something soon, and how often to look.
+/// How long to wait for an answer of a device, and how often to check.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// When to give up.
+    /// How long to wait before giving up.
     pub limit: Duration,
-    /// How long to sleep between two looks.
+    /// How long to sleep between two checks.
     pub step: Duration,
 }
 
 impl Patience {
-    /// What is good for a device that works.
+    /// Enough for a device that works.
     pub const DEFAULT: Self = Self {
         limit: Duration::from_secs(3),
         step: Duration::from_millis(1),
     };
 
-    /// Looks until it sees something, at least once; `None` when time is up.
+    /// Calls `check`, at least once, until it returns a value. `None` when time is up.
     ///
     /// # Errors
     ///
-    /// The first that `look` gives.
+    /// The first error of `check`.
     pub fn wait_for<T, E>(
         self,
-        mut look: impl FnMut() -> Result<Option<T>, E>,
+        mut check: impl FnMut() -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
         let start = Instant::now();
         loop {
-            let seen = look()?;
-            if seen.is_some() || start.elapsed() >= self.limit {
-                return Ok(seen);
+            let found = check()?;
+            if found.is_some() || start.elapsed() >= self.limit {
+                return Ok(found);
             }
             std::thread::sleep(self.step);
         }
@@ -65,7 +65,7 @@ pub struct VirtioPci {
 }
 
 impl VirtioPci {
-    /// Finds the registers.
+    /// Finds the registers of a device.
     ///
     /// # Errors
     ///
@@ -93,7 +93,8 @@ impl VirtioPci {
         self.common.read(common::DEVICE_STATUS)
     }
 
-    /// Whether the device is broken until it is reset. So is one that is not there any more.
+    /// Whether the device has to be reset. Also true for a device that is gone, because its
+    /// registers read as all ones.
     ///
     /// # Errors
     ///
@@ -112,12 +113,12 @@ impl VirtioPci {
         self.common.write(common::DEVICE_STATUS, before | bits)
     }
 
-    /// Resets the device, unless it is as after a reset: a front-end that came first would be
-    /// forgotten by some devices.
+    /// Resets the device, unless its status shows that it has just been reset. Another reset would
+    /// make some devices forget a front-end that came first.
     ///
     /// # Errors
     ///
-    /// [`VirtioError::ResetTimeout`] when the device does not come to the end of it.
+    /// [`VirtioError::ResetTimeout`] when the device does not finish the reset.
     pub fn reset(&self) -> Result<(), VirtioError> {
         if self.status()? == 0 {
             return Ok(());
@@ -129,12 +130,12 @@ impl VirtioPci {
         done.ok_or(VirtioError::ResetTimeout(self.patience.limit))
     }
 
-    /// Tells the device that a driver is here, and negotiates `wanted`: those of them that the
-    /// device offers, of which it has to offer `required`.
+    /// Tells the device that it has a driver, and accepts the features of `wanted` that it offers.
+    /// Returns the accepted features.
     ///
     /// # Errors
     ///
-    /// [`VirtioError`] when the device and the driver do not go together.
+    /// [`VirtioError`] when the device does not offer all of `required`, or refuses features.
     pub fn negotiate(&self, wanted: u64, required: u64) -> Result<u64, VirtioError> {
         self.add_status(status::ACKNOWLEDGE)?;
         self.add_status(status::DRIVER)?;
@@ -191,12 +192,12 @@ impl VirtioPci {
         Ok(())
     }
 
-    /// Settles on a size for queue `index`: `wanted` (a power of two), or less where the device
-    /// has less.
+    /// Sets the size of queue `index` to `wanted` (a power of two), or to the device's maximum if
+    /// that is smaller. Returns the size.
     ///
     /// # Errors
     ///
-    /// [`VirtioError::BadQueueSize`] for a device without the queue, or with an impossible one.
+    /// [`VirtioError::BadQueueSize`] when the device lacks the queue or has an invalid size for it.
     pub fn choose_queue_size(&self, index: u16, wanted: u16) -> Result<u16, VirtioError> {
         self.common.write(common::QUEUE_SELECT, index)?;
         let offered: u16 = self.common.read(common::QUEUE_SIZE)?;
@@ -211,12 +212,12 @@ impl VirtioPci {
         }
     }
 
-    /// Tells the device where queue `index` is, and which MSI-X vector it raises. Returns its
-    /// notification register. The queue is not in use yet.
+    /// Tells the device where queue `index` is and which MSI-X vector it raises. Returns the
+    /// notification register of the queue. The device does not use the queue yet.
     ///
     /// # Errors
     ///
-    /// [`VirtioError`] when the device refuses or lies.
+    /// [`VirtioError`] when the device refuses a value or returns an invalid one.
     pub fn configure_queue(
         &self,
         index: u16,
@@ -233,10 +234,10 @@ impl VirtioPci {
             self.common.write(register + 4, (address >> 32) as u32)?;
         }
         self.write_vector(common::QUEUE_MSIX_VECTOR, vector)?;
-        let place: u16 = self.common.read(common::QUEUE_NOTIFY_OFF)?;
-        let offset = u64::from(place) * u64::from(self.notify_multiplier);
+        let notify_off: u16 = self.common.read(common::QUEUE_NOTIFY_OFF)?;
+        let offset = u64::from(notify_off) * u64::from(self.notify_multiplier);
         if offset + 2 > self.notify.len() || !offset.is_multiple_of(2) {
-            return Err(VirtioError::BadNotifyOffset(index, place));
+            return Err(VirtioError::BadNotifyOffset(index, notify_off));
         }
         let registers = self.notify.clone();
         Ok(QueueNotify {
@@ -246,7 +247,7 @@ impl VirtioPci {
         })
     }
 
-    /// Puts queue `index`, which was configured, in use.
+    /// Lets the device use queue `index`, which has to be configured.
     ///
     /// # Errors
     ///
@@ -256,7 +257,7 @@ impl VirtioPci {
         self.common.write(common::QUEUE_ENABLE, 1u16)
     }
 
-    /// Takes the MSI-X vectors of configuration changes and of the first `queues` queues back.
+    /// Removes the MSI-X vectors of configuration changes and of the first `queues` queues.
     ///
     /// # Errors
     ///

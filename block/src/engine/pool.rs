@@ -73,7 +73,7 @@ impl Pool {
         }
     }
 
-    /// Has a thread make the next call of `transfer`.
+    /// Lets a thread make the next call of `transfer`.
     ///
     /// # Safety
     ///

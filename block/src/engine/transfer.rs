@@ -1,4 +1,4 @@
-//! What is left of an operation, which may take several system calls.
+//! The rest of an operation, which may take several system calls.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::operation::{Operation, Range, Step};
 /// The most buffers in one system call (IOV_MAX).
 const MAX_IOVECS: usize = libc::UIO_MAXIOV as usize;
 
-/// What is left of an operation. A slot reuses its transfer, so that a busy queue does not
+/// The rest of an operation. A slot reuses its transfer, so that a busy queue does not
 /// allocate.
 #[derive(Debug, Default)]
 pub(crate) struct Transfer {
@@ -30,10 +30,10 @@ pub(crate) struct Transfer {
     steps: Vec<Step>,
 }
 
-/// What a system call's result means for the transfer.
+/// The state of a transfer after a system call.
 #[derive(Debug)]
 pub(crate) enum Progress {
-    /// Another system call is needed.
+    /// The transfer needs another system call.
     Again,
     /// The transfer is done.
     Done,

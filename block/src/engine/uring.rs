@@ -177,7 +177,7 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Has the ring wait for the kick eventfd and reset it. A poll comes before the read, because
+    /// Makes the ring wait for the kick eventfd and reset it. A poll comes before the read, because
     /// some kernels do not wait in a read of a non-blocking eventfd.
     fn arm_kick(&mut self) -> io::Result<()> {
         let (Kick::Idle, Some(kick)) = (self.kick, &self.wakers.kick) else {
@@ -201,7 +201,7 @@ impl<'a> Uring<'a> {
         Ok(())
     }
 
-    /// Has the ring wait for the stop eventfd.
+    /// Makes the ring wait for the stop eventfd.
     fn arm_stop(&mut self) -> io::Result<()> {
         if self.stop_armed {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What the storage of an image can do.
+//! The abilities of the storage of an image.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -18,7 +18,7 @@ pub(super) fn is_in_memory(file: &File) -> bool {
     fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u32)))
 }
 
-/// What storage can do besides reads, writes and flushes. Sizes are in bytes.
+/// The abilities of storage besides reads, writes and flushes. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Abilities {
     /// The storage is a block device, so that ioctls discard and erase its content.

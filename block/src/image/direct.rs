@@ -21,9 +21,9 @@ pub(crate) struct Direct {
 /// The alignment that direct I/O needs, in bytes. Both are powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Alignment {
-    /// Of addresses in memory.
+    /// Alignment of addresses in memory.
     pub memory: u32,
-    /// Of offsets in the image, and of all lengths.
+    /// Alignment of offsets in the image and of all lengths.
     pub image: u32,
 }
 

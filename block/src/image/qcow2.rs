@@ -45,7 +45,7 @@ impl Qcow2 {
         self.size
     }
 
-    /// What can be done to the image, whatever its files can do.
+    /// The abilities of the image. They do not depend on those of its files.
     pub fn abilities(&self) -> Abilities {
         Abilities {
             physical_block: BEST_BLOCK,

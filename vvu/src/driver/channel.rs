@@ -1,4 +1,4 @@
-//! Messages through the device's two virtqueues: one buffer is one message.
+//! Messages through the two virtqueues of the device. Each buffer holds one message.
 
 use std::io;
 
@@ -9,29 +9,29 @@ use super::dma::Dma;
 use super::vector;
 use crate::virtio_pci::{DriverQueue, QueueNotify, UsedError, VirtioError, VirtioPci};
 
-/// How many buffers each queue has at most. The front-end waits for answers all the time, so that
-/// few are in use at once, and memory mapped for DMA is dear behind a virtual IOMMU.
+/// The most buffers of each queue. Few are in use at once, because the front-end waits for replies.
+/// And behind a virtual IOMMU it is costly to map memory for DMA.
 const QUEUE_SIZE: u16 = 16;
 
-/// Length of a buffer in bytes: the longest message, and what makes it a multiple of 64.
+/// Length of a buffer in bytes: that of the longest message, rounded up to a multiple of 64.
 const BUFFER_SIZE: usize = (HEADER_SIZE + MAX_PAYLOAD).next_multiple_of(64);
 
-/// Why messages cannot be exchanged any more, until the device is restarted.
+/// Why messages cannot be exchanged until the device is restarted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// The device wrote nonsense to a ring.
+    /// The device wrote an invalid entry to a used ring.
     #[error(transparent)]
     Used(#[from] UsedError),
     /// A message does not fit a buffer.
-    #[error("a message of {0} bytes is longer than any may be")]
+    #[error("a message of {0} bytes is too long")]
     TooLong(usize),
     /// The function cannot be accessed.
     #[error("cannot access the device")]
     Access(#[from] io::Error),
 }
 
-/// The two queues.
+/// The two virtqueues that carry messages.
 #[derive(Debug)]
 pub struct Channel {
     rx: DriverQueue,
@@ -41,13 +41,13 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// How much memory the queues take at most, in bytes.
+    /// The most memory that the queues take, in bytes.
     pub fn memory_size() -> usize {
         let rx = DriverQueue::end(0, QUEUE_SIZE, BUFFER_SIZE);
         DriverQueue::end(rx, QUEUE_SIZE, BUFFER_SIZE)
     }
 
-    /// Lays the queues out and tells the device of them. They are not in use yet.
+    /// Lays out the queues and tells the device where they are. It does not use them yet.
     pub fn configure(virtio: &VirtioPci, dma: &Dma) -> Result<Self, VirtioError> {
         let new_queue = |index, start, device_writes| {
             let size = virtio.choose_queue_size(index, QUEUE_SIZE)?;
@@ -72,26 +72,27 @@ impl Channel {
         })
     }
 
-    /// Tells the device of the buffers that wait for messages.
+    /// Tells the device that there are receive buffers.
     pub fn offer_buffers(&mut self) -> Result<(), ChannelError> {
         Ok(self.rx_notify.notify()?)
     }
 
-    /// Takes the next message, if there is one: whatever bytes the device wrote to a buffer.
+    /// Takes the next message if there is one. It consists of any bytes that the device wrote.
     pub fn receive(&mut self) -> Result<Option<Vec<u8>>, ChannelError> {
         let Some(used) = self.rx.take_used()? else {
             return Ok(None);
         };
-        // What is in the buffer is copied before the device gets it back.
+        // The message is copied before the device gets the buffer back.
         let message = self.rx.copy_out(used);
         self.rx.post(used.id, BUFFER_SIZE);
         self.rx_notify.notify()?;
         Ok(Some(message))
     }
 
-    /// Takes what messages there are, and forgets them.
+    /// Takes all waiting messages and drops them.
     pub fn discard_received(&mut self) -> Result<(), ChannelError> {
-        // More than all buffers cannot be waiting: none is filled while there is no front-end.
+        // The limit is for a device that breaks the rules: without a front-end it must not fill
+        // buffers, so no more messages wait than there are buffers.
         for _ in 0..2 * self.rx.size() {
             if self.receive()?.is_none() {
                 break;
@@ -100,8 +101,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends a message; false when all buffers are with the device, which signals when it returns
-    /// one.
+    /// Sends a message. False if the device has all buffers. It signals when it returns one.
     pub fn send(&mut self, message: &[u8]) -> Result<bool, ChannelError> {
         if message.len() > BUFFER_SIZE {
             return Err(ChannelError::TooLong(message.len()));

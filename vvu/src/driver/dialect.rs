@@ -1,4 +1,4 @@
-//! What is not the same with all VVU devices.
+//! The differences between VVU devices.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,29 +7,29 @@ use vvu_abi as abi;
 
 use crate::pci::Identity;
 
-/// How a VVU device does what is not the same with all of them.
+/// The behaviour of one kind of VVU device where kinds differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
-    /// What it is called.
+    /// The name on the command line.
     pub name: &'static str,
-    /// Where in the memory window a region is.
+    /// Where regions are in the memory window.
     pub layout: LayoutRule,
     /// How the driver learns that the front-end left.
     pub peer_loss: PeerLoss,
-    /// Whether the front-end can be told of a broken queue.
+    /// Whether the device has doorbells that tell the front-end of a broken queue.
     pub error_doorbells: bool,
 }
 
 /// Where in the memory window the regions of a memory table are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayoutRule {
-    /// One right behind the other.
+    /// Each region begins where the one before it ends.
     Packed,
-    /// Each is behind the one before it by its own `mmap_offset`, since the device maps each
-    /// region's file from its start.
+    /// Between the end of a region and the start of the next there are as many bytes as the next
+    /// region's `mmap_offset`, because the device maps the file of each region from its start.
     WithOffsets,
-    /// One right behind the other, and each table right behind the one before it, as long as the
-    /// front-end is the same.
+    /// Each region begins where the one before it ends. The first region of a new table begins
+    /// where the last table of the same front-end ends.
     Growing,
 }
 
@@ -38,19 +38,19 @@ pub enum LayoutRule {
 pub enum PeerLoss {
     /// The device clears the status bits and raises a configuration interrupt.
     Status,
-    /// The device returns a receive buffer without a byte in it. It has to be reset then.
+    /// The device returns an empty receive buffer. The driver has to reset it then.
     EmptyMessage,
 }
 
 impl Dialect {
-    /// Our own device model.
+    /// The device model of this project.
     pub const OURS: Self = Self {
         name: "ours",
         layout: LayoutRule::WithOffsets,
         peer_loss: PeerLoss::Status,
         error_doorbells: true,
     };
-    /// The device type as it was proposed for the virtio specification in 2017.
+    /// The device type that was proposed for the virtio specification in 2017.
     pub const SPEC: Self = Self {
         name: "spec",
         layout: LayoutRule::Packed,
@@ -69,11 +69,11 @@ impl Dialect {
         peer_loss: PeerLoss::EmptyMessage,
         error_doorbells: false,
     };
-    /// All of them.
+    /// All dialects.
     pub const ALL: [Self; 4] = [Self::OURS, Self::SPEC, Self::QEMU, Self::CROSVM];
 
-    /// The dialect that a device with this identity has. Nothing tells a device that keeps to the
-    /// specification from QEMU's.
+    /// The dialect of a device with this identity. A device that follows the specification has the
+    /// same identity as QEMU's, so it gets QEMU's dialect.
     pub fn of(identity: &Identity) -> Self {
         match (identity.device, identity.subsystem) {
             (abi::PCI_DEVICE_ID, abi::PCI_SUBSYSTEM_ID) => Self::OURS,
@@ -89,9 +89,9 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// A name that no dialect has.
+/// A name that is not the name of a dialect.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is no dialect: take ours, spec, qemu or crosvm")]
+#[error("{0:?} is not a dialect; the dialects are ours, spec, qemu and crosvm")]
 pub struct UnknownDialect(String);
 
 impl FromStr for Dialect {
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identities_choose_dialects() {
+    fn the_identity_chooses_the_dialect() {
         for (device, subsystem, dialect) in [
             (0x107d, abi::PCI_SUBSYSTEM_ID, Dialect::OURS),
             (0x107d, 0x107d, Dialect::CROSVM),
@@ -128,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn names_choose_dialects() {
+    fn a_dialect_is_read_from_its_name() {
         for dialect in Dialect::ALL {
             assert_eq!(dialect.to_string().parse(), Ok(dialect));
         }
         let error = "OURS".parse::<Dialect>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "\"OURS\" is no dialect: take ours, spec, qemu or crosvm"
+            "\"OURS\" is not a dialect; the dialects are ours, spec, qemu and crosvm"
         );
     }
 }

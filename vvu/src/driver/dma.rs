@@ -7,17 +7,17 @@ use vhost_user::WithCauses;
 
 use crate::pci::{DmaMemory, PciError, PciFunction, choose_iova};
 
-/// Why there is no memory for a device.
+/// Why there is no memory that the device can access.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DmaError {
-    /// There are no addresses to map it at.
+    /// The IOMMU has no free addresses for the memory.
     #[error("the IOMMU has no room for {0} bytes of I/O virtual addresses")]
     NoIova(usize),
-    /// There is no memory.
-    #[error("cannot make memory for the device")]
+    /// The operating system has no memory.
+    #[error("cannot allocate memory for the device")]
     Memory(#[from] io::Error),
-    /// It cannot be mapped.
+    /// The memory cannot be mapped.
     #[error(transparent)]
     Map(#[from] PciError),
 }
@@ -28,12 +28,12 @@ pub struct Dma {
     function: Arc<dyn PciFunction>,
     /// The memory.
     pub memory: Arc<DmaMemory>,
-    /// Where the function has it.
+    /// The I/O virtual address of the memory.
     pub iova: u64,
 }
 
 impl Dma {
-    /// Makes memory of at least `len` bytes and maps it, somewhere.
+    /// Allocates memory of at least `len` bytes and maps it at a free address.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Dma {
 impl Drop for Dma {
     fn drop(&mut self) {
         if let Err(error) = self.function.unmap_dma(self.iova) {
-            tracing::debug!("unmapping DMA memory: {}", WithCauses(&error));
+            tracing::debug!("cannot unmap DMA memory: {}", WithCauses(&error));
         }
     }
 }

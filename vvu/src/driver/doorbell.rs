@@ -1,4 +1,4 @@
-//! Doorbells: writes that tell the front-end something.
+//! Doorbells: registers that notify the front-end when they are written.
 
 use std::io;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub struct Doorbells {
 }
 
 impl Doorbells {
-    /// Doorbells that are `multiplier` bytes apart; none of them counts until it is known how many
-    /// queues there are.
+    /// Doorbells that are `multiplier` bytes apart. None can be rung before
+    /// [`Doorbells::set_queues`].
     pub fn new(registers: Registers, multiplier: u32) -> Self {
         Self {
             registers,
@@ -27,12 +27,12 @@ impl Doorbells {
         }
     }
 
-    /// Says how many vhost queues the device has, by which doorbells are numbered.
+    /// Sets the number of vhost queues of the device. The numbers of doorbells depend on it.
     pub fn set_queues(&mut self, queues: u32) {
         self.queues = queues.try_into().unwrap_or(u16::MAX);
     }
 
-    /// What rings this doorbell; `None`: there is no such one.
+    /// A notifier that rings this doorbell. `None` if the device does not have it.
     pub fn get(&self, doorbell: Doorbell) -> Option<Arc<dyn Notifier>> {
         let (Doorbell::Call(queue) | Doorbell::Error(queue)) = doorbell else {
             return None;
@@ -42,12 +42,12 @@ impl Doorbells {
         }
         let index = u64::from(doorbell.index(self.queues));
         let offset = index * u64::from(self.multiplier);
-        let place = self.registers.offset() + offset;
-        if offset + 2 > self.registers.len() || !place.is_multiple_of(2) {
+        let bar_offset = self.registers.offset() + offset;
+        if offset + 2 > self.registers.len() || !bar_offset.is_multiple_of(2) {
             return None;
         }
         let function = self.registers.function();
-        let eventfd = function.register_eventfd(self.registers.bar(), place);
+        let eventfd = function.register_eventfd(self.registers.bar(), bar_offset);
         Some(match eventfd {
             Some(eventfd) => eventfd,
             None => Arc::new(RegisterDoorbell {
@@ -59,8 +59,8 @@ impl Doorbells {
     }
 }
 
-/// A doorbell that is rung by a 16-bit write of the queue's index: the width that every device
-/// takes on its fast path.
+/// A doorbell that is rung by a 16-bit write of the queue's index. All devices have a fast path for
+/// this width.
 #[derive(Debug)]
 struct RegisterDoorbell {
     registers: Registers,

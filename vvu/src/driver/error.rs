@@ -1,4 +1,4 @@
-//! What can be wrong with a VVU device.
+//! Why a VVU device cannot be driven.
 
 use std::io;
 use std::time::Duration;
@@ -16,9 +16,9 @@ pub enum DriverError {
     NotVvu {
         /// The function's address.
         name: String,
-        /// What it is.
+        /// The identity of the function.
         identity: Identity,
-        /// The capability that it lacks, if it could be one by its ids.
+        /// The capability that the function lacks, if its ids are those of a VVU device.
         #[source]
         missing: Option<VirtioError>,
     },
@@ -31,51 +31,51 @@ pub enum DriverError {
     /// The device's queues are broken.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    /// The device cannot interrupt for all queues.
+    /// The device does not have an MSI-X vector for each queue.
     #[error("the device has {available} MSI-X vectors; {needed} are needed")]
     TooFewVectors {
-        /// How many are needed: 3 and one for each queue.
+        /// The number needed: 3, and one for each queue.
         needed: u32,
-        /// How many there are.
+        /// The number that the device has.
         available: u16,
     },
-    /// The device has not enough vhost queues.
+    /// The device has too few vhost queues.
     #[error("the device relays for {available} vhost queues; {needed} are needed")]
     TooFewQueues {
-        /// How many the back-end has.
+        /// The number that the back-end has.
         needed: u16,
-        /// How many the device has.
+        /// The number that the device has.
         available: u32,
     },
-    /// The device has not enough doorbells.
+    /// The device has too few doorbells.
     #[error("the device has no doorbells for {needed} vhost queues")]
     TooFewDoorbells {
-        /// How many are needed.
+        /// The number of queues that need one.
         needed: u16,
     },
-    /// The device has not the virtqueues that carry messages.
-    #[error("the device has {0} virtqueues, not the 2 that carry messages")]
+    /// The device lacks one of the virtqueues that carry messages.
+    #[error("the device has {0} virtqueues; messages need 2")]
     TooFewVirtqueues(u16),
-    /// The device does not take the vector of a notification.
+    /// The device does not accept the vector for the kicks of a queue.
     #[error("the device refuses MSI-X vector {vector} for kicks of vhost queue {queue}")]
     NotificationRefused {
-        /// Which vhost queue.
+        /// The vhost queue.
         queue: u16,
         /// The vector.
         vector: u16,
     },
-    /// The device does not let go of the front-end.
+    /// The device does not disconnect the front-end.
     #[error("the device did not drop the front-end within {0:?}")]
     DisconnectTimeout(Duration),
-    /// There is no memory for the device.
+    /// The device cannot get memory for messages.
     #[error(transparent)]
     Dma(#[from] DmaError),
-    /// The front-end's memory is nowhere.
-    #[error("the device's shared memory is in BAR {bar}, which has {size:#x} bytes")]
+    /// The window for the front-end's memory begins behind the end of its BAR.
+    #[error("the memory window begins behind the end of BAR {bar}, which has {size:#x} bytes")]
     BadWindow {
-        /// Which BAR it is said to be in.
+        /// The BAR of the window.
         bar: u8,
-        /// That BAR's size in bytes.
+        /// The size of the BAR in bytes.
         size: u64,
     },
     /// The device is not started.

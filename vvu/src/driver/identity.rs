@@ -1,4 +1,4 @@
-//! What a VVU device looks like.
+//! Recognises VVU devices.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub fn open(address: &str) -> Result<Arc<dyn PciFunction>, DriverError> {
     })
 }
 
-/// Reads what a function is, and makes sure that it is a VVU device.
+/// Reads the identity of a function and checks that it is a VVU device.
 pub fn identify(function: &dyn PciFunction) -> Result<(Capabilities, Identity), DriverError> {
     let identity = Identity::read(function).map_err(DriverError::Access)?;
     let not_vvu = |missing| DriverError::NotVvu {
@@ -45,14 +45,14 @@ pub fn identify(function: &dyn PciFunction) -> Result<(Capabilities, Identity), 
     Ok((capabilities, identity))
 }
 
-/// The capability of the front-end's memory. Virtio 1.2 gave its type to a capability of 24 bytes
-/// that is about something else, and which is decoded with a multiplier.
+/// The capability for the front-end's memory. Virtio 1.2 gave its type to another capability of 24
+/// bytes. That one is decoded with a multiplier, so it can be told apart.
 pub fn shared_memory(capabilities: &Capabilities) -> Result<&Capability, VirtioError> {
     capabilities.find_like(cfg_type::SHARED_MEMORY, |cap| cap.multiplier.is_none())
 }
 
-/// Whether a VVU device may look like this. Its ids were given to other virtio devices since, so
-/// that only the capabilities make it certain.
+/// Whether a function with this identity may be a VVU device. Other virtio devices have got the
+/// same ids since, so only the capabilities decide.
 fn may_be_vvu(identity: &Identity) -> bool {
     identity.vendor == VENDOR_ID && PCI_DEVICE_IDS.contains(&identity.device)
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_need_the_virtio_vendor() {
+    fn a_vvu_device_has_a_known_device_id_and_the_virtio_vendor_id() {
         let may_be = |vendor, device| {
             may_be_vvu(&Identity {
                 vendor,

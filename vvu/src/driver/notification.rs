@@ -1,4 +1,4 @@
-//! Notifications: which MSI-X vector the front-end's kicks raise.
+//! Notifications: registers that choose the MSI-X vectors for the front-end's kicks.
 
 use std::io;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ impl Notifications {
         })
     }
 
-    /// Makes the kicks of each queue raise the queue's own vector. Some devices forget about it
-    /// when the front-end leaves.
+    /// Makes the kicks of each queue raise the queue's own vector. Has to be done for each
+    /// front-end, because some devices forget the vectors when a front-end leaves.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Notifications {
         }
     }
 
-    /// Makes kicks raise nothing.
+    /// Makes kicks raise no vector.
     ///
     /// # Errors
     ///

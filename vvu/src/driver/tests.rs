@@ -12,12 +12,12 @@ use crate::virtio_pci::VirtioError;
 mod lies;
 mod noise;
 
-/// Looks once.
+/// Checks the device only once.
 pub(crate) const IMPATIENT: Patience = Patience {
     limit: Duration::ZERO,
     step: Duration::ZERO,
 };
-/// Looks until it sees something.
+/// Checks the device until the event comes.
 pub(crate) const PATIENT: Patience = Patience {
     limit: Duration::from_secs(3600),
     step: Duration::ZERO,
@@ -41,7 +41,7 @@ fn position(writes: &[String], wanted: &str) -> usize {
 }
 
 #[test]
-fn the_device_is_started_in_the_order_of_the_specification() {
+fn the_driver_starts_a_device_in_the_order_of_the_specification() {
     for profile in [Profile::ours(), Profile::qemu(), Profile::crosvm()] {
         let (mock, _driver) = started(profile, 2);
         let writes = mock.state().writes.clone();
@@ -79,7 +79,7 @@ fn the_function_becomes_a_bus_master() {
 }
 
 #[test]
-fn dialects_come_from_the_identity_and_can_be_given() {
+fn the_identity_chooses_the_dialect_unless_one_is_given() {
     for (profile, dialect) in [
         (Profile::ours(), Dialect::OURS),
         (Profile::qemu(), Dialect::QEMU),
@@ -95,7 +95,7 @@ fn dialects_come_from_the_identity_and_can_be_given() {
 }
 
 #[test]
-fn a_frontend_that_came_first_is_not_lost() {
+fn a_front_end_that_connects_before_the_start_stays_connected() {
     let mock = MockFunction::new(Profile::qemu());
     mock.state().connect();
     let _driver = try_start(&mock, 1).unwrap();
@@ -103,7 +103,7 @@ fn a_frontend_that_came_first_is_not_lost() {
 }
 
 #[test]
-fn a_device_in_use_is_reset_first() {
+fn a_device_that_was_in_use_is_reset_first() {
     let mock = MockFunction::new(Profile::ours());
     mock.state().status = 0xf;
     mock.state().lies.slow_reset = 3;
@@ -125,7 +125,7 @@ fn a_reset_that_never_ends_is_an_error() {
 }
 
 #[test]
-fn doorbells_are_16_bit_stores_of_the_queue_index() {
+fn a_doorbell_is_rung_by_a_16_bit_write_of_the_queue_index() {
     let (mock, driver) = started(Profile::qemu(), 6);
     driver
         .doorbell(Doorbell::Call(5))
@@ -142,7 +142,7 @@ fn doorbells_are_16_bit_stores_of_the_queue_index() {
 }
 
 #[test]
-fn error_doorbells_come_after_the_calls() {
+fn error_doorbells_follow_the_call_doorbells() {
     let (mock, driver) = started(Profile::ours(), 3);
     driver
         .doorbell(Doorbell::Error(2))
@@ -153,7 +153,7 @@ fn error_doorbells_come_after_the_calls() {
 }
 
 #[test]
-fn mapped_doorbells_are_stores() {
+fn a_mapped_doorbell_is_rung_by_a_store() {
     let profile = Profile {
         doorbells_mapped: true,
         ..Profile::ours()
@@ -171,7 +171,7 @@ fn mapped_doorbells_are_stores() {
 }
 
 #[test]
-fn queues_are_notified_where_the_device_wants_it() {
+fn queues_are_notified_at_the_offsets_that_the_device_chooses() {
     let profile = Profile {
         notify_offs: [7, 3],
         ..Profile::ours()
@@ -185,7 +185,7 @@ fn queues_are_notified_where_the_device_wants_it() {
 }
 
 #[test]
-fn small_queues_do() {
+fn small_virtqueues_are_used_as_they_are() {
     for size in [1, 2, 8] {
         let profile = Profile {
             queue_size: size,
@@ -197,7 +197,7 @@ fn small_queues_do() {
 }
 
 #[test]
-fn the_next_frontend_finds_everything_as_the_first_did() {
+fn the_next_front_end_finds_the_device_as_the_first_did() {
     let mock = MockFunction::new(Profile::qemu());
     let mut driver = VvuDriver::new(mock.clone(), 2, None, PATIENT).unwrap();
     driver.start().unwrap();
@@ -217,7 +217,7 @@ fn the_next_frontend_finds_everything_as_the_first_did() {
 }
 
 #[test]
-fn a_frontend_that_left_unseen_is_lost_all_the_same() {
+fn a_front_end_that_came_and_left_unseen_counts_as_lost() {
     let (mock, mut driver) = started(Profile::ours(), 1);
     assert!(!driver.frontend_lost().unwrap(), "none came yet");
     mock.state().connect();
@@ -226,7 +226,7 @@ fn a_frontend_that_left_unseen_is_lost_all_the_same() {
 }
 
 #[test]
-fn a_frontend_that_the_device_does_not_drop_is_an_error() {
+fn a_front_end_that_the_device_does_not_drop_is_an_error() {
     let (mock, mut driver) = started(Profile::ours(), 1);
     mock.state().lies.slow_disconnect = u32::MAX;
     let error = driver.next_frontend().unwrap_err();
@@ -234,7 +234,7 @@ fn a_frontend_that_the_device_does_not_drop_is_an_error() {
 }
 
 #[test]
-fn the_device_is_left_as_after_a_reset() {
+fn a_dropped_driver_leaves_the_device_as_after_a_reset() {
     let (mock, driver) = started(Profile::ours(), 1);
     mock.state().writes.clear();
     drop(driver);
@@ -254,7 +254,7 @@ fn the_device_is_left_as_after_a_reset() {
 }
 
 #[test]
-fn memory_is_found_whatever_the_capability_says_of_its_length() {
+fn the_length_in_the_capability_of_the_memory_window_is_ignored() {
     for length in [0, 0x1000, u32::MAX] {
         for profile in [Profile::ours(), Profile::qemu()] {
             let profile = profile.change(cfg_type::SHARED_MEMORY, |cap| cap.length = length);

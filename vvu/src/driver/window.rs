@@ -1,4 +1,4 @@
-//! The front-end's memory, as a window in a BAR.
+//! The window in a BAR that shows the front-end's memory.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use vm_memory::GuestAddress;
 use super::{DriverError, LayoutRule};
 use crate::pci::PciFunction;
 
-/// The window through which the front-end's memory is seen.
+/// The window in a BAR that shows the front-end's memory.
 #[derive(Debug)]
 pub struct Window {
     function: Arc<dyn PciFunction>,
@@ -19,7 +19,7 @@ pub struct Window {
     base: u64,
     bar_size: u64,
     rule: LayoutRule,
-    /// Where the next table begins, in bytes from the base.
+    /// Where the regions of the next table begin, in bytes from the base.
     cursor: u64,
 }
 
@@ -27,25 +27,25 @@ pub struct Window {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WindowError {
-    /// A region would end behind the BAR.
+    /// A region would end behind the end of the BAR.
     #[error(
         "memory region {index} would end at {end:#x} of BAR {bar}, which has {bar_size:#x} bytes: \
-         give the device a larger one"
+         give the device a larger BAR"
     )]
     TooLarge {
-        /// Which region of the table.
+        /// The index of the region in the table.
         index: usize,
         /// Where in the BAR it would end, in bytes.
         end: u64,
         /// The BAR.
         bar: u8,
-        /// The BAR's size in bytes.
+        /// The size of the BAR in bytes.
         bar_size: u64,
     },
     /// A part of the BAR cannot be mapped.
     #[error("memory region {index} is in a part of BAR {bar} that cannot be mapped")]
     NotMappable {
-        /// Which region of the table.
+        /// The index of the region in the table.
         index: usize,
         /// The BAR.
         bar: u8,
@@ -56,12 +56,12 @@ pub enum WindowError {
 }
 
 impl Window {
-    /// The window that a capability describes. Its length is what the BAR has from there on; that
-    /// in the capability has too few bits and is wrong with some devices.
+    /// The window that a capability describes. It goes on to the end of the BAR. The length in the
+    /// capability is ignored, because its field is too short and some devices have a wrong value.
     ///
     /// # Errors
     ///
-    /// [`DriverError::BadWindow`] when it is not inside the BAR.
+    /// [`DriverError::BadWindow`] when the window does not begin inside the BAR.
     pub fn new(
         function: Arc<dyn PciFunction>,
         capability: &Capability,
@@ -84,16 +84,16 @@ impl Window {
         })
     }
 
-    /// Says that there is another front-end, whose tables begin at the start of the window.
+    /// Prepares for the next front-end, whose first table begins at the start of the window.
     pub fn rewind(&mut self) {
         self.cursor = 0;
     }
 
-    /// Says where in the BAR each region of a table begins, in bytes.
+    /// Computes where in the BAR each region of a table begins, in bytes.
     ///
     /// # Errors
     ///
-    /// [`WindowError::TooLarge`] when it does not fit.
+    /// [`WindowError::TooLarge`] when the table does not fit.
     pub fn place<M>(&mut self, table: &MemoryTable<M>) -> Result<Vec<u64>, WindowError> {
         let table = table.regions();
         let mut cursor = self.cursor;
@@ -122,8 +122,8 @@ impl Window {
         Ok(places)
     }
 
-    /// Maps the regions of a table, and nothing else of the BAR: the kernel may populate a mapping
-    /// of a BAR whole at its first touch.
+    /// Maps the regions of a table. Nothing else of the BAR is mapped, because the kernel may
+    /// populate the whole of a mapping at the first access.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Window {
         table: MemoryTable<Absent>,
     ) -> Result<MemoryTable<Arc<Region>>, WindowError> {
         let mut places = self.place(&table)?.into_iter().enumerate();
-        // There is a place for each region.
+        // `place` returned an entry for each region, so the default is never used.
         table.try_map(|region| {
             let (index, place) = places.next().unwrap_or_default();
             self.map_region(index, &region, place)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a PCI function is.
+/// The address of a PCI function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     /// PCI domain (segment), 0 on most machines.
@@ -16,25 +16,25 @@ pub struct Address {
     pub function: u8,
 }
 
-/// Text that is no PCI address.
+/// Text that is not a PCI address.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is no PCI address: write it like 0000:00:10.0, or vfio-user:PATH for a socket")]
+#[error("{0:?} is not a PCI address: write it like 0000:00:10.0, or vfio-user:PATH for a socket")]
 pub struct BadAddress(pub String);
 
 impl FromStr for Address {
     type Err = BadAddress;
 
-    /// Reads `[domain:]bus:device.function`, all hexadecimal, with exactly 2, 2 and 1 digits after
-    /// a domain of 4 to 8.
+    /// Reads `[domain:]bus:device.function`. All parts are hexadecimal and have 4 to 8, 2, 2 and 1
+    /// digits.
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         parse(text).ok_or_else(|| BadAddress(text.to_owned()))
     }
 }
 
 fn parse(text: &str) -> Option<Address> {
-    let (place, function) = text.rsplit_once('.')?;
-    let (place, device) = place.rsplit_once(':')?;
-    let (domain, bus) = place.rsplit_once(':').unwrap_or(("0000", place));
+    let (rest, function) = text.rsplit_once('.')?;
+    let (rest, device) = rest.rsplit_once(':')?;
+    let (domain, bus) = rest.rsplit_once(':').unwrap_or(("0000", rest));
     let address = Address {
         domain: hex(domain, 4..=8)?,
         bus: u8::try_from(hex(bus, 2..=2)?).ok()?,
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_addresses_with_and_without_domain() {
+    fn addresses_with_and_without_a_domain_are_read() {
         for (text, shown) in [
             ("0000:00:10.0", "0000:00:10.0"),
             ("00:1f.7", "0000:00:1f.7"),
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn other_text_is_refused() {
         for text in [
             "",
             "10",

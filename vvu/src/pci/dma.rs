@@ -1,4 +1,4 @@
-//! Memory of ours that a function may access.
+//! Memory of this process that a function may access.
 
 use std::fs::File;
 use std::io;
@@ -10,12 +10,12 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use super::Mapping;
 use super::mapping::page_size;
 
-/// Where memory is mapped when nothing speaks against it: clear of address 0, of the interrupt
-/// window that x86 has below 4 GiB, and of the low memory that firmware reserves.
+/// The preferred address for memory. It is clear of address 0, of the interrupt window of x86 below
+/// 4 GiB, and of the low memory that firmware reserves.
 const PREFERRED_IOVA: u64 = 0x1000_0000;
 
-/// Anonymous shared memory, zeroed, in whole pages. It has a file, so that it can be handed to
-/// another process.
+/// Anonymous shared memory in whole pages, zeroed at first. It has a file, so that it can be shared
+/// with another process.
 #[derive(Debug)]
 pub struct DmaMemory {
     file: Arc<File>,
@@ -27,7 +27,7 @@ impl DmaMemory {
     ///
     /// # Errors
     ///
-    /// When the operating system has none.
+    /// When the operating system refuses.
     pub fn new(len: usize) -> io::Result<Arc<Self>> {
         let len = (len as u64).next_multiple_of(page_size());
         let file = Arc::new(File::from(memfd_create("vvu-dma", MemfdFlags::CLOEXEC)?));
@@ -35,13 +35,13 @@ impl DmaMemory {
         Self::from_file(file, len)
     }
 
-    /// The first `len` bytes of a file.
+    /// Memory that consists of the first `len` bytes of a file.
     pub(super) fn from_file(file: Arc<File>, len: u64) -> io::Result<Arc<Self>> {
         let mapping = Mapping::new(file.clone(), 0, len, 0)?;
         Ok(Arc::new(Self { file, mapping }))
     }
 
-    /// The file that holds the memory, from its start on.
+    /// The file that holds the memory. The memory begins at its start.
     pub fn file(&self) -> &Arc<File> {
         &self.file
     }
@@ -55,7 +55,7 @@ impl Deref for DmaMemory {
     }
 }
 
-/// Picks an I/O virtual address, on a page and not 0, for `len` bytes.
+/// Picks an I/O virtual address for `len` bytes. It is aligned to a page and is not 0.
 pub fn choose_iova(ranges: &[RangeInclusive<u64>], len: u64) -> Option<u64> {
     let fits = |start: u64, range: &RangeInclusive<u64>| {
         let last = start.checked_add(len.checked_sub(1)?)?;
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_whole_pages() {
+    fn memory_has_whole_pages() {
         let memory = DmaMemory::new(5000).unwrap();
         assert_eq!(memory.len() % 4096, 0);
         assert!(memory.len() >= 5000);

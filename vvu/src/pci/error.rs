@@ -1,4 +1,4 @@
-//! What can be wrong with a PCI function.
+//! Why a PCI function cannot be used.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,22 +8,22 @@ use vfio_user::ClientError;
 
 use super::{Address, BadAddress, Identity};
 
-/// Why a PCI function cannot be used: one line that says what is wrong and what to do.
+/// Why a PCI function cannot be used. The text is one line that says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PciError {
-    /// Text that is no address.
+    /// The text is not an address.
     #[error(transparent)]
     BadAddress(#[from] BadAddress),
-    /// Nothing is at the address.
-    #[error("there is no PCI device {0}: `lspci -D` lists those that there are")]
+    /// There is no device at the address.
+    #[error("there is no PCI device {0}: `lspci -D` lists the devices")]
     NoSuchDevice(Address),
-    /// The function is not what it was opened for.
+    /// The function is not one that the caller drives.
     #[error("{address} is another device: {identity}")]
     Unwanted {
         /// The function's address.
         address: Address,
-        /// What it is.
+        /// The identity of the function.
         identity: Identity,
     },
     /// The function belongs to another driver, or to none.
@@ -34,12 +34,12 @@ pub enum PciError {
     NotBound {
         /// The function's address.
         address: Address,
-        /// The driver's name, or what to say when there is none.
+        /// The driver's name, or "no driver".
         driver: String,
     },
     /// The machine has no IOMMU, or does not use it.
     #[error(
-        "{0} has no IOMMU group, because there is no IOMMU: boot with intel_iommu=on or \
+        "{0} has no IOMMU group, because the kernel uses no IOMMU: boot with intel_iommu=on or \
          amd_iommu=on; a virtual machine needs a virtual IOMMU that remaps interrupts"
     )]
     NoIommuGroup(Address),
@@ -56,84 +56,84 @@ pub enum PciError {
         /// Addresses and drivers of the members in use.
         members: String,
     },
-    /// Interrupts cannot be remapped, so that a device could forge them.
+    /// The IOMMU does not remap interrupts, so a device could forge them.
     #[error(
-        "the IOMMU does not remap interrupts for {0}: use one that does, or, where the device is \
-         trusted, load vfio_iommu_type1 with allow_unsafe_interrupts=1"
+        "the IOMMU does not remap interrupts for {0}: use an IOMMU that does or, if you trust the \
+         device, load vfio_iommu_type1 with allow_unsafe_interrupts=1"
     )]
     NoInterruptRemapping(Address),
-    /// A device node may not be opened.
+    /// The user may not open a device node.
     #[error("no permission to open {}: run as root, or `chown $USER` it", .0.display())]
     NoPermission(PathBuf),
     /// A device node does not exist.
     #[error("{} does not exist: as root, run `modprobe vfio-pci`", .0.display())]
     NoVfio(PathBuf),
-    /// Another process has the function.
-    #[error("{} is in use by another process: stop that first", .0.display())]
+    /// Another process uses the function.
+    #[error("{} is in use by another process: stop that process first", .0.display())]
     Busy(PathBuf),
-    /// No more memory may be locked.
+    /// This process may not lock as much memory as is needed.
     #[error(
         "the limit on locked memory is too low to let the device access {kib} KiB: raise it with \
          `ulimit -l`, or with LimitMEMLOCK= in a systemd unit"
     )]
     MemlockLimit {
-        /// How much is needed, in KiB.
+        /// How much memory is needed, in KiB.
         kib: usize,
     },
-    /// Nobody listens where a vfio-user server should.
+    /// No vfio-user server listens on the socket.
     #[error("there is no vfio-user server at {}", .path.display())]
     NoVfioUserServer {
-        /// Where its socket should be.
+        /// The path of the socket.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The answer of the operating system.
         source: io::Error,
     },
     /// A vfio-user server cannot be used.
     #[error("cannot use the vfio-user server at {}", .path.display())]
     VfioUser {
-        /// Its socket.
+        /// The path of its socket.
         path: PathBuf,
-        /// What went wrong.
+        /// The error.
         source: ClientError,
     },
     /// A vfio-user server has another kind of device.
     #[error("the device of the vfio-user server at {} is not a PCI function", .0.display())]
     NotPci(PathBuf),
-    /// The kernel lacks what drives the IOMMU.
+    /// The kernel has no VFIO driver for this type of IOMMU.
     #[error(
         "cannot use {0}, because the kernel's VFIO has no type 1 (version 2) IOMMU: as root, run \
          `modprobe vfio_iommu_type1`"
     )]
     NoType1(Address),
-    /// A device node cannot be opened, for another reason.
+    /// A device node cannot be opened for another reason.
     #[error("cannot use {address}: cannot open {}", .node.display())]
     Node {
         /// The function's address.
         address: Address,
         /// The device node.
         node: PathBuf,
-        /// The operating system's answer.
+        /// The answer of the operating system.
         source: io::Error,
     },
-    /// Something else that VFIO says.
+    /// VFIO reports another error.
     #[error("cannot use {address} through VFIO")]
     Vfio {
         /// The function's address.
         address: Address,
-        /// What went wrong.
+        /// The error.
         source: VfioError,
     },
     /// The operating system or the server refused something.
     #[error("cannot {what}")]
     Io {
-        /// What was tried.
+        /// The action that failed, after "cannot".
         what: &'static str,
-        /// What was answered.
+        /// The answer.
         source: io::Error,
     },
 }
 
-/// Shell commands, in one line, that bind a function to vfio-pci.
+/// A line of shell commands that binds a function to vfio-pci.
 fn bind_commands(address: &Address) -> String {
     let device = format!("/sys/bus/pci/devices/{address}");
     [

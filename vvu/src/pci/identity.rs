@@ -1,4 +1,4 @@
-//! What a PCI function says it is.
+//! The identity of a PCI function.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use virtio::pci::config_space;
 
 use super::PciFunction;
 
-/// What a PCI function says it is.
+/// The identity of a PCI function: the ids in its configuration space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Vendor id.
@@ -21,7 +21,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads it from configuration space.
+    /// Reads the identity from configuration space.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Identity {
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name();
-        let name = name.as_deref().unwrap_or("of a kind unknown here");
+        let name = name.as_deref().unwrap_or("unknown");
         let Self { vendor, device, .. } = self;
         write!(
             f,
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn known_devices_are_named() {
+    fn the_text_has_the_name_of_a_known_device_and_the_class() {
         for (vendor, device, shown) in [
             (0x8086, 0x10d3, "82574L Gigabit Network Connection"),
             (0xfffe, 0x0001, "unknown"),

@@ -1,4 +1,4 @@
-//! The one place where memory that a device or a sibling may change at any moment is touched.
+//! Memory that a device or a sibling VM may change at any moment. Only this module accesses it.
 
 use std::fs::File;
 use std::io;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
-/// An unsigned integer of a width that a bus access can have.
+/// An unsigned integer as wide as a bus access can be.
 pub trait Scalar: Copy + Sized + private::Sealed {
     /// The integer's little-endian bytes.
     type Bytes: AsRef<[u8]> + AsMut<[u8]> + Default;
 
-    /// Swaps bytes where the host is big-endian.
+    /// Swaps the bytes on a big-endian host.
     fn to_le(self) -> Self;
     /// The integer as little-endian bytes.
     fn to_bytes(self) -> Self::Bytes;
@@ -47,7 +47,7 @@ macro_rules! scalar {
 
 scalar!(u8, u16, u32, u64);
 
-/// Memory shared with a device. Each access is one volatile load or store, little-endian.
+/// Memory shared with a device. Each access is one volatile, little-endian load or store.
 #[derive(Debug)]
 pub struct Mapping {
     region: MmapRegion<()>,
@@ -55,8 +55,8 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Maps `len` bytes of `file` from `offset` (on a page) on, for reading and writing, and shows
-    /// those after the first `lead` bytes.
+    /// Maps `len` bytes of `file` from `offset` on, for reading and writing. `offset` has to be
+    /// aligned to a page. The mapping then begins after the first `lead` of these bytes.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Mapping {
         self.region.size() - self.lead
     }
 
-    /// Whether there are no bytes, which never happens.
+    /// Whether the mapping has no bytes, which is never the case.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -87,12 +87,12 @@ impl Mapping {
     ///
     /// # Panics
     ///
-    /// When it is not inside the mapping or not aligned to its size.
+    /// When the integer is not inside the mapping or not aligned to its size.
     pub fn read<T: Scalar>(&self, offset: usize) -> T {
         let pointer = self.pointer::<T>(offset);
-        // SAFETY: `pointer()` made sure that the integer is inside the mapping, which lives as long
-        // as `self`, and aligned. Any bytes are a valid integer. The access is volatile, and no
-        // reference to this memory exists anywhere, so what others do to it meanwhile is no matter.
+        // SAFETY: `pointer()` checked that the integer is aligned and inside the mapping, which
+        // lives as long as `self`. Any bytes are a valid integer. Others may change the memory
+        // meanwhile: the access is volatile, and no reference to this memory exists.
         unsafe { ptr::read_volatile(pointer) }.to_le()
     }
 
@@ -103,31 +103,31 @@ impl Mapping {
     /// As for [`Mapping::read`].
     pub fn write<T: Scalar>(&self, offset: usize, value: T) {
         let pointer = self.pointer::<T>(offset);
-        // SAFETY: as for `read()`; the mapping is writable.
+        // SAFETY: as in `read()`. The mapping is writable.
         unsafe { ptr::write_volatile(pointer, value.to_le()) }
     }
 
-    /// Copies `len` bytes out.
+    /// Copies `len` bytes out of the mapping.
     ///
     /// # Panics
     ///
-    /// When they are not inside the mapping.
+    /// When the bytes are not inside the mapping.
     pub fn copy_out(&self, offset: usize, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.slice(offset, len).copy_to(&mut bytes);
         bytes
     }
 
-    /// Copies bytes in.
+    /// Copies bytes into the mapping.
     ///
     /// # Panics
     ///
-    /// When they do not fit inside the mapping.
+    /// When the bytes do not fit inside the mapping.
     pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
         self.slice(offset, bytes.len()).copy_from(bytes);
     }
 
-    /// Address of the first byte, for system calls that want one.
+    /// The address of the first byte, for system calls.
     pub(super) fn as_ptr(&self) -> *mut u8 {
         self.region.as_ptr().wrapping_add(self.lead)
     }
@@ -166,7 +166,7 @@ mod tests {
     use virtio::test_utils::anonymous_file;
 
     #[test]
-    fn shows_the_bytes_after_the_lead() {
+    fn a_mapping_begins_after_the_lead() {
         let file = anonymous_file(0x3000);
         let mapping = Mapping::new(file.clone(), 0x1000, 0x1000, 0x10).unwrap();
         assert_eq!(mapping.len(), 0xff0);
@@ -181,14 +181,14 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "not inside the mapping")]
-    fn accesses_past_the_end_do_not_happen() {
+    fn an_access_past_the_end_panics() {
         let mapping = Mapping::new(anonymous_file(0x1000), 0, 0x1000, 0).unwrap();
         mapping.read::<u16>(0xfff);
     }
 
     #[test]
     #[should_panic(expected = "not aligned")]
-    fn torn_accesses_do_not_happen() {
+    fn an_unaligned_access_panics() {
         let mapping = Mapping::new(anonymous_file(0x1000), 0, 0x1000, 0).unwrap();
         mapping.write(1, 0u16);
     }

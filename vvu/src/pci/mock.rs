@@ -1,7 +1,7 @@
-//! A VVU device inside the test, which speaks every dialect and can lie.
+//! A mock VVU device for tests. It speaks every dialect and can lie.
 //!
-//! It does nothing by itself: a register access has its effect at once, and everything else happens
-//! when the test calls for it.
+//! It does nothing by itself. A register access has its effect at once, and the test causes
+//! everything else.
 
 use std::fs::File;
 use std::io;
@@ -21,23 +21,23 @@ mod registers;
 mod ring;
 
 pub use device::{Lies, State};
-pub use profile::{Place, Profile};
+pub use profile::{BarOffset, Profile};
 
-/// A VVU function that is a part of the test.
+/// A VVU function inside a test.
 #[derive(Debug)]
 pub struct MockFunction {
     profile: Profile,
     config: Mutex<[u8; 256]>,
-    /// What shows in the BAR that the front-end's memory is in.
+    /// The file behind the BAR with the front-end's memory.
     window: Arc<File>,
-    /// What shows where the doorbells are, when they are mapped.
+    /// The file behind the doorbells if they are mapped.
     doorbells: Arc<File>,
     state: Mutex<State>,
     gone: SharedEventFd,
 }
 
 impl MockFunction {
-    /// A device like this.
+    /// A device with this profile.
     pub fn new(profile: Profile) -> Arc<Self> {
         Arc::new(Self {
             config: Mutex::new(profile.config_space()),
@@ -49,22 +49,22 @@ impl MockFunction {
         })
     }
 
-    /// The function goes, for good.
+    /// Makes the function go away for good.
     pub fn unplug(&self) {
         self.gone.signal().unwrap();
     }
 
-    /// The device's inside.
+    /// The state of the device.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file behind the memory BAR.
+    /// The file behind the BAR with the front-end's memory.
     pub fn window(&self) -> &File {
         &self.window
     }
 
-    /// The file behind the doorbells, when they are mapped.
+    /// The file behind the doorbells if they are mapped.
     pub fn doorbells(&self) -> &File {
         &self.doorbells
     }
@@ -102,7 +102,7 @@ impl PciFunction for MockFunction {
 
     fn bar_file(&self, bar: u8, offset: u64, len: u64) -> Option<BarFile> {
         let end = offset.checked_add(len)?;
-        let Place(doorbell_bar, start) = self.profile.doorbell;
+        let BarOffset(doorbell_bar, start) = self.profile.doorbell;
         let in_doorbells = bar == doorbell_bar && start <= offset && end <= start + 0x2000;
         let file = if in_doorbells {
             self.profile.doorbells_mapped.then_some(&self.doorbells)?

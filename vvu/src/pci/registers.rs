@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Mapping, PciFunction, Scalar, map_bar};
 
-/// A structure of registers in a BAR, either mapped, so that an access is one load or store, or
-/// trapped, so that it is a system call or message.
+/// A structure of registers in a BAR. If it is mapped, an access is one load or store. If it is
+/// trapped, an access is a system call or message.
 #[derive(Clone, Debug)]
 pub struct Registers {
     function: Arc<dyn PciFunction>,
@@ -17,7 +17,7 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// `len` bytes of a BAR from `offset` on, by system calls or messages.
+    /// `len` bytes of a BAR from `offset` on, accessed by system calls or messages.
     pub fn trapped(function: Arc<dyn PciFunction>, bar: u8, offset: u64, len: u64) -> Self {
         Self {
             function,
@@ -28,7 +28,7 @@ impl Registers {
         }
     }
 
-    /// `len` bytes of a BAR from `offset` on, mapped where that is possible.
+    /// `len` bytes of a BAR from `offset` on, mapped if that is possible.
     ///
     /// # Errors
     ///
@@ -54,17 +54,17 @@ impl Registers {
         self.len == 0
     }
 
-    /// Which BAR it is in.
+    /// The BAR that the structure is in.
     pub fn bar(&self) -> u8 {
         self.bar
     }
 
-    /// Where in the BAR it begins, in bytes.
+    /// Where in the BAR the structure begins, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The function it belongs to.
+    /// The function that the structure belongs to.
     pub fn function(&self) -> &dyn PciFunction {
         self.function.as_ref()
     }
@@ -73,7 +73,7 @@ impl Registers {
     ///
     /// # Errors
     ///
-    /// When it is not inside the structure or the function is gone.
+    /// When the register is not inside the structure or not aligned, or when the function is gone.
     pub fn read<T: Scalar>(&self, at: u64) -> io::Result<T> {
         self.check::<T>(at)?;
         if let Some(mapping) = &self.mapping {
@@ -110,7 +110,10 @@ impl Registers {
         }
         Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("no {size}-byte register at {at:#x} of {:#x}", self.len),
+            format!(
+                "there is no {size}-byte register at {at:#x} of {:#x} bytes",
+                self.len
+            ),
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel says about a PCI function before it is opened.
+//! Checks a PCI function in sysfs before it is opened.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Address, Identity, PciError, Wanted};
 
-/// Drivers that leave a group viable for VFIO although they are not VFIO's: they do no DMA.
+/// Drivers that do no DMA, so that a group with them is viable for VFIO.
 const HARMLESS_DRIVERS: [&str; 2] = ["pcieport", "pci-stub"];
 
 /// A PCI function's directory in sysfs.
@@ -17,7 +17,7 @@ pub struct SysfsDevice {
 }
 
 impl SysfsDevice {
-    /// Finds a function below `root`, which is `/sys` but in tests.
+    /// Finds a function below `root`. That is `/sys`, or another folder in tests.
     ///
     /// # Errors
     ///
@@ -35,14 +35,14 @@ impl SysfsDevice {
         &self.path
     }
 
-    /// Checks all that has to be right before VFIO is asked, and returns the IOMMU group's number.
+    /// Checks the function and its IOMMU group. Returns the number of the group.
     ///
     /// # Errors
     ///
     /// See [`PciError`].
     pub fn check(&self, wanted: Wanted) -> Result<String, PciError> {
         self.check_identity(wanted)?;
-        // Without an IOMMU there is no use in binding it to vfio-pci.
+        // Checked before the driver, because binding to vfio-pci is useless without an IOMMU.
         let group = link_name(&self.path.join("iommu_group"));
         let group = group.ok_or(PciError::NoIommuGroup(self.address))?;
         self.check_driver()?;
@@ -101,7 +101,7 @@ impl SysfsDevice {
         })
     }
 
-    /// Addresses and drivers of the group's members that VFIO cannot leave where they are.
+    /// Addresses and drivers of the group's members whose drivers keep the group from being viable.
     fn members_in_use(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path.join("iommu_group/devices")) else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! A PCI function through the kernel's VFIO, in its group and container form.
+//! A PCI function that is reached through the groups and containers of the kernel's VFIO.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,13 +25,13 @@ mod ioctl;
 
 use error::explain;
 
-/// A PCI function through the kernel's VFIO.
+/// A PCI function that is reached through the kernel's VFIO.
 ///
-/// Closing it lets the kernel reset the function.
+/// The kernel resets the function when this is dropped.
 pub struct VfioFunction {
     address: Address,
-    /// The device's descriptor again, as a file that mappings of BARs can share. Regions of
-    /// sibling memory may hold it for longer than this function lives.
+    /// A copy of the device's descriptor that mappings of BARs share. Regions of sibling memory may
+    /// outlive this function and hold it.
     file: ManuallyDrop<Arc<File>>,
     device: ManuallyDrop<VfioDevice>,
     container: Arc<VfioContainer>,
@@ -41,11 +41,11 @@ pub struct VfioFunction {
 }
 
 impl VfioFunction {
-    /// Opens the function at `address`, if it is `wanted`.
+    /// Opens the function at `address` if it is `wanted`.
     ///
     /// # Errors
     ///
-    /// [`PciError`], which says in one line what is wrong and what to do.
+    /// [`PciError`], whose text is one line that says what is wrong and what to do.
     pub fn open(address: &Address, wanted: Wanted) -> Result<Self, PciError> {
         let address = *address;
         let sysfs = SysfsDevice::find(Path::new("/sys"), address)?;
@@ -114,7 +114,8 @@ impl VfioFunction {
 }
 
 fn duplicate(device: &VfioDevice) -> io::Result<File> {
-    // SAFETY: the descriptor is open for as long as `device`, which is borrowed, lives.
+    // SAFETY: `device` owns the descriptor and is borrowed, so the descriptor stays open until this
+    // function returns. The borrowed descriptor does not live longer than that.
     let fd = unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) };
     Ok(File::from(fd.as_fd().try_clone_to_owned()?))
 }
@@ -165,9 +166,9 @@ impl PciFunction for VfioFunction {
 
     fn map_dma(&self, iova: u64, memory: &Arc<DmaMemory>) -> Result<(), PciError> {
         let mut dma = self.dma.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the memory stays mapped until `vfio_dma_unmap()` succeeded or the container is
-        // gone, since `self.dma` keeps it, and everyone accesses it by volatile loads and stores
-        // only, without references to it, as `Mapping` sees to.
+        // SAFETY: `self.dma` keeps the memory mapped until `vfio_dma_unmap()` has succeeded or the
+        // container is gone. `Mapping` accesses the memory by volatile loads and stores only and
+        // makes no references to it, so the device may change it at any time.
         let result = unsafe {
             self.container
                 .vfio_dma_map(iova, memory.len(), memory.as_ptr())
@@ -195,7 +196,8 @@ impl PciFunction for VfioFunction {
         if eventfds.is_empty() {
             return self.device.disable_msix().map_err(io::Error::other);
         }
-        // The kernel keeps the eventfds, so these descriptors of them last only for the call.
+        // The kernel keeps references to the eventfds, so these descriptors are closed after the
+        // call.
         let eventfds: Vec<_> = eventfds
             .iter()
             .map(as_vfio_eventfd)
@@ -209,22 +211,22 @@ impl PciFunction for VfioFunction {
     }
 }
 
-/// Another descriptor of an eventfd, of the type that the vfio crate takes.
+/// A new descriptor of an eventfd, in the type that the vfio crate takes.
 fn as_vfio_eventfd(eventfd: &BorrowedFd<'_>) -> io::Result<EventFd> {
     let fd = eventfd.try_clone_to_owned()?.into_raw_fd();
-    // SAFETY: the descriptor was just made, and is given away whole.
+    // SAFETY: the descriptor was made above and nobody else owns it. `EventFd` takes the ownership.
     Ok(unsafe { EventFd::from_raw_fd(fd) })
 }
 
 impl Drop for VfioFunction {
     fn drop(&mut self) {
-        // The kernel lets go of a group only when no descriptor of its devices is open.
-        // SAFETY: `file` is dropped here only, and not used afterwards.
+        // The kernel releases a group only when no descriptor of its devices is open.
+        // SAFETY: only this drop drops `file`, and nothing uses it afterwards.
         unsafe { ManuallyDrop::drop(&mut self.file) };
-        // `VfioDevice` looks its group up in sysfs to leave it, and panics when the device was
-        // unplugged meanwhile. Its descriptors are then left to the end of the process.
+        // `VfioDevice` looks up its group in sysfs when it is dropped, and panics if the device was
+        // unplugged meanwhile. It is then leaked until the end of the process.
         if self.sysfs_path.join("iommu_group").exists() {
-            // SAFETY: `device` is dropped here only, and not used afterwards.
+            // SAFETY: only this drop drops `device`, and nothing uses it afterwards.
             unsafe { ManuallyDrop::drop(&mut self.device) };
         }
     }

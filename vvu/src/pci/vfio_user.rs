@@ -17,14 +17,15 @@ use super::{BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, VFIO_USER_PREF
 /// How long the server may take to answer one message.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Addresses that any server can take: the protocol sets no limit, IOMMUs do at 48 bits.
+/// The addresses that every server can take. The protocol sets no limit, and IOMMUs translate 48
+/// bits.
 const IOVA_RANGE: RangeInclusive<u64> = 0..=0xffff_ffff_ffff;
 
 /// A PCI function that a vfio-user server emulates.
 pub struct VfioUserFunction {
     path: PathBuf,
     client: Mutex<Client>,
-    /// The client's socket again, which can be waited for without the lock.
+    /// A copy of the client's socket, to wait for it without the lock.
     socket: OwnedFd,
     bars: Vec<Bar>,
     vector_count: u16,
@@ -92,7 +93,7 @@ impl Bar {
         let region = client.region_info(index)?;
         let eventfds = match client.region_io_fds(index) {
             Ok(eventfds) => eventfds,
-            // A server need not have any.
+            // A server need not support this request.
             Err(ClientError::Refused { .. }) => Vec::new(),
             Err(error) => return Err(error),
         };
@@ -109,7 +110,7 @@ impl Bar {
         let file = self.region.file.clone()?;
         let offset = self.region.offset.checked_add(offset)?;
         let needed = offset.checked_add(len)?;
-        // Accesses past the end of a file would be fatal.
+        // An access to a mapping past the end of its file would kill this process with SIGBUS.
         let long_enough = match file.metadata() {
             Ok(metadata) => !metadata.is_file() || metadata.len() >= needed,
             Err(_) => false,

@@ -285,7 +285,7 @@ fn a_second_memory_table_is_mapped_like_the_first() {
         assert_eq!(place, offset, "our dialect leaves a gap before the region");
     }
     let too_far = setup.send(&mem_table(1 << 40)).unwrap_err();
-    assert!(too_far.to_string().contains("give the device a larger one"));
+    assert!(too_far.to_string().contains("give the device a larger BAR"));
 }
 
 #[test]

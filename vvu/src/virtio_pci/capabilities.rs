@@ -1,4 +1,4 @@
-//! Where a virtio device has its registers.
+//! Finds the registers of a virtio device.
 
 use std::io;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use virtio::pci::{Capability, config_space};
 use super::VirtioError;
 use crate::pci::{BAR_COUNT, PciFunction, Registers};
 
-/// Length of the conventional part of configuration space, in which capabilities are, in bytes.
+/// Length in bytes of the conventional part of configuration space, which holds the capabilities.
 const CONFIG_SIZE: usize = 256;
-/// Where capabilities can begin at the earliest.
+/// The first offset at which a capability can begin.
 const FIRST: usize = 0x40;
-/// As many capabilities as fit, each of 4 bytes at least.
+/// The most capabilities that fit. Each has at least 4 bytes.
 const MAX_CAPABILITIES: usize = (CONFIG_SIZE - FIRST) / 4;
 
-/// The virtio capabilities of a device, in their order.
+/// The virtio capabilities of a device, in the order of their list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(Vec<Capability>);
 
 impl Capabilities {
-    /// Reads them from configuration space. Those that make no sense are passed over.
+    /// Reads the capabilities from configuration space. Invalid ones are skipped.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ impl Capabilities {
         Ok(Self::parse(&config))
     }
 
-    /// Finds them in the bytes of configuration space.
+    /// Finds the capabilities in the bytes of configuration space.
     pub fn parse(config: &[u8; CONFIG_SIZE]) -> Self {
         let status = u16::from_le_bytes([
             config[config_space::STATUS],
@@ -66,7 +66,7 @@ impl Capabilities {
         self.find_like(cfg_type, |_| true)
     }
 
-    /// The first capability of this type that also is as `is_meant` wants it: some types have more
+    /// The first capability of this type for which `is_meant` returns true. Some types have more
     /// than one meaning.
     ///
     /// # Errors
@@ -82,7 +82,8 @@ impl Capabilities {
         found.ok_or(VirtioError::MissingCapability(cfg_type))
     }
 
-    /// The registers of this type, at least `needed` bytes long, by system calls or messages.
+    /// The registers of this type, accessed by system calls or messages. They have to be at least
+    /// `needed` bytes long.
     ///
     /// # Errors
     ///
@@ -98,7 +99,8 @@ impl Capabilities {
         Ok(Registers::trapped(function.clone(), cap.bar, offset, len))
     }
 
-    /// The registers of this type, at least `needed` bytes long, mapped where that is possible.
+    /// The registers of this type, mapped if that is possible. They have to be at least `needed`
+    /// bytes long.
     ///
     /// # Errors
     ///
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_vectors_of_the_fact_sheet() {
+    fn capabilities_of_known_devices_are_read() {
         let doorbell = [
             9, 0, 0x14, 6, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 4, 0, 0, 0,
         ];
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_a_type_wins_and_unknown_types_are_passed_over() {
+    fn the_first_capability_of_a_type_is_used_and_others_are_skipped() {
         let unknown = capability(99, 0, 0).encode();
         let first = capability(1, 0, 0x100).encode();
         let second = capability(1, 0, 0x200).encode();
@@ -209,7 +211,7 @@ mod tests {
 
     /// Virtio 1.2 gave the type of VVU's shared memory to a capability of 24 bytes.
     #[test]
-    fn a_type_with_two_meanings_is_told_apart() {
+    fn a_capability_is_found_among_others_of_its_type_by_its_meaning() {
         let memory_of_virtio_1_2 = [
             9, 0, 24, 8, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
         ];
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn cycles_and_wild_links_end_the_walk() {
+    fn a_list_with_a_cycle_or_an_invalid_link_ends() {
         let first = capability(1, 0, 0).encode();
         let mut looping = config(&[&first]);
         looping[FIRST + 1] = FIRST as u8;
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_that_cannot_be_meant_are_passed_over() {
+    fn invalid_capabilities_and_those_outside_of_a_list_are_skipped() {
         let short = [9, 0, 15, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let high_bar = capability(2, 6, 0).encode();
         let found = Capabilities::parse(&config(&[&short, &high_bar]));
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capability_that_runs_past_the_end_is_passed_over() {
+    fn a_capability_that_runs_past_the_end_is_skipped() {
         let mut config = config(&[]);
         config[config_space::CAPABILITIES] = 0xfc;
         config[0xfc..].copy_from_slice(&[9, 0, 16, 1]);
@@ -261,7 +263,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), CONFIG_SIZE)) {
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), CONFIG_SIZE)) {
             let mut config: [u8; CONFIG_SIZE] = bytes.try_into().unwrap();
             config[config_space::STATUS] |= config_space::STATUS_CAPABILITIES as u8;
             let Capabilities(found) = Capabilities::parse(&config);

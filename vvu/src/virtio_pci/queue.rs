@@ -1,8 +1,8 @@
-//! The driver's side of a split virtqueue (virtio 1.2, section 2.7) with one buffer of fixed size
-//! behind each descriptor.
+//! The driver's side of a split virtqueue (virtio 1.2, section 2.7) whose descriptors have one
+//! buffer of fixed size each.
 //!
-//! Descriptor i always stands for buffer i, so that chains of one descriptor are all there is. The
-//! device may return them in any order.
+//! Descriptor i always stands for buffer i, and every chain has one descriptor. The device may
+//! return buffers in any order.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -13,10 +13,10 @@ use crate::pci::DmaMemory;
 const DESC_SIZE: usize = 16;
 /// Descriptor flag: the device may write the buffer.
 const WRITE: u16 = 2;
-/// Rings begin on this many bytes.
+/// Alignment of the rings in bytes.
 const ALIGNMENT: usize = 16;
 
-/// Where the parts of a queue are, as I/O virtual addresses.
+/// The I/O virtual addresses of the parts of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLayout {
     /// Descriptor table.
@@ -27,34 +27,35 @@ pub struct QueueLayout {
     pub used: u64,
 }
 
-/// A buffer that the device is done with.
+/// A buffer that the device has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Used {
-    /// Which buffer.
+    /// The number of the buffer.
     pub id: u16,
-    /// How many bytes the device says that it wrote, not more than the buffer has.
+    /// How many bytes the device wrote, as it says. Never more than the length of the buffer.
     pub len: usize,
 }
 
-/// The device wrote nonsense to the used ring.
+/// An invalid entry of the used ring.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UsedError {
-    /// It returned a buffer that it did not have.
+    /// The device returned a buffer that it did not have.
     #[error("the device returned buffer {0}, which it does not have")]
     NotInFlight(u32),
-    /// It claims to have written past a buffer's end.
+    /// The device claims to have written past the end of a buffer.
     #[error("the device says that it wrote {0} bytes to a buffer of {1}")]
     TooLong(u32, usize),
-    /// It returned more buffers than there are.
+    /// The device returned more buffers than there are.
     #[error("the device returned {0} buffers at once; there are only {1}")]
     TooMany(u16, u16),
 }
 
-/// A queue, in DMA memory that it has a part of.
+/// A queue in a part of some DMA memory.
 #[derive(Debug)]
 pub struct DriverQueue {
     memory: Arc<DmaMemory>,
-    /// Where the memory is for the device.
+    /// The I/O virtual address of the memory.
     iova: u64,
     offsets: Offsets,
     size: u16,
@@ -65,7 +66,7 @@ pub struct DriverQueue {
     in_flight: Vec<bool>,
 }
 
-/// Where the parts of a queue are in the memory, in bytes.
+/// The offsets of the parts of a queue in the memory, in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Offsets {
     desc: usize,
@@ -94,14 +95,14 @@ impl Offsets {
 }
 
 impl DriverQueue {
-    /// How many bytes from `start` on a queue takes.
+    /// The end of a queue that begins at `start`, in bytes.
     pub fn end(start: usize, size: u16, buffer_size: usize) -> usize {
         Offsets::new(start, size, buffer_size).end
     }
 
-    /// Lays an empty queue of `size` entries (a power of two) out in `memory`, which the device
-    /// has at `iova`, from the byte `start` on. Its buffers are for the device to write
-    /// (`device_writes`), or to read.
+    /// Makes an empty queue of `size` entries (a power of two) in `memory`, from byte `start` on.
+    /// `iova` is the I/O virtual address of the memory. The device writes the buffers if
+    /// `device_writes`, and otherwise reads them.
     ///
     /// # Panics
     ///
@@ -127,12 +128,12 @@ impl DriverQueue {
             next_used: 0,
             in_flight: vec![false; usize::from(size)],
         };
-        // The rings are empty in the memory before the device hears of them.
+        // The rings have to be empty in memory before the device learns where they are.
         fence(Ordering::SeqCst);
         queue
     }
 
-    /// Where the device finds the queue.
+    /// The addresses of the queue for the device.
     pub fn layout(&self) -> QueueLayout {
         QueueLayout {
             desc: self.iova + self.offsets.desc as u64,
@@ -141,7 +142,7 @@ impl DriverQueue {
         }
     }
 
-    /// How many buffers there are.
+    /// Number of buffers.
     pub fn size(&self) -> u16 {
         self.size
     }
@@ -151,7 +152,7 @@ impl DriverQueue {
         self.buffer_size
     }
 
-    /// A buffer that the device does not have.
+    /// A buffer that the device does not have. `None` if it has all of them.
     pub fn free_buffer(&self) -> Option<u16> {
         let free = self.in_flight.iter().position(|in_flight| !in_flight);
         free.map(|id| id as u16)
@@ -161,22 +162,22 @@ impl DriverQueue {
     ///
     /// # Panics
     ///
-    /// When it is longer than a buffer, or there is no such buffer.
+    /// When the message is longer than the buffer, or when there is no such buffer.
     pub fn fill(&self, id: u16, message: &[u8]) {
         assert!(message.len() <= self.buffer_size);
         self.memory.copy_in(self.buffer_offset(id), message);
     }
 
-    /// Copies what the device wrote out of a buffer.
+    /// Copies the bytes that the device wrote out of a buffer.
     pub fn copy_out(&self, used: Used) -> Vec<u8> {
         self.memory.copy_out(self.buffer_offset(used.id), used.len)
     }
 
-    /// Gives the device the first `len` bytes of a buffer that it does not have.
+    /// Gives the device the first `len` bytes of a buffer.
     ///
     /// # Panics
     ///
-    /// When the device has it, or there is no such buffer.
+    /// When the device already has the buffer, or when there is no such buffer.
     pub fn post(&mut self, id: u16, len: usize) {
         assert!(len <= self.buffer_size);
         let in_flight = &mut self.in_flight[usize::from(id)];
@@ -191,24 +192,24 @@ impl DriverQueue {
         let slot = usize::from(self.next_avail % self.size);
         self.memory.write(self.offsets.avail + 4 + 2 * slot, id);
         self.next_avail = self.next_avail.wrapping_add(1);
-        // The entry is in the memory before the index that makes it count.
+        // The entry has to be in memory before the index that makes it valid.
         fence(Ordering::SeqCst);
         self.memory.write(self.offsets.avail + 2, self.next_avail);
-        // The index is in the memory before the device is notified.
+        // The index has to be in memory before the device is notified.
         fence(Ordering::SeqCst);
     }
 
-    /// Whether the device is done with a buffer, or says so.
+    /// Whether the device says that it has returned a buffer.
     pub fn has_used(&self) -> bool {
         fence(Ordering::SeqCst);
         self.memory.read::<u16>(self.offsets.used + 2) != self.next_used
     }
 
-    /// Takes a buffer that the device is done with, if there is one.
+    /// Takes the next buffer that the device has returned, if there is one.
     ///
     /// # Errors
     ///
-    /// [`UsedError`]; the queue cannot be used any more then.
+    /// [`UsedError`]. The queue must not be used any more then.
     pub fn take_used(&mut self) -> Result<Option<Used>, UsedError> {
         fence(Ordering::SeqCst);
         let index: u16 = self.memory.read(self.offsets.used + 2);
@@ -219,7 +220,7 @@ impl DriverQueue {
         if count > self.size {
             return Err(UsedError::TooMany(count, self.size));
         }
-        // The index is read before the entries that it makes count.
+        // The index has to be read before the entries that it makes valid.
         fence(Ordering::SeqCst);
         let slot = usize::from(self.next_used % self.size);
         let entry = self.offsets.used + 4 + 8 * slot;
@@ -237,8 +238,8 @@ impl DriverQueue {
         if in_flight != Some(&true) {
             return Err(UsedError::NotInFlight(id));
         }
-        // What was written to a buffer for the device to read is nothing; some devices say how
-        // much they read.
+        // The device writes nothing to a buffer that it reads. Some devices report the length that
+        // they read, which is ignored.
         let len = if self.device_writes { len } else { 0 };
         if len as usize > self.buffer_size {
             return Err(UsedError::TooLong(len, self.buffer_size));

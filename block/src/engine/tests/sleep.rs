@@ -1,4 +1,4 @@
-//! What wakes a sleeping engine.
+//! Tests of the sleep of an engine.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;

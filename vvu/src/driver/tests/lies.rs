@@ -1,4 +1,4 @@
-//! Devices that lack something, or lie.
+//! Tests with devices that lack something or lie.
 
 use super::*;
 use crate::pci::mock::Lies;
@@ -17,7 +17,7 @@ fn refusal_of_liar(lies: Lies) -> (Arc<MockFunction>, String) {
 }
 
 #[test]
-fn a_device_with_too_little_of_something_is_refused() {
+fn a_device_with_too_few_resources_is_refused() {
     let ours = Profile::ours;
     for (profile, expected) in [
         (
@@ -39,7 +39,7 @@ fn a_device_with_too_little_of_something_is_refused() {
                 queue_count: 1,
                 ..ours()
             },
-            "1 virtqueues, not the 2",
+            "1 virtqueues; messages need 2",
         ),
         (
             ours().change(cfg_type::DOORBELL, |cap| cap.length = 3 * 4 + 1),
@@ -90,7 +90,7 @@ fn a_notification_register_out_of_range_is_refused() {
 }
 
 #[test]
-fn vectors_are_read_back() {
+fn a_device_that_keeps_another_vector_is_refused() {
     for vector in 0..3 {
         let (mock, text) = refusal_of_liar(Lies {
             refuse_vector: Some(vector),
@@ -107,7 +107,7 @@ fn vectors_are_read_back() {
 }
 
 #[test]
-fn features_are_read_back_and_the_failure_is_shown_to_the_device() {
+fn a_device_that_refuses_its_own_features_gets_the_failed_status() {
     let (mock, text) = refusal_of_liar(Lies {
         refuse_features: true,
         ..Lies::default()
@@ -149,7 +149,7 @@ fn structures_that_are_missing_or_misplaced_are_refused() {
 }
 
 #[test]
-fn what_is_no_vvu_device_is_said_to_be_what_it_is() {
+fn the_error_for_another_device_names_what_it_is_and_what_it_lacks() {
     let text = refusal(Profile {
         device: 0x1042,
         ..Profile::ours()

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use virtio::GuestMemory;
 use vm_memory::Bytes;
 
-/// The table of the fact sheet's test vector: 2 GiB below 4 GiB and 1 GiB above, in one file.
+/// A table with 2 GiB below 4 GiB and 1 GiB above, in one file.
 fn table() -> MemoryTable<Absent> {
     let low = region(0, 0x8000_0000, 0x7f00_0000_0000, 0);
     let high = region(0x1_0000_0000, 0x4000_0000, 0x7f00_8000_0000, 0x8000_0000);
@@ -39,7 +39,7 @@ fn assert_places(window: &mut Window, expected: [u64; 2]) {
 }
 
 #[test]
-fn every_rule_places_the_table_where_its_device_does() {
+fn each_rule_places_a_table_where_its_device_does() {
     let qemu = |base| window(Profile::qemu(), base, LayoutRule::WithOffsets);
     assert_places(&mut qemu(0x3000), [0x3000, 0x1_0000_3000]);
     assert_places(&mut qemu(0x1000), [0x1000, 0x1_0000_1000]);
@@ -92,7 +92,7 @@ fn addresses_translate_to_bytes_of_the_bar() {
 }
 
 #[test]
-fn tables_that_do_not_fit_are_refused() {
+fn a_table_that_does_not_fit_is_refused() {
     let mut window = window(Profile::ours(), 0x1000, LayoutRule::Packed);
     let bar = 1 << 33;
     assert!(window.place(&single(0, bar - 0x1000, 0)).is_ok());
@@ -124,7 +124,7 @@ fn a_window_outside_its_bar_is_refused() {
 }
 
 #[test]
-fn a_bar_that_cannot_be_mapped_is_said_not_to_be() {
+fn the_error_for_a_bar_that_cannot_be_mapped_names_region_and_bar() {
     let capability = Capability::default();
     let function = MockFunction::new(Profile::ours());
     let mut window = Window::new(function, &capability, LayoutRule::Packed).unwrap();

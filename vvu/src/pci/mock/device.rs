@@ -1,4 +1,4 @@
-//! What a mock device does.
+//! The behaviour of a mock device.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,55 +11,55 @@ use super::ring::{Ring, TooSmall};
 use crate::pci::DmaMemory;
 use vvu_abi::{self as abi, queue};
 
-/// What a mock device does wrong.
+/// The mistakes of a mock device.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lies {
-    /// How many reads of the device status after a reset do not show it.
+    /// How many reads of the device status after a reset return the old value.
     pub slow_reset: u32,
-    /// How many reads of the configuration's status do not show that it was cleared.
+    /// How many reads of the status in the configuration return the old value after it was cleared.
     pub slow_disconnect: u32,
-    /// Features are not accepted.
+    /// The device does not accept features.
     pub refuse_features: bool,
-    /// This MSI-X vector is not accepted.
+    /// The device does not accept this MSI-X vector.
     pub refuse_vector: Option<u16>,
-    /// Notifications keep their vector.
+    /// The vectors of notifications cannot be changed.
     pub refuse_notifications: bool,
-    /// A queue's size cannot be changed.
+    /// The sizes of queues cannot be changed.
     pub fixed_queue_size: bool,
-    /// Messages of the driver are not taken.
+    /// The device does not take messages of the driver.
     pub hold_tx: bool,
-    /// Each time the device starts, it asks to be reset at once.
+    /// The device asks for a reset each time it starts.
     pub always_broken: bool,
 }
 
-/// A mock device's inside.
+/// The state of a mock device.
 #[derive(Debug)]
 pub struct State {
-    /// What it says about itself.
+    /// The properties that the device reports.
     pub profile: Profile,
-    /// What it does wrong.
+    /// The mistakes that the device makes.
     pub lies: Lies,
-    /// The MSI-X vectors' eventfds.
+    /// The eventfds of the MSI-X vectors.
     pub vectors: Vec<SharedEventFd>,
-    /// The memory that is mapped for it, and where.
+    /// The I/O virtual address and memory that is mapped for the device.
     pub dma: Option<(u64, Arc<DmaMemory>)>,
     /// The device status.
     pub status: u8,
     /// The features that the driver accepted.
     pub driver_features: u64,
-    /// The configuration's status.
+    /// The status in the configuration.
     pub config_status: u32,
     /// Whether there is a front-end.
     pub peer: bool,
     /// MSI-X vectors of the notifications.
     pub notifications: Vec<u16>,
-    /// Messages from the driver, while there was a front-end.
+    /// Messages from the driver that came while there was a front-end.
     pub sent: Vec<Vec<u8>>,
-    /// Messages from the driver that came without a front-end.
+    /// Messages from the driver that came while there was no front-end.
     pub stray: Vec<Vec<u8>>,
-    /// What was written to doorbells: the offset from the first, and the bytes.
+    /// Writes to doorbells: the offset from the first doorbell, and the bytes.
     pub rung: Vec<(u64, Vec<u8>)>,
-    /// Everything that was written, in order.
+    /// All writes in order, as text.
     pub writes: Vec<String>,
     pub(super) device_select: u32,
     pub(super) driver_select: u32,
@@ -98,7 +98,7 @@ impl State {
         state
     }
 
-    /// Notes what was done to the device.
+    /// Records an access.
     pub fn log(&mut self, what: String) {
         self.writes.push(what);
     }
@@ -112,7 +112,7 @@ impl State {
         self.notifications = vec![NO_VECTOR; self.profile.max_vhost_queues as usize];
     }
 
-    /// A virtio reset. A front-end that was there is not any more, as far as the driver can see.
+    /// A virtio reset. Like a device, it disconnects the front-end.
     pub(super) fn reset(&mut self) {
         self.clear();
         self.peer = false;
@@ -125,13 +125,13 @@ impl State {
         }
     }
 
-    /// The device breaks.
+    /// Makes the device break.
     pub fn break_down(&mut self) {
         self.status |= status::NEEDS_RESET;
         self.interrupt(self.config_vector);
     }
 
-    /// A front-end connects.
+    /// Makes a front-end connect.
     pub fn connect(&mut self) {
         self.peer = true;
         self.tell_of_peer();
@@ -146,7 +146,7 @@ impl State {
         self.pump();
     }
 
-    /// The front-end leaves.
+    /// Makes the front-end leave.
     pub fn leave(&mut self) {
         self.peer = false;
         self.backlog.clear();
@@ -159,7 +159,7 @@ impl State {
         }
     }
 
-    /// The driver writes the configuration's status.
+    /// A write of the driver to the status in the configuration.
     pub(super) fn set_config_status(&mut self, value: u32) {
         if value & !3 != 0 {
             return self.break_down();
@@ -173,18 +173,18 @@ impl State {
         self.tell_of_peer();
     }
 
-    /// The front-end sends a message, which is delivered as soon as it can be.
+    /// Makes the front-end send a message. It is delivered as soon as there is a buffer.
     pub fn deliver(&mut self, message: &[u8]) {
         self.backlog.push_back(message.to_vec());
         self.pump();
     }
 
-    /// The front-end kicks a vhost queue.
+    /// Makes the front-end kick a vhost queue.
     pub fn kick(&self, queue: usize) {
         self.interrupt(self.notifications[queue]);
     }
 
-    /// Delivers messages for as long as there are buffers.
+    /// Delivers messages while there are buffers.
     pub fn pump(&mut self) {
         let up = self.config_status & abi::status::BACKEND_UP != 0;
         while up && self.peer && self.runs() {
@@ -201,7 +201,7 @@ impl State {
         self.status & status::DRIVER_OK != 0 && self.status & status::NEEDS_RESET == 0
     }
 
-    /// Puts bytes into a receive buffer; false when there is none.
+    /// Puts bytes into a receive buffer. False if there is no buffer.
     pub fn put(&mut self, message: &[u8]) -> bool {
         let (dma, ring) = self.ring(queue::RX);
         match ring.put(&dma, message) {
@@ -232,20 +232,20 @@ impl State {
         }
     }
 
-    /// Writes whatever to the used ring of a queue, moves its index on, and interrupts.
+    /// Writes this entry to the used ring of a queue, moves its index by `steps`, and interrupts.
     pub fn lie_in_ring(&mut self, index: u16, id: u32, len: u32, steps: u16) {
         let (dma, ring) = self.ring(index);
         ring.push_used(&dma, id, len, steps);
         self.interrupt(self.rings[usize::from(index)].vector);
     }
 
-    /// How many buffers the driver offers that are not used.
+    /// How many unused buffers the driver offers.
     pub fn buffers(&mut self, index: u16) -> u16 {
         let (dma, ring) = self.ring(index);
         ring.available(&dma)
     }
 
-    /// The order in which receive buffers are used: the newest first.
+    /// Makes the device use the newest receive buffer first.
     pub fn reverse_rx(&mut self) {
         self.rings[0].newest_first = true;
     }

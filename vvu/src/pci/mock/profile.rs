@@ -1,14 +1,14 @@
-//! What a mock device says about itself.
+//! The properties that a mock device reports.
 
 use virtio::pci::{Capability, VENDOR_ID, cfg_type as virtio_cfg, config_space};
 
 use vvu_abi::{self as abi, cfg_type};
 
-/// A BAR and an offset in it.
+/// A BAR and an offset in it, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(pub u8, pub u64);
+pub struct BarOffset(pub u8, pub u64);
 
-/// What a mock device is like.
+/// The properties of a mock device. Its capabilities may lie about them.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// PCI device id.
@@ -19,18 +19,18 @@ pub struct Profile {
     pub bars: [u64; 6],
     /// The BAR with the front-end's memory.
     pub window_bar: u8,
-    /// The capabilities' bytes, in the order of the list.
+    /// The bytes of the capabilities, in the order of the list.
     pub capabilities: Vec<Vec<u8>>,
-    /// Where the common registers really are, whatever the capabilities say.
-    pub common: Place,
-    /// Where the device configuration really is.
-    pub config: Place,
-    /// Where the queues' notification registers really are.
-    pub notify: Place,
-    /// Where the doorbells really are.
-    pub doorbell: Place,
-    /// Where the notification registers really are.
-    pub notification: Place,
+    /// The real location of the common registers, whatever the capabilities say.
+    pub common: BarOffset,
+    /// The real location of the device configuration.
+    pub config: BarOffset,
+    /// The real location of the notification registers of the virtqueues.
+    pub notify: BarOffset,
+    /// The real location of the doorbells.
+    pub doorbell: BarOffset,
+    /// The real location of the registers that choose vectors for kicks.
+    pub notification: BarOffset,
     /// Number of MSI-X vectors.
     pub vectors: u16,
     /// Number of virtqueues.
@@ -41,16 +41,16 @@ pub struct Profile {
     pub max_vhost_queues: u32,
     /// Virtio features.
     pub features: u64,
-    /// Places of the queues in the notification structure.
+    /// The notification offset of each virtqueue.
     pub notify_offs: [u16; 2],
-    /// Whether doorbells can be mapped; the device does not see them then.
+    /// Whether doorbells can be mapped. The mock then does not see writes to them.
     pub doorbells_mapped: bool,
-    /// Whether the status tells of the front-end; otherwise an empty message tells of its end.
+    /// Whether the status shows the front-end. Otherwise an empty message shows that it left.
     pub status_tells: bool,
 }
 
-fn capability(cfg_type: u8, place: Place, length: u32, multiplier: Option<u32>) -> Vec<u8> {
-    let Place(bar, offset) = place;
+fn capability(cfg_type: u8, place: BarOffset, length: u32, multiplier: Option<u32>) -> Vec<u8> {
+    let BarOffset(bar, offset) = place;
     let offset = offset as u32;
     Capability {
         cfg_type,
@@ -63,7 +63,7 @@ fn capability(cfg_type: u8, place: Place, length: u32, multiplier: Option<u32>) 
 }
 
 impl Profile {
-    /// Our own device model.
+    /// The device model of this project.
     pub fn ours() -> Self {
         let mut profile = Self {
             device: abi::PCI_DEVICE_ID,
@@ -71,11 +71,11 @@ impl Profile {
             bars: [0x8000, 0, 0x4000, 0, 1 << 33, 0],
             window_bar: 4,
             capabilities: Vec::new(),
-            common: Place(0, 0),
-            config: Place(0, 0x2000),
-            notify: Place(0, 0x3000),
-            doorbell: Place(2, 0),
-            notification: Place(2, 0x2000),
+            common: BarOffset(0, 0),
+            config: BarOffset(0, 0x2000),
+            notify: BarOffset(0, 0x3000),
+            doorbell: BarOffset(2, 0),
+            notification: BarOffset(2, 0x2000),
             vectors: 19,
             queue_count: 2,
             queue_size: 256,
@@ -96,16 +96,16 @@ impl Profile {
             subsystem: 0x1100,
             bars: [0, 0x8000, 1 << 36, 0, 0x4000, 0],
             window_bar: 2,
-            common: Place(4, 0),
-            config: Place(4, 0x2000),
-            notify: Place(4, 0x3000),
+            common: BarOffset(4, 0),
+            config: BarOffset(4, 0x2000),
+            notify: BarOffset(4, 0x3000),
             vectors: 1027,
             queue_size: 128,
             max_vhost_queues: 1024,
             ..Self::ours()
         };
         profile.capabilities = profile.honest_capabilities(0x1000);
-        // It adds its own at the front.
+        // QEMU adds each capability at the front of the list.
         profile.capabilities.rotate_right(3);
         profile
     }
@@ -122,16 +122,16 @@ impl Profile {
 
     fn honest_capabilities(&self, window_length: u32) -> Vec<Vec<u8>> {
         let window = match self.window_bar {
-            2 => Place(2, 0x3000),
-            bar => Place(bar, 0),
+            2 => BarOffset(2, 0x3000),
+            bar => BarOffset(bar, 0),
         };
-        let isr = Place(self.common.0, 0x1000);
+        let isr = BarOffset(self.common.0, 0x1000);
         vec![
             capability(virtio_cfg::COMMON, self.common, 0x38, None),
             capability(virtio_cfg::ISR, isr, 1, None),
             capability(virtio_cfg::DEVICE, self.config, 0x1000, None),
             capability(virtio_cfg::NOTIFY, self.notify, 0x1000, Some(4)),
-            capability(virtio_cfg::PCI, Place(0, 0), 0, None),
+            capability(virtio_cfg::PCI, BarOffset(0, 0), 0, None),
             vec![config_space::CAP_MSIX, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             capability(cfg_type::DOORBELL, self.doorbell, 0x2000, Some(4)),
             capability(cfg_type::NOTIFICATION, self.notification, 0x1000, None),
@@ -152,13 +152,13 @@ impl Profile {
         self
     }
 
-    /// Leaves the capability of this type out.
+    /// Removes the capability of this type.
     pub fn without(mut self, cfg_type: u8) -> Self {
         self.capabilities.retain(|bytes| bytes[3] != cfg_type);
         self
     }
 
-    /// The device's configuration space.
+    /// The configuration space of the device.
     pub fn config_space(&self) -> [u8; 256] {
         let mut config = [0; 256];
         let mut put =

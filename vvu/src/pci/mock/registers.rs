@@ -1,10 +1,10 @@
-//! A mock device's registers.
+//! The registers of a mock device.
 
 use std::io;
 
 use virtio::pci::{NO_VECTOR, common};
 
-use super::{Place, State};
+use super::{BarOffset, State};
 use vvu_abi::{config, notification};
 
 /// A structure of registers.
@@ -32,7 +32,7 @@ impl State {
             ),
         ]
         .into_iter()
-        .find_map(|(structure, Place(at_bar, start), len)| {
+        .find_map(|(structure, BarOffset(at_bar, start), len)| {
             let inside = at_bar == bar && (start..start + len).contains(&offset);
             inside.then(|| (structure, offset - start))
         })
@@ -168,9 +168,12 @@ impl State {
             !ring.enabled || vector == NO_VECTOR,
             "configured while in use"
         );
-        let half = |old: u64, high: bool| match high {
-            false => old & !0xffff_ffff | value,
-            true => old & 0xffff_ffff | value << 32,
+        let half = |old: u64, high: bool| {
+            if high {
+                old & 0xffff_ffff | value << 32
+            } else {
+                old & !0xffff_ffff | value
+            }
         };
         match at {
             common::QUEUE_SIZE if fixed => {}

@@ -1,4 +1,4 @@
-//! The device's side of a split virtqueue.
+//! The device's side of a split virtqueue, for the mock device.
 
 use std::sync::Arc;
 
@@ -23,11 +23,11 @@ impl Dma {
     }
 }
 
-/// A receive buffer is too small for a message.
+/// The receive buffer is too small for the message.
 #[derive(Debug)]
 pub struct TooSmall;
 
-/// A queue.
+/// A virtqueue of the mock device.
 #[derive(Clone, Debug, Default)]
 pub struct Ring {
     pub size: u16,
@@ -37,7 +37,7 @@ pub struct Ring {
     pub avail: u64,
     pub used: u64,
     pub notify_off: u16,
-    /// Buffers are used in the reverse of the order in which they were offered.
+    /// The newest buffer is used first.
     pub newest_first: bool,
     pending: Vec<u16>,
     next_avail: u16,
@@ -103,7 +103,7 @@ impl Ring {
         let (id, address, len) = self.pop(dma)?;
         let offset = (address - dma.iova) as usize;
         let message = dma.memory.copy_out(offset, len as usize);
-        // Some devices say how much they read.
+        // Some devices report how many bytes they read.
         self.push_used(dma, u32::from(id), len, 1);
         Some(message)
     }

@@ -5,7 +5,7 @@ use vhost_user::WithCauses;
 
 use super::*;
 
-/// A sysfs with one function, which is all right until told otherwise.
+/// A sysfs with one function that passes all checks. Tests then change it.
 struct FakeSysfs {
     root: TempDir,
 }
@@ -61,19 +61,19 @@ fn assert_says(result: Result<String, String>, parts: &[&str]) {
 }
 
 #[test]
-fn a_bound_device_alone_in_its_group_is_fine() {
+fn a_bound_device_alone_in_its_group_passes_the_checks() {
     assert_eq!(FakeSysfs::new().check(), Ok("7".to_owned()));
 }
 
 #[test]
-fn an_absent_device_is_said_to_be_absent() {
+fn the_error_for_a_missing_device_names_its_address() {
     let fake = FakeSysfs::new();
     fs::remove_dir_all(fake.device(ADDRESS)).unwrap();
     assert_says(fake.check(), &["no PCI device 0000:00:10.0", "lspci"]);
 }
 
 #[test]
-fn another_driver_is_named_with_the_commands_that_replace_it() {
+fn the_error_for_another_driver_names_the_commands_that_replace_it() {
     let fake = FakeSysfs::new();
     fs::remove_file(fake.device(ADDRESS).join("driver")).unwrap();
     let commands = [
@@ -93,19 +93,19 @@ fn another_driver_is_named_with_the_commands_that_replace_it() {
 }
 
 #[test]
-fn a_missing_iommu_is_said_to_be_missing() {
+fn the_error_for_a_missing_iommu_names_the_boot_options() {
     let fake = FakeSysfs::new();
     fs::remove_file(fake.device(ADDRESS).join("iommu_group")).unwrap();
     assert_says(fake.check(), &["no IOMMU", "intel_iommu=on"]);
 }
 
 #[test]
-fn members_of_the_group_in_use_are_named() {
+fn the_error_for_a_group_in_use_names_the_members_in_use() {
     let fake = FakeSysfs::new();
     fake.add_device("0000:00:11.0", "0x8086", "0x1234", Some("pcieport"));
     fake.add_device("0000:00:12.0", "0x8086", "0x1234", None);
     fake.add_device("0000:00:13.0", "0x8086", "0x1234", Some("vfio-pci"));
-    assert_eq!(fake.check(), Ok("7".to_owned()), "none of these matters");
+    assert_eq!(fake.check(), Ok("7".to_owned()), "none of these does DMA");
     fake.add_device("0000:00:14.0", "0x8086", "0x10d3", Some("e1000e"));
     assert_says(
         fake.check(),
@@ -114,7 +114,7 @@ fn members_of_the_group_in_use_are_named() {
 }
 
 #[test]
-fn another_device_is_said_to_be_what_it_is() {
+fn the_error_for_another_device_names_what_it_is() {
     let fake = FakeSysfs::new();
     fs::write(fake.device(ADDRESS).join("vendor"), "0x8086\n").unwrap();
     fs::write(fake.device(ADDRESS).join("device"), "0x10d3\n").unwrap();
@@ -125,7 +125,7 @@ fn another_device_is_said_to_be_what_it_is() {
 }
 
 #[test]
-fn nonsense_in_sysfs_is_an_error() {
+fn invalid_text_in_sysfs_is_an_error() {
     let fake = FakeSysfs::new();
     fs::write(fake.device(ADDRESS).join("class"), "junk\n").unwrap();
     assert_says(fake.check(), &["sysfs", "class"]);

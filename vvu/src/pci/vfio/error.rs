@@ -1,4 +1,4 @@
-//! What VFIO's errors mean, and what to do about them.
+//! Translates errors of VFIO.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use vfio_ioctls::VfioError;
 
 use crate::pci::{Address, PciError};
 
-/// Says what went wrong when the function at `address`, of IOMMU group `group`, was opened.
+/// The error for a function at `address`, of IOMMU group `group`, that cannot be opened.
 pub fn explain(error: VfioError, address: Address, group: &str) -> PciError {
     let container = PathBuf::from("/dev/vfio/vfio");
     let group_node = PathBuf::from(format!("/dev/vfio/{group}"));
@@ -40,7 +40,7 @@ fn explain_open(source: io::Error, node: PathBuf, address: Address) -> PciError 
     }
 }
 
-/// Says what went wrong when `len` bytes were mapped for DMA.
+/// The error for `len` bytes that cannot be mapped for DMA.
 pub fn explain_dma(error: VfioError, len: usize) -> PciError {
     match error {
         VfioError::IommuDmaMap(error) if error.errno() == libc::ENOMEM => PciError::MemlockLimit {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_to_do() {
+    fn each_error_names_the_cause_and_what_to_do() {
         let os = io::Error::from_raw_os_error;
         for (error, parts) in [
             (
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_memlock_limit_is_said_to_be_low() {
+    fn the_error_for_a_low_memlock_limit_names_ulimit() {
         let error = explain_dma(VfioError::IommuDmaMap(Errno::new(libc::ENOMEM)), 8193);
         let text = error.to_string();
         assert!(

@@ -1,4 +1,4 @@
-//! Calls to VFIO that `vfio-ioctls` does not make, or whose result it hides.
+//! VFIO ioctls that the vfio-ioctls crate does not make, or whose results it hides.
 
 use std::fs::File;
 use std::io;
@@ -15,23 +15,23 @@ use vmm_sys_util::ioctl_io_nr;
 ioctl_io_nr!(VFIO_DEVICE_RESET, VFIO_TYPE.into(), VFIO_BASE + 11);
 ioctl_io_nr!(VFIO_IOMMU_GET_INFO, VFIO_TYPE.into(), VFIO_BASE + 12);
 
-/// Room for the IOMMU's information and its capabilities, in bytes.
+/// Room for the information about an IOMMU and its capabilities, in bytes.
 const INFO_SIZE: usize = 4096;
 
-/// What an IOMMU translates where the kernel (before 5.4) does not say: 39 bits is the least that
-/// Intel's do, clear of the interrupt window below 4 GiB.
+/// The address ranges of an IOMMU if the kernel (before 5.4) does not report them. Every Intel
+/// IOMMU translates at least 39 bits. The interrupt window below 4 GiB is left out.
 const FALLBACK_RANGES: [RangeInclusive<u64>; 2] = [0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff];
 
-/// The information with its capabilities behind it, as the kernel writes it.
+/// The information, followed by its capabilities, as the kernel writes it.
 #[repr(C, align(8))]
 struct Info([u8; INFO_SIZE]);
 
-/// I/O virtual addresses that the container's IOMMU can map.
+/// The I/O virtual addresses that the container's IOMMU can map.
 pub fn iova_ranges(container: &impl AsRawFd) -> io::Result<Vec<RangeInclusive<u64>>> {
     let mut info = Info([0; INFO_SIZE]);
     info.0[..4].copy_from_slice(&(INFO_SIZE as u32).to_ne_bytes());
-    // SAFETY: the kernel writes at most as many bytes as the first field, argsz, says, which is the
-    // size of the buffer.
+    // SAFETY: the kernel writes at most as many bytes as the first field (argsz) says. That is the
+    // size of `info`, which outlives the call.
     let result = unsafe { ioctl_with_mut_ref(container, VFIO_IOMMU_GET_INFO(), &mut info) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -40,7 +40,7 @@ pub fn iova_ranges(container: &impl AsRawFd) -> io::Result<Vec<RangeInclusive<u6
     Ok(ranges.unwrap_or_else(|| FALLBACK_RANGES.to_vec()))
 }
 
-/// Finds the ranges in the IOMMU's information, if there are any.
+/// Finds the ranges in the information about an IOMMU. `None` if there are none.
 fn parse_ranges(info: &[u8]) -> Option<Vec<RangeInclusive<u64>>> {
     if u32_at(info, 4)? & VFIO_IOMMU_INFO_CAPS == 0 {
         return None;
@@ -49,7 +49,7 @@ fn parse_ranges(info: &[u8]) -> Option<Vec<RangeInclusive<u64>>> {
         info,
         std::mem::offset_of!(vfio_iommu_type1_info, cap_offset),
     )? as usize;
-    // Each capability lies behind the one before it, so that the walk comes to an end.
+    // The loop ends because each capability has to lie behind the one before it.
     while at != 0 {
         let next = u32_at(info, at + 4)? as usize;
         if u16_at(info, at)? == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE as u16 {
@@ -82,9 +82,9 @@ fn u64_at(info: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes))
 }
 
-/// Resets the function; false when it has no reset of its own.
+/// Resets the function. False if it has no reset.
 pub fn reset(device: &File) -> io::Result<bool> {
-    // SAFETY: the call takes no argument and touches no memory of this process.
+    // SAFETY: this ioctl takes no argument and accesses no memory of this process.
     if unsafe { ioctl(device, VFIO_DEVICE_RESET()) } == 0 {
         return Ok(true);
     }
@@ -98,7 +98,7 @@ pub fn reset(device: &File) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    /// Information whose capabilities are at 24 (another one) and 64 (the ranges).
+    /// Information with another capability at 24 and the ranges at 64.
     fn info(ranges: &[(u64, u64)]) -> Vec<u8> {
         let mut info = vec![0; 256];
         let mut put =
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_ranges_behind_other_capabilities() {
+    fn ranges_behind_other_capabilities_are_found() {
         let parsed = parse_ranges(&info(&[(0, 0xfedf_ffff), (0xfef0_0000, u64::MAX)]));
         assert_eq!(parsed, Some(vec![0..=0xfedf_ffff, 0xfef0_0000..=u64::MAX]));
     }

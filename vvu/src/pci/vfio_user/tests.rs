@@ -1,4 +1,4 @@
-//! The client against a server that has the mock device.
+//! Tests of the client with a server that serves the mock device.
 
 use std::os::fd::AsFd;
 
@@ -18,7 +18,7 @@ use super::*;
 use crate::VvuTransport;
 use crate::pci::mock::{MockFunction, Profile};
 
-/// Serves the mock device, which knows nothing of the protocol, to one client.
+/// Serves the mock device to one client.
 struct Server {
     mock: Arc<MockFunction>,
     eventfds: Vec<IoEventFd>,
@@ -131,7 +131,7 @@ impl Server {
     }
 }
 
-/// The mock device behind a server, and a client of that.
+/// The mock device behind a server, and a client of that server.
 struct Setup {
     mock: Arc<MockFunction>,
     function: Arc<VfioUserFunction>,
@@ -176,7 +176,7 @@ fn doorbell_eventfd(
 }
 
 #[test]
-fn a_function_is_the_same_through_a_server() {
+fn a_function_behind_a_server_has_the_sizes_and_files_of_the_device() {
     let Setup {
         mock,
         function,
@@ -200,7 +200,7 @@ fn a_function_is_the_same_through_a_server() {
 }
 
 #[test]
-fn a_frontend_is_served_through_a_server() {
+fn a_front_end_is_served_through_a_server() {
     let (rung, entry) = doorbell_eventfd(4, 2, None);
     let Setup {
         mock,
@@ -288,7 +288,7 @@ fn a_server_that_leaves_takes_the_function_along() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_said_not_to_be() {
+fn the_error_for_a_missing_server_names_its_socket() {
     let directory = tempfile::tempdir().unwrap();
     let error = VfioUserFunction::connect(&directory.path().join("vvu.sock")).unwrap_err();
     let text = WithCauses(&error).to_string();

@@ -9,7 +9,7 @@ fn queue(size: u16, device_writes: bool) -> DriverQueue {
     DriverQueue::new(memory, IOVA, 8, size, BUFFER, device_writes)
 }
 
-/// What a device writes: entry `slot`, then the index.
+/// Writes to the used ring as a device does: first entry `slot`, then the index.
 fn use_buffer(queue: &DriverQueue, slot: usize, id: u32, len: u32, index: u16) {
     let entry = queue.offsets.used + 4 + 8 * slot;
     queue.memory.write(entry, id);
@@ -18,7 +18,7 @@ fn use_buffer(queue: &DriverQueue, slot: usize, id: u32, len: u32, index: u16) {
 }
 
 #[test]
-fn parts_are_aligned_and_apart() {
+fn the_parts_of_a_queue_are_aligned_and_do_not_overlap() {
     let layout = queue(16, true).layout();
     assert_eq!(layout.desc, IOVA + 16);
     assert_eq!(layout.avail, layout.desc + 256);
@@ -27,7 +27,7 @@ fn parts_are_aligned_and_apart() {
 }
 
 #[test]
-fn a_posted_buffer_is_a_descriptor_and_an_entry() {
+fn a_posted_buffer_has_a_descriptor_and_an_available_entry() {
     let mut queue = queue(4, true);
     queue.post(2, BUFFER);
     let desc = queue.offsets.desc + 32;
@@ -54,7 +54,7 @@ fn buffers_return_in_any_order() {
 }
 
 #[test]
-fn indexes_wrap() {
+fn indexes_wrap_around() {
     let mut queue = queue(1, false);
     for round in 1..=70_000u32 {
         queue.post(0, 1);
@@ -64,7 +64,7 @@ fn indexes_wrap() {
 }
 
 #[test]
-fn lies_about_the_id_are_found_out() {
+fn a_buffer_that_the_device_does_not_have_is_refused() {
     for id in [1, 4, 6, 0x1_0002, u32::MAX] {
         let mut queue = queue(4, true);
         queue.post(2, BUFFER);
@@ -81,7 +81,7 @@ fn lies_about_the_id_are_found_out() {
 }
 
 #[test]
-fn lies_about_the_length_are_found_out() {
+fn a_length_beyond_the_buffer_is_refused() {
     let mut receive = queue(4, true);
     receive.post(0, BUFFER);
     use_buffer(&receive, 0, 0, 65, 1);
@@ -90,11 +90,15 @@ fn lies_about_the_length_are_found_out() {
     send.post(0, 20);
     use_buffer(&send, 0, 0, 20, 1);
     let used = send.take_used().unwrap();
-    assert_eq!(used, Some(Used { id: 0, len: 0 }), "no lie, but useless");
+    assert_eq!(
+        used,
+        Some(Used { id: 0, len: 0 }),
+        "the length of a read is ignored"
+    );
 }
 
 #[test]
-fn lies_about_the_index_are_found_out() {
+fn more_buffers_than_there_are_are_refused() {
     let mut queue = queue(4, true);
     queue.post(0, BUFFER);
     use_buffer(&queue, 0, 0, 0, 5);
@@ -102,7 +106,7 @@ fn lies_about_the_index_are_found_out() {
 }
 
 #[test]
-fn messages_go_through_buffers() {
+fn a_message_is_copied_into_and_out_of_a_buffer() {
     let queue = queue(4, true);
     queue.fill(3, b"hello");
     assert_eq!(queue.copy_out(Used { id: 3, len: 5 }), b"hello");
@@ -110,7 +114,7 @@ fn messages_go_through_buffers() {
 
 proptest! {
     #[test]
-    fn garbage_in_the_used_ring_never_panics(
+    fn random_entries_in_the_used_ring_never_panic(
         index: u16,
         entries in prop::collection::vec((any::<u32>(), any::<u32>()), 8),
         small_ids: bool,
