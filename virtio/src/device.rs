@@ -1,4 +1,4 @@
-//! A virtio device as the rest of the seam sees it.
+//! The interface of virtio devices.
 
 use std::io;
 use std::sync::Arc;
@@ -7,23 +7,24 @@ use crate::served::{ServeError, ServedQueue};
 use crate::vring::Notifier;
 use crate::wake::Wake;
 
-/// A virtio device, whatever its type and however it reaches its driver.
+/// A virtio device of any type, behind any carrier.
 ///
-/// A device knows nothing of threads, carriers or ring features: [`Runner`](crate::Runner) owns its
-/// queues and calls [`Device::serve`] for each one on a thread of its own.
+/// A device has nothing to do with threads, carriers or ring features. Its
+/// [`Runner`](crate::Runner) owns its queues, and calls [`Device::serve`] for each queue on a
+/// thread of its own.
 pub trait Device: Send + Sync {
-    /// What type of device this is.
+    /// The type of the device.
     fn kind(&self) -> DeviceKind;
 
-    /// The feature bits of its type: bits 0 to 23 and 50 to 127 (virtio 1.2, section 2.2). The
-    /// runner adds those of rings and VIRTIO_F_VERSION_1.
+    /// The feature bits of the device type: bits 0 to 23 and 50 to 127 (virtio 1.2, section 2.2).
+    /// The runner adds those of rings and VIRTIO_F_VERSION_1.
     fn features(&self) -> u64;
 
-    /// How many virtqueues it has, 1 to 256.
+    /// Number of virtqueues, 1 to 256.
     fn queue_count(&self) -> u16;
 
-    /// Copies its configuration space from `offset` on. Bytes past its end read as zero, so that a
-    /// driver may ask for more than this device's version of the space has.
+    /// Copies bytes of the configuration space from `offset` on. Bytes past its end read as zero,
+    /// so that a driver may read more than this version of the device has.
     ///
     /// The default is for devices without a configuration space.
     fn read_config(&self, offset: usize, data: &mut [u8]) {
@@ -31,13 +32,13 @@ pub trait Device: Send + Sync {
         data.fill(0);
     }
 
-    /// Writes to its configuration space. Does not block.
+    /// Writes to the configuration space. Does not block.
     ///
     /// The default is for devices whose configuration drivers cannot change.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] when the driver may not write one of the bytes; then none is written.
+    /// [`ConfigError`] when the driver may not write one of the bytes. None is written then.
     fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
         Err(ConfigError::new(offset, data))
     }
@@ -45,25 +46,25 @@ pub trait Device: Send + Sync {
     /// Keeps `notifier`, and notifies it after each change of the configuration space that the
     /// driver did not make. A later call replaces the notifier.
     ///
-    /// The default is for devices whose configuration never changes by itself.
+    /// The default does nothing. It is for devices whose configuration never changes by itself.
     fn watch_config(&self, notifier: Arc<dyn Notifier>) {
         drop(notifier);
     }
 
-    /// Takes from the operating system what a jailed process cannot get any more, such as io_uring
-    /// instances. The program calls it once, before its jail closes.
+    /// Gets resources that a jailed process cannot get, such as io_uring instances. The program
+    /// calls this once, before its jail closes.
     ///
     /// # Errors
     ///
-    /// When the operating system refuses something that the device cannot do without.
+    /// When the operating system refuses something that the device needs.
     fn prepare(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Serves a queue until `wake` asks to stop. When it returns, it has given back every chain
-    /// that it took, and nothing accesses the driver's memory any more.
+    /// Serves a queue until `wake` asks to stop. Before it returns, it gives back every chain that
+    /// it took. Afterwards it must not access the driver's memory.
     ///
-    /// All calls for one queue come from the same thread, one after the other.
+    /// All calls for one queue come from the same thread, one after another.
     ///
     /// # Errors
     ///
@@ -82,16 +83,16 @@ pub struct DeviceKind {
 
 /// A write to the configuration space that the device does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("configuration space bytes {offset}..{end} are not writable")]
+#[error("bytes {offset}..{end} of the configuration space are not all writable")]
 pub struct ConfigError {
     /// The first byte of the write.
     pub offset: usize,
-    /// One past its last byte.
+    /// The end of the write: one past its last byte.
     pub end: usize,
 }
 
 impl ConfigError {
-    /// The error of a write of `data` at `offset`.
+    /// The error for a write of `data` at `offset`.
     pub fn new(offset: usize, data: &[u8]) -> Self {
         Self {
             offset,

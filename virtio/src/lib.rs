@@ -1,9 +1,10 @@
-//! The seam between a virtio device and whatever carries it to a driver.
+//! The interface between virtio devices and the carriers that connect them to drivers.
 //!
-//! A carrier (a vhost-user session, a PCI function) gives each [`Vring`] of its driver to a [`Runner`],
-//! which has a thread for each queue in use. The runner calls the [`Device`] there, with a
-//! [`ServedQueue`] to take requests from. A device does not see its carrier, and a carrier sees of its
-//! device only kind, features and configuration space.
+//! A carrier (a vhost-user session, or a PCI function) gives each [`Vring`] of its driver to a
+//! [`Runner`], which has a thread for each queue in use. On this thread the runner calls the
+//! [`Device`] with a [`ServedQueue`], from which the device takes requests. A device does not see
+//! its carrier. A carrier sees only the kind, the features and the configuration space of its
+//! device.
 
 pub mod chain;
 pub mod device;

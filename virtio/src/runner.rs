@@ -1,8 +1,8 @@
 //! Runs the queues of one device.
 //!
-//! Each queue that a carrier starts gets a thread, which stays for the queue's later starts, too. A
-//! start hands the thread a vring, a stop takes it back. The notifiers of a running vring can be
-//! replaced at any time without a stop. Failures and panics of all devices are reported here.
+//! Each queue gets a thread at its first start. The thread stays until the runner is dropped. A
+//! start hands it a vring, and a stop takes the vring back. The notifiers of a running vring can be
+//! replaced at any time without a stop. The runner reports failures and panics of the device.
 
 use std::io;
 use std::sync::Arc;
@@ -22,23 +22,23 @@ pub use error::{StartError, StopError};
 
 use thread::QueueThread;
 
-/// How long a stop waits for what is in flight: longer than storage takes to give a request up.
+/// How long a stop waits for requests in flight. Storage gives a request up before that.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a device's rings may look like.
+/// The rings that a driver may choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingOptions {
-    /// The largest queue size offered: a power of two, at most 32768.
+    /// The largest queue size, which is a power of two and at most 32768.
     pub max_size: u16,
     /// Whether packed virtqueues are offered.
     pub packed: bool,
-    /// Whether VIRTIO_F_IN_ORDER is offered: buffers are then used in the order in which they were
-    /// made available, whichever is ready first.
+    /// Whether VIRTIO_F_IN_ORDER is offered. Buffers are then used in the order in which they were
+    /// made available, even if a later one is ready first.
     pub in_order: bool,
 }
 
 impl Default for RingOptions {
-    /// Queues of 128 descriptors, packed if the driver likes, in any order.
+    /// Queues of at most 128 descriptors, split or packed, whose buffers are used in any order.
     fn default() -> Self {
         Self {
             max_size: 128,
@@ -130,14 +130,14 @@ pub struct Runner {
 /// One queue of the device.
 #[derive(Default)]
 struct Slot {
-    /// Made by the first start.
+    /// `None` until the first start.
     thread: Option<QueueThread>,
-    /// Started and not stopped since; also true when the queue has failed.
+    /// The queue was started and not stopped since. It may have failed.
     started: bool,
 }
 
 impl Runner {
-    /// A runner for this device. No queue runs yet.
+    /// A runner for this device. No queue is started yet.
     pub fn new(device: Arc<dyn Device>, rings: RingOptions) -> Self {
         let queues = (0..device.queue_count()).map(|_| Slot::default());
         Self {
@@ -148,7 +148,7 @@ impl Runner {
         }
     }
 
-    /// The same runner, whose stops wait for `deadline` at most.
+    /// The same runner with another limit on the time that stops wait. The default is 30 seconds.
     #[must_use]
     pub fn with_stop_deadline(mut self, deadline: Duration) -> Self {
         self.stop_deadline = deadline;
@@ -160,8 +160,8 @@ impl Runner {
         &self.device
     }
 
-    /// Gets ready for a jail: installs the signal handler that gets queue threads out of calls that
-    /// hang, and has the device take what a jailed process cannot get; see [`Device::prepare`].
+    /// Prepares for a jail. Installs the signal handler that interrupts queue threads, and calls
+    /// [`Device::prepare`].
     ///
     /// # Errors
     ///
@@ -178,9 +178,9 @@ impl Runner {
         self.device.features() | RING_FEATURES | packed | in_order | 1 << VIRTIO_F_VERSION_1
     }
 
-    /// How many queues there are, 1 to 256.
+    /// Number of queues, 1 to 256.
     pub fn queue_count(&self) -> u16 {
-        // A device has at most 256.
+        // `Device::queue_count` is a u16, so the length fits.
         self.queues.len() as u16
     }
 
@@ -193,7 +193,7 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// [`StartError`]; nothing has changed then.
+    /// [`StartError`]. The queue is not started then.
     pub fn start(&mut self, vring: Vring) -> Result<(), StartError> {
         let index = vring.index;
         let slot = self.queues.get_mut(usize::from(index));
@@ -215,29 +215,31 @@ impl Runner {
         self.slot(queue).is_some_and(|slot| slot.started)
     }
 
-    /// Whether a started queue failed, so that it is not served any more.
+    /// Whether a started queue has failed. It is not served any more then.
     pub fn has_failed(&self, queue: u16) -> bool {
         let failed =
             |slot: &Slot| slot.started && slot.thread.as_ref().is_some_and(QueueThread::has_failed);
         self.slot(queue).is_some_and(failed)
     }
 
-    /// Replaces what a started queue tells of used buffers. `None`: the driver polls.
+    /// Replaces the notifier that a started queue notifies of used buffers. With `None` the driver
+    /// polls.
     pub fn set_call(&self, queue: u16, call: Option<Arc<dyn Notifier>>) {
         if let Some(thread) = self.thread(queue) {
             thread.targets().set_call(call);
         }
     }
 
-    /// Replaces what a started queue tells of its failure. `None`: nothing.
+    /// Replaces the notifier that a started queue notifies of its failure.
     pub fn set_error(&self, queue: u16, error: Option<Arc<dyn Notifier>>) {
         if let Some(thread) = self.thread(queue) {
             thread.targets().set_error(error);
         }
     }
 
-    /// Stops these queues: asks all of them, then waits for all of them with one deadline. Leaves
-    /// out queues that were not started. Nothing accesses the driver's memory for a stopped queue.
+    /// Stops these queues. It asks all of them, then waits for all of them with one deadline.
+    /// Queues that are not started are skipped. Nothing accesses the driver's memory for a stopped
+    /// queue.
     ///
     /// # Errors
     ///
@@ -276,8 +278,8 @@ impl Runner {
         self.stop(0..self.queue_count())
     }
 
-    /// The position of the first request that a stopped queue did not serve; see
-    /// [`Vring::next_avail`]. `None` when it has not been started yet.
+    /// The position of the first request that a stopped queue did not serve. See
+    /// [`Vring::next_avail`]. `None` if the queue was never started.
     pub fn next_avail(&self, queue: u16) -> Option<u16> {
         self.thread(queue)?.next_avail()
     }

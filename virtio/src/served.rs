@@ -1,4 +1,4 @@
-//! A started virtqueue as its device sees it, and why a device gives up on it.
+//! A started virtqueue, as its device sees it, and why a device stops serving it.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,21 +10,21 @@ use crate::vring::Notifier;
 use crate::wake::Wake;
 use crate::{Chain, GuestMemory, Queue, QueueError, Vring, VringLayout};
 
-/// How often a ring without a kick eventfd is looked at.
+/// How often a queue without a kick eventfd is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A started virtqueue, for [`Device::serve`](crate::Device::serve).
 ///
-/// A simple device takes requests by [`ServedQueue::next`] and returns them by
-/// [`ServedQueue::give_back`]. One that keeps several requests in flight uses [`ServedQueue::ring`]
-/// and waits by itself for [`ServedQueue::kick`] and its [`Wake`].
+/// A simple device takes requests with [`ServedQueue::next`] and returns them with
+/// [`ServedQueue::give_back`]. A device that keeps several requests in flight uses
+/// [`ServedQueue::ring`], and waits itself for [`ServedQueue::kick`] and its [`Wake`].
 #[derive(Debug)]
 pub struct ServedQueue {
-    /// Which of the device's queues it is.
+    /// The index of the queue in its device.
     pub index: u16,
     /// The feature bits that were negotiated.
     pub features: u64,
-    /// Where the rings are.
+    /// The layout of the virtqueue.
     pub layout: VringLayout,
     /// The checked rings.
     pub ring: Queue,
@@ -32,7 +32,7 @@ pub struct ServedQueue {
     targets: Arc<Targets>,
 }
 
-/// Who is told of used buffers, and of a failure. The carrier may replace both at any time.
+/// The notifiers for used buffers and for a failure. The carrier may replace both at any time.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
     call: Mutex<Option<Arc<dyn Notifier>>>,
@@ -57,7 +57,7 @@ fn set(slot: &Mutex<Option<Arc<dyn Notifier>>>, notifier: Option<Arc<dyn Notifie
     *slot.lock().unwrap_or_else(PoisonError::into_inner) = notifier;
 }
 
-/// Notifies without the lock, so that the carrier can replace a notifier that hangs.
+/// Notifies without holding the lock, so that the carrier can replace a notifier that hangs.
 fn notify(slot: &Mutex<Option<Arc<dyn Notifier>>>) -> io::Result<()> {
     let notifier = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
     notifier.map_or(Ok(()), |notifier| notifier.notify())
@@ -82,7 +82,7 @@ impl ServedQueue {
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when the rings are not inside memory.
+    /// [`QueueError`] when the layout is invalid or not inside memory.
     #[cfg(any(test, feature = "test-utils"))]
     pub fn alone(vring: Vring) -> Result<Self, QueueError> {
         Self::new(vring, Arc::default())
@@ -93,27 +93,26 @@ impl ServedQueue {
         self.ring.memory()
     }
 
-    /// Becomes readable when the driver added requests. `None`: the ring has to be polled.
+    /// Becomes readable when the driver has added requests. With `None` the device has to poll.
     pub fn kick(&self) -> Option<&Arc<SharedEventFd>> {
         self.kick.as_ref()
     }
 
-    /// Tells the driver that there are used buffers, if it can be told.
+    /// Notifies the driver of used buffers, if it has a notifier for that.
     ///
     /// # Errors
     ///
-    /// Whatever the carrier's notifier says. Also [`io::ErrorKind::Interrupted`] when the thread
-    /// was interrupted in a write that blocked, because it has to stop.
+    /// The error of the carrier's notifier. It is [`io::ErrorKind::Interrupted`] if the notifier
+    /// blocked and the runner interrupted it to stop the queue.
     pub fn call(&self) -> io::Result<()> {
         notify(&self.targets.call)
     }
 
-    /// Takes the next request into `chain`, and waits for it if there is none. False when `wake`
-    /// asks to stop.
+    /// Waits for the next request and takes it into `chain`. False if `wake` asks to stop.
     ///
     /// # Errors
     ///
-    /// [`ServeError`] when the driver broke the ring, or waiting fails.
+    /// [`ServeError`] when the driver broke the vring, or when waiting fails.
     pub fn next(&mut self, chain: &mut Chain, wake: &Wake) -> Result<bool, ServeError> {
         while !wake.is_stop_requested() {
             if self.ring.pop(chain)? {
@@ -127,12 +126,12 @@ impl ServedQueue {
         Ok(false)
     }
 
-    /// Returns a request to which `written` bytes were written, and calls the driver if it wants a
-    /// call.
+    /// Gives a request back, to which `written` bytes were written. Calls the driver if it asked
+    /// for that.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when the rings are no longer inside memory.
+    /// [`QueueError`] when the vring is no longer inside memory.
     pub fn give_back(&mut self, chain: &Chain, written: u32) -> Result<(), QueueError> {
         self.ring.push_used(chain.head, written)?;
         if self.ring.needs_call()?
@@ -143,7 +142,8 @@ impl ServedQueue {
         Ok(())
     }
 
-    /// Waits for a kick, for `wake`, or for the next look at a ring without kicks.
+    /// Waits for a kick or for `wake`. Without a kick eventfd it waits for the polling interval at
+    /// most.
     fn sleep(&mut self, wake: &Wake) -> io::Result<()> {
         let Some(kick) = &self.kick else {
             return poll([Interest::readable(wake)], Some(POLL_INTERVAL)).map(drop);
@@ -152,7 +152,7 @@ impl ServedQueue {
         let [_, kicked] = poll(interests, None)?;
         if kicked && let Err(error) = kick.take() {
             tracing::warn!(
-                "queue {}: polls its ring, as its kick is unusable: {error}",
+                "queue {} polls its vring, because its kick cannot be read: {error}",
                 self.index
             );
             self.kick = None;
@@ -165,10 +165,10 @@ impl ServedQueue {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The driver broke the ring.
+    /// The driver broke the vring.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The operating system refused what it allowed before.
+    /// The operating system refused to wait.
     #[error("cannot wait for requests or their results")]
     Wait(#[from] io::Error),
 }

@@ -1,4 +1,4 @@
-//! A configured vring on its way to the device that runs it.
+//! A vring as its driver configured it.
 
 use std::fmt::Debug;
 use std::io;
@@ -9,21 +9,22 @@ use vm_memory::{GuestAddress, GuestMemory as _, Permissions};
 
 use crate::GuestMemory;
 
-/// A packed virtqueue's wrap counter as it is in positions: set in the first lap and each other one.
+/// The bit of the wrap counter in positions of a packed virtqueue. It is set in the first lap and
+/// changes in each lap.
 pub(crate) const WRAP: u16 = 1 << 15;
 
-/// The position of the first request that a driver ever makes; see [`Vring::next_avail`].
+/// The position of a driver's first request. See [`Vring::next_avail`].
 pub fn first_position(packed: bool) -> u16 {
     if packed { WRAP } else { 0 }
 }
 
-/// Tells the other side that something happened: an eventfd, a doorbell register, an interrupt.
+/// Notifies the other side of an event, by an eventfd, a doorbell register or an interrupt.
 pub trait Notifier: Debug + Send + Sync {
     /// Notifies once. Never blocks.
     ///
     /// # Errors
     ///
-    /// Whatever the operating system says about the underlying file.
+    /// The answer of the operating system about the file behind the notifier.
     fn notify(&self) -> io::Result<()>;
 }
 
@@ -33,23 +34,24 @@ impl Notifier for SharedEventFd {
     }
 }
 
-/// Where the three parts of a virtqueue are (virtio 1.2, sections 2.7 and 2.8).
+/// The layout of a virtqueue: its size and the addresses of its three parts (virtio 1.2, sections
+/// 2.7 and 2.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VringLayout {
-    /// Whether it is a packed virtqueue, or else a split one.
+    /// Whether the virtqueue is packed. Otherwise it is split.
     pub packed: bool,
-    /// Number of descriptors, 1 to 32768: of a split virtqueue, a power of two.
+    /// Number of descriptors, 1 to 32768. For a split virtqueue it is a power of two.
     pub size: u16,
     /// Descriptor table or descriptor ring, aligned to 16 bytes.
     pub desc: GuestAddress,
-    /// Driver area (available ring), aligned to 2 bytes or, packed, to 4.
+    /// Driver area (available ring), aligned to 2 bytes, or to 4 bytes for a packed virtqueue.
     pub avail: GuestAddress,
     /// Device area (used ring), aligned to 4 bytes.
     pub used: GuestAddress,
 }
 
 impl VringLayout {
-    /// Whether any of its parts has bytes among the addresses `first..=last`.
+    /// Whether any part of the virtqueue has bytes at the addresses `first..=last`.
     pub fn overlaps(&self, first: u64, last: u64) -> bool {
         self.parts().iter().any(|(start, length, _)| {
             let end = start.0.saturating_add(*length as u64 - 1);
@@ -57,13 +59,13 @@ impl VringLayout {
         })
     }
 
-    /// Whether all of its parts can be accessed as a device has to.
+    /// Whether a device can access all parts of the virtqueue.
     pub fn is_in(&self, memory: &GuestMemory) -> bool {
         let mut parts = self.parts().into_iter();
         parts.all(|(start, length, access)| memory.check_range(start, length, access))
     }
 
-    /// Where each part begins, its length in bytes, and what a device does there.
+    /// Each part's address, its length in bytes, and the accesses that a device makes.
     fn parts(&self) -> [(GuestAddress, usize, Permissions); 3] {
         let size = usize::from(self.size);
         if self.packed {
@@ -73,7 +75,7 @@ impl VringLayout {
                 (self.used, 4, Permissions::ReadWrite),
             ];
         }
-        // The two rings end with a field of 16 bits for EVENT_IDX, negotiated or not.
+        // Both rings end with a field of 16 bits for EVENT_IDX, whether or not that is negotiated.
         [
             (self.desc, 16 * size, Permissions::Read),
             (self.avail, 6 + 2 * size, Permissions::Read),
@@ -82,25 +84,26 @@ impl VringLayout {
     }
 }
 
-/// Everything a device needs to run one virtqueue.
+/// Everything that a runner needs to serve one virtqueue.
 #[derive(Clone, Debug)]
 pub struct Vring {
-    /// Which of the device's queues this is.
+    /// The index of the queue in its device.
     pub index: u16,
     /// The feature bits that were negotiated.
     pub features: u64,
-    /// Where the rings are.
+    /// The layout of the virtqueue.
     pub layout: VringLayout,
-    /// The position of the first request not served yet: in a split virtqueue, its index in the
-    /// available ring; in a packed one, its index in bits 0 to 14 and the wrap counter in bit 15.
+    /// The position of the first request that is not served yet. In a split virtqueue this is its
+    /// index in the available ring. In a packed virtqueue, bits 0 to 14 are its index in the
+    /// descriptor ring, and bit 15 is the wrap counter.
     pub next_avail: u16,
     /// The driver's memory.
     pub memory: Arc<GuestMemory>,
-    /// Becomes readable when the driver added requests. `None`: the device has to poll.
+    /// Becomes readable when the driver has added requests. With `None` the device has to poll.
     pub kick: Option<Arc<SharedEventFd>>,
-    /// Tells the driver of used buffers. `None`: the driver polls.
+    /// Notifies the driver of used buffers. With `None` the driver polls.
     pub call: Option<Arc<dyn Notifier>>,
-    /// Tells the carrier that the ring is broken and was stopped.
+    /// Notifies the carrier that the queue has failed.
     pub error: Option<Arc<dyn Notifier>>,
 }
 
@@ -119,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_layout_knows_its_bytes() {
+    fn a_split_layout_covers_its_rings_and_nothing_else() {
         let layout = layout(false);
         for (first, last, overlaps) in [
             (0, 0xfff, false),
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packed_layout_knows_its_bytes() {
+    fn a_packed_layout_covers_its_rings_and_nothing_else() {
         let layout = layout(true);
         for (first, last, overlaps) in [
             (0x10ff, 0x1fff, true),

@@ -1,4 +1,4 @@
-//! How a queue's thread hears that it has to stop.
+//! Tells the thread of a queue to stop.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipc::SharedEventFd;
 
-/// Tells a queue's thread to look up from its work: it has to stop.
+/// Tells the thread of a queue to stop.
 ///
-/// [`Wake::event`] becomes readable with a request to stop. A device may signal it, too, from other
-/// threads of its own, to wake the queue's thread for results.
+/// [`Wake::event`] becomes readable when the queue has to stop. Other threads of the device may
+/// signal it as well, to wake the queue's thread for results.
 #[derive(Debug)]
 pub struct Wake {
     stop: AtomicBool,
@@ -18,7 +18,7 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// A wake that asks for nothing yet.
+    /// A wake without a request to stop.
     ///
     /// # Errors
     ///
@@ -30,7 +30,7 @@ impl Wake {
         })
     }
 
-    /// Whether the queue has to stop: it takes no more requests and finishes those in flight.
+    /// Whether the queue has to stop. It then takes no more requests and completes those in flight.
     pub fn is_stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -40,18 +40,19 @@ impl Wake {
         &self.event
     }
 
+    /// Asks the queue to stop.
     pub(crate) fn request_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        // An eventfd of our own that nobody reads down to a full counter cannot fail.
+        // Signalling an eventfd of our own does not fail.
         if let Err(error) = self.event.signal() {
             tracing::error!("cannot wake a queue's thread: {error}");
         }
     }
 
-    /// Gets ready for the next vring.
+    /// Withdraws the request to stop, for the next vring.
     pub(crate) fn reset(&self) {
         self.stop.store(false, Ordering::Relaxed);
-        // A signal that stays only wakes the thread once too often.
+        // If this fails, the thread only wakes up once too often.
         let _ = self.event.take();
     }
 }

@@ -1,7 +1,7 @@
-//! Gets a thread out of a system call that blocks on a peer's descriptor.
+//! Interrupts a system call that blocks on a peer's descriptor.
 //!
-//! A peer can make an eventfd that it shares with us block, whatever we set before. A signal whose
-//! handler was installed without SA_RESTART ends the blocked call with EINTR.
+//! A peer shares the file status flags of its eventfd, so it can clear O_NONBLOCK at any time. A
+//! signal whose handler was installed without SA_RESTART ends the blocked call with EINTR.
 
 use std::io;
 use std::sync::OnceLock;
@@ -10,13 +10,13 @@ use std::thread::JoinHandle;
 use libc::{SIGUSR1, c_int, c_void, siginfo_t};
 use vmm_sys_util::signal::{Killable, register_signal_handler};
 
-/// Set once the handler is installed; without it the signal would end the process.
+/// Set when the handler is installed. Without the handler, the signal would end the process.
 static INSTALLED: OnceLock<()> = OnceLock::new();
 
-/// Does nothing: what counts is that a system call was interrupted.
+/// Does nothing. Its call interrupts the system call.
 extern "C" fn ignore(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
 
-/// Installs the handler. To be called before a filter of system calls forbids it.
+/// Installs the handler. Has to be called before a filter of system calls forbids that.
 pub(super) fn install() -> io::Result<()> {
     if INSTALLED.get().is_none() {
         register_signal_handler(SIGUSR1, ignore).map_err(io::Error::from)?;
@@ -25,7 +25,7 @@ pub(super) fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// Interrupts the system call that a thread is in, if any.
+/// Interrupts the system call that a thread makes, if it makes one.
 pub(super) fn interrupt(thread: &JoinHandle<()>) {
     if INSTALLED.get().is_none() {
         return;

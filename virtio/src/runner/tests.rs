@@ -16,12 +16,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const RING_SIZE: u16 = 16;
 const RING_AREA: u64 = 0x1000;
 
-/// What [`Echo`] does with each request.
+/// The behaviour of [`Echo`].
 #[derive(Clone, Copy)]
 enum Mode {
-    /// Gives it back.
+    /// Gives each request back.
     Echo,
-    /// Gives it back once the queue has to stop, after this time.
+    /// Gives each request back this long after the queue was asked to stop.
     Slow(Duration),
     Fail,
     Panic,
@@ -33,7 +33,7 @@ struct Echo {
     mode: Mode,
     served: AtomicU64,
     threads: Mutex<Vec<thread::ThreadId>>,
-    /// Told of each start.
+    /// Gets a message at each start.
     started: Mutex<Sender<u16>>,
 }
 
@@ -155,7 +155,7 @@ fn wait(eventfd: &SharedEventFd) {
 }
 
 #[test]
-fn a_queue_is_served_and_goes_on_where_it_was_stopped() {
+fn a_restarted_queue_goes_on_where_it_stopped() {
     let (device, _starts) = Echo::new(1, Mode::Echo);
     let mut runner = Runner::new(device, RingOptions::default());
     let mut driver = Driver::alone();
@@ -207,7 +207,7 @@ fn dropping_the_runner_ends_its_threads() {
 }
 
 #[test]
-fn what_cannot_be_started_is_refused() {
+fn queues_that_are_missing_running_or_outside_of_memory_are_not_started() {
     let (device, _starts) = Echo::new(1, Mode::Echo);
     let mut runner = Runner::new(device, RingOptions::default());
     let driver = Driver::alone();
@@ -259,7 +259,7 @@ fn notifiers_change_ten_thousand_times_under_load_and_no_request_is_lost() {
 }
 
 #[test]
-fn the_newest_notifier_is_told() {
+fn only_the_newest_notifier_is_notified() {
     let (device, _starts) = Echo::new(1, Mode::Echo);
     let mut runner = Runner::new(device, RingOptions::default());
     let mut driver = Driver::alone();
@@ -273,7 +273,7 @@ fn the_newest_notifier_is_told() {
 }
 
 #[test]
-fn failures_and_panics_are_told_to_the_carrier() {
+fn failures_and_panics_are_reported_to_the_carrier() {
     for mode in [Mode::Fail, Mode::Panic] {
         let (device, _starts) = Echo::new(1, mode);
         let mut runner = Runner::new(device, RingOptions::default());
@@ -285,7 +285,7 @@ fn failures_and_panics_are_told_to_the_carrier() {
         assert!(runner.has_failed(0), "known as soon as it is told");
         runner.stop([0]).unwrap();
         assert_eq!(runner.next_avail(0), Some(1));
-        // A broken queue can be started again.
+        // A failed queue can be started again.
         runner.start(driver.vring.clone()).unwrap();
     }
 }
@@ -306,12 +306,12 @@ fn sixty_four_busy_queues_stop_in_the_time_of_one() {
     }
     let begin = Instant::now();
     runner.stop_all().unwrap();
-    // One after the other they would take 19 seconds.
+    // One after another they would take 19 seconds.
     assert!(begin.elapsed() < 10 * SLOW, "{:?}", begin.elapsed());
 }
 
 #[test]
-fn a_queue_that_does_not_end_is_given_up_at_the_deadline() {
+fn a_stop_fails_at_its_deadline_and_can_be_repeated() {
     let (device, starts) = Echo::new(2, Mode::Slow(Duration::from_secs(2)));
     let patience = Duration::from_millis(100);
     let mut runner = Runner::new(device, RingOptions::default()).with_stop_deadline(patience);
@@ -329,13 +329,13 @@ fn a_queue_that_does_not_end_is_given_up_at_the_deadline() {
         runner.start(busy.vring.clone()),
         Err(StartError::Running(0))
     ));
-    // It ends at last, and so can be stopped.
+    // The queue ends later, and can then be stopped.
     let mut runner = runner.with_stop_deadline(DEADLINE);
     runner.stop_all().unwrap();
     assert!(!runner.is_started(0));
 }
 
-/// Signals an eventfd that is full and blocks, as a peer can arrange it.
+/// Signals an eventfd that is full and blocks. A peer can make its eventfd so.
 #[derive(Debug)]
 struct Blocking(Arc<SharedEventFd>);
 
@@ -346,7 +346,7 @@ impl Notifier for Blocking {
 }
 
 #[test]
-fn a_queue_that_hangs_in_a_peers_call_is_got_out_of_it() {
+fn a_queue_that_hangs_in_a_peers_eventfd_is_interrupted_and_stops() {
     let (device, _starts) = Echo::new(1, Mode::Echo);
     let mut runner = Runner::new(device, RingOptions::default());
     runner.prepare().unwrap();
@@ -372,7 +372,7 @@ fn a_queue_that_hangs_in_a_peers_call_is_got_out_of_it() {
 }
 
 #[test]
-fn ring_features_are_the_runners_business() {
+fn the_runner_adds_the_ring_features_to_those_of_the_device() {
     let (device, _starts) = Echo::new(3, Mode::Echo);
     for (packed, in_order) in [(false, false), (true, false), (false, true)] {
         let rings = RingOptions {

@@ -1,4 +1,4 @@
-//! A queue's thread and what it is told.
+//! The thread of a queue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,17 +10,17 @@ use super::interrupt::interrupt;
 use crate::served::Targets;
 use crate::{Device, ServeError, ServedQueue, Vring, Wake};
 
-/// How long a queue may take to stop before its system calls are interrupted, and how long between
-/// two interruptions.
+/// The time from a request to stop to the first interruption of system calls, and between two
+/// interruptions.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// The thread of one queue. It serves one vring after the other.
+/// The thread of one queue. It serves one vring after another.
 pub(super) struct QueueThread {
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
 }
 
-/// What the thread has in common with whoever tells it what to do.
+/// The state that the thread shares with its runner.
 struct Shared {
     wake: Wake,
     targets: Arc<Targets>,
@@ -32,18 +32,18 @@ struct State {
     phase: Phase,
     /// No more vrings will come.
     over: bool,
-    /// The last vring ended by itself.
+    /// The last vring ended although nobody asked it to stop.
     failed: bool,
-    /// Where the last vring was left.
+    /// The position at which the last vring ended.
     next_avail: Option<u16>,
 }
 
 enum Phase {
-    /// Waits for a vring.
+    /// The thread waits for a vring.
     Idle,
-    /// Has a vring that it has not begun to serve yet.
+    /// The thread has a vring and has not begun to serve it.
     Start(Box<ServedQueue>),
-    /// Serves a vring.
+    /// The thread serves a vring.
     Serving,
 }
 
@@ -74,7 +74,7 @@ impl QueueThread {
         &self.shared.targets
     }
 
-    /// Gives the thread, which is idle, a vring to serve.
+    /// Gives the thread a vring to serve. The thread has to be idle.
     pub fn start(&self, vring: Vring) -> Result<(), StartError> {
         let queue = ServedQueue::new(vring, self.shared.targets.clone())?;
         self.shared.wake.reset();
@@ -91,13 +91,13 @@ impl QueueThread {
         self.shared.wake.request_stop();
     }
 
-    /// Whether the last vring ended by itself.
+    /// Whether the last vring ended although nobody asked it to stop.
     pub fn has_failed(&self) -> bool {
         self.shared.lock().failed
     }
 
-    /// Waits until the thread is idle, and gets it out of system calls that block. False when it is
-    /// not idle by the deadline.
+    /// Waits until the thread is idle, and interrupts system calls that block. False if the thread
+    /// is not idle by the deadline.
     pub fn wait_idle(&self, deadline: Instant) -> bool {
         let mut state = self.shared.lock();
         loop {
@@ -117,15 +117,15 @@ impl QueueThread {
         }
     }
 
-    /// Where the last vring was left.
+    /// The position at which the last vring ended.
     pub fn next_avail(&self) -> Option<u16> {
         self.shared.lock().next_avail
     }
 }
 
 impl Drop for QueueThread {
-    /// Lets the thread end. It is not waited for: one that hangs in the kernel holds all that it
-    /// uses.
+    /// Lets the thread end, but does not wait for it. A thread that hangs in the kernel keeps
+    /// everything that it uses.
     fn drop(&mut self) {
         self.shared.lock().over = true;
         self.shared.changed.notify_all();
@@ -133,7 +133,7 @@ impl Drop for QueueThread {
 }
 
 impl Shared {
-    /// The thread's whole life.
+    /// Serves vrings until the runner is dropped.
     fn run(&self, device: &dyn Device) {
         while let Some(mut queue) = self.next_vring() {
             self.serve(device, &mut queue);
@@ -167,31 +167,31 @@ impl Shared {
         let served = catch_unwind(AssertUnwindSafe(|| device.serve(queue, &self.wake)));
         match served {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => self.report(index, &Chain(&error)),
-            // The panic's message is in the log already.
+            Ok(Err(error)) => self.report(index, &WithSource(&error)),
+            // The panic hook has printed the message.
             Err(_) => self.report(index, &"internal error"),
         }
     }
 
-    /// Tells the log and the carrier that a queue is not served any longer.
+    /// Reports to the log and to the carrier that a queue has failed.
     fn report(&self, index: u16, failure: &dyn std::fmt::Display) {
         self.lock().failed = true;
         tracing::warn!("queue {index} takes no more requests: {failure}");
         if let Err(error) = self.targets.notify_error() {
-            tracing::warn!("queue {index}: cannot tell the front-end: {error}");
+            tracing::warn!("queue {index}: cannot report the failure to the front-end: {error}");
         }
     }
 
-    /// Nothing panics while it holds this lock.
+    /// Locks the state. The lock is never poisoned, because nothing panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// An error with its source.
-struct Chain<'a>(&'a ServeError);
+struct WithSource<'a>(&'a ServeError);
 
-impl std::fmt::Display for Chain<'_> {
+impl std::fmt::Display for WithSource<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)?;
         match std::error::Error::source(self.0) {
