@@ -138,8 +138,8 @@ impl Topology {
 }
 
 impl RangeConfig {
-    /// The limits of a request type that is aligned to `unit` bytes. All are 0 if it is not
-    /// offered.
+    /// The limits of a request type whose ranges are best aligned to `unit` bytes. All are 0 if it
+    /// is not offered.
     fn of(offered: bool, unit: u32) -> Self {
         if !offered {
             return Self::default();

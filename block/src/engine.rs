@@ -17,8 +17,8 @@ use crate::image::Target;
 use crate::operation::{Operation, Range, Step};
 
 mod at_once;
-mod backend;
 mod direct;
+mod executor;
 mod job;
 mod pool;
 mod ranges;
@@ -29,8 +29,8 @@ mod uring;
 mod wakers;
 
 use at_once::AtOnce;
-use backend::Backend;
 use direct::{Buffers, Way, is_aligned};
+use executor::Executor;
 pub(crate) use rings::{Ring, RingSlot};
 use slot::Slot;
 use transfer::Progress;
@@ -54,7 +54,7 @@ pub enum EngineKind {
 
 /// An I/O engine with a fixed number of slots, each of which holds one operation.
 pub(crate) struct Engine<'a> {
-    backend: Backend<'a>,
+    executor: Executor<'a>,
     at_once: AtOnce,
     slots: Box<[Slot]>,
     in_flight: usize,
@@ -127,7 +127,7 @@ impl<'a> Engine<'a> {
             _ => AtOnce::NEVER,
         };
         Self {
-            backend: Backend::new(kind, slots, wakers, ring),
+            executor: Executor::new(kind, slots, wakers, ring),
             at_once,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             in_flight: 0,
@@ -225,24 +225,24 @@ impl<'a> Engine<'a> {
 
     /// Hands started operations to the kernel and lets it report results, without waiting.
     pub fn submit(&mut self) -> io::Result<()> {
-        self.backend.submit()
+        self.executor.submit()
     }
 
     /// Whether there are results, as far as this thread can see without a system call.
     pub fn has_results(&mut self) -> bool {
-        self.backend.has_results()
+        self.executor.has_results()
     }
 
     /// Sleeps until there is a result, the driver kicks, the stop eventfd is written, or `time` has
     /// passed.
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
-        self.backend.wait(time)
+        self.executor.wait(time)
     }
 
     /// The slot and result of the next operation that is completed.
     pub fn next_completion(&mut self) -> Option<(u16, io::Result<()>)> {
         loop {
-            let (slot, result) = self.backend.next_result()?;
+            let (slot, result) = self.executor.next_result()?;
             let result = self.unload_bounce(slot, result);
             match self.slots[usize::from(slot)].transfer.advance(result) {
                 Progress::Again => match self.push_call(slot) {
@@ -329,7 +329,7 @@ impl<'a> Engine<'a> {
         // are in a box that is never resized. `Slot::idle` gives it out for change only when the
         // slot is not busy, and `Slot::clear` comes after the operation's end. `drop` waits for all
         // operations, or leaks the objects that they use.
-        unsafe { self.backend.push(slot, target, transfer) }
+        unsafe { self.executor.push(slot, target, transfer) }
     }
 
     /// Waits until nothing is in flight. False if waiting fails.

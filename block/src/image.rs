@@ -173,7 +173,7 @@ impl Image {
         self.cache != Cache::Unsafe
     }
 
-    /// When writes become stable, as it was chosen when the image was opened.
+    /// When writes become stable. This was chosen when the image was opened.
     pub(crate) fn cache(&self) -> Cache {
         self.cache
     }

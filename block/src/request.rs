@@ -76,7 +76,7 @@ impl Status {
 
 /// Why a request is not carried out. The error concerns only this request, not its vring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum BlockRefusal {
     #[error("there is no writable byte for the status")]
     NoStatus,
     #[error("the header is shorter than {HEADER_LEN} bytes")]
@@ -107,7 +107,7 @@ pub(crate) enum Refusal {
     Engine(std::io::ErrorKind),
 }
 
-impl Refusal {
+impl BlockRefusal {
     /// The status for the driver.
     pub fn status(self) -> Status {
         match self {
@@ -120,42 +120,46 @@ impl Refusal {
 impl Request {
     /// Reads the header once and checks the request. Whether the data buffers are inside memory is
     /// checked later.
-    pub fn parse(chain: &Chain, memory: &GuestMemory, limits: &Limits) -> Result<Self, Refusal> {
+    pub fn parse(
+        chain: &Chain,
+        memory: &GuestMemory,
+        limits: &Limits,
+    ) -> Result<Self, BlockRefusal> {
         let Some(data_in) = chain.writable.len().checked_sub(STATUS_LEN) else {
-            return Err(Refusal::NoStatus);
+            return Err(BlockRefusal::NoStatus);
         };
         let Some(data_out) = chain.readable.len().checked_sub(HEADER_LEN) else {
-            return Err(Refusal::ShortHeader);
+            return Err(BlockRefusal::ShortHeader);
         };
         let header = RequestHeader::read(chain, memory)?;
         if let Some(change) = Change::of(header.kind) {
             let ranges = change.parse(header.kind, chain, memory, limits)?;
             return match data_in {
                 0 => Ok(Self::Change(change, ranges)),
-                _ => Err(Refusal::Direction),
+                _ => Err(BlockRefusal::Direction),
             };
         }
         match header.kind {
-            VIRTIO_BLK_T_IN | VIRTIO_BLK_T_GET_ID if data_out != 0 => Err(Refusal::Direction),
-            VIRTIO_BLK_T_OUT if data_in != 0 => Err(Refusal::Direction),
-            VIRTIO_BLK_T_OUT if limits.read_only => Err(Refusal::ReadOnly),
+            VIRTIO_BLK_T_IN | VIRTIO_BLK_T_GET_ID if data_out != 0 => Err(BlockRefusal::Direction),
+            VIRTIO_BLK_T_OUT if data_in != 0 => Err(BlockRefusal::Direction),
+            VIRTIO_BLK_T_OUT if limits.read_only => Err(BlockRefusal::ReadOnly),
             VIRTIO_BLK_T_IN => Ok(Self::Read(limits.range(header.sector, data_in)?)),
             VIRTIO_BLK_T_OUT => Ok(Self::Write(limits.range(header.sector, data_out)?)),
             VIRTIO_BLK_T_FLUSH => Ok(Self::Flush),
             VIRTIO_BLK_T_GET_ID => Ok(Self::GetId {
                 len: data_in.min(ID_LEN as u64) as usize,
             }),
-            kind => Err(Refusal::Unsupported(kind)),
+            kind => Err(BlockRefusal::Unsupported(kind)),
         }
     }
 }
 
 impl Limits {
-    fn range(&self, sector: u64, len: u64) -> Result<Range, Refusal> {
+    fn range(&self, sector: u64, len: u64) -> Result<Range, BlockRefusal> {
         if !len.is_multiple_of(SECTOR_SIZE) {
-            return Err(Refusal::PartialSector(len));
+            return Err(BlockRefusal::PartialSector(len));
         }
-        let out_of_range = Refusal::OutOfRange { sector, len };
+        let out_of_range = BlockRefusal::OutOfRange { sector, len };
         let offset = sector.checked_mul(SECTOR_SIZE).ok_or(out_of_range)?;
         let end = offset.checked_add(len).ok_or(out_of_range)?;
         if end > self.size {
@@ -172,10 +176,10 @@ struct RequestHeader {
 }
 
 impl RequestHeader {
-    fn read(chain: &Chain, memory: &GuestMemory) -> Result<Self, Refusal> {
+    fn read(chain: &Chain, memory: &GuestMemory) -> Result<Self, BlockRefusal> {
         let mut bytes = [0; HEADER_LEN as usize];
         let read = chain.readable.read(memory, 0, &mut bytes);
-        read.map_err(|_| Refusal::OutsideMemory)?;
+        read.map_err(|_| BlockRefusal::OutsideMemory)?;
         let [k0, k1, k2, k3, _, _, _, _, sector @ ..] = bytes;
         Ok(Self {
             kind: u32::from_le_bytes([k0, k1, k2, k3]),

@@ -345,7 +345,10 @@ fn a_ring_serves_one_engine_after_another() {
     let mut ring = Ring::default();
     for round in 0..5 {
         let mut engine = rig.engine(EngineKind::Uring, false, true, &mut ring);
-        assert!(matches!(engine.backend, Backend::Uring(_)), "round {round}");
+        assert!(
+            matches!(engine.executor, Executor::Uring(_)),
+            "round {round}"
+        );
         rig.start(&mut engine, 0, Operation::Read);
         completion(&mut engine).1.unwrap();
         // The engine is dropped while its ring waits for both eventfds.
@@ -367,7 +370,7 @@ fn more_operations_than_the_ring_has_entries_are_all_completed() {
     let (image, memory, slots) = (Arc::new(image), rig.memory.clone(), 1024);
     let mut ring = Ring::default();
     let mut engine = Engine::new(EngineKind::Uring, image, memory, slots, wakers, &mut ring);
-    assert!(matches!(engine.backend, Backend::Uring(_)));
+    assert!(matches!(engine.executor, Executor::Uring(_)));
     for slot in 0..slots {
         rig.start(&mut engine, slot, Operation::Read);
     }

@@ -109,7 +109,7 @@ impl<'a> Uring<'a> {
     }
 
     /// Hands queued entries to the kernel, and lets it run the work that completions need on this
-    /// thread. Makes no system call if there is neither.
+    /// thread. Makes no system call if there are no entries and no such work.
     pub fn submit(&mut self) -> io::Result<()> {
         let submission = self.ring.submission();
         if submission.is_empty() && !submission.taskrun() {

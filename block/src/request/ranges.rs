@@ -7,7 +7,7 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 };
 
-use super::{HEADER_LEN, Limits, Refusal};
+use super::{BlockRefusal, HEADER_LEN, Limits};
 use crate::operation::{Range, SECTOR_SIZE};
 
 /// The most ranges in a request.
@@ -74,21 +74,21 @@ impl Change {
         chain: &Chain,
         memory: &GuestMemory,
         limits: &Limits,
-    ) -> Result<Vec<ChangedRange>, Refusal> {
+    ) -> Result<Vec<ChangedRange>, BlockRefusal> {
         if !self.is_offered(limits) {
-            return Err(Refusal::Unsupported(kind));
+            return Err(BlockRefusal::Unsupported(kind));
         }
         let len = chain.readable.len() - HEADER_LEN;
         let count = len / SEGMENT_LEN;
         if count == 0 || count > MAX_RANGES.into() || !len.is_multiple_of(SEGMENT_LEN) {
-            return Err(Refusal::RangeList(len));
+            return Err(BlockRefusal::RangeList(len));
         }
         let mut ranges = Vec::with_capacity(count as usize);
         for index in 0..count {
             let mut bytes = [0; SEGMENT_LEN as usize];
             let at = HEADER_LEN + index * SEGMENT_LEN;
             let read = chain.readable.read(memory, at, &mut bytes);
-            read.map_err(|_| Refusal::OutsideMemory)?;
+            read.map_err(|_| BlockRefusal::OutsideMemory)?;
             ranges.push(self.range(bytes, limits)?);
         }
         ranges.retain(|changed| changed.range.len > 0);
@@ -99,21 +99,21 @@ impl Change {
         self,
         bytes: [u8; SEGMENT_LEN as usize],
         limits: &Limits,
-    ) -> Result<ChangedRange, Refusal> {
+    ) -> Result<ChangedRange, BlockRefusal> {
         let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, flags @ ..] = bytes;
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
         let flags = u32::from_le_bytes(flags);
         if flags & !self.allowed_flags() != 0 {
-            return Err(Refusal::Flags(flags));
+            return Err(BlockRefusal::Flags(flags));
         }
         if sectors > MAX_RANGE_SECTORS {
-            return Err(Refusal::RangeTooLong(sectors));
+            return Err(BlockRefusal::RangeTooLong(sectors));
         }
         let range = limits.range(sector, u64::from(sectors) * SECTOR_SIZE)?;
         let block = u64::from(limits.logical_block);
         if !range.offset.is_multiple_of(block) || !range.len.is_multiple_of(block) {
-            return Err(Refusal::Misaligned(limits.logical_block));
+            return Err(BlockRefusal::Misaligned(limits.logical_block));
         }
         let unmap = flags & UNMAP != 0;
         Ok(ChangedRange { range, unmap })

@@ -27,7 +27,7 @@ fn parse_buffers(
     limits: Limits,
     header: [u8; 16],
     buffers: &[(u64, u32, bool)],
-) -> Result<Request, Refusal> {
+) -> Result<Request, BlockRefusal> {
     let memory: Arc<GuestMemory> = memory(0x10_0000);
     memory.write_slice(&header, GuestAddress(HEADER)).unwrap();
     let mut ring = DriverRing::new(memory.clone(), 0x1000, 32);
@@ -39,7 +39,13 @@ fn parse_buffers(
 }
 
 /// Parses a request with `out` readable and `in` writable bytes of data.
-fn parse(limits: Limits, kind: u32, sector: u64, out: u32, r#in: u32) -> Result<Request, Refusal> {
+fn parse(
+    limits: Limits,
+    kind: u32,
+    sector: u64,
+    out: u32,
+    r#in: u32,
+) -> Result<Request, BlockRefusal> {
     let buffers = [(HEADER, 16 + out, false), (0x8_0000, r#in + 1, true)];
     parse_buffers(limits, header(kind, sector), &buffers)
 }
@@ -67,7 +73,7 @@ fn every_other_type_is_unsupported() {
     // Some of these are the types for zones (15 to 26).
     for kind in [2, 3, 5, 15, 16, 18, 26, 0x8000_0000, u32::MAX] {
         let refusal = parse(LIMITS, kind, 0, 0, 0).unwrap_err();
-        assert_eq!(refusal, Refusal::Unsupported(kind));
+        assert_eq!(refusal, BlockRefusal::Unsupported(kind));
         assert_eq!(refusal.status(), Status::Unsupported);
     }
 }
@@ -88,7 +94,7 @@ fn requests_outside_of_the_disk_are_refused() {
     ] {
         let refusal = read(sector, len).unwrap_err();
         let len = len.into();
-        assert_eq!(refusal, Refusal::OutOfRange { sector, len });
+        assert_eq!(refusal, BlockRefusal::OutOfRange { sector, len });
         assert_eq!(refusal.status(), Status::IoErr);
     }
 }
@@ -96,7 +102,7 @@ fn requests_outside_of_the_disk_are_refused() {
 #[test]
 fn partial_sectors_are_refused() {
     for len in [1, 511, 513] {
-        let partial = Err(Refusal::PartialSector(len.into()));
+        let partial = Err(BlockRefusal::PartialSector(len.into()));
         assert_eq!(parse(LIMITS, VIRTIO_BLK_T_IN, 0, 0, len), partial);
         assert_eq!(parse(LIMITS, VIRTIO_BLK_T_OUT, 0, len, 0), partial);
     }
@@ -113,7 +119,7 @@ fn data_in_the_wrong_direction_is_refused() {
     ] {
         assert_eq!(
             parse(LIMITS, kind, 0, out, r#in),
-            Err(Refusal::Direction),
+            Err(BlockRefusal::Direction),
             "{kind} {out} {in}"
         );
     }
@@ -126,7 +132,7 @@ fn a_read_only_disk_refuses_writes_and_nothing_else() {
         ..LIMITS
     };
     let parse = |kind, out, r#in| parse(limits, kind, 0, out, r#in);
-    assert_eq!(parse(VIRTIO_BLK_T_OUT, 512, 0), Err(Refusal::ReadOnly));
+    assert_eq!(parse(VIRTIO_BLK_T_OUT, 512, 0), Err(BlockRefusal::ReadOnly));
     assert_eq!(
         parse(VIRTIO_BLK_T_IN, 0, 512),
         Ok(Request::Read(range(0, 1)))
@@ -144,19 +150,19 @@ fn chains_without_a_whole_header_or_status_are_refused() {
         Ok(Request::Flush),
         "a valid chain"
     );
-    assert_eq!(parse(&[(HEADER, 16, false)]), Err(Refusal::NoStatus));
+    assert_eq!(parse(&[(HEADER, 16, false)]), Err(BlockRefusal::NoStatus));
     assert_eq!(
         parse(&[(HEADER, 16, false), (0x8_0000, 0, true)]),
-        Err(Refusal::NoStatus)
+        Err(BlockRefusal::NoStatus)
     );
     assert_eq!(
         parse(&[(HEADER, 15, false), status]),
-        Err(Refusal::ShortHeader)
+        Err(BlockRefusal::ShortHeader)
     );
-    assert_eq!(parse(&[status]), Err(Refusal::ShortHeader));
+    assert_eq!(parse(&[status]), Err(BlockRefusal::ShortHeader));
     assert_eq!(
         parse(&[(0xffff_fff0, 16, false), status]),
-        Err(Refusal::OutsideMemory)
+        Err(BlockRefusal::OutsideMemory)
     );
 }
 

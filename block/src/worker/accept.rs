@@ -5,12 +5,12 @@ use virtio::QueueError;
 use super::Worker;
 use crate::engine::{Data, EngineError, Started};
 use crate::operation::{Operation, Range};
-use crate::request::{HEADER_LEN, Refusal, Request};
+use crate::request::{BlockRefusal, HEADER_LEN, Request};
 
 /// The engine has nothing to do for a request.
 const NOTHING_TO_DO: Started = Started::Completed(Ok(()));
 
-impl From<EngineError> for Refusal {
+impl From<EngineError> for BlockRefusal {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::OutsideMemory => Self::OutsideMemory,
@@ -30,7 +30,7 @@ impl Worker<'_> {
     pub(super) fn answer_unless_in_flight(
         &mut self,
         slot: u16,
-        started: Result<Started, Refusal>,
+        started: Result<Started, BlockRefusal>,
     ) -> Result<(), QueueError> {
         match started {
             Ok(Started::InFlight) => Ok(()),
@@ -42,7 +42,7 @@ impl Worker<'_> {
         }
     }
 
-    fn try_accept(&mut self, slot: u16) -> Result<Started, Refusal> {
+    fn try_accept(&mut self, slot: u16) -> Result<Started, BlockRefusal> {
         let chain = &self.pending[usize::from(slot)].chain;
         let request = Request::parse(chain, &self.memory, self.disk.image.limits())?;
         match self.admit(slot, request) {
@@ -52,7 +52,11 @@ impl Worker<'_> {
     }
 
     /// Starts a request, or does it if the engine is not needed.
-    pub(super) fn carry_out(&mut self, slot: u16, request: Request) -> Result<Started, Refusal> {
+    pub(super) fn carry_out(
+        &mut self,
+        slot: u16,
+        request: Request,
+    ) -> Result<Started, BlockRefusal> {
         let pending = &mut self.pending[usize::from(slot)];
         let chain = &pending.chain;
         let engine = &mut self.engine;
@@ -83,7 +87,9 @@ impl Worker<'_> {
                 return Ok(engine.transfer(slot, write, range, data, false)?);
             }
             Request::Flush if !self.disk.image.flushes() => return Ok(NOTHING_TO_DO),
-            Request::Flush if self.disk.image.has_lost_writes() => return Err(Refusal::LostWrites),
+            Request::Flush if self.disk.image.has_lost_writes() => {
+                return Err(BlockRefusal::LostWrites);
+            }
             Request::Change(_, ranges) if ranges.is_empty() => return Ok(NOTHING_TO_DO),
             Request::Change(change, ranges) => {
                 pending.volatile = !stable;
@@ -92,7 +98,7 @@ impl Worker<'_> {
             Request::Flush => engine.flush(slot)?,
             Request::GetId { len } => {
                 let written = chain.writable.write(&self.memory, 0, &self.disk.id[..len]);
-                written.map_err(|_| Refusal::OutsideMemory)?;
+                written.map_err(|_| BlockRefusal::OutsideMemory)?;
                 pending.data_in = len as u64;
                 return Ok(NOTHING_TO_DO);
             }

@@ -29,7 +29,7 @@ fn parse_cut(
     segments: &[(u64, u32, u32)],
     cut: u32,
     input: u32,
-) -> Result<Request, Refusal> {
+) -> Result<Request, BlockRefusal> {
     let memory = memory(0x10_0000);
     let mut bytes = vec![0xee; 16];
     bytes[..4].copy_from_slice(&kind.to_le_bytes());
@@ -48,7 +48,7 @@ fn parse_cut(
     Request::parse(&chain, &memory, limits)
 }
 
-fn parse(kind: u32, segments: &[(u64, u32, u32)]) -> Result<Request, Refusal> {
+fn parse(kind: u32, segments: &[(u64, u32, u32)]) -> Result<Request, BlockRefusal> {
     parse_cut(&LIMITS, kind, segments, 0, 0)
 }
 
@@ -81,7 +81,7 @@ fn flags_of_other_request_types_are_unsupported() {
                 continue;
             }
             let refusal = parse(kind, &[(0, 1, 0), (1, 1, flags)]).unwrap_err();
-            assert_eq!(refusal, Refusal::Flags(flags));
+            assert_eq!(refusal, BlockRefusal::Flags(flags));
             assert_eq!(refusal.status(), Status::Unsupported);
         }
     }
@@ -97,7 +97,7 @@ fn a_change_that_is_not_offered_is_unsupported() {
     };
     for kind in KINDS {
         let refusal = parse_cut(&limits, kind, &[(0, 1, 0)], 0, 0).unwrap_err();
-        assert_eq!(refusal, Refusal::Unsupported(kind));
+        assert_eq!(refusal, BlockRefusal::Unsupported(kind));
     }
 }
 
@@ -106,11 +106,17 @@ fn ranges_outside_of_the_disk_or_too_long_are_refused() {
     for kind in KINDS {
         for (sector, sectors) in [(DISK, 1), (DISK - 1, 2), (u64::MAX, 1), (u64::MAX / 512, 9)] {
             let refusal = parse(kind, &[(0, 1, 0), (sector, sectors, 0)]).unwrap_err();
-            assert!(matches!(refusal, Refusal::OutOfRange { .. }), "{refusal}");
+            assert!(
+                matches!(refusal, BlockRefusal::OutOfRange { .. }),
+                "{refusal}"
+            );
         }
         assert!(parse(kind, &[(0, MAX_RANGE_SECTORS, 0)]).is_ok());
         let too_long = parse(kind, &[(0, MAX_RANGE_SECTORS + 1, 0)]);
-        assert_eq!(too_long, Err(Refusal::RangeTooLong(MAX_RANGE_SECTORS + 1)));
+        assert_eq!(
+            too_long,
+            Err(BlockRefusal::RangeTooLong(MAX_RANGE_SECTORS + 1))
+        );
     }
 }
 
@@ -122,10 +128,10 @@ fn lists_that_are_empty_cut_or_too_long_are_refused() {
         let long = [full, vec![(0, 1, 0)]].concat();
         for (segments, cut) in [(&long[..], 0), (&[], 0), (&long[..1], 1), (&long[..2], 8)] {
             let refusal = parse_cut(&LIMITS, kind, segments, cut, 0).unwrap_err();
-            assert!(matches!(refusal, Refusal::RangeList(_)), "{refusal}");
+            assert!(matches!(refusal, BlockRefusal::RangeList(_)), "{refusal}");
         }
         let refusal = parse_cut(&LIMITS, kind, &[(0, 1, 0)], 0, 512);
-        assert_eq!(refusal, Err(Refusal::Direction));
+        assert_eq!(refusal, Err(BlockRefusal::Direction));
     }
 }
 
@@ -138,7 +144,7 @@ fn ranges_that_are_not_whole_blocks_are_refused() {
     for kind in KINDS {
         let parse = |sector, sectors| parse_cut(&limits, kind, &[(sector, sectors, 0)], 0, 0);
         assert!(parse(8, 16).is_ok());
-        assert_eq!(parse(4, 8), Err(Refusal::Misaligned(4096)));
-        assert_eq!(parse(8, 4), Err(Refusal::Misaligned(4096)));
+        assert_eq!(parse(4, 8), Err(BlockRefusal::Misaligned(4096)));
+        assert_eq!(parse(8, 4), Err(BlockRefusal::Misaligned(4096)));
     }
 }

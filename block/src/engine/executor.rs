@@ -11,13 +11,13 @@ use super::{EngineKind, Wakers};
 use crate::image::Target;
 
 /// Makes calls that may wait.
-pub(super) enum Backend<'a> {
+pub(super) enum Executor<'a> {
     Uring(Uring<'a>),
     Pool(Pool),
 }
 
-impl<'a> Backend<'a> {
-    /// The backend for this kind of engine. Without an io_uring it is a pool of threads.
+impl<'a> Executor<'a> {
+    /// The executor for this kind of engine. Without an io_uring it is a pool of threads.
     pub fn new(kind: EngineKind, slots: u16, wakers: Wakers, ring: &'a mut Ring) -> Self {
         let threads = MAX_THREADS.min(slots.into());
         match kind {
