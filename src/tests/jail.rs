@@ -13,6 +13,7 @@ use super::harness::{Folder, Running};
 use super::inject;
 
 const BLOCK: &str = env!("CARGO_BIN_EXE_vvu-block");
+const ENTROPY: &str = env!("CARGO_BIN_EXE_vvu-entropy");
 const PROXY: &str = env!("CARGO_BIN_EXE_vvu-proxy");
 
 /// The user that stands for ordinary ones.
@@ -26,7 +27,7 @@ fn jailed(folder: &Folder, program: &str, arguments: &str) -> Running {
 }
 
 /// The programs, with their contexts.
-fn programs() -> [(&'static str, &'static str, &'static str); 4] {
+fn programs() -> [(&'static str, &'static str, &'static str); 5] {
     let raw = "--socket-path vu.sock disk.img";
     let qcow2 = "--socket-path vu.sock --format qcow2 disk.qcow2";
     let function = "--virtio-pci-socket blk.sock disk.img";
@@ -35,6 +36,11 @@ fn programs() -> [(&'static str, &'static str, &'static str); 4] {
         (BLOCK, raw, "block_device_vhost_user"),
         (BLOCK, qcow2, "block_qcow2_device_vhost_user"),
         (BLOCK, function, "block_device"),
+        (
+            ENTROPY,
+            "--socket-path vu.sock",
+            "entropy_device_vhost_user",
+        ),
         (PROXY, proxy, "vvu_proxy_device"),
     ]
 }
