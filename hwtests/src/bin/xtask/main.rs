@@ -111,8 +111,8 @@ fn test() -> Result<()> {
 /// A guest for each way of serving, with programs that were not optimised: they make other system
 /// calls, which their jail has to allow as well.
 fn test_debug_builds() -> Result<()> {
-    let tests = "--test socket --test virtio_pci --test vfio_user --test vvu";
-    let names = "an_old_qemu a_guest_uses a_sibling_uses an_old_sibling";
+    let tests = "--test socket --test virtio_pci --test vfio_user --test vvu --test entropy";
+    let names = "an_old_qemu a_guest_uses a_sibling_uses an_old_sibling bytes_over_vhost_user";
     let arguments = format!("test --package hwtests {tests} -- --test-threads=1 {names}");
     cargo::run_for(&arguments, "dev")
 }
