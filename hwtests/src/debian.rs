@@ -1,8 +1,9 @@
 //! Disk images with a small Debian, for guests that boot from them.
 //!
-//! debootstrap makes the files. The first process of the guest is a script that tests the disk: it
-//! prints what the kernel and udev know, writes files, and installs a package. It restarts the
-//! guest until the guest has booted [`BOOTS`] times, and then switches it off.
+//! debootstrap makes the files. The first process of the guest is a script that tests the disk. The
+//! script prints the properties of the disk in the kernel and in udev, writes files, and installs a
+//! package. It restarts the guest until the guest has booted [`BOOTS`] times, and then switches the
+//! guest off.
 
 mod loader;
 mod root;

@@ -85,19 +85,19 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Sets the memory.
+    /// Sets the size of the guest's memory, and how QEMU allocates it.
     pub fn memory(mut self, memory: Memory, mebibytes: u32) -> Self {
         self.memory = (memory, mebibytes);
         self
     }
 
-    /// Sets the number of processors.
+    /// Sets the number of the guest's processors.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
     }
 
-    /// Sets the IOMMU, and adds the drivers that hand a device to user space.
+    /// Sets the guest's IOMMU, and adds the drivers that hand a device to user space.
     pub fn iommu(mut self, iommu: Iommu) -> Self {
         self.iommu = iommu;
         self.kernel_arguments += " intel_iommu=on";
@@ -105,7 +105,7 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Adds an argument of the kernel.
+    /// Adds an argument to the command line of the guest's kernel.
     pub fn kernel_argument(mut self, argument: &str) -> Self {
         self.kernel_arguments += " ";
         self.kernel_arguments += argument;
@@ -151,7 +151,7 @@ impl<'a> VmBuilder<'a> {
         self.arg("-device").arg(device.to_string())
     }
 
-    /// Adds an argument of QEMU.
+    /// Adds an argument to QEMU's command line.
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.devices.push(argument.into());
         self
