@@ -19,16 +19,18 @@ mod request;
 use request::Refusal;
 pub use request::{DmaMap, DmaUnmap, IrqAction, IrqData, RegionWrite, Request, SetIrqs};
 
-/// How many bytes of a request are kept for its reply. No reply repeats more of them.
+/// The number of bytes at the start of a request that are kept for the reply. No reply repeats more
+/// bytes of its request.
 const ECHO: usize = 32;
 
-/// How long a client may take from the first byte of a request to its last.
+/// The time limit from the first byte of a request to its last.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
-/// A connection to one client. Never blocks: its user waits for the file descriptor.
+/// A connection to one client. No method blocks. The caller waits until the file descriptor is
+/// ready.
 ///
-/// [`Connection::next`] gives a request. The caller answers it with the `reply` method that the
-/// request names, before it takes the next one.
+/// [`Connection::next`] returns a request. The caller answers the request with the `reply` method
+/// that its documentation names, before taking the next request.
 #[derive(Debug)]
 pub struct Connection {
     channel: Channel,
@@ -47,7 +49,7 @@ struct Pending {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The socket failed, the client left, or it sent something that is not a message.
+    /// The socket failed, the client left, or the client sent something that is not a message.
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The client broke the protocol, and its command was refused.
@@ -56,7 +58,7 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// Whether the client left between two messages, as it may.
+    /// Whether the client left between two messages. That is not a mistake of the client.
     pub fn is_closed(&self) -> bool {
         matches!(
             self,
@@ -72,7 +74,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When it cannot be made non-blocking.
+    /// When the socket cannot be made non-blocking.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         Self::with_limit(stream, REQUEST_LIMIT)
     }
@@ -85,20 +87,23 @@ impl Connection {
         })
     }
 
-    /// Whether a reply waits for the socket to become writable. Until it is sent there are no more
-    /// requests, so that a client which does not read cannot fill memory.
+    /// Whether a reply waits for the socket to become writable. Until the reply is sent, the
+    /// connection reads no more requests. A client that does not read its replies therefore cannot
+    /// fill the server's memory.
     pub fn wants_write(&self) -> bool {
         self.channel.wants_write()
     }
 
-    /// How long the client may still take to end the request that it began; `None`: it began none.
-    /// When this has passed, [`next`](Self::next) drops a client that did not.
+    /// The time that the client has left to complete a request that it began. `None`: the client
+    /// has not begun a request. If the request is still incomplete after this time,
+    /// [`next`](Self::next) returns an error.
     pub fn time_left(&self) -> Option<Duration> {
         self.channel.time_left()
     }
 
-    /// The next request, or `None` when there is none now. Negotiates the version, and refuses
-    /// messages that are not valid requests, without the caller.
+    /// The next request. `None`: no request has completely arrived yet. This method also negotiates
+    /// the version and refuses messages that are not valid requests. The caller does not see
+    /// either.
     ///
     /// # Errors
     ///
@@ -164,7 +169,7 @@ impl Connection {
         Err(ServerError::Protocol(why))
     }
 
-    /// Answers a request that has no result. It succeeded.
+    /// Answers that a request without a result succeeded.
     ///
     /// # Errors
     ///
@@ -183,7 +188,7 @@ impl Connection {
         self.answer(Payload(echo.to_vec()), &[])
     }
 
-    /// Answers [`Request::RegionRead`] with as many bytes as were asked for.
+    /// Answers [`Request::RegionRead`]. `data` has the requested number of bytes.
     ///
     /// # Errors
     ///
@@ -203,7 +208,8 @@ impl Connection {
         self.answer(codec::encode_device(info), &[])
     }
 
-    /// Answers [`Request::RegionInfo`]. If there are areas, the client gets the file, too.
+    /// Answers [`Request::RegionInfo`]. If the region has areas, the client also gets the region's
+    /// file.
     ///
     /// # Errors
     ///
@@ -215,8 +221,8 @@ impl Connection {
         self.answer(codec::encode_region(index, info, argsz), &fds)
     }
 
-    /// Answers [`Request::RegionIoFds`]. A client that takes fewer file descriptors than there are
-    /// gets the first entries only.
+    /// Answers [`Request::RegionIoFds`]. If the client accepts fewer file descriptors than the
+    /// entries have, it gets only the first entries.
     ///
     /// # Errors
     ///
