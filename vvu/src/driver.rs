@@ -1,5 +1,5 @@
-//! The driver of a virtio-vhost-user device. It handles messages, notifications, doorbells and the
-//! front-end's memory.
+//! The driver of a virtio-vhost-user device. The driver handles messages, notifications, doorbells
+//! and the front-end's memory.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -1,7 +1,7 @@
 //! The driver's side of a modern virtio device on PCI (virtio 1.2, section 4.1).
 //!
-//! The driver does not trust the device. It checks offsets against the sizes of BARs, reads values
-//! back after writing them, and checks entries of used rings before it uses them.
+//! The driver does not trust the device. The driver checks offsets against the sizes of BARs, reads
+//! values back after writing them, and checks entries of used rings before using them.
 
 use std::io;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ pub struct Dialect {
     pub name: &'static str,
     /// The rule for the places of memory regions in the window.
     pub layout: LayoutRule,
-    /// How the driver learns that the front-end left.
+    /// The device's way to tell the driver that the front-end left.
     pub peer_loss: PeerLoss,
     /// Whether the device has doorbells that tell the front-end of a broken queue.
     pub error_doorbells: bool,
@@ -33,7 +33,7 @@ pub enum LayoutRule {
     Growing,
 }
 
-/// How the driver learns that the front-end left.
+/// The device's way to tell the driver that the front-end left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerLoss {
     /// The device clears the status bits and raises a configuration interrupt.

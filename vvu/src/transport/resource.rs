@@ -10,8 +10,8 @@ use vvu_abi::Doorbell;
 
 use crate::driver::VvuDriver;
 
-/// Attaches the device's memory window, interrupts and doorbells to requests. They take the place
-/// of the front-end's descriptors.
+/// Attaches the device's memory window, interrupts and doorbells to requests, in place of the
+/// front-end's descriptors.
 pub struct Signals<'a>(pub &'a mut VvuDriver);
 
 impl Attach for Signals<'_> {
