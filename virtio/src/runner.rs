@@ -23,8 +23,8 @@ pub use error::{StartError, StopError};
 
 use thread::QueueThread;
 
-/// The time that a stop waits for requests in flight. A storage device reports a request as failed
-/// before this time is over.
+/// The time that a stop waits for requests in flight. The storage below a block device gives up a
+/// request earlier than that.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The kinds of virtqueue that a driver may choose.
