@@ -27,8 +27,7 @@ pub use translation::{MAX_MAPPINGS, MapError, Mapping, Translation};
 use uses::Uses;
 pub(crate) use watch::Watch;
 
-/// All memory that a driver shares with its device. It is accessed by the addresses that the driver
-/// uses.
+/// All memory that a driver shares with its device. Accesses use the driver's addresses.
 ///
 /// The driver's addresses are either the regions' own addresses, or a [`Translation`] maps them to
 /// the regions' addresses. The translation may change at any moment. A peer may write to the memory

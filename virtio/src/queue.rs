@@ -30,8 +30,8 @@ pub const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
 pub const IN_ORDER: u64 = 1 << VIRTIO_F_IN_ORDER;
 
 /// The maximum number of descriptors in one chain, in the ring and in an indirect table together.
-/// It does not depend on the ring's size. It allows 1,024 buffers of data, the kernel's limit for
-/// one call, and two more buffers.
+/// The limit does not depend on the ring's size. It allows 1,024 buffers of data, the kernel's
+/// limit for one call, and two more buffers.
 pub const MAX_DESCRIPTORS: u16 = 1026;
 
 /// A fault of the ring itself, not of one request. The device can serve no more requests from this
@@ -257,8 +257,8 @@ impl Queue {
 
     /// Gives the chain with this head back after `written` bytes were written to it.
     ///
-    /// The driver may see it only after [`Queue::publish`]. With IN_ORDER, the driver sees the
-    /// chain only after all chains that it made available earlier have been given back.
+    /// The driver may see the chain only after [`Queue::publish`]. With IN_ORDER, the driver sees
+    /// the chain only after all chains that it made available earlier have been given back.
     ///
     /// # Errors
     ///

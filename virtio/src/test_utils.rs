@@ -73,7 +73,7 @@ pub fn swapped_pages(memory: &GuestMemory, len: u64) -> (Arc<GuestMemory>, Arc<T
     )
 }
 
-/// The driver's side of a split virtqueue. It can also break the rules of virtio.
+/// The driver's side of a split virtqueue. This side can also break the rules of virtio.
 #[derive(Debug)]
 pub struct DriverRing {
     memory: Arc<GuestMemory>,
@@ -195,7 +195,7 @@ impl DriverRing {
         u16::from_le(self.get(self.layout.used.0))
     }
 
-    /// With EVENT_IDX: the available index at which the device wants a kick.
+    /// The available index at which the device wants a kick. Valid only with EVENT_IDX.
     pub fn avail_event(&self) -> u16 {
         u16::from_le(self.get(self.layout.used.0 + 4 + 8 * u64::from(self.layout.size)))
     }

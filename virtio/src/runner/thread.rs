@@ -10,8 +10,8 @@ use super::interrupt::interrupt;
 use crate::served::Targets;
 use crate::{Device, ServeError, ServedQueue, Vring, Wake};
 
-/// A thread that was asked to stop is interrupted in its system calls after this time, and again
-/// each time that it has passed.
+/// The time between two interruptions of a thread that has not stopped yet. The first interruption
+/// comes this long after the request to stop.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// The thread of one queue. It serves one vring after another.

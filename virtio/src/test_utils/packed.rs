@@ -40,7 +40,7 @@ impl Place {
     }
 }
 
-/// The driver's side of a packed virtqueue. It can also break the rules of virtio.
+/// The driver's side of a packed virtqueue. This side can also break the rules of virtio.
 #[derive(Debug)]
 pub struct PackedDriverRing {
     memory: Arc<GuestMemory>,
