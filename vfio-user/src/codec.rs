@@ -101,7 +101,8 @@ fn encode_areas(areas: &[Area]) -> Vec<u8> {
 }
 
 /// Reads a whole reply to DEVICE_GET_REGION_INFO, without the file. `None` when the reply is cut
-/// off, its list of capabilities leaves the reply, or an area leaves the region.
+/// off, the list of capabilities extends past the end of the reply, or an area extends past the end
+/// of the region.
 pub(crate) fn decode_region(payload: &[u8]) -> Option<RegionInfo> {
     let mut fields = Fields(payload);
     fields.skip(4)?;
@@ -206,7 +207,8 @@ pub(crate) fn encode_io_fds<'a>(
     (header.bytes(&list.0), fds)
 }
 
-/// The length in bytes of a whole reply to DEVICE_GET_REGION_IO_FDS, from its fixed part.
+/// Reads the length in bytes of a whole reply to DEVICE_GET_REGION_IO_FDS from the reply's fixed
+/// part.
 pub(crate) fn io_fds_needed(payload: &[u8]) -> Option<u32> {
     Fields(payload).u32()
 }

@@ -19,8 +19,8 @@ mod request;
 use request::Refusal;
 pub use request::{DmaMap, DmaUnmap, IrqAction, IrqData, RegionWrite, Request, SetIrqs};
 
-/// The number of bytes at the start of a request that are kept for the reply. No reply repeats more
-/// bytes of its request.
+/// The number of bytes that are kept of a request, because the reply repeats them. No reply repeats
+/// more bytes.
 const ECHO: usize = 32;
 
 /// The time limit from the first byte of a request to its last.
@@ -45,7 +45,7 @@ struct Pending {
     echo: Vec<u8>,
 }
 
-/// Why a connection is to be dropped.
+/// Why the caller has to drop a connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
@@ -101,13 +101,13 @@ impl Connection {
         self.channel.time_left()
     }
 
-    /// The next request. `None`: no request has completely arrived yet. This method also negotiates
-    /// the version and refuses messages that are not valid requests. The caller does not see
-    /// either.
+    /// The next request. `None`: no request has completely arrived yet, or a reply still waits to
+    /// be sent. This method also negotiates the version and refuses messages that are not valid
+    /// requests. The caller does not see such messages.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     #[expect(
         clippy::should_implement_trait,
         reason = "an error ends the connection"
@@ -173,7 +173,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_done(&mut self) -> Result<()> {
         let Some(pending) = &self.pending else {
             return Ok(());
@@ -192,7 +192,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_data(&mut self, data: &[u8]) -> Result<()> {
         let echo = self.pending.as_ref().and_then(|p| p.echo.get(..16));
         let payload = Payload(echo.unwrap_or_default().to_vec()).bytes(data);
@@ -203,7 +203,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_device(&mut self, info: &DeviceInfo) -> Result<()> {
         self.answer(codec::encode_device(info), &[])
     }
@@ -213,7 +213,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_region(&mut self, info: &RegionInfo) -> Result<()> {
         let (argsz, index) = self.argsz_and_index();
         let file = info.file.as_ref().filter(|_| !info.areas.is_empty());
@@ -222,11 +222,11 @@ impl Connection {
     }
 
     /// Answers [`Request::RegionIoFds`]. If the client accepts fewer file descriptors than the
-    /// entries have, it gets only the first entries.
+    /// entries have, the client gets only the first entries.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_io_fds(&mut self, entries: &[IoEventFd]) -> Result<()> {
         let (argsz, index) = self.argsz_and_index();
         let max_fds = self.client.map_or(1, |client| client.max_fds);
@@ -238,7 +238,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_irq(&mut self, info: &IrqInfo) -> Result<()> {
         let (_, index) = self.argsz_and_index();
         self.answer(codec::encode_irq(index, info), &[])
@@ -248,7 +248,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_error(&mut self, errno: Errno) -> Result<()> {
         let errno = Some(errno.raw_os_error() as u32);
         self.send(Kind::Reply { errno }, Payload::default(), &[])

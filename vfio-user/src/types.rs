@@ -35,7 +35,7 @@ bitflags! {
         const _ = !0;
     }
 
-    /// How a region may be accessed (`VFIO_REGION_INFO_FLAG_*`).
+    /// The kinds of access that are allowed to a region (`VFIO_REGION_INFO_FLAG_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct RegionFlags: u32 {
         /// The region can be read.
@@ -86,7 +86,7 @@ pub struct DeviceInfo {
     pub irqs: u32,
 }
 
-/// Part of a region, in bytes from its start.
+/// Part of a region. The offset counts from the start of the region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
     /// Offset of the area's first byte.
@@ -107,13 +107,13 @@ pub struct RegionInfo {
     pub offset: u64,
     /// The parts of the region that can be mapped. All of them lie inside the region.
     pub areas: Vec<Area>,
-    /// The file to map. If the region has areas, it also has a file.
+    /// The file to map. A region with areas always has a file.
     pub file: Option<Arc<File>>,
 }
 
 impl RegionInfo {
-    /// Whether one area covers the whole region. The description of such a region is sent without a
-    /// list of areas.
+    /// Whether one area covers the whole region. Messages describe such a region without a list of
+    /// areas.
     pub(crate) fn is_mapped_whole(&self) -> bool {
         let whole = Area {
             offset: 0,

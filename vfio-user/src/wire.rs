@@ -15,7 +15,7 @@ pub(crate) const MAX_FDS: usize = 16;
 
 /// The type of a message that answers the command with the same id.
 const REPLY: u32 = 1;
-/// The bits of a header's flags that hold the type of the message.
+/// The bits of a header's flags that contain the type of the message.
 const TYPE: u32 = 0xf;
 /// A flag of a command: the sender wants no reply.
 const NO_REPLY: u32 = 0x10;
@@ -181,7 +181,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A payload that fields are appended to.
+/// A payload that is built by appending fields.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Payload(pub(crate) Vec<u8>);
 

@@ -54,7 +54,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ConnectionError`]; the connection is to be dropped then.
+    /// [`ConnectionError`]. The caller then has to drop the connection.
     pub fn recv(&mut self) -> Result<Option<(Message, Vec<OwnedFd>)>, ConnectionError> {
         let Some(Frame { bytes, fds }) = self.0.receive(missing)? else {
             return Ok(None);
@@ -73,7 +73,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ConnectionError`]; the connection is to be dropped then.
+    /// [`ConnectionError`]. The caller then has to drop the connection.
     pub fn send(
         &mut self,
         message: &Message,

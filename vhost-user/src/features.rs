@@ -29,7 +29,7 @@ bitflags! {
         const CROSS_ENDIAN = 1 << 6;
         /// The front-end can begin and end sessions of a crypto device.
         const CRYPTO_SESSION = 1 << 7;
-        /// Memory may come by userfaultfd after a migration.
+        /// Memory may be transferred on demand, by userfaultfd, after a migration.
         const PAGEFAULT = 1 << 8;
         /// The back-end has the device's configuration space.
         const CONFIG = 1 << 9;
@@ -47,7 +47,7 @@ bitflags! {
         const CONFIGURE_MEM_SLOTS = 1 << 15;
         /// The front-end passes the device status on.
         const STATUS = 1 << 16;
-        /// Memory may be mapped by Xen's means.
+        /// Memory may be mapped with the methods of Xen.
         const XEN_MMAP = 1 << 17;
         /// Objects can be shared with other back-ends.
         const SHARED_OBJECT = 1 << 18;

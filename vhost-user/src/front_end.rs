@@ -49,8 +49,8 @@ pub enum FrontEndError {
 }
 
 impl FrontEnd {
-    /// Connects to the back-end that listens at `path`. `patience` is how long each answer may
-    /// take.
+    /// Connects to the back-end that listens at `path`. `patience` is the time limit for each
+    /// answer.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl FrontEnd {
         Self::new(stream, patience)
     }
 
-    /// Takes a connected socket. `patience` is how long each answer may take.
+    /// Takes a connected socket. `patience` is the time limit for each answer.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl FrontEnd {
 
     /// Makes a request and waits for the answer. The answer is the request's own reply or, if
     /// acknowledgements were agreed on, an acknowledgement. Otherwise there is no answer, and this
-    /// does not wait.
+    /// method does not wait.
     ///
     /// # Errors
     ///
@@ -143,8 +143,8 @@ impl FrontEnd {
     }
 
     /// Sends SET_OWNER, and agrees on the virtio features in `features` that the back-end also
-    /// offers. If that includes protocol features, agrees on the ones in `protocol` that the
-    /// back-end also offers. Returns the agreed virtio features.
+    /// offers. If [`F_PROTOCOL_FEATURES`] is agreed on, also agrees on the protocol features in
+    /// `protocol` that the back-end offers. Returns the agreed virtio features.
     ///
     /// # Errors
     ///

@@ -73,7 +73,7 @@ impl<M> MemoryRegion<M> {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemoryError {
-    /// A region has no bytes, or its addresses do not fit 64 bits.
+    /// A region has no bytes, or the region's addresses do not fit 64 bits.
     #[error("memory region {0} is empty or wraps around")]
     BadRange(usize),
     /// Two regions have addresses in common.

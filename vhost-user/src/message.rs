@@ -56,8 +56,7 @@ pub enum DecodeError {
     },
 }
 
-/// A message's header without the payload's length. An answer to the message needs nothing else of
-/// it.
+/// A message's header without the payload's length. An answer needs nothing else of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The number of the message's request in the [`table`](crate::table). An answer repeats the
@@ -191,7 +190,7 @@ impl Message {
         Ok(Self { head, payload })
     }
 
-    /// The payload as one number; `None` when it does not have exactly 8 bytes.
+    /// The payload as one number. `None`: the payload does not have exactly 8 bytes.
     pub fn as_number(&self) -> Option<u64> {
         as_number(&self.payload)
     }
@@ -222,7 +221,7 @@ impl Reply {
         Self::bytes(value.to_le_bytes().to_vec())
     }
 
-    /// The payload as one number; `None` when it does not have exactly 8 bytes.
+    /// The payload as one number. `None`: the payload does not have exactly 8 bytes.
     pub fn as_number(&self) -> Option<u64> {
         as_number(&self.payload)
     }

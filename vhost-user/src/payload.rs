@@ -11,8 +11,8 @@ pub struct PayloadError(
     pub usize,
 );
 
-/// A number for a vring: the payload of SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE and
-/// SET_VRING_ENABLE.
+/// A number that belongs to a vring: the payload of SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE
+/// and SET_VRING_ENABLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VringState {
     /// The index of the vring.
@@ -21,7 +21,7 @@ pub struct VringState {
     pub num: u32,
 }
 
-/// Where the parts of a vring are, in the front-end's own address space: the payload of
+/// The addresses of a vring's parts in the front-end's own address space: the payload of
 /// SET_VRING_ADDR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VringAddr {

@@ -13,7 +13,8 @@ use crate::payload::{
 use crate::resources::{Absent, AsTheyAre, Attach, AttachError, Descriptor, Resources, Signal};
 use crate::table::{BackEndCode, Brings, Code, Kind};
 
-/// A front-end's request, with the descriptors that come with it, or what they stand for.
+/// A front-end's request, with the descriptors that come with it or the objects that they stand
+/// for.
 ///
 /// A request that this crate does not serve is a [`Request::Raw`].
 #[derive(Debug)]
@@ -48,7 +49,7 @@ pub enum Request<R: Resources> {
     SetProtocolFeatures(ProtocolFeatures),
     /// GET_QUEUE_NUM.
     GetQueueNum,
-    /// SET_VRING_ENABLE: 1 or 0.
+    /// SET_VRING_ENABLE: 1 enables the vring, and 0 disables it.
     SetVringEnable(VringState),
     /// SET_BACKEND_REQ_FD: a socket for a [`BackEndRequest`].
     SetBackEndReqFd(R::File),
@@ -58,7 +59,7 @@ pub enum Request<R: Resources> {
     SetConfig(ConfigAccess),
     /// GET_MAX_MEM_SLOTS.
     GetMaxMemSlots,
-    /// ADD_MEM_REG: a table of this one region.
+    /// ADD_MEM_REG: a table with one region, which is to be added.
     AddMemReg(MemoryTable<R::Memory>),
     /// REM_MEM_REG.
     RemMemReg(MemoryRegion<()>),
@@ -68,7 +69,7 @@ pub enum Request<R: Resources> {
         number: u32,
         /// The payload of the request.
         payload: Vec<u8>,
-        /// The descriptors that come with the request.
+        /// The descriptors that come with the request, or the objects that they stand for.
         files: Vec<R::File>,
     },
 }

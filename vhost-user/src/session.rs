@@ -28,7 +28,8 @@ const PROTOCOL_FEATURES: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS);
 
 /// Serves front-ends with the device of `runner`, one after the other, until `stop` is readable or
-/// no further front-end can come. Every vring is stopped, with its requests finished, on return.
+/// no further front-end can come. When this function returns, every vring is stopped and its
+/// requests are finished.
 ///
 /// # Errors
 ///
@@ -64,11 +65,11 @@ pub fn serve(
     }
 }
 
-/// What the session does after a request.
+/// The action of the session after a request.
 enum Outcome {
     Reply(Reply),
     Silence,
-    /// Drop the front-end. It made a mistake that the protocol has no answer for.
+    /// Drop the front-end. The protocol has no answer that reports the front-end's mistake.
     Drop,
 }
 

@@ -5,7 +5,7 @@
 
 use crate::features::ProtocolFeatures as Feature;
 
-/// How many descriptors come with a message.
+/// The number of descriptors that come with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Brings {
@@ -13,7 +13,7 @@ pub enum Brings {
     Nothing,
     /// Exactly one descriptor comes with the message.
     One,
-    /// At most one descriptor comes with the message. The receiver does not need it.
+    /// At most one descriptor comes with the message. The receiver does not need the descriptor.
     AtMostOne,
     /// One descriptor comes with the message, unless bit 8 of the payload is set.
     OneUnlessFlagged,
@@ -41,23 +41,23 @@ impl Brings {
     }
 }
 
-/// How a request is answered.
+/// The kind of answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// The answer is an acknowledgement. It is sent if the sender asks for it (NEED_REPLY) and
-    /// REPLY_ACK was agreed on.
+    /// The answer is an acknowledgement. There is an acknowledgement only if the sender asks for
+    /// one (NEED_REPLY) and REPLY_ACK was agreed on.
     Ack,
-    /// The request has a reply of its own, which is always sent.
+    /// The request has a reply of its own, which does not depend on REPLY_ACK.
     Reply {
         /// Descriptors that come with the reply.
         brings: Brings,
-        /// What happens when the request fails.
+        /// The reaction to a failure of the request.
         on_error: OnError,
     },
 }
 
-/// What happens when a request that has a reply of its own fails.
+/// The reaction to a failure of a request that has a reply of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnError {
@@ -79,7 +79,7 @@ pub struct Kind {
     pub needs: Feature,
     /// The descriptors that come with the message.
     pub brings: Brings,
-    /// How the message is answered.
+    /// The kind of answer to the message.
     pub answer: Answer,
     /// Whether the message works over a transport that passes no descriptors on, for instance a
     /// virtio-vhost-user device.
@@ -196,7 +196,7 @@ table! {
     SET_OWNER = 3: PLAIN;
     /// Does nothing. The protocol has deprecated this request.
     RESET_OWNER = 4: PLAIN;
-    /// Shares memory. It replaces all memory that was shared before.
+    /// Shares memory regions. They replace all memory that was shared before.
     SET_MEM_TABLE = 5: PLAIN.brings(Brings::OnePerRegion);
     /// Shares the log of dirty pages.
     SET_LOG_BASE = 6:
@@ -300,7 +300,7 @@ table! {
     /// Gives registers to map into the guest.
     VRING_HOST_NOTIFIER_MSG = 3:
         PLAIN.needs(Feature::HOST_NOTIFIER).brings(Brings::OneUnlessFlagged).by_socket_only();
-    /// Calls the driver of a vring by message.
+    /// Sends a call of a vring to the driver by message.
     VRING_CALL = 4: PLAIN.needs(Feature::INBAND_NOTIFICATIONS).by_socket_only();
     /// Reports an error of a vring by message.
     VRING_ERR = 5: PLAIN.needs(Feature::INBAND_NOTIFICATIONS).by_socket_only();

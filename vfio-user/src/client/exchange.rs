@@ -42,8 +42,8 @@ impl Client {
         }
     }
 
-    /// Refuses a command of the server. A server only has commands that access memory. The device
-    /// is to access memory through the file descriptors that the client gave it instead.
+    /// Refuses a command of the server. A server only has commands that access memory. Instead, the
+    /// device is to access memory through the file descriptors that the client sent.
     fn refuse(
         &mut self,
         waiting_for: Command,

@@ -30,14 +30,14 @@ pub enum Request {
     /// Asks for the device's kind, and for its numbers of regions and of kinds of interrupts.
     /// [`Connection::reply_device`](super::Connection::reply_device) answers.
     DeviceInfo,
-    /// Asks about this region. [`Connection::reply_region`](super::Connection::reply_region)
-    /// answers.
+    /// Asks for the description of the region with this number.
+    /// [`Connection::reply_region`](super::Connection::reply_region) answers.
     RegionInfo(u32),
-    /// Asks for the eventfds that stand for writes to this region.
+    /// Asks for the eventfds that stand for writes to the region with this number.
     /// [`Connection::reply_io_fds`](super::Connection::reply_io_fds) answers.
     RegionIoFds(u32),
-    /// Asks about this kind of interrupts. [`Connection::reply_irq`](super::Connection::reply_irq)
-    /// answers.
+    /// Asks for the description of the interrupts of this kind.
+    /// [`Connection::reply_irq`](super::Connection::reply_irq) answers.
     IrqInfo(u32),
     /// Sets up, masks, unmasks or triggers interrupts.
     SetIrqs(SetIrqs),
@@ -65,7 +65,7 @@ pub struct DmaMap {
     pub address: u64,
     /// Length of the range in bytes.
     pub size: u64,
-    /// Where in the file the range begins, in bytes.
+    /// Offset in the file at which the range begins, in bytes.
     pub offset: u64,
     /// The kinds of access that the device may make to the range.
     pub flags: DmaFlags,
@@ -76,7 +76,7 @@ pub struct DmaMap {
 /// A range of addresses that the device may no longer access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DmaUnmap {
-    /// All ranges.
+    /// All ranges of addresses.
     All,
     /// This range of addresses. The range may end beyond 2^64, and it may differ from every mapped
     /// range.
@@ -109,9 +109,9 @@ pub struct SetIrqs {
     /// Number of interrupts. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 disables all
     /// interrupts of the kind.
     pub count: u32,
-    /// The action on the interrupts.
+    /// The action on the interrupts: mask, unmask or trigger.
     pub action: IrqAction,
-    /// The interrupts that the action applies to, or the eventfds for it.
+    /// The interrupts that the action applies to, or the eventfds that the action uses.
     pub data: IrqData,
 }
 
@@ -175,7 +175,7 @@ impl Request {
     }
 }
 
-/// Reads argsz (how long the reply may be), flags and an index. Gives the index.
+/// Reads the maximum length of the reply (argsz), flags and an index. Returns the index.
 fn index(mut fields: Fields<'_>, smallest: u32) -> Result<u32, Refusal> {
     let argsz = fields.u32().ok_or(Refusal::Malformed)?;
     fields.skip(4).ok_or(Refusal::Malformed)?;

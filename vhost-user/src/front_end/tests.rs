@@ -35,7 +35,7 @@ fn answered(
     result
 }
 
-/// How many requests [`FrontEnd::negotiate`] makes.
+/// The number of requests that [`FrontEnd::negotiate`] makes.
 const NEGOTIATION: usize = 5;
 
 fn receive(connection: &mut Connection) -> Message {

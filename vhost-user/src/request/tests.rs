@@ -206,7 +206,7 @@ fn back_ends_say_that_the_configuration_changed() {
 #[test]
 fn payloads_of_a_wrong_length_are_refused() {
     for code in (1..=44).filter_map(Code::from_number) {
-        // A request that accepts any payload is raw: its payload is not decoded.
+        // Only raw requests accept a payload of any length, because this crate does not decode it.
         let known = decode(&Message::request(code.number(), &[0; 9]).encode());
         if let Ok(request) = known {
             assert!(matches!(request, Request::Raw { .. }), "{code:?}");

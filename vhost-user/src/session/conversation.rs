@@ -40,7 +40,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Forgets the front-end and gets ready for the next one.
+    /// Stops all vrings, and resets the state for the next front-end.
     pub fn restart(&mut self) {
         self.end();
         self.protocol = ProtocolFeatures::empty();
@@ -81,7 +81,7 @@ impl<'a> Conversation<'a> {
             Request::GetVringBase(state) => return self.get_vring_base(state).map(Some),
 
             // The front-end is the only owner, so SET_OWNER changes nothing. RESET_OWNER is
-            // deprecated, and the specification recommends to ignore it.
+            // deprecated, and the specification allows ignoring it.
             Request::SetOwner | Request::ResetOwner => {}
             Request::SetFeatures(features) => self.set_features(features)?,
             Request::SetProtocolFeatures(features) => self.set_protocol_features(features)?,

@@ -34,7 +34,7 @@ impl SharedMemory {
         &self.table
     }
 
-    /// All of the memory, by guest-physical address.
+    /// All memory regions, accessible by guest-physical addresses.
     pub fn guest(&self) -> &Arc<GuestMemory> {
         &self.guest
     }

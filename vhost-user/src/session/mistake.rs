@@ -7,7 +7,7 @@ use crate::features::ProtocolFeatures;
 use crate::memory::MemoryError;
 use crate::request::RequestError;
 
-/// The longest configuration space that a front-end may ask for, in bytes.
+/// The maximum size of the configuration space, in bytes. Accesses beyond this size are refused.
 pub const MAX_CONFIG_SIZE: u32 = 256;
 
 /// Why a request was refused.
