@@ -1,4 +1,4 @@
-//! Measures the time to read and check a request's header.
+//! What it costs to read and check a request's header.
 
 #![allow(missing_docs)]
 

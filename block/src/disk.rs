@@ -14,6 +14,6 @@ pub(crate) struct Disk {
     /// The serial number, padded with NUL.
     pub id: [u8; ID_LEN],
     pub cache: WriteCache,
-    /// The limits on the speed of the disk. `None` if the speed is not limited.
+    /// `None` if the disk has no limits.
     pub throttle: Option<Arc<Throttle>>,
 }

@@ -1,10 +1,9 @@
 //! Operations of the storage on ranges of the disk.
 
-/// Size of a sector in bytes. Sector numbers and the capacity count such sectors, whatever the
-/// block size is.
+/// Unit in bytes of every sector number and of the capacity, whatever the block size.
 pub const SECTOR_SIZE: u64 = 512;
 
-/// A range of the disk in bytes. It lies inside the disk and consists of whole sectors.
+/// A range of the disk in bytes, within its size and of whole sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub offset: u64,
@@ -16,19 +15,18 @@ pub(crate) struct Range {
 pub(crate) enum Operation {
     /// Moves data from the image to memory.
     Read,
-    /// Moves data from memory to the image. The operation is done when a later read sees the data.
+    /// Moves data from memory to the image. It is done when a later read sees the data.
     Write,
-    /// Moves data from memory to the image. The operation is done when the data is on stable
-    /// storage.
+    /// Moves data from memory to the image. It is done when the data is on stable storage.
     WriteStable,
-    /// Puts all data that was written before on stable storage.
+    /// Puts everything that was written before on stable storage.
     #[default]
     Flush,
     /// Tells a block device that the content of the range is not needed any more.
     Discard,
-    /// Discards the range and makes sure that nobody can recover its content.
+    /// Discards, and makes sure that nobody can recover the content.
     SecureErase,
-    /// Zeroes the range and frees its space if the storage can free space.
+    /// Zeroes the range and frees its space if the storage can.
     Unmap,
     /// Zeroes the range and keeps its space allocated.
     Zero,
@@ -39,25 +37,24 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// The operations that replace this one on storage that does not support it. Done in this
-    /// order, they have the same effect. The list is empty if nothing replaces this operation.
+    /// Operations that together have the same effect, for storage that does not know this one.
+    /// Their order matters. Empty if there is no replacement.
     pub fn replacement(self) -> &'static [Operation] {
         match self {
             Self::Unmap => &[Self::Zero],
-            // For instance, tmpfs needs this replacement.
+            // Needed for instance on tmpfs.
             Self::Zero => &[Self::Punch, Self::Allocate],
             _ => &[],
         }
     }
 
-    /// Whether the operation moves data. An operation that does not move data takes a single system
-    /// call.
+    /// Whether the operation moves data. One system call does all of an operation that does not.
     pub fn moves_data(self) -> bool {
         matches!(self, Self::Read | Self::Write | Self::WriteStable)
     }
 }
 
-/// One operation of a request that may take several operations.
+/// One operation of a request that takes several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     pub operation: Operation,
@@ -65,7 +62,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// A flush, which makes the effect of the earlier steps stable.
+    /// Makes the effect of the steps before it stable.
     pub const FLUSH: Self = Self {
         operation: Operation::Flush,
         range: Range { offset: 0, len: 0 },

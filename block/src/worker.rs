@@ -16,41 +16,40 @@ mod spin;
 
 use spin::Spin;
 
-/// Maximum number of requests of one vring in flight. Further requests wait in the vring.
+/// The most requests of one vring in flight. More requests wait in the vring.
 const MAX_IN_FLIGHT: u16 = 1024;
 
-/// Serves one vring.
+/// One vring being served.
 pub(crate) struct Worker<'a> {
     disk: &'a Disk,
     queue: &'a mut ServedQueue,
     wake: &'a Wake,
     memory: Arc<GuestMemory>,
-    /// Whether each write has to be stable when it is acknowledged, because the driver does not
-    /// flush.
+    /// Each write has to be stable when it is acknowledged, because the driver does not flush.
     write_through: bool,
     engine: Engine<'a>,
-    /// The gate at which a request waits because of limits. `None` if the disk has no limits.
+    /// The gate that requests wait at. `None` if the disk has no limits.
     gate: Option<Gate>,
-    /// Spins for the next request while nothing is in flight.
+    /// Spins while nothing is in flight, for the next request.
     idle: Spin,
-    /// Spins for a result while one request is in flight.
+    /// Spins while one request is in flight, for its result.
     lone: Spin,
-    /// The requests in flight. The index is the slot of a request.
+    /// The requests in flight, by slot.
     pending: Box<[Pending]>,
-    /// The slots that do not hold a request.
+    /// Slots without a request.
     free: Vec<u16>,
-    /// Number of requests that were given back since the driver was last called.
+    /// How many requests were given back since the driver was last called.
     used: u32,
-    /// Whether a problem was logged as a warning. Later problems are logged at debug level.
+    /// A refused or failed request was logged as a warning. Later ones are logged at debug level.
     complained: bool,
 }
 
 #[derive(Default)]
 struct Pending {
     chain: Chain,
-    /// Number of bytes that the writable data buffers hold if the request succeeds.
+    /// Bytes in the writable data buffers if the request succeeds.
     data_in: u64,
-    /// Whether the request changes the disk and needs a flush to become stable.
+    /// The request changes the disk, and its result is not stable without a flush.
     volatile: bool,
 }
 
@@ -87,7 +86,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Serves requests until a stop is requested. Call [`Worker::finish`] afterwards, also after an
+    /// Serves requests until it is told to stop. Call [`Worker::finish`] afterwards, also after an
     /// error.
     ///
     /// # Errors
@@ -108,15 +107,13 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Whether the worker can take a request. The vring must have a request, a slot must be free,
-    /// and no earlier request may wait at the gate.
+    /// Whether there is a request, a slot for it, and no earlier request at the gate.
     fn can_take(&self) -> Result<bool, QueueError> {
         Ok(!self.free.is_empty() && !self.is_held() && self.queue.ring.has_requests()?)
     }
 
-    /// Spins for a short time. With nothing in flight the worker looks for the next request. With
-    /// one request in flight the worker also looks for its result. Returns true if the worker has
-    /// found something to do.
+    /// Spins for a short time. With nothing in flight it looks for the next request. With one
+    /// request in flight it also looks for the result. True if there is something to do.
     fn await_event(&mut self, busy: bool) -> Result<bool, ServeError> {
         let spin = match self.engine.in_flight() {
             0 => &self.idle,
@@ -144,7 +141,7 @@ impl<'a> Worker<'a> {
     /// [`ServeError`] when the vring or the engine has become unusable.
     pub fn finish(&mut self) -> Result<(), ServeError> {
         self.stop_holding()?;
-        // The request from the gate may be answered already, so the driver is called if necessary.
+        // The request from the gate may be answered already.
         self.call()?;
         while self.engine.in_flight() > 0 {
             if !self.reap()? {
@@ -162,8 +159,8 @@ impl<'a> Worker<'a> {
         self.engine.in_flight() == 0 && !self.is_held()
     }
 
-    /// Takes the requests in the vring, at most as many as the vring has entries. Returns false if
-    /// it took no request.
+    /// Takes the requests in the vring, at most as many as the vring has entries. False if it took
+    /// none.
     pub(crate) fn take_batch(&mut self) -> Result<bool, QueueError> {
         for taken in 0..self.queue.ring.size() {
             if self.gate.is_some() && self.hold()? {
@@ -182,11 +179,9 @@ impl<'a> Worker<'a> {
         Ok(true)
     }
 
-    /// Asks for kicks and sleeps. Does not sleep if requests came before the driver saw that kicks
-    /// are on.
+    /// Asks for kicks and sleeps, unless requests came before the driver knew that.
     fn sleep(&mut self) -> Result<(), ServeError> {
-        // Without a free slot the worker cannot take requests, so it does not ask for kicks. A
-        // result ends the sleep.
+        // Without a free slot the worker cannot take requests, and a result wakes it.
         let held = self.gate.as_ref().and_then(Gate::wait);
         if held.is_none() && !self.free.is_empty() && self.queue.ring.enable_kick()? {
             return Ok(self.queue.ring.disable_kick()?);

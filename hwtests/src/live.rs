@@ -75,8 +75,7 @@ impl Live {
     pub fn push(&self, stream: Stream, bytes: &[u8]) {
         let mut state = self.lock();
         if let Some(log) = &mut state.log {
-            // An error of the log is ignored, because the log is only a copy. A full disk causes
-            // other errors.
+            // The log is only a copy. A full disk shows elsewhere.
             let _ = log.write_all(bytes);
         }
         match stream {
@@ -165,7 +164,7 @@ impl Live {
     }
 }
 
-/// The last `count` lines of `text`, each with a line break and an indentation before it.
+/// The last `count` lines of `text`, each indented and after a line break.
 pub fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let first = lines.len().saturating_sub(count);

@@ -31,9 +31,9 @@ pub const POWER_OFF: Duration = Duration::from_secs(30);
 /// How QEMU allocates the memory of a guest.
 #[derive(Clone, Debug)]
 pub enum Memory {
-    /// An anonymous file. Device back-ends get its descriptor.
+    /// As an anonymous file. Device back-ends get its descriptor.
     Memfd,
-    /// A file that other processes can open by its path.
+    /// As a file that other processes can open.
     File(PathBuf),
 }
 
@@ -44,7 +44,7 @@ pub enum Iommu {
     None,
     /// An IOMMU that lets devices raise any interrupt.
     WithoutRemapping,
-    /// An IOMMU that remaps interrupts as well as memory.
+    /// An IOMMU that remaps interrupts, too.
     Remapping,
 }
 
@@ -63,7 +63,7 @@ pub struct VmBuilder<'a> {
 }
 
 impl<'a> VmBuilder<'a> {
-    /// Prepares a guest with one processor, 256 MiB, no disk, and the old QEMU of Debian 12.
+    /// A guest with one processor, 256 MiB, no disk, and the old QEMU of Debian 12.
     pub fn new(lab: &'a Lab, name: &str) -> Self {
         Self {
             lab,
@@ -85,19 +85,19 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Sets the size of the guest's memory, and how QEMU allocates it.
+    /// Sets the memory.
     pub fn memory(mut self, memory: Memory, mebibytes: u32) -> Self {
         self.memory = (memory, mebibytes);
         self
     }
 
-    /// Sets the number of the guest's processors.
+    /// Sets the number of processors.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
     }
 
-    /// Sets the guest's IOMMU, and adds the drivers that hand a device to user space.
+    /// Sets the IOMMU, and adds the drivers that hand a device to user space.
     pub fn iommu(mut self, iommu: Iommu) -> Self {
         self.iommu = iommu;
         self.kernel_arguments += " intel_iommu=on";
@@ -105,7 +105,7 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Adds an argument to the command line of the guest's kernel.
+    /// Adds an argument of the kernel.
     pub fn kernel_argument(mut self, argument: &str) -> Self {
         self.kernel_arguments += " ";
         self.kernel_arguments += argument;
@@ -151,7 +151,7 @@ impl<'a> VmBuilder<'a> {
         self.arg("-device").arg(device.to_string())
     }
 
-    /// Adds an argument to QEMU's command line.
+    /// Adds an argument of QEMU.
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.devices.push(argument.into());
         self
@@ -163,7 +163,7 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Adds a program to the guest's initramfs.
+    /// Adds a program.
     pub fn program(mut self, program: Program) -> Self {
         self.programs.push(program);
         self
@@ -180,7 +180,7 @@ impl<'a> VmBuilder<'a> {
         let file = |suffix: &str| run.file(&format!("{}.{suffix}", self.name));
         self.initramfs(&file("initramfs"))?;
         let socket = file("agent.sock");
-        // An earlier guest with this name may have left its socket behind.
+        // An earlier guest with this name may have left its socket.
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("cannot listen on {}", socket.display()))?;
@@ -277,7 +277,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Runs a shell command and waits for its end. A failure of the command is not an error.
+    /// Runs a shell command and waits for its end. It may fail.
     pub fn run(&self, command: &str) -> Result<Output> {
         self.run_within(command, COMMAND)
     }
@@ -376,7 +376,7 @@ impl Vm {
     }
 }
 
-/// Waits for QEMU to connect. If QEMU ends before, this is an error.
+/// Waits for QEMU to connect. It fails if QEMU ends instead.
 fn accept(listener: &UnixListener, qemu: &Process) -> Result<UnixStream> {
     let deadline = Instant::now() + BOOT;
     loop {

@@ -1,4 +1,4 @@
-//! Measures in a guest the speed of a disk that has speed limits.
+//! Measures the speed of a disk with limits in a guest.
 
 use hwtests::scenario::{block, end, sibling};
 use hwtests::vm::Vm;

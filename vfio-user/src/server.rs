@@ -19,18 +19,16 @@ mod request;
 use request::Refusal;
 pub use request::{DmaMap, DmaUnmap, IrqAction, IrqData, RegionWrite, Request, SetIrqs};
 
-/// The number of bytes that are kept of a request, because the reply repeats them. No reply repeats
-/// more bytes.
+/// How many bytes of a request are kept for its reply. No reply repeats more of them.
 const ECHO: usize = 32;
 
-/// The time limit from the first byte of a request to its last.
+/// How long a client may take from the first byte of a request to its last.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
-/// A connection to one client. No method blocks. The caller waits until the file descriptor is
-/// ready.
+/// A connection to one client. Never blocks: its user waits for the file descriptor.
 ///
-/// [`Connection::next`] returns a request. The caller answers the request with the `reply` method
-/// that its documentation names, before taking the next request.
+/// [`Connection::next`] gives a request. The caller answers it with the `reply` method that the
+/// request names, before it takes the next one.
 #[derive(Debug)]
 pub struct Connection {
     channel: Channel,
@@ -45,11 +43,11 @@ struct Pending {
     echo: Vec<u8>,
 }
 
-/// Why the caller has to drop a connection.
+/// Why a connection is to be dropped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The socket failed, the client left, or the client sent something that is not a message.
+    /// The socket failed, the client left, or it sent something that is not a message.
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The client broke the protocol, and its command was refused.
@@ -58,7 +56,7 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// Whether the client left between two messages. That is not a mistake of the client.
+    /// Whether the client left between two messages, as it may.
     pub fn is_closed(&self) -> bool {
         matches!(
             self,
@@ -74,7 +72,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When the socket cannot be made non-blocking.
+    /// When it cannot be made non-blocking.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         Self::with_limit(stream, REQUEST_LIMIT)
     }
@@ -87,27 +85,24 @@ impl Connection {
         })
     }
 
-    /// Whether a reply waits for the socket to become writable. Until the reply is sent, the
-    /// connection reads no more requests. A client that does not read its replies therefore cannot
-    /// fill the server's memory.
+    /// Whether a reply waits for the socket to become writable. Until it is sent there are no more
+    /// requests, so that a client which does not read cannot fill memory.
     pub fn wants_write(&self) -> bool {
         self.channel.wants_write()
     }
 
-    /// The time that the client has left to complete a request that it began. `None`: the client
-    /// has not begun a request. If the request is still incomplete after this time,
-    /// [`next`](Self::next) returns an error.
+    /// How long the client may still take to end the request that it began; `None`: it began none.
+    /// When this has passed, [`next`](Self::next) drops a client that did not.
     pub fn time_left(&self) -> Option<Duration> {
         self.channel.time_left()
     }
 
-    /// The next request. `None`: no request has completely arrived yet, or a reply still waits to
-    /// be sent. This method also negotiates the version and refuses messages that are not valid
-    /// requests. The caller does not see such messages.
+    /// The next request, or `None` when there is none now. Negotiates the version, and refuses
+    /// messages that are not valid requests, without the caller.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]. The caller then has to drop the connection.
+    /// [`ServerError`]; the connection is to be dropped then.
     #[expect(
         clippy::should_implement_trait,
         reason = "an error ends the connection"
@@ -169,11 +164,11 @@ impl Connection {
         Err(ServerError::Protocol(why))
     }
 
-    /// Answers that a request without a result succeeded.
+    /// Answers a request that has no result. It succeeded.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]. The caller then has to drop the connection.
+    /// [`ServerError`]; the connection is to be dropped then.
     pub fn reply_done(&mut self) -> Result<()> {
         let Some(pending) = &self.pending else {
             return Ok(());
@@ -188,11 +183,11 @@ impl Connection {
         self.answer(Payload(echo.to_vec()), &[])
     }
 
-    /// Answers [`Request::RegionRead`]. `data` has the requested number of bytes.
+    /// Answers [`Request::RegionRead`] with as many bytes as were asked for.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]. The caller then has to drop the connection.
+    /// [`ServerError`]; the connection is to be dropped then.
     pub fn reply_data(&mut self, data: &[u8]) -> Result<()> {
         let echo = self.pending.as_ref().and_then(|p| p.echo.get(..16));
         let payload = Payload(echo.unwrap_or_default().to_vec()).bytes(data);
@@ -203,17 +198,16 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]. The caller then has to drop the connection.
+    /// [`ServerError`]; the connection is to be dropped then.
     pub fn reply_device(&mut self, info: &DeviceInfo) -> Result<()> {
         self.answer(codec::encode_device(info), &[])
     }
 
-    /// Answers [`Request::RegionInfo`]. If the region has areas, the client also gets the region's
-    /// file.
+    /// Answers [`Request::RegionInfo`]. If there are areas, the client gets the file, too.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]. The caller then has to drop the connection.
+    /// [`ServerError`]; the connection is to be dropped then.
     pub fn reply_region(&mut self, info: &RegionInfo) -> Result<()> {
         let (argsz, index) = self.argsz_and_index();
         let file = info.file.as_ref().filter(|_| !info.areas.is_empty());
@@ -221,12 +215,12 @@ impl Connection {
         self.answer(codec::encode_region(index, info, argsz), &fds)
     }
 
-    /// Answers [`Request::RegionIoFds`]. If the client accepts fewer file descriptors than the
-    /// entries have, the client gets only the first entries.
+    /// Answers [`Request::RegionIoFds`]. A client that takes fewer file descriptors than there are
+    /// gets the first entries only.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]. The caller then has to drop the connection.
+    /// [`ServerError`]; the connection is to be dropped then.
     pub fn reply_io_fds(&mut self, entries: &[IoEventFd]) -> Result<()> {
         let (argsz, index) = self.argsz_and_index();
         let max_fds = self.client.map_or(1, |client| client.max_fds);
@@ -238,7 +232,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]. The caller then has to drop the connection.
+    /// [`ServerError`]; the connection is to be dropped then.
     pub fn reply_irq(&mut self, info: &IrqInfo) -> Result<()> {
         let (_, index) = self.argsz_and_index();
         self.answer(codec::encode_irq(index, info), &[])
@@ -248,7 +242,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]. The caller then has to drop the connection.
+    /// [`ServerError`]; the connection is to be dropped then.
     pub fn reply_error(&mut self, errno: Errno) -> Result<()> {
         let errno = Some(errno.raw_os_error() as u32);
         self.send(Kind::Reply { errno }, Payload::default(), &[])

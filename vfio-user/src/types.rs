@@ -1,4 +1,4 @@
-//! The types that describe a device's regions, interrupts and memory to the other end.
+//! What the two ends tell each other about a device: its regions, interrupts and memory.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -25,22 +25,22 @@ pub mod index {
 }
 
 bitflags! {
-    /// The kind of a device, and its abilities (`VFIO_DEVICE_FLAGS_*`).
+    /// What kind of device it is, and what it can do (`VFIO_DEVICE_FLAGS_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct DeviceFlags: u32 {
-        /// The device can be reset.
+        /// It can be reset.
         const RESET = 1;
-        /// The device is a PCI function.
+        /// It is a PCI function.
         const PCI = 2;
         const _ = !0;
     }
 
-    /// The kinds of access that are allowed to a region (`VFIO_REGION_INFO_FLAG_*`).
+    /// How a region may be accessed (`VFIO_REGION_INFO_FLAG_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct RegionFlags: u32 {
-        /// The region can be read.
+        /// It can be read.
         const READ = 1;
-        /// The region can be written.
+        /// It can be written.
         const WRITE = 2;
         /// The areas of [`RegionInfo::areas`] can be mapped.
         const MMAP = 4;
@@ -50,35 +50,35 @@ bitflags! {
         const _ = !0;
     }
 
-    /// The abilities of the interrupts of one kind (`VFIO_IRQ_INFO_*`).
+    /// What interrupts of one kind can do (`VFIO_IRQ_INFO_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct IrqFlags: u32 {
-        /// The interrupts can signal eventfds.
+        /// They can signal eventfds.
         const EVENTFD = 1;
-        /// The interrupts can be masked and unmasked.
+        /// They can be masked and unmasked.
         const MASKABLE = 2;
         /// A signal masks the interrupt.
         const AUTOMASKED = 4;
-        /// The interrupts can only be set up all at once.
+        /// They can only be set up all at once.
         const NORESIZE = 8;
         const _ = !0;
     }
 
-    /// The kinds of access that the device may make to memory (`VFIO_USER_F_DMA_REGION_*`).
+    /// What the device may do with memory (`VFIO_USER_F_DMA_REGION_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct DmaFlags: u32 {
-        /// The device may read the memory.
+        /// It may read it.
         const READ = 1;
-        /// The device may write the memory.
+        /// It may write it.
         const WRITE = 2;
         const _ = !0;
     }
 }
 
-/// The device's kind, and its numbers of regions and of kinds of interrupts.
+/// What a device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// The kind of the device, and its abilities.
+    /// What kind of device it is, and what it can do.
     pub flags: DeviceFlags,
     /// Number of regions.
     pub regions: u32,
@@ -86,34 +86,32 @@ pub struct DeviceInfo {
     pub irqs: u32,
 }
 
-/// Part of a region. The offset counts from the start of the region.
+/// Part of a region, in bytes from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
-    /// Offset of the area's first byte.
+    /// First byte.
     pub offset: u64,
-    /// Length of the area in bytes.
+    /// Length in bytes.
     pub size: u64,
 }
 
 /// A region of a device: a BAR, or configuration space.
 #[derive(Clone, Debug, Default)]
 pub struct RegionInfo {
-    /// The kinds of access that are allowed to the region.
+    /// How it may be accessed.
     pub flags: RegionFlags,
-    /// Length of the region in bytes. 0: the device does not have this region.
+    /// Length in bytes. 0: the device does not have this region.
     pub size: u64,
-    /// Offset in `file` at which the region begins, in bytes. The offsets of areas are relative to
-    /// the start of the region.
+    /// Where in `file` the region begins, in bytes. The offsets of areas are relative to it.
     pub offset: u64,
     /// The parts of the region that can be mapped. All of them lie inside the region.
     pub areas: Vec<Area>,
-    /// The file to map. A region with areas always has a file.
+    /// The file to map. It is there if there are areas.
     pub file: Option<Arc<File>>,
 }
 
 impl RegionInfo {
-    /// Whether one area covers the whole region. Messages describe such a region without a list of
-    /// areas.
+    /// Whether one area covers the region. It is then sent without a list of areas.
     pub(crate) fn is_mapped_whole(&self) -> bool {
         let whole = Area {
             offset: 0,
@@ -126,21 +124,21 @@ impl RegionInfo {
 /// The interrupts of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IrqInfo {
-    /// The abilities of the interrupts.
+    /// What they can do.
     pub flags: IrqFlags,
-    /// The number of interrupts.
+    /// Their number.
     pub count: u32,
 }
 
 /// An eventfd that a client can signal instead of writing to a part of a region.
 #[derive(Clone, Debug)]
 pub struct IoEventFd {
-    /// Offset in the region at which the part begins, in bytes.
+    /// Where in the region the part begins, in bytes.
     pub offset: u64,
-    /// Length in bytes of the writes that the eventfd stands for. 0: any length.
+    /// Length of the writes in bytes. 0: any length.
     pub size: u64,
-    /// The eventfd to signal. Several parts may share an eventfd.
+    /// The eventfd to signal. Several parts may have the same one.
     pub eventfd: Arc<SharedEventFd>,
-    /// The written value that the eventfd stands for. `None`: any value.
+    /// The value that is written. `None`: any value.
     pub datamatch: Option<u64>,
 }

@@ -15,8 +15,8 @@ use crate::payload::{ConfigAccess, VringAddr, VringFd, VringState};
 use crate::request::Request;
 use crate::table::{Code, Kind};
 
-/// A front-end that is connected to a back-end. The front-end waits for each answer, at most for
-/// the given time.
+/// A front-end that is connected to a back-end. It waits for each answer, but never for longer than
+/// it is told to.
 #[derive(Debug)]
 pub struct FrontEnd {
     connection: Connection,
@@ -24,17 +24,17 @@ pub struct FrontEnd {
     protocol: ProtocolFeatures,
 }
 
-/// Why a request to a back-end failed.
+/// Why a back-end does not do what it is asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrontEndError {
-    /// The front-end cannot connect to the back-end's socket.
+    /// There is nobody to connect to.
     #[error("cannot connect to the back-end")]
     Connect(#[source] io::Error),
     /// The connection failed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// Waiting for the back-end failed.
+    /// There is no waiting for the back-end.
     #[error("cannot wait for the back-end")]
     Wait(#[source] io::Error),
     /// No answer came in time.
@@ -43,14 +43,14 @@ pub enum FrontEndError {
     /// The back-end refused the request.
     #[error("the back-end refuses {0}")]
     Refused(String),
-    /// The answer does not fit the request.
+    /// The answer is not one to the request.
     #[error("the back-end answers {0} with what is not an answer to it")]
     Answer(String),
 }
 
 impl FrontEnd {
-    /// Connects to the back-end that listens at `path`. `patience` is the time limit for each
-    /// answer.
+    /// Connects to the back-end that listens at `path`. `patience` is how long each answer may
+    /// take.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl FrontEnd {
         Self::new(stream, patience)
     }
 
-    /// Takes a connected socket. `patience` is the time limit for each answer.
+    /// Takes a connected socket. `patience` is how long each answer may take.
     ///
     /// # Errors
     ///
@@ -74,9 +74,8 @@ impl FrontEnd {
         })
     }
 
-    /// Makes a request and waits for the answer. The answer is the request's own reply or, if
-    /// acknowledgements were agreed on, an acknowledgement. Otherwise there is no answer, and this
-    /// method does not wait.
+    /// Makes a request and waits for its answer: its own reply or, once acknowledgements were
+    /// agreed on, the acknowledgement.
     ///
     /// # Errors
     ///
@@ -142,9 +141,8 @@ impl FrontEnd {
         self.number(Code::GET_FEATURES, Request::GetFeatures)
     }
 
-    /// Sends SET_OWNER, and agrees on the virtio features in `features` that the back-end also
-    /// offers. If [`F_PROTOCOL_FEATURES`] is agreed on, also agrees on the protocol features in
-    /// `protocol` that the back-end offers. Returns the agreed virtio features.
+    /// SET_OWNER, SET_FEATURES with those of `features` that the back-end offers, and
+    /// SET_PROTOCOL_FEATURES likewise. Gives the features agreed on.
     ///
     /// # Errors
     ///
@@ -176,7 +174,7 @@ impl FrontEnd {
         self.number(Code::GET_QUEUE_NUM, Request::GetQueueNum)
     }
 
-    /// GET_CONFIG of `size` bytes at `offset`.
+    /// GET_CONFIG of this many bytes.
     ///
     /// # Errors
     ///
@@ -192,7 +190,7 @@ impl FrontEnd {
         }
     }
 
-    /// GET_VRING_BASE, which stops the vring. Returns the position at which the vring stopped.
+    /// GET_VRING_BASE, which stops the vring. Gives where it was left.
     ///
     /// # Errors
     ///
@@ -238,18 +236,18 @@ impl FrontEnd {
     }
 }
 
-/// Everything that a vring needs to start.
+/// All that a vring needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VringSetup<'a> {
-    /// The number of descriptors in the vring.
+    /// How many descriptors it has.
     pub size: u32,
-    /// The position at which the vring continues.
+    /// Where it goes on.
     pub base: u32,
-    /// The index of the vring, and the addresses of its parts.
+    /// Which vring it is, and where its parts are.
     pub addr: VringAddr,
-    /// The eventfd of the vring's kicks. `None`: the back-end polls.
+    /// The eventfd of its kicks; `None`: the back-end polls.
     pub kick: Option<BorrowedFd<'a>>,
-    /// The eventfd of the vring's calls. `None`: the front-end polls.
+    /// The eventfd of its calls; `None`: the front-end polls.
     pub call: Option<BorrowedFd<'a>>,
 }
 

@@ -1,55 +1,55 @@
-//! The structures of payloads.
+//! The structures that payloads consist of.
 
-/// The maximum number of memory regions in one message, and of descriptors that come with it.
+/// The most memory regions that one message may bring, and descriptors with them.
 pub const MAX_REGIONS: usize = 32;
 
-/// A payload whose length or contents do not fit its request.
+/// A payload whose length or contents are not what its request takes.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a payload of {0} bytes is not what the request takes")]
 pub struct PayloadError(
-    /// The length of the payload in bytes.
+    /// Its length in bytes.
     pub usize,
 );
 
-/// A number that belongs to a vring: the payload of SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE
-/// and SET_VRING_ENABLE.
+/// A number for a vring: the payload of SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE and
+/// SET_VRING_ENABLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VringState {
-    /// The index of the vring.
+    /// Which vring.
     pub index: u32,
-    /// The number. Its meaning depends on the request.
+    /// The number.
     pub num: u32,
 }
 
-/// The addresses of a vring's parts in the front-end's own address space: the payload of
+/// Where the parts of a vring are, in the front-end's own address space: the payload of
 /// SET_VRING_ADDR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VringAddr {
-    /// The index of the vring.
+    /// Which vring.
     pub index: u32,
-    /// Flags. If bit 0 is set, writes to the used ring are logged.
+    /// Bit 0: writes to the used ring are logged.
     pub flags: u32,
-    /// Address of the descriptor table or descriptor ring.
+    /// Descriptor table, or descriptor ring.
     pub desc: u64,
-    /// Address of the used ring or device area.
+    /// Used ring, or device area.
     pub used: u64,
-    /// Address of the available ring or driver area.
+    /// Available ring, or driver area.
     pub avail: u64,
-    /// Guest-physical address of the used ring, under which writes to the ring are logged.
+    /// Guest-physical address of the used ring, for the log.
     pub log: u64,
 }
 
 /// An eventfd for a vring: the payload of SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VringFd<F> {
-    /// The index of the vring.
+    /// Which vring.
     pub index: u8,
-    /// The eventfd. `None`: the receiver polls for kicks, or sends no signal.
+    /// The eventfd; `None`: the receiver polls, or stays silent.
     pub fd: Option<F>,
 }
 
 impl<F> VringFd<F> {
-    /// The bit of the payload that says that no descriptor comes with the message.
+    /// Set in the payload when no descriptor comes along.
     const NO_FD: u64 = 0x100;
 
     pub(crate) fn new(payload: u64, fds: Vec<F>) -> Self {
@@ -67,19 +67,18 @@ impl<F> VringFd<F> {
 /// An access to the configuration space: the payload of GET_CONFIG and SET_CONFIG.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigAccess {
-    /// The offset of the first byte in the configuration space.
+    /// Where it begins, in bytes.
     pub offset: u32,
-    /// The number of bytes to read or write.
+    /// How many bytes it is about.
     pub size: u32,
-    /// The kind of access: 0, except during migration.
+    /// What kind of access it is; 0 but for migration.
     pub flags: u32,
-    /// The bytes to write, or the bytes that were read. In the request of a read, these bytes have
-    /// no meaning.
+    /// What is written. In the request of a read, whatever the front-end filled it with.
     pub data: Vec<u8>,
 }
 
 impl ConfigAccess {
-    /// A read of `size` bytes at `offset`.
+    /// A read of this many bytes.
     pub fn read(offset: u32, size: u32) -> Self {
         Self {
             offset,
@@ -89,7 +88,7 @@ impl ConfigAccess {
         }
     }
 
-    /// A write of `data` at `offset`.
+    /// A write of these bytes.
     pub fn write(offset: u32, data: &[u8]) -> Self {
         Self {
             offset,
@@ -126,7 +125,7 @@ impl VringState {
     ///
     /// # Errors
     ///
-    /// [`PayloadError`] when the payload does not have exactly 8 bytes.
+    /// [`PayloadError`] when it does not have exactly 8 bytes.
     pub fn decode(payload: &[u8]) -> Result<Self, PayloadError> {
         let mut fields = Fields::new(payload);
         let state = Self {

@@ -1,4 +1,4 @@
-//! The objects that a transport makes from the descriptors of requests.
+//! What the descriptors of requests become on their way to a session.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -12,19 +12,19 @@ use virtio::{Notifier, Region};
 
 use crate::memory::MemoryTable;
 
-/// The types of the objects that a [`Request`](crate::Request) has in the place of descriptors.
+/// What a [`Request`](crate::Request) has in the place of descriptors.
 pub trait Resources {
-    /// An object that gives access to a region of the front-end's memory.
+    /// Memory of the front-end.
     type Memory: Debug;
-    /// An object that becomes readable when the front-end kicks a vring.
+    /// What becomes readable when the front-end kicks.
     type Kick: Debug;
-    /// An object that sends a signal to the front-end.
+    /// What tells the front-end something.
     type Notifier: Debug;
-    /// Any other object that a descriptor stands for.
+    /// Anything else.
     type File: Debug;
 }
 
-/// A descriptor as it comes with a message.
+/// A descriptor as messages bring it.
 pub trait Descriptor: Debug {}
 
 impl Descriptor for OwnedFd {}
@@ -38,8 +38,7 @@ impl<D: Descriptor> Resources for D {
     type File = D;
 }
 
-/// Stands for a descriptor that the transport did not pass on. A virtio-vhost-user device keeps all
-/// descriptors.
+/// In the place of a descriptor that stayed behind: a virtio-vhost-user device keeps them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Absent;
 
@@ -54,20 +53,20 @@ impl Resources for Attached {
     type File = OwnedFd;
 }
 
-/// The event that a notifier reports to the front-end.
+/// What a front-end is told by a notifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// The vring has used buffers.
     Call,
-    /// The vring has failed.
+    /// The vring is broken.
     Error,
 }
 
-/// Turns descriptors into the objects that they stand for.
+/// Turns descriptors into what they stand for.
 pub trait Attach {
-    /// The type of a descriptor before it is turned into an object.
+    /// What a descriptor is here.
     type Descriptor: Descriptor;
-    /// The types of the objects that descriptors are turned into.
+    /// What it becomes.
     type Into: Resources;
 
     /// Makes a front-end's memory accessible.
@@ -80,7 +79,7 @@ pub trait Attach {
         table: MemoryTable<Self::Descriptor>,
     ) -> Result<MemoryTable<<Self::Into as Resources>::Memory>, AttachError>;
 
-    /// The object that becomes readable when the front-end kicks vring `index`.
+    /// What becomes readable with the kicks of vring `index`.
     ///
     /// # Errors
     ///
@@ -91,8 +90,7 @@ pub trait Attach {
         fd: Self::Descriptor,
     ) -> Result<<Self::Into as Resources>::Kick, AttachError>;
 
-    /// The object that sends a signal about vring `index` to the front-end. `None`: this signal
-    /// cannot be sent.
+    /// What gives a signal about vring `index`; `None` where there is no way to give it.
     ///
     /// # Errors
     ///
@@ -104,7 +102,7 @@ pub trait Attach {
         fd: Self::Descriptor,
     ) -> Result<Option<<Self::Into as Resources>::Notifier>, AttachError>;
 
-    /// The object for a descriptor that is not memory, a kick or a notifier.
+    /// A descriptor that is none of these.
     ///
     /// # Errors
     ///
@@ -115,7 +113,7 @@ pub trait Attach {
     ) -> Result<<Self::Into as Resources>::File, AttachError>;
 }
 
-/// Keeps descriptors unchanged.
+/// Leaves descriptors what they are.
 pub(crate) struct AsTheyAre<D>(pub(crate) PhantomData<D>);
 
 impl<D: Descriptor> Attach for AsTheyAre<D> {
@@ -139,26 +137,26 @@ impl<D: Descriptor> Attach for AsTheyAre<D> {
     }
 }
 
-/// Why the descriptors of a request cannot be used.
+/// Why what a request brought along cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// The front-end's memory cannot be mapped.
+    /// Memory cannot be mapped.
     #[error("the front-end's memory has to be a file that is shared")]
     Map(#[from] RegionError),
-    /// The inspector refused the front-end's memory.
+    /// The memory was looked at and is of no use.
     #[error(transparent)]
     Inspection(Box<dyn Error + Send + Sync>),
     /// A descriptor is not an eventfd.
     #[error(transparent)]
     EventFd(#[from] SharedEventFdError),
-    /// The request names a vring that does not exist.
+    /// There is no such vring.
     #[error("there is no vring {0}")]
     NoSuchVring(u8),
-    /// The transport did not pass the descriptor on.
+    /// The descriptor did not come this way.
     #[error("its descriptor stayed behind")]
     Absent,
-    /// An error of a transport that is not part of this crate.
+    /// What a transport of another kind says.
     #[error(transparent)]
     Transport(Box<dyn Error + Send + Sync>),
 }

@@ -1,5 +1,4 @@
-//! Measures the time of a request in our queue and in the queue of virtio-queue, with the same
-//! driver.
+//! The time of a request in our queue and in that of virtio-queue, with the same driver.
 
 #![allow(missing_docs)]
 
@@ -17,13 +16,13 @@ use virtio_queue::{Queue as TheirQueue, QueueT};
 
 const SIZE: u16 = 256;
 
-/// The number of requests in a batch. Each request has a header, data and a status.
+/// Requests in a batch, each of a header, data and a status.
 const BATCH: u16 = 32;
 
-/// The size of the memory in bytes. Behind an IOMMU it has 256 mappings.
+/// Bytes of memory, which are 256 mappings behind an IOMMU.
 const MEMORY: u64 = 1 << 20;
 
-/// The memory that driver and device share, and the driver's side of the ring in it.
+/// A driver's ring, and the memory as both sides see it.
 fn driver(packed: bool, translated: bool) -> (Arc<GuestMemory>, AnyDriverRing) {
     let mut memory = memory(MEMORY);
     if translated {
@@ -33,8 +32,7 @@ fn driver(packed: bool, translated: bool) -> (Arc<GuestMemory>, AnyDriverRing) {
     (memory, ring)
 }
 
-/// Measures the time of `serve`, which takes a batch of requests and gives the batch back. The
-/// driver's own time is not included.
+/// Measures `serve`, which takes a batch and gives it back, without the driver's part.
 fn batches(driver: &mut AnyDriverRing, iterations: u64, mut serve: impl FnMut()) -> Duration {
     let mut time = Duration::ZERO;
     for _ in 0..iterations {
@@ -89,7 +87,7 @@ fn access(chain: &Chain, memory: &GuestMemory, iovecs: &mut Vec<iovec>) {
     black_box((header, iovecs.len()));
 }
 
-/// The benchmarks: a name, whether the ring is packed, and whether addresses are translated.
+/// Name, whether the ring is packed, and whether addresses are translated.
 const KINDS: [(&str, bool, bool); 4] = [
     ("split", false, false),
     ("packed", true, false),

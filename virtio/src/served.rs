@@ -1,5 +1,4 @@
-//! A started virtqueue as its device sees it, and the reasons for which a device stops serving the
-//! queue.
+//! A started virtqueue, as its device sees it, and why a device stops serving it.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +17,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// A simple device takes requests with [`ServedQueue::next`] and returns them with
 /// [`ServedQueue::give_back`]. A device that keeps several requests in flight uses
-/// [`ServedQueue::ring`], and waits itself for [`ServedQueue::kick`] and the queue's [`Wake`].
+/// [`ServedQueue::ring`], and waits itself for [`ServedQueue::kick`] and its [`Wake`].
 #[derive(Debug)]
 pub struct ServedQueue {
     /// The index of the queue in its device.
@@ -33,8 +32,7 @@ pub struct ServedQueue {
     targets: Arc<Targets>,
 }
 
-/// The queue's notifiers for used buffers and for a failure. The carrier may replace both at any
-/// time.
+/// The notifiers for used buffers and for a failure. The carrier may replace both at any time.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
     call: Mutex<Option<Arc<dyn Notifier>>>,
@@ -95,23 +93,22 @@ impl ServedQueue {
         self.ring.memory()
     }
 
-    /// The eventfd that becomes readable when the driver has added requests. With `None` the device
-    /// has to poll the queue.
+    /// Becomes readable when the driver has added requests. With `None` the device has to poll.
     pub fn kick(&self) -> Option<&Arc<SharedEventFd>> {
         self.kick.as_ref()
     }
 
-    /// Notifies the driver of used buffers, if the carrier has set a notifier for used buffers.
+    /// Notifies the driver of used buffers, if it has a notifier for that.
     ///
     /// # Errors
     ///
-    /// The error of the carrier's notifier. The error is [`io::ErrorKind::Interrupted`] if the
-    /// notifier blocked and the runner interrupted the notifier to stop the queue.
+    /// The error of the carrier's notifier. It is [`io::ErrorKind::Interrupted`] if the notifier
+    /// blocked and the runner interrupted it to stop the queue.
     pub fn call(&self) -> io::Result<()> {
         notify(&self.targets.call)
     }
 
-    /// Waits for the next request and takes it into `chain`. Returns false if `wake` asks to stop.
+    /// Waits for the next request and takes it into `chain`. False if `wake` asks to stop.
     ///
     /// # Errors
     ///
@@ -129,8 +126,8 @@ impl ServedQueue {
         Ok(false)
     }
 
-    /// Gives a request back after the device wrote `written` bytes to its buffers. Calls the driver
-    /// if the driver asked for a call.
+    /// Gives a request back, to which `written` bytes were written. Calls the driver if it asked
+    /// for that.
     ///
     /// # Errors
     ///
@@ -145,8 +142,8 @@ impl ServedQueue {
         Ok(())
     }
 
-    /// Waits for a kick or for `wake`. Without a kick eventfd, waits at most for the polling
-    /// interval.
+    /// Waits for a kick or for `wake`. Without a kick eventfd it waits for the polling interval at
+    /// most.
     fn sleep(&mut self, wake: &Wake) -> io::Result<()> {
         let Some(kick) = &self.kick else {
             return poll([Interest::readable(wake)], Some(POLL_INTERVAL)).map(drop);
@@ -164,7 +161,7 @@ impl ServedQueue {
     }
 }
 
-/// The reason for which a device stopped serving a queue without a request to stop.
+/// Why a queue ended although nobody asked it to stop.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {

@@ -15,7 +15,7 @@ mod packed;
 pub use any::AnyDriverRing;
 pub use packed::{AVAIL, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, PackedDriverRing, USED};
 
-/// Descriptor flag: the chain continues with the descriptor at index `next`.
+/// Descriptor flag: the chain goes on at `next`.
 pub const NEXT: u16 = 1;
 /// Descriptor flag: the device may write this buffer.
 pub const WRITE: u16 = 2;
@@ -48,9 +48,8 @@ pub fn memory(len: u64) -> Arc<GuestMemory> {
     Arc::new(GuestMemory::from_regions(vec![region.expect("memory")]).expect("one region"))
 }
 
-/// The given memory behind an IOMMU that maps `len` bytes page by page: page 0 to page 1 and page 1
-/// to page 0, page 2 to page 3 and page 3 to page 2, and so on. So no mapping can be merged with
-/// the next one.
+/// The same memory behind an IOMMU that maps `len` bytes page by page: page 0 to page 1 and page 1
+/// to page 0, then the next two pages, and so on. No two mappings are neighbours on both sides.
 ///
 /// # Panics
 ///
@@ -73,7 +72,7 @@ pub fn swapped_pages(memory: &GuestMemory, len: u64) -> (Arc<GuestMemory>, Arc<T
     )
 }
 
-/// The driver's side of a split virtqueue. This side can also break the rules of virtio.
+/// The driver's side of a split virtqueue, which can also break the rules.
 #[derive(Debug)]
 pub struct DriverRing {
     memory: Arc<GuestMemory>,
@@ -81,7 +80,7 @@ pub struct DriverRing {
     next_desc: u16,
     avail: u16,
     used: u16,
-    /// The available index at the last call of [`DriverRing::wants_kick`].
+    /// The available index when [`DriverRing::wants_kick`] was last asked.
     kicked: u16,
 }
 
@@ -89,8 +88,8 @@ pub struct DriverRing {
 pub type RawDescriptor = (u64, u32, u16, u16);
 
 impl DriverRing {
-    /// A ring of `size` descriptors from `base` on. `base` has to be aligned to 16 bytes. The ring
-    /// takes at most `26 * size + 16` bytes.
+    /// A ring of `size` descriptors from `base` on, which is aligned to 16 bytes. The ring takes
+    /// `26 * size + 16` bytes at most.
     pub fn new(memory: Arc<GuestMemory>, base: u64, size: u16) -> Self {
         let avail = base + 16 * u64::from(size);
         let used = (avail + 6 + 2 * u64::from(size)).next_multiple_of(4);
@@ -111,15 +110,14 @@ impl DriverRing {
         }
     }
 
-    /// Lets the available and the used index begin at `index`. Call this before the first chain is
-    /// added.
+    /// Lets both indices begin at `index`. To be called before anything is added.
     pub fn start_at(&mut self, index: u16) {
         self.set_avail_index(index);
         self.used = index;
         self.put(index.to_le(), self.layout.used.0 + 2);
     }
 
-    /// The layout of the ring.
+    /// Where the ring is.
     pub fn layout(&self) -> VringLayout {
         self.layout
     }
@@ -163,7 +161,7 @@ impl DriverRing {
         head
     }
 
-    /// Puts any number into the available ring as a head, and increments the available index.
+    /// Puts any number into the available ring as a head, and moves the available index on.
     pub fn publish(&mut self, head: u16) {
         let slot = u64::from(self.avail % self.layout.size);
         self.put(head.to_le(), self.layout.avail.0 + 4 + 2 * slot);
@@ -190,12 +188,12 @@ impl DriverRing {
         );
     }
 
-    /// The flags of the used ring.
+    /// The used ring's flags.
     pub fn used_flags(&self) -> u16 {
         u16::from_le(self.get(self.layout.used.0))
     }
 
-    /// The available index at which the device wants a kick. Valid only with EVENT_IDX.
+    /// With EVENT_IDX: the available index at which the device wants a kick.
     pub fn avail_event(&self) -> u16 {
         u16::from_le(self.get(self.layout.used.0 + 4 + 8 * u64::from(self.layout.size)))
     }
@@ -206,8 +204,7 @@ impl DriverRing {
         fence(Ordering::SeqCst);
     }
 
-    /// Whether the device wants a kick for the chains that were added since the previous call of
-    /// this method.
+    /// Whether the device wants a kick for the chains that were added since this was last asked.
     pub fn wants_kick(&mut self, event_idx: bool) -> bool {
         let before = std::mem::replace(&mut self.kicked, self.avail);
         fence(Ordering::SeqCst);

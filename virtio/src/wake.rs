@@ -10,7 +10,7 @@ use ipc::SharedEventFd;
 /// Tells the thread of a queue to stop.
 ///
 /// [`Wake::event`] becomes readable when the queue has to stop. Other threads of the device may
-/// signal the event as well, to tell the queue's thread that results are ready.
+/// signal it as well, to wake the queue's thread for results.
 #[derive(Debug)]
 pub struct Wake {
     stop: AtomicBool,
@@ -18,7 +18,7 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// A `Wake` without a request to stop.
+    /// A wake without a request to stop.
     ///
     /// # Errors
     ///
@@ -30,13 +30,12 @@ impl Wake {
         })
     }
 
-    /// Whether the queue has to stop. A device that stops takes no more requests, and completes the
-    /// requests in flight.
+    /// Whether the queue has to stop. It then takes no more requests and completes those in flight.
     pub fn is_stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The eventfd that becomes readable when the queue has to stop.
+    /// Becomes readable when the queue has to stop.
     pub fn event(&self) -> &Arc<SharedEventFd> {
         &self.event
     }
@@ -44,16 +43,16 @@ impl Wake {
     /// Asks the queue to stop.
     pub(crate) fn request_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        // The signal should not fail, because the eventfd is private to this process.
+        // Signalling an eventfd of our own does not fail.
         if let Err(error) = self.event.signal() {
             tracing::error!("cannot wake a queue's thread: {error}");
         }
     }
 
-    /// Withdraws the request to stop, before the queue serves another vring.
+    /// Withdraws the request to stop, for the next vring.
     pub(crate) fn reset(&self) {
         self.stop.store(false, Ordering::Relaxed);
-        // If the eventfd cannot be reset, the only effect is one needless wake-up of the thread.
+        // If this fails, the thread only wakes up once too often.
         let _ = self.event.take();
     }
 }

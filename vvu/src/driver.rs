@@ -1,5 +1,5 @@
-//! The driver of a virtio-vhost-user device. The driver handles messages, notifications, doorbells
-//! and the front-end's memory.
+//! The driver of a virtio-vhost-user device. It handles messages, notifications, doorbells and the
+//! front-end's memory.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -34,16 +34,15 @@ use dma::Dma;
 use doorbell::Doorbells;
 use notification::Notifications;
 
-/// The MSI-X vector of each kind of event.
+/// MSI-X vectors by the event that raises them.
 mod vector {
-    /// The vector for configuration changes.
+    /// A change of the configuration.
     pub const CONFIG: u16 = 0;
-    /// The vector for messages that arrive from the front-end.
+    /// The arrival of messages from the front-end.
     pub const RX: u16 = 1;
-    /// The vector for transmit buffers that the device returns.
+    /// The return of buffers with messages to the front-end.
     pub const TX: u16 = 2;
-    /// The vector for the front-end's kicks of vhost queue 0. The vectors of the other queues
-    /// follow.
+    /// The front-end's kick of vhost queue 0. The vectors of the other queues follow.
     pub const KICK: u16 = 3;
 }
 
@@ -53,7 +52,7 @@ const REQUIRED: u64 = 1 << 32;
 /// ACCESS_PLATFORM because the driver uses I/O virtual addresses.
 const WANTED: u64 = REQUIRED | 1 << 33;
 
-/// Drives one VVU device. Dropping the driver shuts the device down.
+/// Drives one VVU device. The device is shut down when this is dropped.
 #[derive(Debug)]
 pub struct VvuDriver {
     virtio: VirtioPci,
@@ -65,9 +64,9 @@ pub struct VvuDriver {
     patience: Patience,
     queue_count: u16,
     vectors: Vec<Arc<SharedEventFd>>,
-    /// The queues that carry messages. `None` until the device is started.
+    /// `None` until the device is started.
     channel: Option<Channel>,
-    /// Whether the status has shown a front-end since the back-end was set up.
+    /// The status has shown a front-end since the back-end was set up.
     frontend_seen: bool,
     dma: Dma,
     function: Arc<dyn PciFunction>,
@@ -75,12 +74,11 @@ pub struct VvuDriver {
 
 impl VvuDriver {
     /// Makes a driver of a function, for a back-end with `queue_count` queues. Without a given
-    /// dialect, the identity of the device chooses the dialect.
+    /// dialect, the identity of the device chooses it.
     ///
     /// # Errors
     ///
-    /// [`DriverError`] when the function is not a VVU device, or lacks something that the driver
-    /// needs.
+    /// [`DriverError`] when the function is not a VVU device, or lacks something.
     pub fn new(
         function: Arc<dyn PciFunction>,
         queue_count: u16,
@@ -124,15 +122,13 @@ impl VvuDriver {
     ///
     /// # Errors
     ///
-    /// [`DriverError`] when the device refuses something. The driver then sets the device's FAILED
-    /// status.
+    /// [`DriverError`] when the device refuses something. The driver then sets its FAILED status.
     pub fn start(&mut self) -> Result<(), DriverError> {
         self.channel = None;
         self.virtio.reset()?;
         let result = self.initialise();
         if result.is_err() {
-            // This write may fail too, if the device is gone. The first error is the cause and is
-            // returned.
+            // The first error is the cause. This write may fail too, if the device is gone.
             let _ = self.virtio.add_status(device_status::FAILED);
         }
         result
@@ -182,8 +178,7 @@ impl VvuDriver {
         Ok(self.config.write(config::STATUS, status::BACKEND_UP)?)
     }
 
-    /// Whether the front-end has left. Also true if a front-end may have come and left between two
-    /// calls.
+    /// Whether the front-end has left. Also true if a front-end may have come and left unseen.
     ///
     /// # Errors
     ///
@@ -199,8 +194,7 @@ impl VvuDriver {
         Ok(lost)
     }
 
-    /// Disconnects the front-end if there is one, and makes the device ready for the next
-    /// front-end.
+    /// Disconnects the front-end if there is one, and makes the device ready for the next.
     ///
     /// # Errors
     ///
@@ -219,7 +213,7 @@ impl VvuDriver {
         self.set_backend_up()
     }
 
-    /// Whether the device has failed and needs a reset.
+    /// Whether the device is broken until it is restarted.
     ///
     /// # Errors
     ///
@@ -238,33 +232,32 @@ impl VvuDriver {
         &self.dialect
     }
 
-    /// The limits on waiting for the device.
+    /// How long to wait for the device.
     pub fn patience(&self) -> Patience {
         self.patience
     }
 
-    /// The PCI function of the device.
+    /// The function that this driver drives.
     pub fn function(&self) -> &dyn PciFunction {
         self.function.as_ref()
     }
 
-    /// The eventfd that is signalled when the configuration has changed.
+    /// Signalled when the configuration has changed.
     pub fn config_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::CONFIG)]
     }
 
-    /// The eventfd that is signalled when messages have arrived from the front-end.
+    /// Signalled when messages have come.
     pub fn rx_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::RX)]
     }
 
-    /// The eventfd that is signalled when the device has taken messages from the driver.
+    /// Signalled when the device has taken messages.
     pub fn tx_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::TX)]
     }
 
-    /// The eventfd that is signalled when the front-end kicks vhost queue `queue`. `None` if there
-    /// is no such queue.
+    /// Signalled when the front-end kicks vhost queue `queue`. `None` if there is no such queue.
     pub fn kick(&self, queue: u16) -> Option<&Arc<SharedEventFd>> {
         let vector = vector::KICK.checked_add(queue)?;
         self.vectors.get(usize::from(vector))
@@ -279,12 +272,12 @@ impl VvuDriver {
         self.doorbells.get(doorbell)
     }
 
-    /// The number of vhost queues of the back-end.
+    /// How many vhost queues the back-end has.
     pub fn queue_count(&self) -> u16 {
         self.queue_count
     }
 
-    /// The window that shows the front-end's memory.
+    /// The window through which the front-end's memory is seen.
     pub fn window(&mut self) -> &mut Window {
         &mut self.window
     }

@@ -1,7 +1,7 @@
 //! The driver's side of a modern virtio device on PCI (virtio 1.2, section 4.1).
 //!
-//! The driver does not trust the device. The driver checks offsets against the sizes of BARs, reads
-//! values back after writing them, and checks entries of used rings before using them.
+//! The driver does not trust the device. It checks offsets against the sizes of BARs, reads values
+//! back after writing them, and checks entries of used rings before it uses them.
 
 use std::io;
 use std::sync::Arc;
@@ -19,24 +19,23 @@ pub use capabilities::Capabilities;
 pub use error::VirtioError;
 pub use queue::{DriverQueue, QueueLayout, Used, UsedError};
 
-/// The limits on waiting for an answer of a device.
+/// How long to wait for an answer of a device, and how often to check.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// The maximum time to wait for an answer.
+    /// How long to wait before giving up.
     pub limit: Duration,
-    /// The pause between two checks for an answer.
+    /// How long to sleep between two checks.
     pub step: Duration,
 }
 
 impl Patience {
-    /// Limits that are long enough for a working device.
+    /// Enough for a device that works.
     pub const DEFAULT: Self = Self {
         limit: Duration::from_secs(3),
         step: Duration::from_millis(1),
     };
 
-    /// Calls `check` at least once, until it returns a value. Returns `None` when the time limit
-    /// has passed.
+    /// Calls `check`, at least once, until it returns a value. `None` when time is up.
     ///
     /// # Errors
     ///
@@ -70,7 +69,7 @@ impl VirtioPci {
     ///
     /// # Errors
     ///
-    /// [`VirtioError`] when the device lacks the registers or they are not inside their BARs.
+    /// [`VirtioError`] when the device lacks them or they are not inside their BARs.
     pub fn new(
         function: &Arc<dyn PciFunction>,
         capabilities: &Capabilities,
@@ -85,7 +84,7 @@ impl VirtioPci {
         })
     }
 
-    /// Reads the device status register.
+    /// The device status register.
     ///
     /// # Errors
     ///
@@ -94,8 +93,8 @@ impl VirtioPci {
         self.common.read(common::DEVICE_STATUS)
     }
 
-    /// Whether the device has to be reset. Also true for a device that is gone, because the
-    /// registers of such a device read as all ones.
+    /// Whether the device has to be reset. Also true for a device that is gone, because its
+    /// registers read as all ones.
     ///
     /// # Errors
     ///
@@ -114,8 +113,8 @@ impl VirtioPci {
         self.common.write(common::DEVICE_STATUS, before | bits)
     }
 
-    /// Resets the device, unless its status shows that it has just been reset. A second reset would
-    /// make some devices forget a front-end that connected before the driver started.
+    /// Resets the device, unless its status shows that it has just been reset. Another reset would
+    /// make some devices forget a front-end that came first.
     ///
     /// # Errors
     ///
@@ -131,8 +130,8 @@ impl VirtioPci {
         done.ok_or(VirtioError::ResetTimeout(self.patience.limit))
     }
 
-    /// Tells the device that it has a driver, and accepts the features of `wanted` that the device
-    /// offers. Returns the accepted features.
+    /// Tells the device that it has a driver, and accepts the features of `wanted` that it offers.
+    /// Returns the accepted features.
     ///
     /// # Errors
     ///
@@ -167,7 +166,7 @@ impl VirtioPci {
         Ok(u64::from(halves[0]) | u64::from(halves[1]) << 32)
     }
 
-    /// The number of queues of the device.
+    /// How many queues the device has.
     ///
     /// # Errors
     ///
@@ -213,9 +212,8 @@ impl VirtioPci {
         }
     }
 
-    /// Tells the device the addresses and the MSI-X vector of queue `index`. Returns the
-    /// notification register of the queue. The device does not use the queue before
-    /// [`VirtioPci::enable_queue`].
+    /// Tells the device where queue `index` is and which MSI-X vector it raises. Returns the
+    /// notification register of the queue. The device does not use the queue yet.
     ///
     /// # Errors
     ///

@@ -6,18 +6,17 @@ use super::EngineError;
 use super::direct::Bounce;
 use super::transfer::Transfer;
 
-/// A slot of an engine, which holds one operation at a time.
+/// Room for one operation.
 #[derive(Default)]
 pub(super) struct Slot {
     pub transfer: Transfer,
     pub bounce: Bounce,
-    /// Whether the operation is in flight.
+    /// The operation is in flight.
     pub busy: bool,
 }
 
 impl Slot {
-    /// Returns the transfer, so that the caller can set up another operation in it. Fails if the
-    /// slot is busy.
+    /// The transfer, for the caller to set up another operation in it. Fails if the slot is busy.
     pub fn idle(&mut self) -> Result<&mut Transfer, EngineError> {
         if self.busy {
             return Err(EngineError::Io(io::ErrorKind::ResourceBusy.into()));
@@ -26,7 +25,7 @@ impl Slot {
         Ok(&mut self.transfer)
     }
 
-    /// Forgets an operation that has ended. Frees memory that only few operations need.
+    /// Forgets an operation that has ended. Gives memory back that few operations need.
     pub fn clear(&mut self) {
         self.busy = false;
         self.transfer.clear();

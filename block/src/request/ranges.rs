@@ -10,11 +10,10 @@ use virtio_bindings::virtio_blk::{
 use super::{BlockRefusal, HEADER_LEN, Limits};
 use crate::operation::{Range, SECTOR_SIZE};
 
-/// Maximum number of ranges in a request.
+/// The most ranges in a request.
 pub(crate) const MAX_RANGES: u32 = 32;
 
-/// Maximum number of sectors in a range. They are 2 GiB, so that one request does not occupy the
-/// storage for long.
+/// The most sectors in a range: 2 GiB, so that one request does not occupy the storage for long.
 pub(crate) const MAX_RANGE_SECTORS: u32 = 1 << 22;
 
 /// Length in bytes of `struct virtio_blk_discard_write_zeroes`.
@@ -25,11 +24,11 @@ const UNMAP: u32 = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 /// The change that a request makes to its ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The driver does not need the content of the ranges any more.
+    /// The content is not needed any more.
     Discard,
-    /// The ranges read as zeroes afterwards.
+    /// The ranges read as zeroes from then on.
     WriteZeroes,
-    /// The content of the ranges is erased, so that nobody can recover it.
+    /// Nobody can recover the content.
     SecureErase,
 }
 
@@ -37,7 +36,7 @@ pub(crate) enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChangedRange {
     pub range: Range,
-    /// Whether the device may free the space of the range.
+    /// The space of the range may be freed.
     pub unmap: bool,
 }
 
@@ -60,7 +59,7 @@ impl Change {
         }
     }
 
-    /// The flags that the driver may set in each range of such a request.
+    /// The flags that the driver may set.
     fn allowed_flags(self) -> u32 {
         match self {
             Self::WriteZeroes => UNMAP,
@@ -68,7 +67,7 @@ impl Change {
         }
     }
 
-    /// Reads the ranges once and checks them. Leaves out empty ranges.
+    /// Reads the ranges once and checks them. Leaves out empty ones.
     pub fn parse(
         self,
         kind: u32,

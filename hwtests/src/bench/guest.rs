@@ -1,6 +1,7 @@
-//! Compares our disk in a guest, which is a PCI function, with QEMU's own virtio-blk-pci.
+//! The disk in a guest, as a PCI function, beside QEMU's own virtio-blk-pci.
 //!
-//! One emulated guest has both disks, with equal images. fio in the guest uses the disks in turns.
+//! One guest, under emulation, has both disks, and their images are alike. Its fio uses them in
+//! turns.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -24,7 +25,7 @@ const IMAGE_SIZE: usize = 256 << 20;
 const SLOT: u8 = 0x10;
 const CPUS: u32 = 2;
 
-/// The names of the loads, and fio's options for them.
+/// Names of loads, and fio's options for them.
 const LOADS: [(&str, &str); 4] = [
     ("4k random read, QD1", "--rw=randread --bs=4k --iodepth=1"),
     ("4k random read, QD32", "--rw=randread --bs=4k --iodepth=32"),
@@ -37,22 +38,21 @@ const LOADS: [(&str, &str); 4] = [
 
 /// A disk in the guest.
 struct Disk {
-    /// The path of the disk's device node.
+    /// Its node.
     node: String,
     /// The name of its device, which is part of its interrupts' names.
     device: String,
 }
 
-/// The results of a turn.
+/// What a turn achieved.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     iops: f64,
-    /// The number of interrupts per request.
+    /// Interrupts for a request.
     interrupts: f64,
 }
 
-/// Compares the disks in five turns of two seconds each, or in three shorter turns if `quick` is
-/// set.
+/// Compares them in five turns of two seconds each, or in three shorter ones for a `quick` look.
 pub fn run(quick: bool) -> Result<()> {
     let strace = benchmark_tools()?.strace;
     let lab = Lab::open("bench-guest")?;
@@ -100,7 +100,7 @@ pub fn run(quick: bool) -> Result<()> {
     lab.run.discard()
 }
 
-/// Finds our disk and QEMU's in the guest.
+/// Our disk and QEMU's.
 fn disks(guest: &Vm) -> Result<[Disk; 2]> {
     let find = |condition: &str| {
         let script = format!(
@@ -120,7 +120,7 @@ fn disks(guest: &Vm) -> Result<[Disk; 2]> {
     Ok([find("=")?, find("!=")?])
 }
 
-/// Takes one turn. Returns its results and its number of requests.
+/// Takes one turn; also returns its number of requests.
 fn turn(guest: &Vm, disk: &Disk, load: &str, seconds: u32) -> Result<(Turn, f64)> {
     let Disk { node, device } = disk;
     let script = format!(
@@ -153,8 +153,8 @@ fn turn(guest: &Vm, disk: &Disk, load: &str, seconds: u32) -> Result<(Turn, f64)
     Ok((turn, requests))
 }
 
-/// Counts the messages that notify a queue. Each message is a `write` to the queue's eventfd by the
-/// first thread of the process that serves the disk.
+/// Counts the messages that notify a queue: each is a `write` to its eventfd by the first thread of
+/// the process that serves.
 struct Counting {
     strace: Process,
     table: std::path::PathBuf,

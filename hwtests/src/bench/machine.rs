@@ -1,25 +1,24 @@
-//! The machine and the date of a benchmark.
+//! Where and when a benchmark ran.
 
 use std::fs;
 use std::process::Command;
 use std::thread::available_parallelism;
 
-/// The machine and the date. The numbers of a benchmark depend on both.
+/// The machine and the day, without which a number means little.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// The date: year, month and day, in UTC.
+    /// Year, month and day, in UTC.
     pub date: String,
-    /// The number of processors.
+    /// How many processors there are.
     pub processors: usize,
-    /// The model of the processors, as they report it.
+    /// Their model, by their own name.
     pub model: String,
-    /// The release of the kernel.
+    /// The kernel's release.
     pub kernel: String,
 }
 
 impl Machine {
-    /// Describes this machine, and takes today's date. A field is empty if the machine does not
-    /// report its value.
+    /// This machine, today. A field is empty where the machine does not tell.
     pub fn here() -> Self {
         let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
         let date = date.map(|output| output.stdout).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Formats all results of a benchmark as a table and as JSON.
+//! All that a benchmark found, as a table and as JSON.
 
 use std::fmt::Write;
 
@@ -26,7 +26,7 @@ pub fn table(cells: &[Cell]) -> String {
     text
 }
 
-/// Pairs of peers, formatted as "A to B", that show the reference of each peer.
+/// The peers that others are compared with.
 fn references(cells: &[Cell]) -> Vec<String> {
     let Some(cell) = cells.first() else {
         return Vec::new();
@@ -38,7 +38,7 @@ fn references(cells: &[Cell]) -> Vec<String> {
     pairs.collect()
 }
 
-/// Formats the rows of the table for some cells.
+/// The rows of some cells.
 pub fn rows<'a>(cells: impl Iterator<Item = &'a Cell>) -> String {
     let mut text = String::new();
     for cell in cells {
@@ -73,7 +73,7 @@ fn row(cell: &Cell, peer: Peer, summary: &Summary) -> String {
     )
 }
 
-/// The ratio of a peer's IOPS to the IOPS of the peer that it is compared with.
+/// A peer's IOPS as a ratio to those of the peer that it is compared with.
 pub fn ratio(cell: &Cell, peer: Peer) -> Option<f64> {
     let iops = |peer| Some(cell.summary(peer)?.median.iops);
     Some(iops(peer)? / iops(reference(cell, peer)?)?)
@@ -84,7 +84,7 @@ fn reference(cell: &Cell, peer: Peer) -> Option<Peer> {
     peer.references().iter().find(measured).copied()
 }
 
-/// Formats all results as JSON, for other programs.
+/// All findings, for other programs.
 pub fn json(findings: &Findings) -> Result<String> {
     let machine = &findings.machine;
     let costs: Vec<_> = findings.costs.iter().map(cost).collect();

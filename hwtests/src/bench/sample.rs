@@ -1,20 +1,20 @@
-//! The results of one turn.
+//! What is measured in one turn.
 
-/// The results of a turn.
+/// What a turn achieved.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// The number of requests per second.
+    /// Requests a second.
     pub iops: f64,
-    /// The median latency in microseconds.
+    /// Median latency in microseconds.
     pub p50: f64,
     /// The latency that one request in a hundred exceeds.
     pub p99: f64,
     /// The latency that one request in a thousand exceeds.
     pub p999: f64,
-    /// The CPU time that the back-end used per request, in microseconds.
+    /// Microseconds of CPU time that the back-end used for a request.
     pub cpu: f64,
-    /// The number of context switches of the back-end per request.
+    /// Context switches of the back-end for a request.
     pub switches: f64,
-    /// The part of the processors' time that other programs used: neither a peer nor the benchmark.
+    /// The part of the processors' time that others used: neither a peer nor the benchmark.
     pub foreign: f64,
 }

@@ -1,4 +1,4 @@
-//! The programs and the folder that a benchmark needs to start its peers.
+//! Everything a benchmark starts its peers with.
 
 use std::path::PathBuf;
 
@@ -12,16 +12,16 @@ use crate::rundir::RunDir;
 /// The programs of all peers, and a folder for their files.
 #[derive(Debug)]
 pub struct Setting {
-    /// Programs that other projects wrote.
+    /// Programs that we did not write.
     pub tools: BenchmarkTools,
-    /// The folder for sockets, images and logs.
+    /// Sockets, images and logs.
     pub run: RunDir,
-    /// The folder with the programs of another build, to compare this build with.
+    /// The folder with the programs of another build, to compare this one with.
     other: Option<PathBuf>,
 }
 
 impl Setting {
-    /// Fetches the tools if they are not in the cache yet, and makes the folder.
+    /// Fetches the tools, if need be, and makes the folder.
     pub fn new(options: &Options) -> Result<Self> {
         let other = options.beside.as_ref().map(|folder| {
             let found = folder.canonicalize();
@@ -34,7 +34,7 @@ impl Setting {
         })
     }
 
-    /// The path of one of our programs for this peer, of this build or of the other one.
+    /// One of our programs, for this peer: of this tree, or of the other build.
     pub fn program(&self, peer: Peer, name: &str) -> Result<PathBuf> {
         if !peer.is_other() {
             return binaries::build("vvu-block", name);

@@ -1,24 +1,23 @@
-//! Sums up several turns of a peer.
+//! The numbers of several turns in one.
 
 use super::sample::Sample;
 
-/// A turn is noisy if other programs used more than this part of the processors' time.
+/// A turn is noisy when others used more than this part of the processors.
 const NOISY: f64 = 0.15;
 
-/// The results of a peer in all its turns.
+/// What a peer achieved in all its turns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// The median of each number.
+    /// Each number's median.
     pub median: Sample,
-    /// The samples of all turns. Samples of several peers with the same index are from the same
-    /// round.
+    /// All turns. Those of the peers of a cell that have the same index were in the same round.
     pub samples: Vec<Sample>,
-    /// The number of system calls of the back-end per request, counted in a separate run.
+    /// System calls of the back-end for a request, counted in a run of its own.
     pub syscalls: Option<f64>,
 }
 
 impl Summary {
-    /// Sums up samples. There must be at least one sample.
+    /// Sums up samples, of which there must be one at least.
     pub fn new(samples: Vec<Sample>) -> Self {
         let all = |get: fn(&Sample) -> f64| median(samples.iter().map(get).collect());
         let median = Sample {
@@ -37,17 +36,17 @@ impl Summary {
         }
     }
 
-    /// The number of turns.
+    /// How many turns there were.
     pub fn turns(&self) -> usize {
         self.samples.len()
     }
 
-    /// The number of noisy turns.
+    /// How many turns were noisy.
     pub fn noisy(&self) -> usize {
         self.samples.iter().filter(|s| s.is_noisy()).count()
     }
 
-    /// The difference between the best and the worst IOPS of a turn, as a part of the median.
+    /// The difference between the best and the worst turn's IOPS, as a part of the median.
     pub fn spread(&self) -> f64 {
         let (least, most) = range(self.samples.iter().map(|sample| sample.iops));
         (most - least) / self.median.iops
@@ -55,19 +54,19 @@ impl Summary {
 }
 
 impl Sample {
-    /// Whether other programs used so much of the processors' time that the turn says little.
+    /// Whether others used so much of the processors that the turn says little.
     pub fn is_noisy(&self) -> bool {
         self.foreign > NOISY
     }
 }
 
-/// The minimum and the maximum of some numbers.
+/// The least and the greatest of some numbers.
 pub fn range(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let least = values.clone().fold(f64::INFINITY, f64::min);
     (least, values.fold(f64::NEG_INFINITY, f64::max))
 }
 
-/// The median of some numbers.
+/// The middle of some numbers.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -1,4 +1,4 @@
-//! Requests of a client to the device. They are checked as far as the message alone allows.
+//! Requests: what a client asks of the device, checked as far as the message alone allows.
 
 use std::os::fd::OwnedFd;
 
@@ -9,35 +9,35 @@ use crate::codec::{INFO_SIZE, REGION_INFO_SIZE};
 use crate::types::DmaFlags;
 use crate::wire::{Command, Fields, MAX_DATA};
 
-/// The maximum number of interrupts in one request: the size of the largest MSI-X table.
+/// How many interrupts one request may concern: the size of the largest MSI-X table.
 const MAX_IRQS: u32 = 2048;
-/// The maximum number of writes in one REGION_WRITE_MULTI. QEMU has the same limit.
+/// How many writes one REGION_WRITE_MULTI may have: QEMU's limit.
 const MAX_WRITES: u64 = 200;
-/// The maximum length of each write in a REGION_WRITE_MULTI, in bytes.
+/// The length of the longest of these writes, in bytes.
 const MAX_SMALL_WRITE: usize = 8;
 /// `VFIO_DMA_UNMAP_FLAG_ALL`.
 const UNMAP_ALL: u32 = 2;
 
-/// A request of a client. The numbers of regions and interrupts are not checked.
-/// [`Connection::reply_done`](super::Connection::reply_done) answers a request whose documentation
-/// names no other method.
+/// What a client asks for. Numbers of regions and interrupts are not checked.
+/// [`Connection::reply_done`](super::Connection::reply_done) answers requests that name no other
+/// method.
 #[derive(Debug)]
 pub enum Request {
     /// Lets the device access memory.
     DmaMap(DmaMap),
-    /// Ends the device's access to memory.
+    /// Takes memory away from the device.
     DmaUnmap(DmaUnmap),
-    /// Asks for the device's kind, and for its numbers of regions and of kinds of interrupts.
-    /// [`Connection::reply_device`](super::Connection::reply_device) answers.
+    /// Asks what the device has. [`Connection::reply_device`](super::Connection::reply_device)
+    /// answers.
     DeviceInfo,
-    /// Asks for the description of the region with this number.
-    /// [`Connection::reply_region`](super::Connection::reply_region) answers.
+    /// Asks about this region. [`Connection::reply_region`](super::Connection::reply_region)
+    /// answers.
     RegionInfo(u32),
-    /// Asks for the eventfds that stand for writes to the region with this number.
+    /// Asks for the eventfds that stand for writes to this region.
     /// [`Connection::reply_io_fds`](super::Connection::reply_io_fds) answers.
     RegionIoFds(u32),
-    /// Asks for the description of the interrupts of this kind.
-    /// [`Connection::reply_irq`](super::Connection::reply_irq) answers.
+    /// Asks about this kind of interrupts. [`Connection::reply_irq`](super::Connection::reply_irq)
+    /// answers.
     IrqInfo(u32),
     /// Sets up, masks, unmasks or triggers interrupts.
     SetIrqs(SetIrqs),
@@ -45,45 +45,44 @@ pub enum Request {
     RegionRead {
         /// Number of the region.
         region: u32,
-        /// Offset in the region, in bytes.
+        /// Where in the region, in bytes.
         offset: u64,
-        /// Number of bytes to read.
+        /// Number of bytes.
         len: usize,
     },
     /// Writes to a region.
     RegionWrite(RegionWrite),
-    /// Makes several writes to regions, in this order.
+    /// Writes several times, in this order.
     RegionWriteMulti(Vec<RegionWrite>),
     /// Resets the device.
     Reset,
 }
 
-/// A range of addresses that the device may access. The range is not empty and ends below 2^64.
+/// A range of addresses that the device may access. It is not empty and ends below 2^64.
 #[derive(Debug)]
 pub struct DmaMap {
-    /// First address of the range.
+    /// First address.
     pub address: u64,
-    /// Length of the range in bytes.
+    /// Length in bytes.
     pub size: u64,
-    /// Offset in the file at which the range begins, in bytes.
+    /// Where in the file the range begins, in bytes.
     pub offset: u64,
-    /// The kinds of access that the device may make to the range.
+    /// What the device may do there.
     pub flags: DmaFlags,
-    /// The file that has the memory. `None`: the device has to ask the client for each access.
+    /// The memory. `None`: the device has to ask the client for each access.
     pub fd: Option<OwnedFd>,
 }
 
 /// A range of addresses that the device may no longer access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DmaUnmap {
-    /// All ranges of addresses.
+    /// All ranges.
     All,
-    /// This range of addresses. The range may end beyond 2^64, and it may differ from every mapped
-    /// range.
+    /// This range. It may end beyond 2^64, and it need not be one that was mapped.
     Range {
-        /// First address of the range.
+        /// First address.
         address: u64,
-        /// Length of the range in bytes.
+        /// Length in bytes.
         size: u64,
     },
 }
@@ -93,57 +92,57 @@ pub enum DmaUnmap {
 pub struct RegionWrite {
     /// Number of the region.
     pub region: u32,
-    /// Offset in the region, in bytes.
+    /// Where in the region, in bytes.
     pub offset: u64,
     /// The bytes to write.
     pub data: Vec<u8>,
 }
 
-/// An action on the interrupts `start..start + count` of one kind.
+/// What to do with the interrupts `start..start + count` of one kind.
 #[derive(Debug)]
 pub struct SetIrqs {
-    /// The kind of interrupts; see [`crate::index`].
+    /// The kind; see [`crate::index`].
     pub index: u32,
-    /// Number of the first interrupt.
+    /// First interrupt.
     pub start: u32,
-    /// Number of interrupts. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 disables all
-    /// interrupts of the kind.
+    /// Number of interrupts. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 disables all of
+    /// the kind.
     pub count: u32,
-    /// The action on the interrupts: mask, unmask or trigger.
+    /// What to do.
     pub action: IrqAction,
-    /// The interrupts that the action applies to, or the eventfds that the action uses.
+    /// To which of the interrupts, or with what.
     pub data: IrqData,
 }
 
-/// An action on interrupts.
+/// What to do with interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IrqAction {
-    /// Masks the interrupts.
+    /// Mask them.
     Mask,
-    /// Unmasks the interrupts.
+    /// Unmask them.
     Unmask,
-    /// Triggers the interrupts.
+    /// Trigger them.
     Trigger,
 }
 
 /// How an action applies to the interrupts.
 #[derive(Debug)]
 pub enum IrqData {
-    /// The action applies to all interrupts, now.
+    /// It is done to all of them, now.
     None,
-    /// The action applies to the interrupts with `true`, now. Each interrupt has an entry.
+    /// It is done to those with `true`, now. Each interrupt has an entry.
     Bool(Vec<bool>),
-    /// From now on, the interrupt's eventfd is signalled when the action happens. `None` removes
-    /// the former eventfd. Each interrupt has an entry.
+    /// When it happens, the interrupt's eventfd is signalled from now on. `None` takes the former
+    /// one away. Each interrupt has an entry.
     EventFds(Vec<Option<OwnedFd>>),
 }
 
 /// Why a message is not a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The message does not have the layout of its command.
+    /// It is not laid out as its command says.
     Malformed,
-    /// The message asks for something impossible.
+    /// It asks for something impossible.
     Unacceptable(Errno),
 }
 
@@ -175,7 +174,7 @@ impl Request {
     }
 }
 
-/// Reads the maximum length of the reply (argsz), flags and an index. Returns the index.
+/// Reads argsz (how long the reply may be), flags and an index. Gives the index.
 fn index(mut fields: Fields<'_>, smallest: u32) -> Result<u32, Refusal> {
     let argsz = fields.u32().ok_or(Refusal::Malformed)?;
     fields.skip(4).ok_or(Refusal::Malformed)?;

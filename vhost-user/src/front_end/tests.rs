@@ -5,8 +5,7 @@ use crate::message::Head;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Connects a front-end to a back-end that answers `before` requests as usual and the next request
-/// with `answer`.
+/// A front-end whose first request after `before` others is answered like this.
 fn answered(
     before: usize,
     answer: impl FnOnce(Head) -> Message + Send + 'static,
@@ -35,7 +34,7 @@ fn answered(
     result
 }
 
-/// The number of requests that [`FrontEnd::negotiate`] makes.
+/// How many requests [`FrontEnd::negotiate`] makes.
 const NEGOTIATION: usize = 5;
 
 fn receive(connection: &mut Connection) -> Message {

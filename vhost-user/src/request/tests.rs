@@ -5,7 +5,7 @@ use crate::message::{HEADER_SIZE, Reply};
 use crate::test_bytes::hex;
 use proptest::prelude::*;
 
-/// Decodes a request from bytes, with the number of descriptors that the bytes call for.
+/// The request that bytes stand for, with as many descriptors as they call for.
 fn decode(bytes: &[u8]) -> Result<Request<Absent>, RequestError> {
     let message = Message::decode(bytes).unwrap();
     let brings = message
@@ -20,7 +20,7 @@ fn state(index: u32, num: u32) -> VringState {
     VringState { index, num }
 }
 
-/// Requests and their bytes in a message.
+/// Requests as they are on the wire.
 #[test]
 fn requests_have_the_bytes_that_the_protocol_gives_them() {
     let vectors: Vec<(Request<Absent>, &str)> = vec![
@@ -206,7 +206,7 @@ fn back_ends_say_that_the_configuration_changed() {
 #[test]
 fn payloads_of_a_wrong_length_are_refused() {
     for code in (1..=44).filter_map(Code::from_number) {
-        // Only raw requests accept a payload of any length, because this crate does not decode it.
+        // Of these, any bytes make sense, or nothing here knows what they mean.
         let known = decode(&Message::request(code.number(), &[0; 9]).encode());
         if let Ok(request) = known {
             assert!(matches!(request, Request::Raw { .. }), "{code:?}");
@@ -254,7 +254,7 @@ fn requests_of_no_use_without_descriptors_are_refused_where_they_stay_behind() {
     assert!(matches!(request, Request::Raw { number: 200, .. }));
 }
 
-/// Clears the padding between the fields of a payload.
+/// Clears what a payload has between its fields.
 fn without_padding(code: Option<Code>, bytes: &mut [u8]) {
     let padding = match code {
         Some(Code::SET_MEM_TABLE) => 4..8,
@@ -268,7 +268,7 @@ fn without_padding(code: Option<Code>, bytes: &mut [u8]) {
     bytes[HEADER_SIZE..][padding].fill(0);
 }
 
-/// Payloads that often have the length and the counts of a valid request.
+/// Payloads that are likely to be one of something.
 fn payloads() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![3 => Just(0u8), 1 => Just(1), 1 => any::<u8>()];
     let lengths = prop_oneof![Just(0usize), Just(8), Just(40), Just(72), 0usize..80];

@@ -1,4 +1,4 @@
-//! The front-end's memory, which its messages set piece by piece.
+//! The front-end's memory, as its messages build it up.
 
 use std::sync::Arc;
 
@@ -8,8 +8,7 @@ use vm_memory::{GuestAddress, GuestMemoryRegion};
 use super::mistake::Mistake;
 use crate::memory::MemoryTable;
 
-/// A front-end's memory, accessible by guest-physical addresses and by the front-end's own
-/// addresses.
+/// A front-end's memory, by both of its addresses.
 #[derive(Default)]
 pub struct SharedMemory {
     table: MemoryTable<Arc<Region>>,
@@ -29,17 +28,17 @@ impl SharedMemory {
         Ok(Self { table, guest })
     }
 
-    /// The memory regions.
+    /// The regions.
     pub fn table(&self) -> &MemoryTable<Arc<Region>> {
         &self.table
     }
 
-    /// All memory regions, accessible by guest-physical addresses.
+    /// All of the memory, by guest-physical address.
     pub fn guest(&self) -> &Arc<GuestMemory> {
         &self.guest
     }
 
-    /// Translates an address of the front-end's own address space into a guest-physical address.
+    /// Where an address of the front-end's own address space is in the guest's.
     pub fn translate(&self, user_addr: u64) -> Result<GuestAddress, Mistake> {
         let found = self.table.translate(user_addr);
         found.ok_or(Mistake::Address(user_addr))

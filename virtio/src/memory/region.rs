@@ -16,18 +16,18 @@ use super::pages::{Access, Pages};
 /// One contiguous range of guest-physical addresses, mapped into this process.
 #[derive(Debug)]
 pub struct Region {
-    /// The mapped whole pages of the file. The region is a part of these pages.
+    /// Whole pages of the file, of which the region is a part.
     pages: MmapRegion,
-    /// The offset of the region in its mapped pages, in bytes.
+    /// Where in these pages the region begins, in bytes.
     skip: usize,
-    /// Length of the region in bytes.
+    /// Length in bytes.
     len: usize,
     start: GuestAddress,
     file: FileOffset,
     direct_io: bool,
 }
 
-/// The reason for which a region could not be mapped.
+/// Why a region could not be mapped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
@@ -36,7 +36,7 @@ pub enum RegionError {
     BadRange {
         /// First guest-physical address.
         start: u64,
-        /// Length of the region in bytes.
+        /// Length in bytes.
         size: u64,
     },
     /// The backing file ends before the region does.
@@ -50,14 +50,14 @@ pub enum RegionError {
     /// The kernel refused the mapping.
     #[error("cannot map a memory region")]
     Map(#[source] io::Error),
-    /// The kernel did not report the size of the backing file.
+    /// The kernel did not say how large the backing file is.
     #[error("cannot get the size of a memory region's file")]
     Stat(#[source] io::Error),
 }
 
 impl Region {
     /// Maps `size` bytes of `file` from `offset` on as the guest-physical range that begins at
-    /// `start`, for reads and writes. A regular file must not be shorter than `offset + size`.
+    /// `start`, for reads and writes. A regular file has to be long enough.
     ///
     /// `direct_io` says whether the kernel can pin this memory: true for RAM (a memfd, hugetlbfs,
     /// tmpfs), false for the BAR of a PCI device.
@@ -75,9 +75,8 @@ impl Region {
         Self::map_for(Access::ReadWrite, file, offset, start, size, direct_io)
     }
 
-    /// As [`Region::map`], but for the given access. This process must not write to a region that
-    /// is mapped for reads, because that is a fault. A system call that writes to the region
-    /// reports an error.
+    /// As [`Region::map`], but for this access. Only the kernel may write to a region that is
+    /// mapped for reads: it reports a failure, where a write by this process is a fault.
     ///
     /// # Errors
     ///
@@ -109,8 +108,7 @@ impl Region {
         let mapped = pages.map(access, file.clone());
         Ok(Self {
             pages: mapped.map_err(RegionError::Map)?,
-            // The offset in the pages and the size both fit, because neither is more than the
-            // length of the pages.
+            // Neither is more than the length of the pages, which fits.
             skip: (offset - pages.offset) as usize,
             len: size as usize,
             start,
@@ -119,7 +117,7 @@ impl Region {
         })
     }
 
-    /// Whether the kernel can pin this memory, so that O_DIRECT I/O needs no copy in between.
+    /// True when the kernel can pin this memory, so that O_DIRECT I/O can go straight to it.
     pub fn direct_io(&self) -> bool {
         self.direct_io
     }

@@ -9,23 +9,23 @@ use crate::ring::{Descriptor, Event, INDIRECT, Layout, NEXT, PackedRing, is_avai
 use crate::vring::WRAP;
 use crate::{Chain, GuestMemory, VringLayout};
 
-/// A packed virtqueue. The methods are documented at [`Queue`](super::Queue).
+/// See [`Queue`](super::Queue) for what its methods do.
 #[derive(Debug)]
 pub(super) struct PackedQueue {
     ring: PackedRing,
     size: u16,
     features: Features,
-    /// The position of the first request that was not taken yet.
+    /// The first request not taken yet.
     next_avail: Position,
-    /// The position of the next used descriptor.
+    /// Where the next used descriptor goes.
     next_used: Position,
-    /// The number of ring descriptors of each chain in flight. The index is the chain's identity.
+    /// The number of the ring's descriptors in each chain in flight, by the chain's identity.
     lengths: Box<[u16]>,
-    /// The number of ring descriptors of all chains in flight.
+    /// The sum of these lengths.
     taken: u16,
-    /// The identity and the length of the chain that [`PackedQueue::advance`] takes next.
+    /// The chain that [`PackedQueue::advance`] takes: its identity and length.
     peeked: (u16, u16),
-    /// The number of descriptors given back since the last call of [`PackedQueue::needs_call`].
+    /// Descriptors given back since the driver was last asked whether it wants to be called.
     fresh: u32,
 }
 
@@ -48,9 +48,9 @@ impl Position {
         self.index | if self.wrap { WRAP } else { 0 }
     }
 
-    /// The position `count` descriptors after this one. `count` is at most `size`.
+    /// The position `count` descriptors further on, which is `size` at most.
     fn after(self, count: u16, size: u16) -> Self {
-        // The sum cannot overflow: the index is below 32768, and the count is at most 32768.
+        // No overflow: the index is below 32768, and the count is 32768 at most.
         match self.index + count {
             index if index < size => Self { index, ..self },
             index => Self {
@@ -60,9 +60,8 @@ impl Position {
         }
     }
 
-    /// Whether this is one of the `count` positions before `next`. The wrap counter distinguishes
-    /// only two laps. A position with the wrap counter of `next` and an index not below that of
-    /// `next` counts as yet to come, not as two laps old.
+    /// Whether this is one of the `count` positions before `next`. Only the last two laps can be
+    /// told apart. A position that may be in an earlier one counts as one that is yet to come.
     fn is_among_last(self, count: u32, next: Self, size: u16) -> bool {
         let lap = match self.wrap == next.wrap {
             true => 0,
@@ -103,8 +102,7 @@ impl PackedQueue {
         self.next_avail.encode()
     }
 
-    /// Copies the next request into `chain` without taking it. Returns false if there are no
-    /// requests.
+    /// Copies the next request into `chain` without taking it. False when there is none.
     pub fn peek(&mut self, memory: &GuestMemory, chain: &mut Chain) -> Result<bool, QueueError> {
         let Position { index, wrap } = self.next_avail;
         let first = self.ring.descriptor(index)?;
@@ -116,8 +114,7 @@ impl PackedQueue {
             0 => self.along(first, chain)?,
             _ => self.indirect(first, memory, chain)?,
         };
-        // The descriptors in flight must not outnumber those of the ring. Otherwise a used
-        // descriptor could overwrite an available one.
+        // No more descriptors are in flight than there are, so that used ones overwrite no others.
         if length > self.size - self.taken {
             return Err(QueueError::ChainTooLong(self.size - self.taken));
         }
@@ -131,7 +128,7 @@ impl PackedQueue {
         Ok(true)
     }
 
-    /// Takes the request that `peek` copied last.
+    /// Takes the request that was copied last.
     pub fn advance(&mut self) {
         let (id, length) = self.peeked;
         self.lengths[usize::from(id)] = length;
@@ -159,9 +156,8 @@ impl PackedQueue {
         if fresh == 0 {
             return Ok(false);
         }
-        // The driver writes its event field, and then reads descriptor flags. This side writes the
-        // flags before the fence, and reads the event field after it. So at least one side sees the
-        // other's write.
+        // The driver writes its event field and then reads flags. This side does it the other way
+        // round, so that one of the two sees what the other has written.
         fence(Ordering::SeqCst);
         Ok(match self.ring.driver_event()? {
             Event::Never => false,
@@ -182,14 +178,13 @@ impl PackedQueue {
             true => Event::At(self.next_avail.encode()),
             false => Event::Always,
         })?;
-        // The driver writes descriptor flags, and then reads this side's event field. This side
-        // writes the event field before the fence, and reads the flags after it. So at least one
-        // side sees the other's write.
+        // The driver writes flags and then reads the event field. This side does it the other way
+        // round, so that one of the two sees what the other has written.
         fence(Ordering::SeqCst);
         self.has_requests()
     }
 
-    /// Collects the buffers of a chain in the ring. Returns the chain's identity and length.
+    /// Collects the buffers of a chain in the ring: its identity and length.
     fn along(&self, first: Descriptor, chain: &mut Chain) -> Result<(u16, u16), QueueError> {
         let mut collector = Collector::new(chain, self.size);
         let (mut descriptor, mut position) = (first, self.next_avail);
@@ -206,8 +201,7 @@ impl PackedQueue {
         }
     }
 
-    /// Collects the buffers of an indirect table. All entries of the table belong to the chain.
-    /// Returns the chain's identity and its length in the ring.
+    /// Collects the buffers of an indirect table, all of which belong to the chain.
     fn indirect(
         &self,
         first: Descriptor,

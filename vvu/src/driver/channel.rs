@@ -9,11 +9,11 @@ use super::dma::Dma;
 use super::vector;
 use crate::virtio_pci::{DriverQueue, QueueNotify, UsedError, VirtioError, VirtioPci};
 
-/// The maximum number of buffers in a queue. Few buffers are in use at once, because the front-end
-/// waits for replies. Mapping more memory for DMA would be costly behind a virtual IOMMU.
+/// The most buffers of each queue. Few are in use at once, because the front-end waits for replies.
+/// And behind a virtual IOMMU it is costly to map memory for DMA.
 const QUEUE_SIZE: u16 = 16;
 
-/// Length of a buffer in bytes: the length of the longest message, rounded up to a multiple of 64.
+/// Length of a buffer in bytes: that of the longest message, rounded up to a multiple of 64.
 const BUFFER_SIZE: usize = (HEADER_SIZE + MAX_PAYLOAD).next_multiple_of(64);
 
 /// Why messages cannot be exchanged until the device is restarted.
@@ -41,14 +41,13 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// The maximum size of the memory for the two queues, in bytes.
+    /// The most memory that the queues take, in bytes.
     pub fn memory_size() -> usize {
         let rx = DriverQueue::end(0, QUEUE_SIZE, BUFFER_SIZE);
         DriverQueue::end(rx, QUEUE_SIZE, BUFFER_SIZE)
     }
 
-    /// Lays out the queues and tells the device their addresses. The device does not use the queues
-    /// yet.
+    /// Lays out the queues and tells the device where they are. It does not use them yet.
     pub fn configure(virtio: &VirtioPci, dma: &Dma) -> Result<Self, VirtioError> {
         let new_queue = |index, start, device_writes| {
             let size = virtio.choose_queue_size(index, QUEUE_SIZE)?;
@@ -73,13 +72,12 @@ impl Channel {
         })
     }
 
-    /// Notifies the device of the receive buffers.
+    /// Tells the device that there are receive buffers.
     pub fn offer_buffers(&mut self) -> Result<(), ChannelError> {
         Ok(self.rx_notify.notify()?)
     }
 
-    /// Takes the next message if there is one. The message consists of the bytes that the device
-    /// wrote, which are not checked.
+    /// Takes the next message if there is one. It consists of any bytes that the device wrote.
     pub fn receive(&mut self) -> Result<Option<Vec<u8>>, ChannelError> {
         let Some(used) = self.rx.take_used()? else {
             return Ok(None);
@@ -93,8 +91,8 @@ impl Channel {
 
     /// Takes all waiting messages and drops them.
     pub fn discard_received(&mut self) -> Result<(), ChannelError> {
-        // Without a front-end the device must not fill buffers, so the number of waiting messages
-        // is at most the number of buffers. The limit ends the loop if the device breaks this rule.
+        // The limit is for a device that breaks the rules: without a front-end it must not fill
+        // buffers, so no more messages wait than there are buffers.
         for _ in 0..2 * self.rx.size() {
             if self.receive()?.is_none() {
                 break;
@@ -103,8 +101,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends a message. Returns false if the device has all buffers. The device raises the TX
-    /// vector when it returns a buffer.
+    /// Sends a message. False if the device has all buffers. It signals when it returns one.
     pub fn send(&mut self, message: &[u8]) -> Result<bool, ChannelError> {
         if message.len() > BUFFER_SIZE {
             return Err(ChannelError::TooLong(message.len()));
@@ -119,7 +116,7 @@ impl Channel {
         Ok(true)
     }
 
-    /// Whether a message from the front-end waits.
+    /// Whether a message waits.
     pub fn has_message(&self) -> bool {
         self.rx.has_used()
     }

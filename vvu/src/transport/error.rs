@@ -1,4 +1,4 @@
-//! Errors of a device in use.
+//! What can go wrong with a device in use.
 
 use std::io;
 
@@ -10,19 +10,19 @@ use crate::driver::{ChannelError, DriverError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The device reports that it needs a reset.
+    /// The device says that it is broken.
     #[error("the device asks to be reset")]
     NeedsReset,
     /// The device does not return buffers in time.
     #[error("the device takes no replies")]
     TakesNoReplies,
-    /// Messages cannot be exchanged with the device.
+    /// The queues of messages are broken.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    /// The driver cannot drive the device.
+    /// The device does not do what it is told.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// The front-end sent bytes that are not a valid message.
+    /// The front-end sent what is not a message.
     #[error(transparent)]
     Message(#[from] DecodeError),
 }
@@ -34,33 +34,33 @@ pub enum VvuError {
     /// The function is gone.
     #[error("{0} is gone")]
     Gone(String),
-    /// The device fails again after each restart.
+    /// Restarting the device does not help.
     #[error("the device failed {restarts} times in a row")]
     AlwaysBroken {
-        /// The number of restarts.
+        /// How often it was restarted.
         restarts: u32,
-        /// The last failure of the device.
+        /// How it failed at last.
         #[source]
         fault: Fault,
     },
-    /// The device has failed and cannot be restarted.
+    /// The device, which has failed, does not start again.
     #[error(
         "cannot restart the device, which failed ({})",
         vhost_user::WithCauses(fault)
     )]
     Restart {
-        /// The failure before the restart.
+        /// How it failed.
         fault: Fault,
-        /// The reason why the restart failed.
+        /// Why it does not start.
         source: Box<DriverError>,
     },
-    /// The driver cannot drive the device.
+    /// The device does not do what it is told.
     #[error(transparent)]
     Driver(#[from] DriverError),
     /// The function cannot be accessed.
     #[error("cannot access the device")]
     Access(#[from] io::Error),
-    /// Waiting for the device failed.
+    /// There is no waiting for the device.
     #[error("cannot wait for the device")]
     Wait(#[source] io::Error),
 }

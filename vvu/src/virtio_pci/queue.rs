@@ -19,11 +19,11 @@ const ALIGNMENT: usize = 16;
 /// The I/O virtual addresses of the parts of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLayout {
-    /// The address of the descriptor table.
+    /// Descriptor table.
     pub desc: u64,
-    /// The address of the driver area (available ring).
+    /// Driver area (available ring).
     pub avail: u64,
-    /// The address of the device area (used ring).
+    /// Device area (used ring).
     pub used: u64,
 }
 
@@ -32,8 +32,7 @@ pub struct QueueLayout {
 pub struct Used {
     /// The number of the buffer.
     pub id: u16,
-    /// The number of bytes that the device claims to have written, at most the length of the
-    /// buffer.
+    /// How many bytes the device wrote, as it says. Never more than the length of the buffer.
     pub len: usize,
 }
 
@@ -47,16 +46,16 @@ pub enum UsedError {
     /// The device claims to have written past the end of a buffer.
     #[error("the device says that it wrote {0} bytes to a buffer of {1}")]
     TooLong(u32, usize),
-    /// The device returned more buffers than the queue has.
+    /// The device returned more buffers than there are.
     #[error("the device returned {0} buffers at once; there are only {1}")]
     TooMany(u16, u16),
 }
 
-/// A virtqueue that lies in a part of DMA memory.
+/// A queue in a part of some DMA memory.
 #[derive(Debug)]
 pub struct DriverQueue {
     memory: Arc<DmaMemory>,
-    /// The I/O virtual address of the DMA memory.
+    /// The I/O virtual address of the memory.
     iova: u64,
     offsets: Offsets,
     size: u16,
@@ -67,7 +66,7 @@ pub struct DriverQueue {
     in_flight: Vec<bool>,
 }
 
-/// The offsets of the parts of a queue in the DMA memory, in bytes.
+/// The offsets of the parts of a queue in the memory, in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Offsets {
     desc: usize,
@@ -96,7 +95,7 @@ impl Offsets {
 }
 
 impl DriverQueue {
-    /// The offset in memory of the end of a queue that begins at offset `start`, in bytes.
+    /// The end of a queue that begins at `start`, in bytes.
     pub fn end(start: usize, size: u16, buffer_size: usize) -> usize {
         Offsets::new(start, size, buffer_size).end
     }
@@ -143,17 +142,17 @@ impl DriverQueue {
         }
     }
 
-    /// The number of buffers in the queue.
+    /// Number of buffers.
     pub fn size(&self) -> u16 {
         self.size
     }
 
-    /// The length of a buffer in bytes.
+    /// Length of a buffer in bytes.
     pub fn buffer_size(&self) -> usize {
         self.buffer_size
     }
 
-    /// Finds a buffer that the device does not have. `None` if the device has all buffers.
+    /// A buffer that the device does not have. `None` if it has all of them.
     pub fn free_buffer(&self) -> Option<u16> {
         let free = self.in_flight.iter().position(|in_flight| !in_flight);
         free.map(|id| id as u16)
@@ -163,7 +162,7 @@ impl DriverQueue {
     ///
     /// # Panics
     ///
-    /// When the message is longer than the buffer, or when the queue has no buffer `id`.
+    /// When the message is longer than the buffer, or when there is no such buffer.
     pub fn fill(&self, id: u16, message: &[u8]) {
         assert!(message.len() <= self.buffer_size);
         self.memory.copy_in(self.buffer_offset(id), message);
@@ -178,7 +177,7 @@ impl DriverQueue {
     ///
     /// # Panics
     ///
-    /// When the device already has the buffer, or when the queue has no buffer `id`.
+    /// When the device already has the buffer, or when there is no such buffer.
     pub fn post(&mut self, id: u16, len: usize) {
         assert!(len <= self.buffer_size);
         let in_flight = &mut self.in_flight[usize::from(id)];
@@ -210,7 +209,7 @@ impl DriverQueue {
     ///
     /// # Errors
     ///
-    /// [`UsedError`]. The queue must not be used after an error.
+    /// [`UsedError`]. The queue must not be used any more then.
     pub fn take_used(&mut self) -> Result<Option<Used>, UsedError> {
         fence(Ordering::SeqCst);
         let index: u16 = self.memory.read(self.offsets.used + 2);
@@ -239,8 +238,8 @@ impl DriverQueue {
         if in_flight != Some(&true) {
             return Err(UsedError::NotInFlight(id));
         }
-        // The device does not write to the buffers of a queue that it reads. Some devices report
-        // the number of bytes that they read, so the length is ignored.
+        // The device writes nothing to a buffer that it reads. Some devices report the length that
+        // they read, which is ignored.
         let len = if self.device_writes { len } else { 0 };
         if len as usize > self.buffer_size {
             return Err(UsedError::TooLong(len, self.buffer_size));

@@ -1,8 +1,7 @@
-//! Relays messages between the front-end of the virtio-driver crate and a back-end, and corrects
-//! them for packed virtqueues.
+//! Stands between the front-end of the virtio-driver crate and a back-end, for packed virtqueues.
 //!
-//! The front-end says that each virtqueue begins at 0. For a packed virtqueue, 0 means the second
-//! lap, but the front-end begins in the first lap. This module replaces the 0 in the message.
+//! That front-end says that each virtqueue begins at 0. For a packed one this means its second lap,
+//! but the front-end uses it from the first lap on. This corrects the message on its way.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -13,14 +12,13 @@ use anyhow::{Context, Result};
 use ipc::{Interest, poll};
 use vhost_user::{Code, Connection, VringState};
 
-/// The start of a packed virtqueue's first lap: index 0 with a wrap counter of 1, for available and
-/// for used descriptors.
+/// Where a packed virtqueue begins in its first lap.
 const FIRST_LAP: u32 = 0x8000_8000;
 
-/// Makes a socket for one front-end of the back-end at `socket`, and returns its path.
+/// A socket for one front-end of the back-end at `socket`.
 pub fn between(socket: &Path) -> Result<PathBuf> {
     let path = socket.with_extension("packed");
-    // An earlier front-end may have left its socket.
+    // An earlier front-end may have left it.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).context("cannot listen")?;
     let back_end = UnixStream::connect(socket).context("cannot connect")?;
@@ -32,7 +30,7 @@ pub fn between(socket: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Passes messages on in both directions until either side closes its connection.
+/// Passes messages on until either side leaves.
 fn relay(mut front_end: Connection, mut back_end: Connection) -> Result<()> {
     loop {
         let both = [
@@ -45,7 +43,7 @@ fn relay(mut front_end: Connection, mut back_end: Connection) -> Result<()> {
     }
 }
 
-/// Passes on all messages that have arrived.
+/// Passes on what there is.
 fn pass(from: &mut Connection, to: &mut Connection) -> Result<()> {
     while let Some((mut message, fds)) = from.recv()? {
         let is_base = message.head.request == Code::SET_VRING_BASE.number();

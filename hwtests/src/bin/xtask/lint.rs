@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: the checks that do not run tests.
+//! `cargo xtask lint`: the checks that need no test to run.
 
 mod circles;
 mod dependencies;
@@ -16,13 +16,12 @@ use hwtests::{Context, Result, ensure, progress};
 use crate::cargo;
 use exceptions::Exceptions;
 
-/// The findings of a check. The key is the name by which an exception may allow the finding, and
-/// the value is the text for the user.
+/// What a check found: the name by which an exception may allow it, and the text for the user.
 type Findings = BTreeMap<String, String>;
 
 type Check = fn(&Metadata) -> Result<Findings>;
 
-/// All checks, each with the name of its list of exceptions.
+/// Each check by the name of its list of exceptions.
 const CHECKS: [(&str, Check); 6] = [
     ("circles", circles::find),
     ("long-files", text::long_files),
@@ -32,7 +31,7 @@ const CHECKS: [(&str, Check); 6] = [
     ("incomplete", manifests::incomplete),
 ];
 
-/// Runs all checks. The quick checks come first, so that their findings appear within seconds.
+/// Runs the quick checks first, so that what they find is seen within seconds.
 pub fn run() -> Result<()> {
     let metadata = metadata()?;
     check(&metadata)?;
@@ -51,7 +50,7 @@ fn metadata() -> Result<Metadata> {
         .context("cannot tell what the workspace holds")
 }
 
-/// Runs the checks that this program itself contains.
+/// The checks that are our own.
 fn check(metadata: &Metadata) -> Result<()> {
     progress("checking modules, text and manifests");
     let exceptions = Exceptions::read(metadata, &CHECKS.map(|(name, _)| name))?;

@@ -1,8 +1,8 @@
-//! Tests of each form of the commands that have several forms.
+//! Each form of the commands that have several.
 
 use super::*;
 
-/// The request that the server decodes from a valid command.
+/// The request that the server makes of a valid command.
 fn request(number: Command, payload: &Payload) -> Request {
     let (mut connection, mut client) = negotiated();
     client

@@ -1,5 +1,4 @@
-//! Tests of the session over its socket, with our front-end and with the front-end of the `vhost`
-//! crate.
+//! The session over its socket, driven by our front-end and by that of the `vhost` crate.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;

@@ -1,4 +1,4 @@
-//! Turns the descriptors of a front-end's messages into the objects that they stand for.
+//! What the descriptors of a front-end's messages stand for.
 
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -12,11 +12,11 @@ use super::Inspect;
 use crate::memory::{MemoryRegion, MemoryTable};
 use crate::resources::{Attach, AttachError, Attached, Signal};
 
-/// Handles the descriptors of one front-end.
+/// The descriptors of one front-end.
 pub struct Descriptors<'a> {
-    /// The socket of the front-end.
+    /// Its socket.
     pub front_end: BorrowedFd<'a>,
-    /// Inspects the front-end's memory before it is mapped. `None`: the memory is not inspected.
+    /// Who is asked about its memory.
     pub inspector: Option<&'a mut (dyn Inspect + 'static)>,
 }
 

@@ -1,4 +1,4 @@
-//! Tests of packed virtqueues.
+//! Packed virtqueues.
 
 use super::*;
 use crate::test_utils::{
@@ -7,7 +7,7 @@ use crate::test_utils::{
 use crate::vring::first_position;
 use std::collections::VecDeque;
 
-/// The size of the driver's memory in bytes.
+/// Bytes of memory.
 const SIZE: u64 = 0x10000;
 
 const BUFFER: (u64, u32, bool) = (0x4000, 16, false);
@@ -111,7 +111,7 @@ fn chains_longer_than_the_free_part_of_the_ring_are_refused() {
     ring.add_entries(&[(0x4000, 1, 0, NEXT); 4]);
     assert!(matches!(pop_error(&mut queue), QueueError::ChainTooLong(4)));
 
-    // One descriptor more than the free part of the ring.
+    // Over the end of what is free.
     let (mut ring, mut queue) = pair(4, 0);
     ring.add(&[BUFFER; 2]);
     pop(&mut queue).unwrap();
@@ -243,15 +243,15 @@ fn without_event_idx_a_position_asks_for_each_call() {
     assert!(queue.needs_call().unwrap());
 }
 
-/// The next action of the driver or of the device.
+/// What a driver or the device does next.
 #[derive(Clone, Debug)]
 enum Action {
-    /// Adds a chain with this number of buffers, in an indirect table if the flag is true.
+    /// A chain of the given number of buffers, in an indirect table or not.
     Add(u16, bool),
     Pop,
     /// Gives one of the chains in flight back.
     Push(usize, u32),
-    /// Asks for a call when the device has used this number of further descriptors.
+    /// Asks for a call the given number of descriptors after the last one that was taken back.
     CallAt(u16),
     DecideCall,
     TakeOver,
@@ -268,11 +268,11 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// A chain: its identity, its number of descriptors in the ring, and its number of buffers.
+/// A chain: identity, descriptors in the ring, buffers.
 type Model = (u16, u16, u16);
 
-/// Numbers of used descriptors, counted from the start of the test: all so far, those at the last
-/// decision whether to call, and the number at which the driver wants a call.
+/// Positions of used descriptors, counted from the start: where they end now, where they ended at
+/// the last decision whether to call, and where the driver wants a call.
 #[derive(Default)]
 struct Calls {
     used: u64,
@@ -308,8 +308,7 @@ proptest! {
                         true => ring.add_indirect(0x8000, &buffers),
                         false => ring.add(&buffers),
                     };
-                    // All chains use the same table, so the device takes a chain before the next
-                    // one overwrites the table.
+                    // All chains have the same table, so its chain is taken before the next one.
                     waiting.push_back((id, slots, length));
                     if table {
                         while let Some(model) = waiting.pop_front() {
@@ -342,7 +341,7 @@ proptest! {
                 }
                 Action::DecideCall => {
                     let expected = (calls.decided..calls.used).contains(&calls.wanted);
-                    // A position of two laps ago is encoded like a current one.
+                    // A position of two laps ago is the same as one of now.
                     if calls.used - calls.decided.min(calls.wanted) <= u64::from(size) {
                         prop_assert_eq!(queue.needs_call().unwrap(), expected);
                     } else {
@@ -364,8 +363,7 @@ proptest! {
         }
     }
 
-    /// For any content of the ring, a pop ends, and the identity of a chain is below the ring's
-    /// size.
+    /// For any content of the ring, a pop ends, and the identity of a chain is inside the ring.
     #[test]
     fn survives_any_ring(
         bytes in proptest::collection::vec(any::<u8>(), 16 * 8),

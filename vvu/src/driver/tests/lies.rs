@@ -1,4 +1,4 @@
-//! Tests with devices that lack something or break the rules.
+//! Tests with devices that lack something or lie.
 
 use super::*;
 use crate::pci::mock::Lies;

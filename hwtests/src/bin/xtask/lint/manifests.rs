@@ -1,4 +1,4 @@
-//! Checks that the manifest of a library has all fields that a registry shows.
+//! Whether a library's manifest says all that a registry shows of it.
 
 use cargo_metadata::camino::Utf8Path;
 use cargo_metadata::{Metadata, Package};
@@ -6,15 +6,14 @@ use hwtests::Result;
 
 use super::Findings;
 
-/// The prefix of our packages' names. It keeps general names such as "virtio" or "block" free.
+/// What the names of our packages begin with, because "virtio" or "block" belong to nobody.
 const PREFIX: &str = "vvu";
 const LICENSES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-BSD-3-Clause"];
-/// The limits of crates.io: the maximum number of keywords of a crate, and the maximum number of
-/// characters of a keyword.
+/// Of crates.io: the most keywords of a crate, and the most characters of one.
 const KEYWORDS: usize = 5;
 const KEYWORD_LENGTH: usize = 20;
 
-/// Whether a package may be published in a registry.
+/// Whether a package may be given to a registry.
 pub fn is_published(package: &Package) -> bool {
     package
         .publish
@@ -40,7 +39,7 @@ pub fn unpublished(metadata: &Metadata) -> Result<Findings> {
         .collect())
 }
 
-/// Finds packages that can be published but have incomplete manifests.
+/// Finds packages that can be published and whose manifests lack something.
 pub fn incomplete(metadata: &Metadata) -> Result<Findings> {
     let mut findings = Findings::new();
     for package in metadata.workspace_packages() {
@@ -53,13 +52,13 @@ pub fn incomplete(metadata: &Metadata) -> Result<Findings> {
     Ok(findings)
 }
 
-/// The path of a package's manifest, relative to the workspace's folder.
+/// A package's manifest, below the workspace's folder.
 fn manifest<'a>(metadata: &Metadata, package: &'a Package) -> &'a Utf8Path {
     let path = &package.manifest_path;
     path.strip_prefix(&metadata.workspace_root).unwrap_or(path)
 }
 
-/// The fields and files that a package lacks.
+/// What a manifest lacks.
 fn lacks(package: &Package) -> Vec<String> {
     let is_set = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.is_empty());
     let documentation = format!("https://docs.rs/{}", package.name);
@@ -107,8 +106,8 @@ mod tests {
 
     use super::*;
 
-    /// Makes a crate with these lines in its manifest and these files beside it. Returns the fields
-    /// and files that the crate lacks, and whether [`unpublished`] finds it.
+    /// What a crate lacks that has these lines in its manifest and these files beside it, and
+    /// whether it is among those that cannot be published.
     fn check(lines: &str, files: &[&str]) -> (Vec<String>, bool) {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("src")).unwrap();
@@ -160,7 +159,7 @@ mod tests {
             .filter(|line| line.contains(" = ") && !line.contains("name"))
         {
             let without = COMPLETE.replace(line, "");
-            // Cargo finds a README.md without the field.
+            // Cargo takes a README.md that is there.
             let files = if line.contains("readme") {
                 &FILES[1..]
             } else {

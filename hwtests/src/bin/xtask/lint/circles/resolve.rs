@@ -1,13 +1,13 @@
-//! Finds the module that defines the item at the end of a path.
+//! Tells which module defines what a path names.
 
 use super::modules::{Crate, ModulePath};
 
-/// The maximum number of steps through `use` for a path. A longer chain may be endless.
+/// Longer chains of `use` than this are not followed; they may be circles.
 const MOST_STEPS: usize = 32;
 
-/// Finds the module that defines the item at the end of a path. Module `from` contains the path.
+/// The module that defines what these segments name when written in module `from`.
 ///
-/// For a path to an item of another crate, the result is the last module of this crate on the path.
+/// A path that leads out of the crate ends at the last module that is in it.
 pub fn resolve(tree: &Crate, from: &ModulePath, segments: &[String]) -> ModulePath {
     Resolver {
         tree,
@@ -38,8 +38,8 @@ impl Resolver<'_> {
         at
     }
 
-    /// The module to which `name` points in module `at`. It is `None` if the name does not point to
-    /// a module, or if `at` itself defines the name.
+    /// The module that `name` leads to from module `at`; none if it is no module's name, or if `at`
+    /// itself defines it.
     fn step(&mut self, at: &ModulePath, name: &str) -> Option<ModulePath> {
         self.steps = self.steps.checked_sub(1)?;
         let child = [at.as_slice(), &[name.to_owned()]].concat();
@@ -71,7 +71,7 @@ impl Resolver<'_> {
         self.step(&target, name)
     }
 
-    /// Whether the path of a `use` in module `at` begins in this crate.
+    /// Whether a `use` in module `at` names something of this crate.
     fn leads_inside(&self, at: &ModulePath, path: &[String]) -> bool {
         let Some(first) = path.first() else {
             return false;
