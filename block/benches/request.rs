@@ -1,4 +1,4 @@
-//! What it costs to read and check a request's header.
+//! Measures the time to read and check a request's header.
 
 #![allow(missing_docs)]
 

@@ -1,4 +1,5 @@
-//! The write cache that the driver sees. While it is on, writes become stable only with a flush.
+//! The write cache that the driver sees. While the cache is on, writes become stable only with a
+//! flush.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +9,8 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
 
 use crate::{Cache, Image};
 
-/// The state of the write cache: the driver's choice, or how the image was opened if the driver
-/// made no choice (virtio 1.2, section 5.2.5).
+/// The state of the write cache: on or off. The driver chooses the state. Until then the state
+/// follows from the cache mode with which the image was opened (virtio 1.2, section 5.2.5).
 #[derive(Debug)]
 pub(crate) struct WriteCache {
     cache: Cache,
@@ -47,8 +48,8 @@ impl WriteCache {
             || !has(VIRTIO_BLK_F_CONFIG_WCE) && self.cache == Cache::Writethrough
     }
 
-    /// Turns the cache on or off. When it goes off, the image is flushed, because the driver will
-    /// not flush the writes from before. A thread does that, because a flush may take long.
+    /// Turns the cache on or off. Turning the cache off flushes the image, because the driver will
+    /// not flush its earlier writes. The flush runs on another thread, because it may take long.
     pub fn set_writeback(&self, writeback: bool, image: &Arc<Image>) {
         let was_on = self.writeback.swap(writeback, Ordering::Relaxed);
         if writeback || !was_on {

@@ -7,14 +7,16 @@ use crate::image::Abilities;
 use crate::operation::SECTOR_SIZE;
 use crate::request::{MAX_RANGE_SECTORS, MAX_RANGES};
 
-/// Length in bytes up to the end of the fields for secure erase. Later fields read as zero.
+/// Length in bytes of the configuration space up to the end of the fields for secure erase. Later
+/// fields read as zero.
 const LEN: usize = 72;
 
 const CAPACITY: usize = 0;
 const SEG_MAX: usize = 12;
 const BLK_SIZE: usize = 20;
 const TOPOLOGY: usize = 24;
-/// The only byte that a driver may write, if VIRTIO_BLK_F_CONFIG_WCE was offered.
+/// The byte that turns the write cache on or off. A driver may write only this byte, and only if
+/// VIRTIO_BLK_F_CONFIG_WCE was offered.
 pub(crate) const WRITEBACK: Range<usize> = 32..33;
 const NUM_QUEUES: usize = 34;
 const DISCARD: usize = 36;
@@ -22,28 +24,28 @@ const WRITE_ZEROES: usize = 48;
 const MAY_UNMAP: usize = 56;
 const SECURE_ERASE: usize = 60;
 
-/// The fields that the device fills in. All others are zero.
+/// The fields of the configuration space that the device fills in. All other fields are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Config {
     /// Size of the disk in sectors of [`SECTOR_SIZE`] bytes.
     pub capacity: u64,
-    /// The most data segments in a request (VIRTIO_BLK_F_SEG_MAX).
+    /// Maximum number of data segments in a request (VIRTIO_BLK_F_SEG_MAX).
     pub seg_max: u32,
     /// Size of a block in bytes (VIRTIO_BLK_F_BLK_SIZE).
     pub blk_size: u32,
     /// The transfer sizes that suit the storage (VIRTIO_BLK_F_TOPOLOGY).
     pub topology: Topology,
-    /// The write cache is on (VIRTIO_BLK_F_CONFIG_WCE).
+    /// Whether the write cache is on (VIRTIO_BLK_F_CONFIG_WCE).
     pub writeback: bool,
     /// Number of request queues (VIRTIO_BLK_F_MQ).
     pub num_queues: u16,
-    /// Ranges to discard (VIRTIO_BLK_F_DISCARD).
+    /// The limits on ranges to discard (VIRTIO_BLK_F_DISCARD).
     pub discard: RangeConfig,
-    /// Ranges to zero (VIRTIO_BLK_F_WRITE_ZEROES).
+    /// The limits on ranges to zero (VIRTIO_BLK_F_WRITE_ZEROES).
     pub write_zeroes: RangeConfig,
-    /// The device may free the space of zeroed ranges.
+    /// Whether the device may free the space of zeroed ranges.
     pub may_unmap: bool,
-    /// Ranges to erase (VIRTIO_BLK_F_SECURE_ERASE).
+    /// The limits on ranges to erase (VIRTIO_BLK_F_SECURE_ERASE).
     pub secure_erase: RangeConfig,
 }
 
@@ -54,25 +56,26 @@ pub(crate) struct Topology {
     pub physical_block_exp: u8,
     /// Index of the first block that is aligned to a physical block.
     pub alignment_offset: u8,
-    /// The smallest transfer size that is not slow, in blocks.
+    /// The smallest efficient transfer size, in blocks.
     pub min_io_size: u16,
-    /// Transfers are best a multiple of this number of blocks. 0 if unknown.
+    /// The best transfer size, in blocks. Its multiples are good as well. 0 if the size is unknown.
     pub opt_io_size: u32,
 }
 
 /// The limits on the ranges of one type of request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RangeConfig {
-    /// The most sectors in a range.
+    /// Maximum number of sectors in a range.
     pub max_sectors: u32,
-    /// The most ranges in a request.
+    /// Maximum number of ranges in a request.
     pub max_ranges: u32,
-    /// The best alignment of ranges, in sectors. Write zeroes has no such field.
+    /// The best alignment of ranges, in sectors. The configuration space does not have this field
+    /// for write zeroes.
     pub alignment: u32,
 }
 
 impl Config {
-    /// The fields that follow from the image.
+    /// The fields whose values depend only on the image. Other fields have their default values.
     pub fn of_image(image: &Image) -> Self {
         let (limits, abilities) = (image.limits(), image.abilities());
         Self {
@@ -87,7 +90,8 @@ impl Config {
         }
     }
 
-    /// Copies the bytes from `offset` on. Bytes past the end read as zero.
+    /// Copies bytes of the configuration space to `data`, from `offset` on. Bytes past the end of
+    /// the space read as zero.
     pub fn read(&self, offset: usize, data: &mut [u8]) {
         data.fill(0);
         let bytes = self.to_bytes();
@@ -124,8 +128,8 @@ impl Config {
 }
 
 impl Topology {
-    /// The topology of storage with these abilities. A value that does not fit its field becomes 0,
-    /// which tells the driver nothing.
+    /// The topology of storage with the given abilities. A value that does not fit its field
+    /// becomes 0, so that the driver gets no hint.
     fn of(abilities: &Abilities, block: u32) -> Self {
         let physical_blocks = (abilities.physical_block / block).max(1);
         Self {
@@ -138,8 +142,8 @@ impl Topology {
 }
 
 impl RangeConfig {
-    /// The limits of a request type whose ranges are best aligned to `unit` bytes. All are 0 if it
-    /// is not offered.
+    /// The limits of a request type whose ranges are best aligned to `unit` bytes. All limits are 0
+    /// if the request type is not offered.
     fn of(offered: bool, unit: u32) -> Self {
         if !offered {
             return Self::default();

@@ -20,13 +20,13 @@ use crate::limit::{RateLimits, Throttle};
 use crate::request::ID_LEN;
 use crate::worker::Worker;
 
-/// The most request queues a device may have.
+/// The maximum number of request queues of a device.
 pub const MAX_QUEUES: u16 = 256;
 
-/// The most data segments of a request that a device may offer (VIRTIO_BLK_F_SEG_MAX).
+/// The largest value that a device can have for [`Options::segments`].
 pub const MAX_SEGMENTS: u16 = 254;
 
-/// PCI class "mass storage controller, SCSI". QEMU gives its virtio disks the same.
+/// PCI class "mass storage controller, SCSI". QEMU gives its virtio disks the same class.
 const PCI_CLASS: u32 = 0x01_0000;
 
 /// The properties of a device that its user chooses.
@@ -34,16 +34,16 @@ const PCI_CLASS: u32 = 0x01_0000;
 pub struct Options {
     /// Number of request queues, 1 to [`MAX_QUEUES`].
     pub queues: u16,
-    /// The most data segments of a request, 1 to [`MAX_SEGMENTS`]. Choose at most the queue size
-    /// less 2: a chain has two more descriptors for header and status, and it has to fit the vring
-    /// if the driver does not use indirect descriptors.
+    /// Maximum number of data segments in a request, 1 to [`MAX_SEGMENTS`] (VIRTIO_BLK_F_SEG_MAX).
+    /// Choose at most the queue size minus 2, because a chain also has a descriptor for the header
+    /// and one for the status. Without indirect descriptors the whole chain has to fit the vring.
     pub segments: u16,
     /// The serial number that the driver sees, [`ID_LEN`] bytes at most.
     pub serial: String,
 }
 
 impl Default for Options {
-    /// One queue, segments for a vring of 128 descriptors, and no serial number.
+    /// One queue, 126 segments (for a vring of 128 descriptors), and an empty serial number.
     fn default() -> Self {
         Self {
             queues: 1,
@@ -136,7 +136,8 @@ impl BlockDevice {
         })
     }
 
-    /// The same device with another way to make system calls. The default is [`EngineKind::Auto`].
+    /// The same device with another kind of I/O engine, which makes the system calls. The default
+    /// is [`EngineKind::Auto`].
     #[must_use]
     pub fn with_engine(mut self, engine: EngineKind) -> Self {
         self.engine = engine;
@@ -190,7 +191,7 @@ impl Device for BlockDevice {
     }
 
     fn queue_count(&self) -> u16 {
-        // `new` made at most MAX_QUEUES.
+        // The number fits, because `new` allows at most MAX_QUEUES.
         self.rings.len() as u16
     }
 
@@ -208,12 +209,14 @@ impl Device for BlockDevice {
         }
     }
 
-    /// Makes the io_uring instances of the queues. Threads serve queues that get none.
+    /// Makes an io_uring for each queue. If the kernel refuses an io_uring, threads serve the
+    /// queue.
     fn prepare(&self) -> io::Result<()> {
         if !self.engine.uses_rings(&self.disk.image) {
             return Ok(());
         }
-        // Each ring is tried here, because a later attempt would meet the filter.
+        // All rings are made here, even if one fails. The jail's system call filter would refuse a
+        // later attempt.
         let made = self.rings.iter().map(RingSlot::prepare);
         let refused: Vec<_> = made.filter_map(Result::err).collect();
         if let [error, ..] = &refused[..] {
@@ -227,13 +230,14 @@ impl Device for BlockDevice {
         let mut ring = self.rings[usize::from(queue.index)].lock();
         let mut worker = Worker::new(&self.disk, self.engine, &mut ring, queue, wake);
         let served = worker.serve();
-        // If both fail, the first failure is the cause, so it is the one to report.
+        // If both calls fail, only the first error is reported, because it is the cause of the
+        // second.
         let finished = worker.finish();
         served.and(finished)
     }
 }
 
-/// The setting that an administrator can change if the kernel makes no io_uring.
+/// Names the setting that an administrator can change if the kernel refuses to make an io_uring.
 fn hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => " (see the sysctl kernel.io_uring_disabled)",

@@ -14,6 +14,6 @@ pub(crate) struct Disk {
     /// The serial number, padded with NUL.
     pub id: [u8; ID_LEN],
     pub cache: WriteCache,
-    /// `None` if the disk has no limits.
+    /// The limits on the speed of the disk. `None` if the speed is not limited.
     pub throttle: Option<Arc<Throttle>>,
 }

@@ -1,8 +1,8 @@
 //! Carries out operations on an image, with data in the memory of one driver.
 //!
 //! This module hands addresses to the kernel, so it has unsafe code. An engine keeps the addresses
-//! valid: it owns the memory, the image and the buffer lists until each operation is completed,
-//! also when it is dropped.
+//! valid. It owns the memory, the image and the buffer lists until all operations are completed,
+//! even if the engine is dropped before.
 
 #![allow(unsafe_code)]
 
@@ -39,8 +39,8 @@ pub(crate) use wakers::Wakers;
 /// How an engine makes system calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKind {
-    /// The queue's own thread makes calls that do not wait, and io_uring makes the others. Threads
-    /// make those instead if the kernel refuses io_uring or the image is not raw.
+    /// The queue's own thread makes calls that do not wait, and io_uring makes the other calls.
+    /// Threads replace io_uring if the kernel refuses io_uring or the image is not raw.
     #[default]
     Auto,
     /// As [`EngineKind::Auto`], but the queue's own thread makes no calls.
@@ -60,12 +60,13 @@ pub(crate) struct Engine<'a> {
     in_flight: usize,
     image: Arc<Image>,
     memory: Arc<GuestMemory>,
-    /// Private buffers. Images that are not raw need them. Direct I/O uses them for memory that it
-    /// cannot take; without them such transfers go through the page cache.
+    /// Private buffers for data. Images that are not raw need these buffers. Direct I/O needs them
+    /// if it cannot use the driver's memory. Without private buffers such transfers go through the
+    /// page cache.
     buffers: Option<Buffers>,
 }
 
-/// The driver's side of a transfer: the bytes of `buffers` from `skip` on.
+/// The driver's data of a transfer: the bytes of `buffers` from `skip` on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Data<'a> {
     buffers: &'a Segments,
@@ -78,16 +79,16 @@ impl<'a> Data<'a> {
     }
 }
 
-/// How far an operation got when it was started.
+/// The state of an operation after its start.
 #[derive(Debug)]
 pub(crate) enum Started {
-    /// [`Engine::next_completion`] will return its result.
+    /// The operation is in flight. [`Engine::next_completion`] will return its result.
     InFlight,
-    /// It is completed, with this result.
+    /// The operation is completed, with this result.
     Completed(io::Result<()>),
 }
 
-/// Why an engine does not take an operation.
+/// The reason why an engine refuses an operation.
 #[derive(Debug)]
 pub(crate) enum EngineError {
     /// A buffer is outside of the driver's memory.
@@ -102,7 +103,8 @@ impl EngineKind {
         matches!(self.fit_for(image), Self::Auto | Self::Uring)
     }
 
-    /// This kind, or threads for an image that is not raw: the kernel cannot read its format.
+    /// The kind of engine that fits the image. An image that is not raw needs threads, because the
+    /// kernel cannot read its format.
     fn fit_for(self, image: &Image) -> Self {
         match self {
             Self::Auto | Self::Uring if image.is_formatted() => Self::Threads,
@@ -112,7 +114,8 @@ impl EngineKind {
 }
 
 impl<'a> Engine<'a> {
-    /// An engine with `slots` slots for the calling thread. It uses `ring` if its kind needs one.
+    /// An engine with `slots` slots for the calling thread. The engine uses `ring` if its kind
+    /// needs an io_uring.
     pub fn new(
         kind: EngineKind,
         image: Arc<Image>,
@@ -146,13 +149,14 @@ impl<'a> Engine<'a> {
         self.in_flight
     }
 
-    /// Whether to make a read of `len` bytes aside if requests wait behind it.
+    /// Whether another thread should make a read of `len` bytes if other requests wait behind the
+    /// read.
     pub fn is_better_aside(&self, len: u64) -> bool {
         self.at_once.is_better_aside(len)
     }
 
     /// Starts to move `range` of the image from or to `data`. With `aside`, another thread copies
-    /// the data even if this thread could do it at once.
+    /// the data even if this thread could copy it at once.
     pub fn transfer(
         &mut self,
         slot: u16,
@@ -176,7 +180,8 @@ impl<'a> Engine<'a> {
             transfer.aside = true;
             self.start(slot)?;
             // The read is submitted now, so that it runs while this thread serves the requests
-            // behind it. If that fails, the engine submits it again when it waits.
+            // behind the read. If the submission fails, the engine submits the read again when it
+            // waits.
             let _ = self.submit();
             return Ok(Started::InFlight);
         } else if let Some(result) = self.do_at_once(slot) {
@@ -187,8 +192,8 @@ impl<'a> Engine<'a> {
         Ok(Started::InFlight)
     }
 
-    /// Moves the data through the slot's buffer. The qcow2 reader needs private buffers: the guest
-    /// may change its own at any time.
+    /// Moves the data through the slot's private buffer. The qcow2 reader needs such a buffer,
+    /// because the guest may change its own buffers at any time.
     fn require_bounce(&mut self, slot: u16, data: Data<'_>) -> Result<(), EngineError> {
         if self.buffers.is_none() {
             return Err(EngineError::Io(io::ErrorKind::OutOfMemory.into()));
@@ -208,7 +213,7 @@ impl<'a> Engine<'a> {
         transfer.direct = way == Way::Direct || bounced;
     }
 
-    /// Starts to make everything that was written before stable.
+    /// Starts a flush, which puts all data written before on stable storage.
     pub fn flush(&mut self, slot: u16) -> Result<(), EngineError> {
         let nothing = Range { offset: 0, len: 0 };
         self.slots[usize::from(slot)]
@@ -223,7 +228,7 @@ impl<'a> Engine<'a> {
         self.start(slot)
     }
 
-    /// Hands started operations to the kernel and lets it report results, without waiting.
+    /// Hands started operations to the kernel and lets the kernel report results. Does not wait.
     pub fn submit(&mut self) -> io::Result<()> {
         self.executor.submit()
     }
@@ -260,7 +265,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Does as much of a transfer as possible without waiting. `None` if some of it is left.
+    /// Does the part of a transfer that is possible without waiting. Returns `None` if a part of
+    /// the transfer is left.
     fn do_at_once(&mut self, slot: u16) -> Option<io::Result<()>> {
         let Target::File(file) = self.image.target(false) else {
             return None;
@@ -311,7 +317,7 @@ impl<'a> Engine<'a> {
         if transfer.direct
             && let Some(direct) = self.image.direct()
         {
-            // A call that moved less than it should have may leave a rest that is not aligned.
+            // A call may move less data than requested. The rest may then not be aligned.
             transfer.direct = is_aligned(direct.alignment, transfer.rest());
         }
         match &mut self.buffers {
@@ -326,13 +332,13 @@ impl<'a> Engine<'a> {
         let target = self.image.target(transfer.direct);
         // SAFETY: the data is in `self.memory` or `self.buffers`, and the target is part of
         // `self.image`: all live as long as `self`. The transfer does not move, because the slots
-        // are in a box that is never resized. `Slot::idle` gives it out for change only when the
-        // slot is not busy, and `Slot::clear` comes after the operation's end. `drop` waits for all
-        // operations, or leaks the objects that they use.
+        // are in a box that is never resized. `Slot::idle` gives the transfer out for changes only
+        // when the slot is not busy, and `Slot::clear` comes after the operation's end. `drop`
+        // waits for all operations, or leaks the objects that they use.
         unsafe { self.executor.push(slot, target, transfer) }
     }
 
-    /// Waits until nothing is in flight. False if waiting fails.
+    /// Waits until nothing is in flight. Returns false if waiting fails.
     fn settle(&mut self) -> bool {
         while self.in_flight > 0 {
             while self.next_completion().is_some() {}

@@ -1,5 +1,5 @@
 //! A queue whose memory holds arbitrary bytes, for `fuzz/` and for tests that replay its corpus.
-//! Also the functions that `benches/` measure.
+//! This module also has the functions that `benches/` measure.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::operation::SECTOR_SIZE;
 use crate::request::{Limits, Request};
 use crate::worker::Worker;
 
-/// Number of descriptors. They begin at address 0, and the rings follow.
+/// Number of descriptors of the queue. The descriptors begin at address 0, and the rings follow.
 const QUEUE_SIZE: u16 = 16;
 const AVAIL: u64 = 0x100;
 const USED: u64 = 0x140;
@@ -27,10 +27,10 @@ const USED: u64 = 0x140;
 const MEMORY: u64 = 0x1_0000;
 const DISK: u64 = 64 * SECTOR_SIZE;
 
-/// How often the worker takes a batch from a vring that never runs empty.
+/// Maximum number of batches that the worker takes from a vring that never runs empty.
 const ROUNDS: u32 = 4;
 
-/// The parts of a check that are slow to make. All checks of a thread share them.
+/// The parts of a check that are slow to make. All checks of a thread share these parts.
 struct Bench {
     memory: Arc<GuestMemory>,
     disk: Arc<std::fs::File>,
@@ -72,8 +72,8 @@ pub fn parse(chain: &Chain, memory: &GuestMemory) -> bool {
     Request::parse(chain, memory, &limits).is_ok()
 }
 
-/// Serves a queue in memory that begins with the bytes of `input` after the first. Bits of the
-/// first byte choose features: bit 0 the features of rings, bit 1 write-through, bit 2 a packed
+/// Serves a queue in memory that begins with the bytes of `input` after its first byte. The bits of
+/// the first byte choose features: bit 0 the features of rings, bit 1 write-through, bit 2 a packed
 /// vring, and bit 3 the use of buffers in order.
 ///
 /// # Panics
@@ -109,7 +109,7 @@ fn serve(bench: &Bench, input: &[u8]) {
             break;
         }
     }
-    // A broken vring makes this fail as well.
+    // The result is ignored, because a broken vring makes `finish` fail as well.
     let _ = worker.finish();
     assert!(worker.is_idle(), "a request was not given back");
     let size = bench.disk.metadata().expect("an open file").len();
@@ -125,7 +125,7 @@ fn queue(bench: &Bench, options: u8) -> ServedQueue {
         used: GuestAddress(USED),
     };
     let rings = (RING_FEATURES * u64::from(options & 1)) | (IN_ORDER * u64::from(options >> 3 & 1));
-    // A driver that does not flush gets write-through.
+    // If the driver cannot flush, the device makes each write stable at once.
     let flush = if options & 2 == 0 {
         1 << VIRTIO_BLK_F_FLUSH
     } else {
@@ -177,7 +177,7 @@ mod tests {
                 input.extend_from_slice(&addr.to_le_bytes());
                 input.extend_from_slice(&len.to_le_bytes());
                 // A packed descriptor has its id where a split one has flags, and its flags after
-                // it.
+                // the id.
                 let (first, second) = match options & 4 {
                     0 => (flags, next),
                     _ => (next, flags | AVAIL),
@@ -188,7 +188,7 @@ mod tests {
             input.extend_from_slice(&[0, 0]);
             input.extend_from_slice(&index.to_le_bytes());
             heads.iter().for_each(|head| input.extend_from_slice(&head.to_le_bytes()));
-            // A header at any multiple of 16 has this type.
+            // A request header at any multiple of 16 has the type `kind`.
             input.resize(0x400, 0);
             while input.len() < 0x4000 {
                 input.extend_from_slice(&kind.to_le_bytes());

@@ -24,7 +24,7 @@ pub use error::{ImageError, Qcow2Error};
 pub use options::{Cache, Format, OpenOptions};
 pub(crate) use qcow2::Qcow2;
 
-/// A disk image. Its size is read when it is opened. No request changes it.
+/// A disk image. The size is read when the image is opened. Requests cannot change the size.
 #[derive(Debug)]
 pub struct Image {
     storage: Storage,
@@ -35,11 +35,12 @@ pub struct Image {
     /// The limits that requests have to stay within. They follow from the fields above.
     limits: Limits,
     cache: Cache,
-    /// Calls never wait for a device, because the file is in memory.
+    /// Whether the file is in memory, so that calls never wait for a device.
     in_memory: bool,
-    /// The way past the page cache. `None` if all data goes through the page cache.
+    /// The file for direct I/O, which bypasses the page cache. `None` if all data goes through the
+    /// page cache.
     direct: Option<Direct>,
-    /// A flush has failed. The kernel does not know any more which writes were lost.
+    /// Whether a flush has failed. The kernel then does not know any more which writes were lost.
     lost: AtomicBool,
 }
 
@@ -56,7 +57,8 @@ enum Storage {
 pub(crate) enum Target<'a> {
     /// A file or block device, used by system calls.
     File(BorrowedFd<'a>),
-    /// A qcow2 image, used by its reader. Data has to be in memory that nobody else writes.
+    /// A qcow2 image, used by the qcow2 reader. The data buffers have to be memory that nobody else
+    /// writes.
     Qcow2(&'a Qcow2),
 }
 
@@ -95,21 +97,22 @@ impl Image {
         self.size / SECTOR_SIZE
     }
 
-    /// Whether the image is never written.
+    /// Whether the image is read-only, so that requests never write to it.
     pub fn read_only(&self) -> bool {
         self.read_only
     }
 
-    /// The sector size in bytes that drivers are told. It is a multiple of the storage's own.
+    /// The sector size in bytes that the device reports to drivers. It is a multiple of the sector
+    /// size of the storage.
     pub fn block_size(&self) -> u32 {
         self.block_size
     }
 
-    /// Waits until everything written so far is on stable storage.
+    /// Waits until all data written so far is on stable storage.
     ///
     /// # Errors
     ///
-    /// When this flush or an earlier one failed. Data may be lost then.
+    /// When this flush or an earlier flush failed. Data may be lost in that case.
     pub fn sync(&self) -> io::Result<()> {
         if !self.flushes() {
             return Ok(());
@@ -127,7 +130,8 @@ impl Image {
         }
     }
 
-    /// The object for operations. With `direct`, the way past the page cache if there is one.
+    /// The object that operations are carried out on. With `direct`, this is the file for direct
+    /// I/O if the image has one.
     pub(crate) fn target(&self, direct: bool) -> Target<'_> {
         match (&self.storage, &self.direct) {
             (Storage::Qcow2(qcow2), _) => Target::Qcow2(qcow2),
@@ -136,12 +140,14 @@ impl Image {
         }
     }
 
-    /// Whether the image has a format, so that plain system calls cannot read and write its disk.
+    /// Whether the image has a format other than raw, so that plain system calls cannot read and
+    /// write its disk.
     pub(crate) fn is_formatted(&self) -> bool {
         matches!(self.storage, Storage::Qcow2(_))
     }
 
-    /// Whether an earlier flush has failed, so that no later one can promise that data is stable.
+    /// Whether an earlier flush has failed, so that later flushes cannot promise that data is
+    /// stable.
     pub(crate) fn has_lost_writes(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
@@ -158,22 +164,22 @@ impl Image {
         }
     }
 
-    /// Whether calls never wait for a device.
+    /// Whether the image is in memory, so that calls never wait for a device.
     pub(crate) fn in_memory(&self) -> bool {
         self.in_memory
     }
 
-    /// The way past the page cache, if the image is used that way.
+    /// The file for direct I/O, if the image bypasses the page cache.
     pub(crate) fn direct(&self) -> Option<&Direct> {
         self.direct.as_ref()
     }
 
-    /// Whether flushes do anything.
+    /// Whether flushes have an effect. False for [`Cache::Unsafe`].
     pub(crate) fn flushes(&self) -> bool {
         self.cache != Cache::Unsafe
     }
 
-    /// When writes become stable. This was chosen when the image was opened.
+    /// The cache mode with which the image was opened. It decides when writes become stable.
     pub(crate) fn cache(&self) -> Cache {
         self.cache
     }
@@ -186,7 +192,7 @@ impl Image {
         Self::new(storage, size, block_size, options, abilities)
     }
 
-    /// The same image with another cache.
+    /// The same image with another cache mode.
     #[cfg(test)]
     pub(crate) fn cached(self, cache: Cache) -> Self {
         Self { cache, ..self }
@@ -197,13 +203,13 @@ impl Image {
         &self.limits
     }
 
-    /// The abilities of the storage, whether or not drivers are offered them.
+    /// The abilities of the storage, including those that the device does not offer to drivers.
     pub(crate) fn abilities(&self) -> &Abilities {
         &self.abilities
     }
 
     /// The operations that carry out a change. With `stable`, the change is on stable storage when
-    /// they are done.
+    /// these operations are done.
     pub(crate) fn steps(&self, change: Change, ranges: &[ChangedRange], stable: bool) -> Vec<Step> {
         let step = |changed: &ChangedRange| Step {
             operation: self.operation(change, changed.unmap),

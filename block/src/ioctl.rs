@@ -16,7 +16,7 @@ const BLKSECDISCARD: libc::Ioctl = 0x127d;
 pub(crate) enum RangeIoctl {
     /// Tells the device that the content of the range is not needed any more.
     Discard,
-    /// Discards, and makes sure that nobody can recover the content.
+    /// Discards the range and makes sure that nobody can recover its content.
     SecureErase,
 }
 
@@ -33,11 +33,12 @@ pub(crate) fn change(device: BorrowedFd<'_>, ioctl: RangeIoctl, offset: u64, len
     unsafe { libc::ioctl(device.as_raw_fd(), request, range.as_ptr()) as isize }
 }
 
-/// Whether a block device can erase ranges beyond recovery. Linux before 5.19 answers yes for every
-/// device that discards, and refuses to erase later.
+/// Whether a block device can erase ranges beyond recovery. Linux before 5.19 reports this ability
+/// for every device that can discard, and refuses to erase later.
 pub(crate) fn can_secure_erase(device: &File) -> bool {
-    // The kernel never erases a part of a sector. It answers EINVAL for a device that can erase,
-    // and EOPNOTSUPP for one that cannot, before it checks the range.
+    // This asks the kernel to erase a part of a sector, which it never does. For a device that
+    // cannot erase, the kernel returns EOPNOTSUPP before it checks the range. For other devices it
+    // returns EINVAL.
     let result = change(device.as_fd(), RangeIoctl::SecureErase, 1, 1);
     result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
 }

@@ -1,9 +1,9 @@
 //! Limits on the speed of a disk.
 //!
-//! Each limit is a token bucket that all queues of the disk share. A request that has to wait takes
-//! its tokens at once and learns when they will be there, so requests go on in the order in which
-//! they came. A queue waits with one request at a time. So queues take turns, however full their
-//! vrings are.
+//! Each limit is a token bucket that all queues of the disk share. A request takes its tokens at
+//! once, even if they have not come yet, and then waits for them. So requests proceed in the order
+//! in which they arrived. In each queue, only one request waits at a time. So the queues take
+//! turns, however full their vrings are.
 
 mod gate;
 
@@ -14,18 +14,18 @@ use crate::request::Request;
 
 pub(crate) use gate::Gate;
 
-/// How fast requests or bytes may come.
+/// A limit on the number of requests or bytes in a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Requests or bytes per second.
     pub per_second: u64,
-    /// How many requests or bytes may come at once after a quiet time. A single request may have
-    /// more bytes than this; the requests after it then wait longer.
+    /// Number of requests or bytes that do not wait after a quiet time. A single request may have
+    /// more bytes than this number. The requests after it then wait longer.
     pub burst: u64,
 }
 
 impl Rate {
-    /// A rate whose burst is a tenth of a second's worth, at least 1.
+    /// A rate whose burst is a tenth of `per_second`, but at least 1.
     pub fn per_second(per_second: u64) -> Self {
         Self {
             per_second,
@@ -34,27 +34,27 @@ impl Rate {
     }
 }
 
-/// The limits of a disk. By default there are none.
+/// The limits on the speed of a disk. By default the speed is not limited.
 ///
-/// A request that discards, zeroes or erases counts as a write without bytes. Flushes do not count.
+/// A request that discards, zeroes or erases counts as a write of 0 bytes. Flushes do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
-    /// Requests of any kind.
+    /// The limit on requests of all kinds.
     pub iops: Option<Rate>,
-    /// Reads.
+    /// The limit on read requests.
     pub iops_read: Option<Rate>,
-    /// Writes.
+    /// The limit on write requests.
     pub iops_write: Option<Rate>,
-    /// Bytes read or written.
+    /// The limit on bytes that are read or written.
     pub bps: Option<Rate>,
-    /// Bytes read.
+    /// The limit on bytes that are read.
     pub bps_read: Option<Rate>,
-    /// Bytes written.
+    /// The limit on bytes that are written.
     pub bps_write: Option<Rate>,
 }
 
 impl RateLimits {
-    /// Whether there is any limit.
+    /// Whether at least one limit is set.
     pub fn any(&self) -> bool {
         *self != Self::default()
     }
@@ -74,7 +74,7 @@ struct Cost {
 }
 
 impl Cost {
-    /// The cost of a request. `None` if it does not count.
+    /// The cost of a request. `None` if the limits do not apply to the request.
     fn of(request: &Request) -> Option<Self> {
         let (direction, bytes) = match request {
             Request::Read(range) => (Direction::Read, range.len),
@@ -86,11 +86,12 @@ impl Cost {
     }
 }
 
-/// A token bucket. Times count from the origin of the throttle.
+/// A token bucket. All times are relative to the origin of the throttle.
 #[derive(Debug)]
 struct Bucket {
-    /// When the bucket was or will be empty. So its level is the number of tokens that have come
-    /// since then, up to the burst. If the time lies ahead, tokens were taken in advance.
+    /// The time at which the bucket was or will be empty. The level of the bucket is the number of
+    /// tokens that have come since this time, up to the burst. If the time is in the future, tokens
+    /// were taken in advance.
     empty_at: Duration,
     rate: Rate,
 }
@@ -103,17 +104,19 @@ impl Bucket {
         }
     }
 
-    /// How long it takes until this number of tokens has come.
+    /// The time in which this number of tokens comes.
     fn time(&self, tokens: u64) -> Duration {
         let nanoseconds =
             u128::from(tokens) * 1_000_000_000 / u128::from(self.rate.per_second.max(1));
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
-    /// Takes tokens, even if they are not there yet. Returns when the first of them is there. The
-    /// request may begin then, because it may need more tokens than the bucket holds.
+    /// Takes tokens, even if they have not come yet. Returns the time at which the first of these
+    /// tokens comes. The request may begin at that time. It does not wait for all its tokens,
+    /// because it may need more tokens than the bucket can hold.
     fn take(&mut self, now: Duration, tokens: u64) -> Duration {
-        // The request needs one token to begin, so N - 1 others can be saved of a burst of N.
+        // The request needs one token to begin. So a burst of N consists of this token and N - 1
+        // saved ones.
         let saved = self.time(self.rate.burst.saturating_sub(1));
         let start = self.empty_at.saturating_sub(saved);
         self.empty_at = self.empty_at.max(now).saturating_add(self.time(tokens));
@@ -124,9 +127,10 @@ impl Bucket {
 /// The buckets of a disk.
 #[derive(Debug)]
 struct Buckets {
-    /// Buckets for requests, each with the direction that it limits. `None` stands for both.
+    /// Buckets that count requests, each with the direction that the bucket limits. `None` stands
+    /// for both directions.
     requests: Vec<(Option<Direction>, Bucket)>,
-    /// Buckets for bytes.
+    /// Buckets that count bytes, each with the direction that the bucket limits.
     bytes: Vec<(Option<Direction>, Bucket)>,
 }
 
@@ -148,7 +152,8 @@ impl Buckets {
         }
     }
 
-    /// Takes the tokens for a request. Returns when it may begin, which may lie in the past.
+    /// Takes the tokens for a request. Returns the time from which on the request may begin. This
+    /// time may be in the past.
     fn take(&mut self, now: Duration, cost: Cost) -> Duration {
         let concerns =
             |direction: &Option<Direction>| direction.is_none_or(|d| d == cost.direction);
@@ -165,7 +170,7 @@ impl Buckets {
     }
 }
 
-/// Makes the requests of all queues of a disk keep to its limits.
+/// Applies the limits of a disk to the requests of all its queues.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     origin: Instant,
@@ -180,7 +185,8 @@ impl Throttle {
         }
     }
 
-    /// Takes the tokens for a request. Returns until when it has to wait, or `None` if it need not.
+    /// Takes the tokens for a request. Returns the time until which the request has to wait, or
+    /// `None` if the request need not wait.
     fn take(&self, request: &Request) -> Option<Instant> {
         let cost = Cost::of(request)?;
         let now = self.origin.elapsed();
@@ -188,7 +194,8 @@ impl Throttle {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let start = buckets.take(now, cost);
         let start = (start > now).then_some(start)?;
-        // Overflow lies centuries ahead. A request that would have to wait so long does not wait.
+        // The addition overflows only for a time that is centuries ahead. In this case the request
+        // does not wait.
         self.origin.checked_add(start)
     }
 }

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A block device over a file, detached when dropped.
+/// A block device over a file. Dropping it detaches the device from the file.
 pub(crate) struct LoopDevice {
     pub path: PathBuf,
 }
 
 impl LoopDevice {
-    /// Makes a loop device with sectors of `sector` bytes. Without root or loop devices it prints
-    /// that and returns `None`.
+    /// Makes a loop device with sectors of `sector` bytes. Without root or loop devices this prints
+    /// the reason and returns `None`.
     pub fn new(file: &Path, sector: u32) -> Option<Self> {
         let sector = sector.to_string();
         let output = Command::new("losetup")

@@ -1,9 +1,10 @@
 //! Operations of the storage on ranges of the disk.
 
-/// Unit in bytes of every sector number and of the capacity, whatever the block size.
+/// Size of a sector in bytes. Sector numbers and the capacity count such sectors, whatever the
+/// block size is.
 pub const SECTOR_SIZE: u64 = 512;
 
-/// A range of the disk in bytes, within its size and of whole sectors.
+/// A range of the disk in bytes. It lies inside the disk and consists of whole sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub offset: u64,
@@ -15,18 +16,19 @@ pub(crate) struct Range {
 pub(crate) enum Operation {
     /// Moves data from the image to memory.
     Read,
-    /// Moves data from memory to the image. It is done when a later read sees the data.
+    /// Moves data from memory to the image. The operation is done when a later read sees the data.
     Write,
-    /// Moves data from memory to the image. It is done when the data is on stable storage.
+    /// Moves data from memory to the image. The operation is done when the data is on stable
+    /// storage.
     WriteStable,
-    /// Puts everything that was written before on stable storage.
+    /// Puts all data that was written before on stable storage.
     #[default]
     Flush,
     /// Tells a block device that the content of the range is not needed any more.
     Discard,
-    /// Discards, and makes sure that nobody can recover the content.
+    /// Discards the range and makes sure that nobody can recover its content.
     SecureErase,
-    /// Zeroes the range and frees its space if the storage can.
+    /// Zeroes the range and frees its space if the storage can free space.
     Unmap,
     /// Zeroes the range and keeps its space allocated.
     Zero,
@@ -37,24 +39,25 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// Operations that together have the same effect, for storage that does not know this one.
-    /// Their order matters. Empty if there is no replacement.
+    /// The operations that replace this one on storage that does not support it. Done in this
+    /// order, they have the same effect. The list is empty if nothing replaces this operation.
     pub fn replacement(self) -> &'static [Operation] {
         match self {
             Self::Unmap => &[Self::Zero],
-            // Needed for instance on tmpfs.
+            // For instance, tmpfs needs this replacement.
             Self::Zero => &[Self::Punch, Self::Allocate],
             _ => &[],
         }
     }
 
-    /// Whether the operation moves data. One system call does all of an operation that does not.
+    /// Whether the operation moves data. An operation that does not move data takes a single system
+    /// call.
     pub fn moves_data(self) -> bool {
         matches!(self, Self::Read | Self::Write | Self::WriteStable)
     }
 }
 
-/// One operation of a request that takes several.
+/// One operation of a request that may take several operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     pub operation: Operation,
@@ -62,7 +65,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Makes the effect of the steps before it stable.
+    /// A flush, which makes the effect of the earlier steps stable.
     pub const FLUSH: Self = Self {
         operation: Operation::Flush,
         range: Range { offset: 0, len: 0 },

@@ -26,35 +26,35 @@ pub(crate) const STATUS_LEN: u64 = 1;
 pub(crate) struct Limits {
     /// Size of the disk in bytes.
     pub size: u64,
-    /// Writes are refused.
+    /// Whether the disk refuses writes.
     pub read_only: bool,
     /// The alignment in bytes of ranges to discard, zero or erase. Reads and writes need only whole
     /// sectors.
     pub logical_block: u32,
-    /// Discard is offered.
+    /// Whether the device offers discard.
     pub discard: bool,
-    /// Write zeroes is offered.
+    /// Whether the device offers write zeroes.
     pub write_zeroes: bool,
-    /// Secure erase is offered.
+    /// Whether the device offers secure erase.
     pub secure_erase: bool,
 }
 
-/// A request that can be carried out.
+/// A valid request, ready to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Reads a range of the disk into the writable buffers, before the status.
+    /// Reads a range of the disk into the writable buffers. The status follows the data.
     Read(Range),
     /// Writes the bytes of the readable buffers after the header to a range of the disk.
     Write(Range),
-    /// Makes everything acknowledged so far stable.
+    /// Puts all acknowledged writes on stable storage.
     Flush,
     /// Copies the first `len` bytes of the identity string into the writable buffers.
     GetId { len: usize },
-    /// Changes these ranges of the disk without data.
+    /// Discards, zeroes or erases these ranges of the disk.
     Change(Change, Vec<ChangedRange>),
 }
 
-/// The last byte of a request.
+/// The status of a request, which is its last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Status {
@@ -67,14 +67,14 @@ impl Status {
     /// The status of a request that failed with an I/O error.
     pub fn of_error(error: &std::io::Error) -> Self {
         match error.raw_os_error() {
-            // The storage does not know the operation.
+            // The storage does not support the operation.
             Some(libc::EOPNOTSUPP) => Self::Unsupported,
             _ => Self::IoErr,
         }
     }
 }
 
-/// Why a request is not carried out. The error concerns only this request, not its vring.
+/// The reason why a request is refused. The error concerns only this request, not its vring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BlockRefusal {
     #[error("there is no writable byte for the status")]
@@ -118,8 +118,8 @@ impl BlockRefusal {
 }
 
 impl Request {
-    /// Reads the header once and checks the request. Whether the data buffers are inside memory is
-    /// checked later.
+    /// Reads the header once and checks the request. This does not check that the data buffers are
+    /// inside the driver's memory.
     pub fn parse(
         chain: &Chain,
         memory: &GuestMemory,
@@ -169,7 +169,7 @@ impl Limits {
     }
 }
 
-/// The fields of `struct virtio_blk_req` that are used.
+/// The fields of `struct virtio_blk_req` that this device uses.
 struct RequestHeader {
     kind: u32,
     sector: u64,

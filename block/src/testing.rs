@@ -1,4 +1,4 @@
-//! A way into the io_uring of a queue, for tests of its restrictions.
+//! Access to the io_uring of a queue, for tests of its restrictions.
 
 #![allow(unsafe_code)]
 
@@ -8,16 +8,17 @@ use io_uring::squeue;
 
 use crate::BlockDevice;
 
-/// Carries out an operation in the io_uring of queue 0. Returns its result: a number, or a negated
-/// errno. From the first call on, only the calling thread can use the ring.
+/// Carries out an operation in the io_uring of queue 0. Returns the result of the operation, which
+/// is a number or a negated errno. From the first call on, only the calling thread can use the
+/// ring.
 ///
 /// # Errors
 ///
-/// When there is no ring, or the kernel does not take the entry.
+/// When the queue has no ring, or the kernel refuses the entry.
 ///
 /// # Safety
 ///
-/// The memory that the entry points to must be valid until this returns.
+/// The memory that the entry points to must be valid until this function returns.
 pub unsafe fn in_ring(device: &BlockDevice, entry: &squeue::Entry) -> io::Result<i32> {
     let mut slot = device.rings[0].lock();
     let lent = slot.enable()?.ok_or(io::ErrorKind::NotFound)?;

@@ -16,40 +16,41 @@ mod spin;
 
 use spin::Spin;
 
-/// The most requests of one vring in flight. More requests wait in the vring.
+/// Maximum number of requests of one vring in flight. Further requests wait in the vring.
 const MAX_IN_FLIGHT: u16 = 1024;
 
-/// One vring being served.
+/// Serves one vring.
 pub(crate) struct Worker<'a> {
     disk: &'a Disk,
     queue: &'a mut ServedQueue,
     wake: &'a Wake,
     memory: Arc<GuestMemory>,
-    /// Each write has to be stable when it is acknowledged, because the driver does not flush.
+    /// Whether each write has to be stable when it is acknowledged, because the driver does not
+    /// flush.
     write_through: bool,
     engine: Engine<'a>,
-    /// The gate that requests wait at. `None` if the disk has no limits.
+    /// The gate at which a request waits because of limits. `None` if the disk has no limits.
     gate: Option<Gate>,
-    /// Spins while nothing is in flight, for the next request.
+    /// Spins for the next request while nothing is in flight.
     idle: Spin,
-    /// Spins while one request is in flight, for its result.
+    /// Spins for a result while one request is in flight.
     lone: Spin,
-    /// The requests in flight, by slot.
+    /// The requests in flight. The index is the slot of a request.
     pending: Box<[Pending]>,
-    /// Slots without a request.
+    /// The slots that do not hold a request.
     free: Vec<u16>,
-    /// How many requests were given back since the driver was last called.
+    /// Number of requests that were given back since the driver was last called.
     used: u32,
-    /// A refused or failed request was logged as a warning. Later ones are logged at debug level.
+    /// Whether a problem was logged as a warning. Later problems are logged at debug level.
     complained: bool,
 }
 
 #[derive(Default)]
 struct Pending {
     chain: Chain,
-    /// Bytes in the writable data buffers if the request succeeds.
+    /// Number of bytes that the writable data buffers hold if the request succeeds.
     data_in: u64,
-    /// The request changes the disk, and its result is not stable without a flush.
+    /// Whether the request changes the disk and needs a flush to become stable.
     volatile: bool,
 }
 
@@ -86,7 +87,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Serves requests until it is told to stop. Call [`Worker::finish`] afterwards, also after an
+    /// Serves requests until a stop is requested. Call [`Worker::finish`] afterwards, also after an
     /// error.
     ///
     /// # Errors
@@ -107,13 +108,15 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Whether there is a request, a slot for it, and no earlier request at the gate.
+    /// Whether the worker can take a request. The vring must have a request, a slot must be free,
+    /// and no earlier request may wait at the gate.
     fn can_take(&self) -> Result<bool, QueueError> {
         Ok(!self.free.is_empty() && !self.is_held() && self.queue.ring.has_requests()?)
     }
 
-    /// Spins for a short time. With nothing in flight it looks for the next request. With one
-    /// request in flight it also looks for the result. True if there is something to do.
+    /// Spins for a short time. With nothing in flight the worker looks for the next request. With
+    /// one request in flight the worker also looks for its result. Returns true if the worker has
+    /// found something to do.
     fn await_event(&mut self, busy: bool) -> Result<bool, ServeError> {
         let spin = match self.engine.in_flight() {
             0 => &self.idle,
@@ -141,7 +144,7 @@ impl<'a> Worker<'a> {
     /// [`ServeError`] when the vring or the engine has become unusable.
     pub fn finish(&mut self) -> Result<(), ServeError> {
         self.stop_holding()?;
-        // The request from the gate may be answered already.
+        // The request from the gate may be answered already, so the driver is called if necessary.
         self.call()?;
         while self.engine.in_flight() > 0 {
             if !self.reap()? {
@@ -159,8 +162,8 @@ impl<'a> Worker<'a> {
         self.engine.in_flight() == 0 && !self.is_held()
     }
 
-    /// Takes the requests in the vring, at most as many as the vring has entries. False if it took
-    /// none.
+    /// Takes the requests in the vring, at most as many as the vring has entries. Returns false if
+    /// it took no request.
     pub(crate) fn take_batch(&mut self) -> Result<bool, QueueError> {
         for taken in 0..self.queue.ring.size() {
             if self.gate.is_some() && self.hold()? {
@@ -179,9 +182,11 @@ impl<'a> Worker<'a> {
         Ok(true)
     }
 
-    /// Asks for kicks and sleeps, unless requests came before the driver knew that.
+    /// Asks for kicks and sleeps. Does not sleep if requests came before the driver saw that kicks
+    /// are on.
     fn sleep(&mut self) -> Result<(), ServeError> {
-        // Without a free slot the worker cannot take requests, and a result wakes it.
+        // Without a free slot the worker cannot take requests, so it does not ask for kicks. A
+        // result ends the sleep.
         let held = self.gate.as_ref().and_then(Gate::wait);
         if held.is_none() && !self.free.is_empty() && self.queue.ring.enable_kick()? {
             return Ok(self.queue.ring.disable_kick()?);

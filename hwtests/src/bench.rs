@@ -1,9 +1,9 @@
-//! The benchmark: our back-end beside qemu-storage-daemon and the kernel's own limit, or beside
-//! another build of itself.
+//! The benchmark: it compares our back-end with qemu-storage-daemon and with the kernel's own
+//! limit, or with another build of our back-end.
 //!
-//! The peers take turns, so that whatever else the machine does meets each of them alike, and are
-//! compared by their medians. The front-end is that of the virtio-driver crate, which is also
-//! libblkio's. A front-end of our own compares a VVU device with a socket.
+//! The peers take turns, so that other load on the machine affects all of them alike. The results
+//! are compared by their medians. The front-end is that of the virtio-driver crate, which libblkio
+//! uses, too. A front-end of our own compares a VVU device with a socket.
 
 pub mod beside;
 pub mod chart;
@@ -44,44 +44,44 @@ use summary::Summary;
 /// The samples of one workload on one medium.
 #[derive(Debug)]
 pub struct Cell {
-    /// Where the image is.
+    /// The medium of the image.
     pub medium: Medium,
-    /// Which requests there are.
+    /// The kind of requests.
     pub workload: Workload,
-    /// What each peer achieved.
+    /// The results of each peer.
     pub peers: Vec<(Peer, Summary)>,
 }
 
 impl Cell {
-    /// What a peer achieved, if it was measured.
+    /// The results of a peer, if the peer was measured.
     pub fn summary(&self, peer: Peer) -> Option<&Summary> {
         let found = self.peers.iter().find(|(one, _)| *one == peer);
         found.map(|(_, summary)| summary)
     }
 
-    /// What it is called in tables.
+    /// The name of the cell in tables: medium and workload.
     pub fn name(&self) -> String {
         format!("{} {}", self.medium.name(), self.workload.name)
     }
 }
 
-/// Everything that a benchmark found.
+/// All results of a benchmark.
 #[derive(Debug)]
 pub struct Findings {
-    /// Where and when.
+    /// The machine and the date.
     pub machine: Machine,
-    /// How many turns each peer had.
+    /// The number of turns of each peer.
     pub turns: usize,
-    /// How long a turn was measured.
+    /// The measured time of a turn.
     pub turn: Duration,
-    /// What the peers achieved.
+    /// The results of the peers, by medium and workload.
     pub cells: Vec<Cell>,
-    /// What they cost without anything to do.
+    /// The costs of the peers when they have no requests.
     pub costs: Vec<Costs>,
 }
 
-/// Runs the benchmark, prints its findings as a table, and writes them to the folder `out`: as
-/// JSON, as Markdown and, beside qemu-storage-daemon, as a chart.
+/// Runs the benchmark, prints the results as a table, and writes them to the folder `out`: as JSON,
+/// as Markdown and, if the comparison is with qemu-storage-daemon, as a chart.
 pub fn run(options: &Options, out: &Path) -> Result<()> {
     let setting = Setting::new(options)?;
     let _processors = Cache::open()?.lock("lab")?;
@@ -116,7 +116,8 @@ pub fn run(options: &Options, out: &Path) -> Result<()> {
     setting.run.discard()
 }
 
-/// Counts after all turns, so that none is disturbed.
+/// Counts the system calls of each peer. This comes after all turns, because counting would disturb
+/// them.
 fn count_syscalls(cell: &mut Cell, served: &[Served], setting: &Setting) -> Result<()> {
     for (peer, summary) in &mut cell.peers {
         let Some(one) = served.iter().find(|one| one.peer == *peer) else {

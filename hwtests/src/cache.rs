@@ -1,5 +1,5 @@
-//! A cache for downloads between runs. It is outside the repository, and only one process builds
-//! each entry.
+//! A cache that keeps downloads between runs. The cache is outside the repository, and only one
+//! process builds each entry.
 
 use std::env;
 use std::fs::{self, File};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The cache folder: `$VVU_CACHE`, or `vvu-block` in the user's cache folder.
+/// The path of the cache folder: `$VVU_CACHE`, or `vvu-block` in the user's cache folder.
 #[derive(Debug)]
 pub struct Cache {
     root: PathBuf,
@@ -34,8 +34,8 @@ impl Cache {
 
     /// Returns the folder `name`. If it does not exist yet, `build` fills it first.
     ///
-    /// A folder appears only when it is complete: `build` gets a folder with another name, which is
-    /// then renamed.
+    /// A folder appears only when it is complete: `build` fills a folder with another name, and
+    /// that folder is renamed afterwards.
     pub fn folder(&self, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let done = self.root.join(name);
         let _lock = self.lock(name)?;

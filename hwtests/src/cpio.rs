@@ -6,7 +6,7 @@ const DIRECTORY: u32 = 0o040755;
 const PROGRAM: u32 = 0o100755;
 const SYMLINK: u32 = 0o120777;
 
-/// An archive being written.
+/// An archive that is being written.
 #[derive(Debug)]
 pub struct Archive<W> {
     writer: W,
@@ -22,7 +22,7 @@ impl<W: Write> Archive<W> {
         }
     }
 
-    /// Adds a folder. Add a folder before its files.
+    /// Adds a folder. A folder has to be added before its files.
     pub fn directory(&mut self, path: &str) -> io::Result<()> {
         self.entry(path, DIRECTORY, &[])
     }
@@ -93,7 +93,8 @@ mod tests {
         archive.finish().unwrap();
         assert!(bytes.starts_with(b"070701"));
         assert_eq!(bytes.len() % 4, 0);
-        // A header of 110 bytes and "etc\0" are padded to 116 bytes. The next header begins there.
+        // A header of 110 bytes and "etc\0" are padded to 116 bytes. The next header begins at byte
+        // 116.
         assert_eq!(&bytes[116..122], b"070701");
         assert_eq!(&bytes[116 + 54..116 + 62], b"00000005");
         assert_eq!(&bytes[116 + 116..116 + 121], b"hello");

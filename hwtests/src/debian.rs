@@ -1,8 +1,9 @@
 //! Disk images with a small Debian, for guests that boot from them.
 //!
-//! debootstrap makes the files. The first process of the guest is a script that tests the disk: it
-//! prints what the kernel and udev know, writes files, and installs a package. It restarts the
-//! guest until the guest has booted [`BOOTS`] times, and then switches it off.
+//! debootstrap makes the files. The first process of the guest is a script that tests the disk. The
+//! script prints the properties of the disk in the kernel and in udev, writes files, and installs a
+//! package. It restarts the guest until the guest has booted [`BOOTS`] times, and then switches the
+//! guest off.
 
 mod loader;
 mod root;
@@ -41,8 +42,8 @@ pub struct Disk {
     root: u64,
 }
 
-/// Makes a disk that contains only a root file system. QEMU has to load the kernel and
-/// [`initramfs`].
+/// Makes a disk that contains only a root file system. To boot from this disk, QEMU has to load the
+/// kernel and [`initramfs`].
 pub fn root_disk(lab: &Lab) -> Result<Disk> {
     let image = lab.run.image("disk.img", loader::ROOT_SIZE)?;
     let disk = Disk { image, root: 0 };
@@ -50,8 +51,8 @@ pub fn root_disk(lab: &Lab) -> Result<Disk> {
     Ok(disk)
 }
 
-/// Makes a disk that a BIOS and UEFI firmware can boot. It has GRUB, and a partition with a root
-/// file system and a kernel.
+/// Makes a disk that both a BIOS and UEFI firmware can boot. The disk has GRUB, and a partition
+/// with a root file system and a kernel.
 pub fn bootable_disk(lab: &Lab) -> Result<Disk> {
     let disk = Disk {
         image: lab.run.image("disk.img", loader::DISK_SIZE)?,
@@ -90,10 +91,10 @@ impl Disk {
         format!("{}?offset={}", self.image.display(), self.root)
     }
 
-    /// Makes the root file system with debootstrap's files and the test. It also gets a kernel if
-    /// there is an initramfs for it.
+    /// Makes the root file system with debootstrap's files and the test. The file system gets a
+    /// kernel, too, if an initramfs for the kernel is given.
     fn make_root(&self, lab: &Lab, initramfs: Option<&Path>) -> Result<()> {
-        // GRUB does not support these features.
+        // GRUB does not support these features of ext4.
         let features = "^metadata_csum_seed,^orphan_file";
         let offset = format!("offset={}", self.root);
         let mut mke2fs = lab.machine.program("mke2fs")?.command();

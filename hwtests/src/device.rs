@@ -10,25 +10,26 @@ use crate::process::Process;
 use crate::scenario::{DeviceVm, MEMORY, Proxy, end, start};
 use crate::vm::{Memory, Vm, VmBuilder};
 
-/// How the guest reaches the device.
+/// The way in which the guest reaches the device.
 #[derive(Clone, Copy, Debug)]
 pub enum Carrier {
-    /// By the vhost-user front-end of an old QEMU.
+    /// The vhost-user front-end of an old QEMU.
     VhostUser,
-    /// By a PCI function of its own, at a vfio-user socket.
+    /// A PCI function of its own, at a vfio-user socket.
     VirtioPci,
-    /// By a VVU function in a device VM, and the vhost-user front-end of a new QEMU.
+    /// A VVU function in a device VM, and the vhost-user front-end of a new QEMU.
     Vvu,
 }
 
 /// A device under test.
 #[derive(Debug)]
 pub struct Device {
-    /// The path of the program that serves it. It needs no arguments but those for the carrier.
+    /// The path of the program that serves the device. The program needs no arguments except those
+    /// for the carrier.
     pub program: PathBuf,
-    /// QEMU's front-end for it, such as `vhost-user-rng-pci`.
+    /// QEMU's front-end for the device, such as `vhost-user-rng-pci`.
     pub front_end: &'static str,
-    /// The module with the guest's driver.
+    /// The kernel module with the guest's driver.
     pub driver: &'static str,
 }
 

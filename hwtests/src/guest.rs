@@ -1,4 +1,4 @@
-//! The harness's end of the connection to the agent in a guest.
+//! The host's end of the connection to the agent in a guest.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl AgentConnection {
-    /// Takes over a connection from QEMU, which passes the agent's serial port on.
+    /// Takes over a connection from QEMU. QEMU connects it to the agent's serial port.
     pub fn new(stream: UnixStream) -> Result<Arc<Self>> {
         let reader = stream
             .try_clone()
@@ -75,7 +75,7 @@ impl AgentConnection {
         Ok(())
     }
 
-    /// Starts a shell command in the guest. Its output goes to `live`.
+    /// Starts a shell command in the guest. Its output is added to `live`.
     pub fn spawn(self: &Arc<Self>, command: &str, live: Live) -> Result<GuestProcess> {
         let live = Arc::new(live);
         let id = self.shared.register(&live)?;

@@ -107,7 +107,8 @@ impl Initramfs {
             .filter_map(|line| line.split_once(':'))
             .find(|(module, _)| module.ends_with(&ending))
             .with_context(|| format!("the guests' kernel has no module {name}"))?;
-        // modules.dep lists the module to load first at the end.
+        // modules.dep lists dependencies in reverse order: the module to load first is the last
+        // one.
         let order = needs.split_whitespace().rev().chain([module]);
         let new: Vec<_> = order.map(str::to_owned).collect();
         for module in new {
@@ -151,9 +152,9 @@ impl Initramfs {
         self.entries.insert(path.to_owned(), entry);
     }
 
-    /// Adds a library. If two libraries have the same name, the one of this machine is taken. Our
-    /// programs are linked against it, and programs of Debian 12 can use it because it is at least
-    /// as new as theirs.
+    /// Adds a library. If two libraries have the same name, the library of this machine is used.
+    /// Our programs are linked against that library. Programs of Debian 12 can use it because it is
+    /// at least as new as Debian 12's library.
     fn library(&mut self, path: String, file: PathBuf, host: bool) {
         if host || !self.entries.contains_key(&path) {
             self.entries.insert(path, Entry::Copy(file));

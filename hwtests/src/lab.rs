@@ -16,7 +16,7 @@ use crate::rundir::{RunDir, remove_all};
 
 static INTERRUPT: Once = Once::new();
 
-/// The downloaded programs, a folder for files, and the lock that keeps other tests from running.
+/// The downloaded programs, a folder for files, and a lock that prevents other tests from running.
 #[derive(Debug)]
 pub struct Lab {
     /// The guests' kernel, the QEMUs and other programs.
@@ -29,10 +29,10 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Prepares everything, and waits until no other lab is open on this machine. Emulated guests
-    /// need all its processors.
+    /// Prepares everything, and waits until no other lab is open on this machine. Only one lab can
+    /// be open, because emulated guests need all processors of the machine.
     ///
-    /// From then on SIGINT, SIGTERM and SIGHUP end the process and remove its files.
+    /// After this call, SIGINT, SIGTERM and SIGHUP end the process and remove its files.
     pub fn open(name: &str) -> Result<Self> {
         INTERRUPT.call_once(clean_up_on_signals);
         let machine = provision()?;
@@ -48,7 +48,7 @@ impl Lab {
 }
 
 fn clean_up_on_signals() {
-    // A test can run without this. At worst, an interrupt leaves files in /dev/shm.
+    // A test can run without a signal handler. At worst, an interrupt leaves files in /dev/shm.
     let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) else {
         return;
     };
@@ -60,7 +60,8 @@ fn clean_up_on_signals() {
     });
 }
 
-/// Runs a test in a lab. If the test fails, its folder stays, and its path is printed.
+/// Runs a test in a lab. If the test fails, the lab's folder is kept, and the folder's path is
+/// printed.
 ///
 /// # Panics
 ///

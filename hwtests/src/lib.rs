@@ -40,7 +40,7 @@ pub mod workload;
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use lab::{Lab, test};
 
-/// Prints on stderr what a slow step does.
+/// Prints a description of a slow step on stderr.
 pub fn progress(step: impl std::fmt::Display) {
     eprintln!("==> {step}");
 }

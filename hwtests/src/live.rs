@@ -75,7 +75,8 @@ impl Live {
     pub fn push(&self, stream: Stream, bytes: &[u8]) {
         let mut state = self.lock();
         if let Some(log) = &mut state.log {
-            // The log is only a copy. A full disk shows elsewhere.
+            // An error of the log is ignored, because the log is only a copy. A full disk causes
+            // other errors.
             let _ = log.write_all(bytes);
         }
         match stream {
@@ -164,7 +165,7 @@ impl Live {
     }
 }
 
-/// The last `count` lines of `text`, each indented and after a line break.
+/// The last `count` lines of `text`, each with a line break and an indentation before it.
 pub fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let first = lines.len().saturating_sub(count);

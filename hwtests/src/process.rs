@@ -17,7 +17,8 @@ use crate::live::{Live, Output, Stream};
 /// The time limit for a killed program to end.
 const REAP: Duration = Duration::from_secs(10);
 
-/// A child process. Dropping it kills it. It also ends if the thread that started it ends.
+/// A child process. Dropping this value kills the process. The process also ends if the thread that
+/// started it ends.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -28,7 +29,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`. Its output goes to `NAME.log` in `folder`.
+    /// Starts `command`. The output of the command is written to `NAME.log` in `folder`.
     pub fn spawn(name: &str, command: &mut Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let live = Arc::new(Live::logged(&log)?);
@@ -128,8 +129,8 @@ fn die_with_parent(command: &mut Command) {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         Ok(())
     };
-    // SAFETY: the closure runs between fork and exec, where it must not allocate or take a lock. It
-    // makes one system call and converts an error number, so it does neither.
+    // SAFETY: the closure runs between fork and exec, where it must not allocate or take a lock.
+    // The closure makes one system call and converts an error number, so it does neither.
     unsafe { command.pre_exec(request) };
 }
 
@@ -174,7 +175,7 @@ fn copy(
         })
 }
 
-/// Waits for a file to appear. Some programs show only in this way that they are ready.
+/// Waits for a file to appear. Some programs show only by creating a file that they are ready.
 pub fn wait_file(path: &Path, timeout: Duration) -> Result<()> {
     let deadline = Instant::now() + timeout;
     let mut pause = Duration::from_millis(1);
@@ -190,7 +191,8 @@ pub fn wait_file(path: &Path, timeout: Duration) -> Result<()> {
     Ok(())
 }
 
-/// The exit status as shells have it: the exit code, or 128 plus the number of the signal.
+/// The exit status in the form that shells use: the exit code, or 128 plus the number of the
+/// signal.
 pub fn code(status: ExitStatus) -> i32 {
     status
         .code()

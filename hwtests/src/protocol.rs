@@ -1,14 +1,14 @@
 //! The protocol between the harness and the agent in a guest, over a virtio serial port.
 //!
-//! A frame has a 32-bit length, a kind (one byte), the 32-bit id of a command, and data. The length
-//! is that of the data. Integers are little-endian.
+//! A frame has the length of its data (32 bits), a kind (one byte), the 32-bit id of a command, and
+//! the data. Integers are little-endian.
 
 use std::io::{self, Read, Write};
 
 /// The name of the virtio serial port.
 pub const PORT: &str = "vvu-agent";
 
-/// The most data in a frame, in bytes.
+/// The maximum size of the data in a frame, in bytes.
 pub const MAX_DATA: usize = 1 << 20;
 
 /// The kind of a frame.
@@ -44,11 +44,11 @@ impl FrameKind {
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The kind.
+    /// The kind of the frame.
     pub kind: FrameKind,
     /// The id of the command, or 0 for kinds that are not about a command.
     pub id: u32,
-    /// The data.
+    /// The data of the frame. Its meaning depends on the kind.
     pub data: Vec<u8>,
 }
 

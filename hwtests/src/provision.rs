@@ -13,8 +13,8 @@ use crate::progress;
 use crate::qemu::Qemu;
 use crate::tree::{Packages, Program, Tree, quiet};
 
-/// The guests' kernel and programs, QEMU 7.2, and tools for the host. Count the name up when the
-/// packages change. The same goes for the names below.
+/// The name of the tree with the guests' kernel and programs, QEMU 7.2, and tools for the host.
+/// When the packages of a tree change, increase the number in its name.
 const OLD_TREE: &str = "bookworm-1";
 const OLD: Packages = Packages {
     suites: &["bookworm"],
@@ -30,7 +30,8 @@ const OLD: Packages = Packages {
     ],
 };
 
-/// A QEMU with vfio-user-pci, which is new in 10.1.
+/// The name of the tree with a QEMU that has vfio-user-pci. QEMU has vfio-user-pci since version
+/// 10.1.
 const NEW_TREE: &str = "trixie-backports-1";
 const NEW: Packages = Packages {
     suites: &["trixie", "trixie-backports"],
@@ -38,7 +39,7 @@ const NEW: Packages = Packages {
     names: &["qemu-system-x86"],
 };
 
-/// The programs that the benchmark uses, and qemu-img.
+/// The name of the tree with the programs that the benchmark uses, and with qemu-img.
 const BENCHMARK_TREE: &str = "benchmark-2";
 const BENCHMARK: Packages = Packages {
     suites: &["trixie", "trixie-backports"],
@@ -82,7 +83,7 @@ pub fn qemu_img() -> Result<Program> {
     .program(what)
 }
 
-/// The programs that make a Debian disk, and firmware that boots it.
+/// The name of the tree with the programs that make a Debian disk, and with firmware that boots it.
 const DEBIAN_TREE: &str = "bookworm-disk-1";
 const DEBIAN: Packages = Packages {
     suites: &["bookworm"],
@@ -104,7 +105,7 @@ pub fn debian_tools() -> Result<Tree> {
     tree(&Cache::open()?, DEBIAN_TREE, &DEBIAN, what, |_| Ok(()))
 }
 
-/// A server of network block devices for guests.
+/// The name of the tree with a server of network block devices for guests.
 const NBD_TREE: &str = "bookworm-nbd-1";
 const NBD: Packages = Packages {
     suites: &["bookworm"],
@@ -122,7 +123,7 @@ pub fn nbd_server() -> Result<Program> {
 pub struct Provisioned {
     /// Debian 12's QEMU, 7.2.
     pub old_qemu: Qemu,
-    /// A QEMU with vfio-user-pci.
+    /// A QEMU that has vfio-user-pci.
     pub new_qemu: Qemu,
     /// The guests' kernel.
     pub kernel: Kernel,
@@ -141,7 +142,7 @@ impl Provisioned {
 pub struct Kernel {
     /// The path of the kernel image.
     pub image: PathBuf,
-    /// The folder with the modules.
+    /// The path of the folder with the kernel modules.
     pub modules: PathBuf,
 }
 
@@ -176,7 +177,8 @@ pub fn provision() -> Result<Provisioned> {
     })
 }
 
-/// Returns `$VVU_QEMU`, or the machine's QEMU if it is new enough, or else one from packages.
+/// Returns `$VVU_QEMU` if it is set. Otherwise, returns the machine's QEMU if it is new enough, or
+/// else a QEMU from packages.
 fn new_qemu(cache: &Cache) -> Result<Qemu> {
     if let Some(path) = env::var_os("VVU_QEMU") {
         let qemu = Qemu::at(Path::new(&path)).context("VVU_QEMU")?;
@@ -224,7 +226,8 @@ pub fn mirror() -> Result<String> {
     let codename = release
         .lines()
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    // The command prints lines such as 'ADDRESS/dists/bookworm/InRelease', even before any update.
+    // The command prints lines such as 'ADDRESS/dists/bookworm/InRelease'. It does so even if the
+    // package lists were never updated.
     let sources = quiet(Command::new("apt-get").args(["update", "--print-uris"]))?;
     let ending = format!("/dists/{}/InRelease'", codename.unwrap_or_default());
     let mirror = sources.lines().find_map(|line| line.split_once(&ending));

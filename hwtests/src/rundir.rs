@@ -8,14 +8,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// The folder of the files with guest memory.
+/// The folder for the files with guest memory.
 const MEMORY: &str = "/dev/shm";
 
-/// The folders of this process. A signal handler removes them.
+/// The folders of all runs of this process. A signal handler removes the folders.
 static RUNS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// The folder of one run. When dropped, it is kept and its path is printed, except after
-/// [`RunDir::discard`].
+/// The folder of one run. When this value is dropped, the folder is kept and its path is printed.
+/// [`RunDir::discard`] removes the folder instead.
 ///
 /// Sockets and memory files are always removed.
 #[derive(Debug)]

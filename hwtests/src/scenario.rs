@@ -29,13 +29,14 @@ const QUEUES: u16 = 2;
 /// The size of a test's disk in bytes.
 pub const DISK_SIZE: u64 = 128 << 20;
 
-/// All programs serve in the full jail, or the test fails.
+/// The option for the full jail. A program that cannot set up the full jail ends, and the test
+/// fails.
 const JAIL: [&str; 1] = ["--sandbox=full"];
 
 /// The time limit for a program to become ready.
 const READY: Duration = Duration::from_secs(30);
 
-/// The time limit for a program to end after SIGTERM. Users rely on it.
+/// The time limit for a program to end after SIGTERM. Users rely on this limit.
 pub const END: Duration = Duration::from_secs(2);
 
 /// Starts a sibling whose disk is behind `socket`, with its memory in the file `memory`.
@@ -43,7 +44,7 @@ pub fn sibling(lab: &Lab, name: &str, qemu: &Qemu, socket: &Path, memory: &Path)
     new_sibling(lab, name, qemu, socket, memory)?.start()
 }
 
-/// Prepares a sibling like that of [`sibling`], but does not start it.
+/// Prepares a sibling as [`sibling`] does, but does not start it.
 pub fn new_sibling<'a>(
     lab: &'a Lab,
     name: &str,
@@ -62,7 +63,7 @@ pub fn new_sibling<'a>(
     Ok(sibling)
 }
 
-/// Starts `vvu-block` on the host. `transport` is its options for the transport.
+/// Starts `vvu-block` on the host. `transport` contains the options for the transport.
 pub fn block(lab: &Lab, transport: &[&str], image: &Path) -> Result<Process> {
     let program = binaries::build("vvu-block", "vvu-block")?;
     start(
@@ -101,7 +102,7 @@ pub fn end(process: &Process) -> Result<()> {
 /// A running `vvu-proxy`.
 #[derive(Debug)]
 pub struct Proxy {
-    /// The process.
+    /// The process of `vvu-proxy`.
     pub process: Process,
     /// The path of the vhost-user socket.
     pub vhost_user: PathBuf,
@@ -140,7 +141,7 @@ impl Proxy {
         self.new_sibling(lab, name, qemu)?.start()
     }
 
-    /// Prepares a sibling like that of [`Proxy::sibling`], but does not start it.
+    /// Prepares a sibling as [`Proxy::sibling`] does, but does not start it.
     pub fn new_sibling<'a>(
         &self,
         lab: &'a Lab,
@@ -151,13 +152,13 @@ impl Proxy {
     }
 }
 
-/// A VM with the proxy's function. In it, a program serves a device through the function, for
-/// instance `vvu-block` a disk of the VM.
+/// A VM with the proxy's function. A program in the VM serves a device through the function. For
+/// instance, `vvu-block` serves a disk of the VM.
 #[derive(Debug)]
 pub struct DeviceVm {
-    /// The VM.
+    /// The VM that has the function.
     pub vm: Vm,
-    /// The program in the VM.
+    /// The program in the VM that serves the device.
     pub server: GuestProcess,
 }
 
@@ -167,7 +168,7 @@ impl DeviceVm {
         Self::serve(lab, Self::builder(lab, proxy, image)?.start()?)
     }
 
-    /// Prepares the VM, but does not start it.
+    /// Prepares the VM with `vvu-block` and a disk, but does not start it.
     pub fn builder<'a>(lab: &'a Lab, proxy: &Proxy, image: &Path) -> Result<VmBuilder<'a>> {
         let program = binaries::build("vvu-block", "vvu-block")?;
         Ok(Self::builder_with(lab, proxy, &program)?.disk(image))
@@ -191,7 +192,7 @@ impl DeviceVm {
 
     /// Ends the program with SIGTERM, and then the VM.
     pub fn end(self) -> Result<()> {
-        // Under emulation, it may take longer than on the host.
+        // The emulated VM is slower than the host, so the program gets more time.
         let output = self.server.terminate(END * 2)?;
         ensure!(
             output.status == 0,

@@ -80,7 +80,7 @@ impl Tree {
         &self.root
     }
 
-    /// A program of the tree, by its file name.
+    /// Finds a program of the tree by its file name.
     pub fn program(&self, name: &str) -> Result<Program> {
         let path = self.find(PROGRAMS.map(|folder| format!("{folder}/{name}")))?;
         let loader = self.find(LOADERS)?;
@@ -134,7 +134,7 @@ impl Program {
         })
     }
 
-    /// Sets the name by which to run the program. Some programs behave according to their name.
+    /// Sets the name with which to run the program. Some programs behave according to their name.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
         self
@@ -163,7 +163,7 @@ impl Program {
         &self.path
     }
 
-    /// The name by which to run the program.
+    /// The name with which to run the program.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -239,9 +239,10 @@ impl Apt {
             "Dir::Etc::Preferences=/dev/null".into(),
             "Dir::Etc::PreferencesParts=/dev/null".into(),
             "APT::Install-Recommends=false".into(),
-            // Without this, apt downloads as another user, who may not read root's home.
+            // Without this setting, apt downloads as another user, who may not read root's home.
             "APT::Sandbox::User=".into(),
-            // This lets a user who is not root resolve packages. Our own lock is enough.
+            // This setting lets a user who is not root resolve packages. apt's own locking is not
+            // needed, because the cache has a lock.
             "Debug::NoLocking=true".into(),
         ];
         let mut command = Command::new("apt-get");

@@ -31,9 +31,9 @@ pub const POWER_OFF: Duration = Duration::from_secs(30);
 /// How QEMU allocates the memory of a guest.
 #[derive(Clone, Debug)]
 pub enum Memory {
-    /// As an anonymous file. Device back-ends get its descriptor.
+    /// An anonymous file. Device back-ends get its descriptor.
     Memfd,
-    /// As a file that other processes can open.
+    /// A file that other processes can open by its path.
     File(PathBuf),
 }
 
@@ -44,7 +44,7 @@ pub enum Iommu {
     None,
     /// An IOMMU that lets devices raise any interrupt.
     WithoutRemapping,
-    /// An IOMMU that remaps interrupts, too.
+    /// An IOMMU that remaps interrupts as well as memory.
     Remapping,
 }
 
@@ -63,7 +63,7 @@ pub struct VmBuilder<'a> {
 }
 
 impl<'a> VmBuilder<'a> {
-    /// A guest with one processor, 256 MiB, no disk, and the old QEMU of Debian 12.
+    /// Prepares a guest with one processor, 256 MiB, no disk, and the old QEMU of Debian 12.
     pub fn new(lab: &'a Lab, name: &str) -> Self {
         Self {
             lab,
@@ -85,19 +85,19 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Sets the memory.
+    /// Sets the size of the guest's memory, and how QEMU allocates it.
     pub fn memory(mut self, memory: Memory, mebibytes: u32) -> Self {
         self.memory = (memory, mebibytes);
         self
     }
 
-    /// Sets the number of processors.
+    /// Sets the number of the guest's processors.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
     }
 
-    /// Sets the IOMMU, and adds the drivers that hand a device to user space.
+    /// Sets the guest's IOMMU, and adds the drivers that hand a device to user space.
     pub fn iommu(mut self, iommu: Iommu) -> Self {
         self.iommu = iommu;
         self.kernel_arguments += " intel_iommu=on";
@@ -105,7 +105,7 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Adds an argument of the kernel.
+    /// Adds an argument to the command line of the guest's kernel.
     pub fn kernel_argument(mut self, argument: &str) -> Self {
         self.kernel_arguments += " ";
         self.kernel_arguments += argument;
@@ -151,7 +151,7 @@ impl<'a> VmBuilder<'a> {
         self.arg("-device").arg(device.to_string())
     }
 
-    /// Adds an argument of QEMU.
+    /// Adds an argument to QEMU's command line.
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.devices.push(argument.into());
         self
@@ -163,7 +163,7 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Adds a program.
+    /// Adds a program to the guest's initramfs.
     pub fn program(mut self, program: Program) -> Self {
         self.programs.push(program);
         self
@@ -180,7 +180,7 @@ impl<'a> VmBuilder<'a> {
         let file = |suffix: &str| run.file(&format!("{}.{suffix}", self.name));
         self.initramfs(&file("initramfs"))?;
         let socket = file("agent.sock");
-        // An earlier guest with this name may have left its socket.
+        // An earlier guest with this name may have left its socket behind.
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("cannot listen on {}", socket.display()))?;
@@ -277,7 +277,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Runs a shell command and waits for its end. It may fail.
+    /// Runs a shell command and waits for its end. A failure of the command is not an error.
     pub fn run(&self, command: &str) -> Result<Output> {
         self.run_within(command, COMMAND)
     }
@@ -376,7 +376,7 @@ impl Vm {
     }
 }
 
-/// Waits for QEMU to connect. It fails if QEMU ends instead.
+/// Waits for QEMU to connect. If QEMU ends before, this is an error.
 fn accept(listener: &UnixListener, qemu: &Process) -> Result<UnixStream> {
     let deadline = Instant::now() + BOOT;
     loop {

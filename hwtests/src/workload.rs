@@ -22,10 +22,10 @@ pub const FILE_SYSTEM: u64 = 48;
 /// The files that a workload wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// A line for each file as `sha256sum` prints it: the checksum, two spaces, and the path from
-    /// the root of the file system.
+    /// The checksums of the files, one line per file in the format of `sha256sum`: the checksum,
+    /// two spaces, and the path from the root of the file system.
     pub sums: String,
-    /// The number of bytes in all files.
+    /// The total size of all files in bytes.
     pub bytes: u64,
 }
 
@@ -43,10 +43,10 @@ impl Written {
 
 /// Formats the disk as ext4, and writes files of random content and of many sizes.
 ///
-/// The checksums are those of the content before it is written to the disk. The file system is
-/// mounted again before the files are checked, so they do not come from the guest's page cache.
+/// The checksums are computed before the content is written to the disk. The file system is mounted
+/// again before the files are checked. So the check does not read from the guest's page cache.
 pub fn write_files(sibling: &Vm) -> Result<Written> {
-    // The path is needed, because busybox's shell prefers its own mke2fs.
+    // The command needs the whole path, because busybox's shell prefers its own mke2fs.
     sibling.check_within(
         &format!("/usr/bin/mke2fs -q -F -t ext4 {DISK} {FILE_SYSTEM}M"),
         LONG,
@@ -141,7 +141,7 @@ pub fn fio_verify(sibling: &Vm) -> Result<FioReport> {
 
 /// Checks on the host that the image has a clean file system with these files.
 ///
-/// The image must not be in use: its back-end has ended, or has flushed it.
+/// The image must not be in use. Its back-end must have ended, or must have flushed the image.
 pub fn check_image(lab: &Lab, image: &Path, written: &Written) -> Result<()> {
     let image_text = image.to_string_lossy().into_owned();
     lab.machine
@@ -181,7 +181,7 @@ fn compare(folder: &Path, sums: &str) -> Result<()> {
 
 /// Whether the first virtio disk has packed virtqueues.
 pub fn has_packed_rings(guest: &Vm) -> Result<bool> {
-    // The file has a digit for each feature bit. VIRTIO_F_RING_PACKED is bit 34.
+    // The file has a digit for each feature bit. Bit 34 is VIRTIO_F_RING_PACKED.
     let features = guest.check("cat /sys/block/vda/device/features")?;
     Ok(features.as_bytes().get(34) == Some(&b'1'))
 }

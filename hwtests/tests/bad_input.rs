@@ -12,7 +12,7 @@ use hwtests::{Lab, Result, ensure, test};
 /// The time limit for a program to print an error.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A function in the VMs below that is not a VVU device.
+/// The address of a function in the VMs that is not a VVU device.
 const OTHER: &str = "0000:00:11.0";
 
 #[test]
@@ -76,7 +76,7 @@ fn the_proxy_explains_that_memory_is_not_in_its_file() {
         ensure!(line.contains("share=on"), "the line lacks share=on: {line}");
         wrong.kill()?;
 
-        // Without share=on, QEMU passes no file to the proxy.
+        // Without share=on, QEMU passes no file descriptor of the memory to the proxy.
         let file = format!(
             "memory-backend-file,id=ram,size=64M,mem-path={}",
             proxy.memory.display()
@@ -89,7 +89,7 @@ fn the_proxy_explains_that_memory_is_not_in_its_file() {
     });
 }
 
-/// Starts a QEMU with this memory and only firmware. The firmware is enough to start the disk.
+/// Starts a QEMU with this memory and without a system. The firmware alone already starts the disk.
 fn bare_sibling(lab: &Lab, proxy: &Proxy, memory: &str) -> Result<Process> {
     let socket = proxy.vhost_user.display();
     let mut command = lab.machine.old_qemu.command();
@@ -119,7 +119,7 @@ fn vm(lab: &Lab, proxy: &Proxy, iommu: Iommu) -> Result<Vm> {
         .start()
 }
 
-/// Checks that `vvu-block` exits with 1 and prints one line that contains all of these words.
+/// Checks that `vvu-block` exits with 1 and prints a single line that contains all of `words`.
 fn refuses(vm: &Vm, function: &str, words: &[&str]) -> Result<()> {
     vm.check("truncate -s 1M /tmp/disk.img")?;
     let output = vm.run(&format!("vvu-block --pci {function} /tmp/disk.img"))?;

@@ -13,7 +13,7 @@ use hwtests::{Lab, Result, ensure, test};
 
 const MIB: u64 = 1 << 20;
 
-/// Space that the host's file system may need to record the holes, in bytes.
+/// The space that the host's file system may need to record the holes, in bytes.
 const SLACK: u64 = 64 << 10;
 
 /// The transport between the disk and its guest.
@@ -23,7 +23,7 @@ enum Carrier {
     VirtioPci,
 }
 
-/// A sibling, the back-end of its disk, and the image.
+/// A sibling VM, the back-end of its disk, and the disk's image.
 struct Disk {
     image: PathBuf,
     back_end: Process,
@@ -102,7 +102,8 @@ fn full_image(lab: &Lab) -> Result<PathBuf> {
 struct LoopDevice(PathBuf);
 
 impl LoopDevice {
-    /// Attaches a file. If the host has no loop devices, prints this and returns `None`.
+    /// Attaches a file to a loop device. If the host has no loop devices, prints this and returns
+    /// `None`.
     fn new(file: &Path) -> Result<Option<Self>> {
         let output = Command::new("losetup")
             .args(["--find", "--show", "--sector-size", "4096"])

@@ -1,4 +1,4 @@
-//! A Debian boots from `vvu-block --virtio-pci-socket`. Its machine has no other disk.
+//! A Debian boots from `vvu-block --virtio-pci-socket`. The machine has no other disk.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -152,7 +152,7 @@ impl<'a> Served<'a> {
 struct Console(String);
 
 impl Console {
-    /// Checks that for each text some line contains it.
+    /// Checks that each text is contained in some line of the console.
     fn expect(&self, texts: &[&str]) -> Result<()> {
         for text in texts {
             let mut lines = self.0.lines();

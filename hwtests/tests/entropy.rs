@@ -27,7 +27,8 @@ fn use_entropy(lab: &Lab, carrier: Carrier) -> Result<()> {
     entropy.use_over(lab, carrier, |guest| {
         let source = guest.check("cat /sys/class/misc/hw_random/rng_current")?;
         ensure!(source.starts_with("virtio_rng"), "the source is {source}");
-        // Random bytes are the ones that cannot be compressed.
+        // Random bytes cannot be compressed, so their compressed size shows whether they are
+        // random.
         let size = guest.check("head -c 20000 /dev/hwrng > /tmp/a; gzip -c /tmp/a | wc -c")?;
         ensure!(size.trim().parse::<u32>()? > 20_000, "compressed to {size}");
         // The driver stops the queue and starts it again.

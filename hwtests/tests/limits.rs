@@ -1,4 +1,4 @@
-//! Measures the speed of a disk with limits in a guest.
+//! Measures in a guest the speed of a disk that has speed limits.
 
 use hwtests::scenario::{block, end, sibling};
 use hwtests::vm::Vm;

@@ -1,4 +1,4 @@
-//! The example `null` serves the smallest device over each carrier.
+//! The example `null` serves a minimal device over each carrier.
 
 use hwtests::device::{Carrier, Device};
 use hwtests::vm::Vm;
@@ -52,8 +52,8 @@ fn device(guest: &Vm) -> Result<String> {
     Ok(found.trim().to_owned())
 }
 
-/// Waits until the driver was told of a buffer that came back. Without MSI-X, the line of the
-/// interrupt has only the name of the device.
+/// Waits until the driver has an interrupt for a returned buffer. Without MSI-X, the interrupt's
+/// line in /proc/interrupts has only the name of the device.
 fn wait_for_interrupt(guest: &Vm, device: &str) -> Result<()> {
     let line = format!("/{device}(-input)?$/");
     guest.check(&format!(

@@ -23,13 +23,13 @@ struct Disk<'a> {
     qemu_img: Program,
     image: PathBuf,
     plain: PathBuf,
-    /// The state of the random numbers of `next_block`.
+    /// The state of the random number generator of `next_block`.
     state: u64,
 }
 
 impl<'a> Disk<'a> {
     /// Makes an image with this chain of backing files. Each file has different content, and the
-    /// last one is raw.
+    /// last file is raw.
     fn new(lab: &'a Lab, backing: &[&str]) -> Result<Self> {
         let disk = Self {
             lab,
@@ -84,7 +84,7 @@ impl<'a> Disk<'a> {
             .map(drop)
     }
 
-    /// Makes an image with a backing file that differs from it in the MiB number `part`.
+    /// Makes an image that has a backing file and differs from it in the MiB number `part`.
     fn differ(&self, path: &Path, part: usize, below: (&str, &str)) -> Result<()> {
         let (name, format) = below;
         let (path, changed) = (path.to_string_lossy(), "changed.img");
@@ -108,7 +108,7 @@ impl<'a> Disk<'a> {
         Ok((process, front_end))
     }
 
-    /// A random number of a block below `end`. Each run has the same numbers.
+    /// Returns a random number of a block below `end`. Each run gets the same numbers.
     fn next_block(&mut self, end: u64) -> u64 {
         self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1);
         (self.state >> 33) % end

@@ -1,6 +1,6 @@
-//! Many jobs write through many queues for a while, and verify what they wrote.
+//! Many jobs write through many queues for some time, and verify the data that they wrote.
 //!
-//! A normal run takes ten seconds for each cache mode. To take five minutes for each, run
+//! A normal run takes ten seconds for each cache mode. To run for five minutes in each mode, use
 //! `cargo test -p hwtests --test soak -- --ignored --nocapture`.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use hwtests::vm::{Memory, VmBuilder};
 use hwtests::workload::DISK;
 use hwtests::{Lab, Result, ensure, test};
 
-/// The number of processors of the guest, and of queues of its disk.
+/// The number of processors of the guest, and the number of queues of its disk.
 const QUEUES: u16 = 4;
 
 /// The number of jobs.

@@ -57,7 +57,7 @@ fn a_driver_of_another_project_uses_packed_rings() {
     test("socket-packed", |lab| {
         let (image, socket, back_end) = start(lab)?;
         let mut disk = Kind::Packed.connect(&socket, BLOCK, SLOTS)?;
-        // The blocks are enough to go around the ring many times.
+        // The requests are enough to wrap around the ring many times.
         for begin in (0..2000).step_by(SLOTS) {
             transfer(disk.as_mut(), true, begin)?;
         }

@@ -10,7 +10,7 @@ use hwtests::workload::{
 };
 use hwtests::{Lab, Result, ensure, test};
 
-/// The slot of the function in a guest.
+/// The number of the PCI slot of the function in a guest.
 const SLOT: u8 = 0x10;
 const BDF: &str = "0000:00:10.0";
 
@@ -56,7 +56,7 @@ fn vvu_block_explains_that_memory_has_to_be_shared() {
             "driver": "vfio-user-pci",
             "socket": { "type": "unix", "path": disk.socket.to_string_lossy() },
         });
-        // The firmware is enough to use the disk.
+        // The firmware alone already uses the disk.
         let mut qemu = lab.machine.new_qemu.command();
         qemu.args([
             "-nodefaults",
@@ -136,16 +136,17 @@ fn the_next_guest_finds_the_files_of_one_that_was_killed() {
     });
 }
 
-/// Adds an IOMMU for all devices. On a busy machine the timer may be late. The kernel then panics
-/// when it checks the timer's interrupt through the IOMMU, so it must not check.
+/// Adds an IOMMU for all devices. The kernel checks the timer's interrupt through the IOMMU, and
+/// panics if the interrupt is late. That can happen on a busy machine, so the check is switched
+/// off.
 fn behind_iommu(guest: VmBuilder<'_>) -> VmBuilder<'_> {
     let guest = guest.iommu(Iommu::Remapping);
     guest.kernel_argument("no_timer_check")
 }
 
-/// Starts a load that writes behind the file system until a write fails. It uses a device node of
-/// its own: if the one in /dev were removed, dd would create a file there, and then the kernel
-/// could not create the node again.
+/// Starts a load that writes behind the file system until a write fails. The load uses its own
+/// device node. If the device node in /dev were removed, dd would create a file there. Then the
+/// kernel could not create the node again.
 fn load(guest: &Vm) -> Result<hwtests::guest::GuestProcess> {
     let load = guest.spawn(
         "rm -f /load
@@ -156,8 +157,8 @@ fn load(guest: &Vm) -> Result<hwtests::guest::GuestProcess> {
     Ok(load)
 }
 
-/// A script that removes the driver from the function, or the function from the kernel, and adds it
-/// again.
+/// Returns a script that removes the driver from the function, or the function from the kernel, and
+/// adds it again.
 fn remove_and_add(how: &str) -> String {
     let back = format!("until [ -b {DISK} ]; do :; done");
     match how {

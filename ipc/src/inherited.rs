@@ -1,4 +1,4 @@
-//! Sockets that the program inherited from the process that started it.
+//! Sockets that were open before the program began.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -22,16 +22,16 @@ pub enum Inherited {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InheritError {
-    /// No descriptor with this number is open.
+    /// Nothing is open under this number.
     #[error("file descriptor {0} is not open")]
     NotOpen(RawFd),
-    /// The descriptor is closed on exec, so this program opened it itself.
+    /// It is closed on exec, so this program opened it itself.
     #[error("file descriptor {0} was not inherited")]
     NotInherited(RawFd),
-    /// The descriptor is not a Unix stream socket.
+    /// It is another kind of file.
     #[error("file descriptor {0} is not a Unix stream socket")]
     NotAUnixStream(RawFd),
-    /// The socket is neither connected nor listening.
+    /// It is a socket without a peer.
     #[error("file descriptor {0} is a socket that is neither connected nor listening")]
     Idle(RawFd),
     /// The operating system reports a failure.
@@ -40,7 +40,7 @@ pub enum InheritError {
 }
 
 impl Inherited {
-    /// Takes over the socket with this descriptor number, and makes it close on exec.
+    /// Takes over the socket under this number, which is closed on exec from now on.
     ///
     /// # Safety
     ///
@@ -54,8 +54,8 @@ impl Inherited {
         if number < 0 {
             return Err(InheritError::NotOpen(number));
         }
-        // SAFETY: the number is not negative. An open descriptor stays open by this function's
-        // contract. If the number is not open, each system call reports that.
+        // SAFETY: it is not negative. If it is open, it stays so by this function's contract; if it
+        // is not, each system call reports that.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         let flags = fcntl_getfd(fd).map_err(|_| InheritError::NotOpen(number))?;
         if flags.contains(FdFlags::CLOEXEC) {
@@ -63,8 +63,7 @@ impl Inherited {
         }
         let listens = listens(fd)?;
         fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(io::Error::from)?;
-        // SAFETY: the descriptor is open, because it is a socket. By this function's contract
-        // nothing else owns it.
+        // SAFETY: it is open, as it is a socket, and by this function's contract nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(number) };
         if listens {
             Ok(Self::Listening(Listener::new(fd.into())?))
@@ -74,7 +73,7 @@ impl Inherited {
     }
 }
 
-/// Whether a Unix stream socket listens; if not, it is connected.
+/// Whether a Unix stream socket listens. It is connected if not.
 fn listens(fd: BorrowedFd<'_>) -> Result<bool, InheritError> {
     let number = fd.as_raw_fd();
     let domain = sockopt::socket_domain(fd).map_err(|_| InheritError::NotAUnixStream(number))?;
@@ -104,7 +103,7 @@ mod tests {
 
     fn take_over(file: impl IntoRawFd + AsFd) -> Result<Inherited, InheritError> {
         inherit(&file);
-        // SAFETY: `into_raw_fd` gives up the ownership, so nothing else uses the descriptor.
+        // SAFETY: the number is the only trace of it.
         unsafe { Inherited::take_over(file.into_raw_fd()) }
     }
 
@@ -141,7 +140,7 @@ mod tests {
         inherit(&file);
         inherit(&datagram);
         for number in [file.as_raw_fd(), datagram.as_raw_fd()] {
-            // SAFETY: the descriptor is refused, so its owner keeps it.
+            // SAFETY: it is refused, so that it stays its owner's.
             let refused = unsafe { Inherited::take_over(number) };
             assert!(matches!(refused, Err(InheritError::NotAUnixStream(_))));
         }
@@ -152,7 +151,7 @@ mod tests {
     #[test]
     fn a_socket_without_a_peer_is_refused() {
         let idle = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
-        // SAFETY: the descriptor is refused, so its owner keeps it.
+        // SAFETY: it is refused, so that it stays its owner's.
         let refused = unsafe { Inherited::take_over(idle.as_raw_fd()) };
         assert!(matches!(refused, Err(InheritError::Idle(_))));
     }
@@ -160,7 +159,7 @@ mod tests {
     #[test]
     fn a_socket_of_the_program_itself_is_refused() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        // SAFETY: the descriptor is refused, so its owner keeps it.
+        // SAFETY: it is refused, so that it stays its owner's.
         let refused = unsafe { Inherited::take_over(ours.as_raw_fd()) };
         assert!(matches!(refused, Err(InheritError::NotInherited(_))));
     }
@@ -168,7 +167,7 @@ mod tests {
     #[test]
     fn a_number_without_a_file_is_refused() {
         for number in [-1, i32::MAX] {
-            // SAFETY: no descriptor with this number is open.
+            // SAFETY: nothing is open there.
             let refused = unsafe { Inherited::take_over(number) };
             assert!(matches!(refused, Err(InheritError::NotOpen(_))));
         }

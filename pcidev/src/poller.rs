@@ -9,18 +9,17 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-/// The maximum number of events that one wait returns. The next waits return further events, in
-/// their order.
+/// How many events one wait gives. If there are more, the next waits give them in their order.
 const BATCH: usize = 64;
 
-/// The owner of a watched descriptor.
+/// What a watched descriptor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The request to stop.
     Stop,
-    /// The client, or the socket that the next client connects to.
+    /// The client, or the socket that the next one connects to.
     Client,
-    /// The device. The number tells which of the device's descriptors it is.
+    /// The device, which gives its descriptors numbers of its own.
     Device(u32),
 }
 
@@ -44,7 +43,7 @@ impl Source {
     }
 }
 
-/// The event that a descriptor is watched for.
+/// What a descriptor is watched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// There is something to read or to accept, or the peer hung up.
@@ -53,18 +52,18 @@ pub enum Until {
     Writable,
     /// The peer hung up.
     HungUp,
-    /// The eventfd is signalled, or was signalled before it was watched.
+    /// An eventfd is signalled, or was so before it was watched.
     ///
-    /// Each signal is an event of its own: every write to an eventfd wakes its waiters, and the
-    /// watch is edge-triggered (epoll(7)). The kernel's own vhost waits for kicks in this way. So
-    /// this process never reads a peer's eventfd, which could block, and an eventfd that stays
-    /// readable (EFD_SEMAPHORE) cannot make this process spin. Nobody takes the signals, but at a
-    /// million signals a second the counter of an eventfd is full only after 500,000 years.
+    /// Each signal is an event of its own, and nobody takes it: an eventfd wakes those who wait for
+    /// it at every write, and this is edge-triggered (epoll(7)). The kernel's own vhost waits for
+    /// kicks in this way. So a peer's eventfd is never read, which could block, and one that stays
+    /// readable (EFD_SEMAPHORE) cannot make us spin. At a million signals a second, its counter is
+    /// full after 500,000 years.
     Signalled,
 }
 
 impl Until {
-    /// The flags for epoll. A hang-up needs no flag, because epoll always reports it.
+    /// That a peer hung up is always reported.
     fn flags(self) -> EventFlags {
         match self {
             Self::Readable => EventFlags::IN,
@@ -79,11 +78,11 @@ impl Until {
 #[derive(Debug)]
 pub struct Poller(OwnedFd);
 
-/// The events that one wait returned.
+/// What one wait gave.
 pub struct Events(Vec<Event>);
 
 impl Poller {
-    /// A poller that watches nothing yet.
+    /// One that watches nothing.
     ///
     /// # Errors
     ///
@@ -96,37 +95,35 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// When the descriptor is watched already, cannot be watched (a regular file), or the operating
-    /// system lacks memory.
+    /// When it is watched already or cannot be (a regular file), or the operating system lacks
+    /// memory.
     pub fn add(&self, fd: impl AsFd, source: Source, until: Until) -> io::Result<()> {
         Ok(epoll::add(&self.0, fd, source.encode(), until.flags())?)
     }
 
-    /// Changes the event that a descriptor is watched for.
+    /// Watches a descriptor for something else than before.
     ///
     /// # Errors
     ///
-    /// When the descriptor is not watched.
+    /// When it is not watched.
     pub fn change(&self, fd: impl AsFd, source: Source, until: Until) -> io::Result<()> {
         Ok(epoll::modify(&self.0, fd, source.encode(), until.flags())?)
     }
 
-    /// Stops watching a descriptor. Closing the descriptor is not enough if another process has it
-    /// open, too.
+    /// Stops watching a descriptor. To close it is not enough when another process has it, too.
     pub fn remove(&self, fd: impl AsFd) {
         // This fails for a descriptor that is not watched.
         let _ = epoll::delete(&self.0, fd);
     }
 
     /// Waits until something happens, but not longer than `timeout` (`None`: no limit). There are
-    /// no events if the timeout has passed or a signal handler ran.
+    /// no events when that time is over, or a signal handler ran.
     ///
     /// # Errors
     ///
     /// When the operating system fails.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        // A timeout that is too long for the kernel becomes no limit, because no process lives that
-        // long.
+        // A duration that is too long for the kernel is longer than any process lives.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         events.0.clear();
         match epoll::wait(&self.0, spare_capacity(&mut events.0), timeout.as_ref()) {
@@ -143,17 +140,17 @@ impl Default for Events {
 }
 
 impl Events {
-    /// The sources of all events.
+    /// Where something happened.
     pub fn sources(&self) -> impl Iterator<Item = Source> + '_ {
         self.0.iter().map(|event| Source::decode(event.data))
     }
 
-    /// Whether there is an event of this source.
+    /// Whether something happened there.
     pub fn contain(&self, source: Source) -> bool {
         self.sources().any(|other| other == source)
     }
 
-    /// The numbers of the device's descriptors that have an event.
+    /// The numbers of the device's descriptors where something happened.
     pub fn of_device(&self) -> impl Iterator<Item = u32> + '_ {
         self.sources().filter_map(|source| match source {
             Source::Device(number) => Some(number),
@@ -164,7 +161,7 @@ impl Events {
 
 #[cfg(test)]
 impl Poller {
-    /// The numbers of the device's descriptors that have an event already.
+    /// The numbers of the device's descriptors where something happened by now.
     pub(crate) fn ready(&self) -> Vec<u32> {
         let mut events = Events::default();
         self.wait(&mut events, Some(Duration::ZERO)).unwrap();

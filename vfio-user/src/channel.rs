@@ -9,7 +9,7 @@ use ipc::{Frame, Framed, StreamError};
 
 use crate::wire::{HEADER_SIZE, Header, HeaderError, MAX_FDS};
 
-/// A message as it came.
+/// A received message.
 #[derive(Debug)]
 pub(crate) struct Packet {
     pub(crate) header: Header,
@@ -19,7 +19,7 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    /// What follows the header.
+    /// The bytes after the header.
     pub(crate) fn payload(&self) -> &[u8] {
         self.bytes.get(HEADER_SIZE..).unwrap_or_default()
     }
@@ -37,7 +37,7 @@ pub enum ChannelError {
     Header(#[from] HeaderError),
 }
 
-/// One end of the socket. Never blocks: its user waits for the file descriptor.
+/// One end of the socket. No method blocks. The caller waits until the file descriptor is ready.
 #[derive(Debug)]
 pub(crate) struct Channel(Framed);
 
@@ -49,7 +49,7 @@ impl Channel {
         Ok(Self(framed.with_message_limit(limit)))
     }
 
-    /// The next message, or `None` when it is not all here yet.
+    /// The next message. `None`: the message has not completely arrived yet.
     pub(crate) fn recv(&mut self) -> Result<Option<Packet>, ChannelError> {
         let Some(Frame { bytes, fds }) = self.0.receive(missing)? else {
             return Ok(None);
@@ -60,12 +60,14 @@ impl Channel {
         Ok(Some(Packet { header, bytes, fds }))
     }
 
-    /// How long the peer may still take to end the message that it began, if it began one.
+    /// The time that the peer has left to complete a message that it began. `None`: the peer has
+    /// not begun a message.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         self.0.time_left()
     }
 
-    /// Sends a message. What the socket does not take now, [`flush`](Self::flush) sends later.
+    /// Sends a message. If the socket takes only a part of it now, [`flush`](Self::flush) sends the
+    /// rest later.
     pub(crate) fn send(
         &mut self,
         header: &Header,
@@ -79,7 +81,7 @@ impl Channel {
         Ok(self.0.send(&bytes, fds)?)
     }
 
-    /// Sends what is left of the message before; true when nothing is.
+    /// Sends the rest of the previous message. Returns true when the whole message is sent.
     pub(crate) fn flush(&mut self) -> Result<bool, ChannelError> {
         Ok(self.0.flush()?)
     }
@@ -96,7 +98,8 @@ impl AsFd for Channel {
     }
 }
 
-/// How many bytes a message is known to lack.
+/// The number of bytes missing from a message. Until the header is complete, only the header's
+/// missing bytes count.
 fn missing(received: &[u8]) -> Result<usize, ChannelError> {
     let Some(header) = received.first_chunk() else {
         return Ok(HEADER_SIZE - received.len());

@@ -18,10 +18,10 @@ mod irqs;
 
 pub use error::ClientError;
 
-/// How long a server may usually take for a reply.
+/// The usual time limit for a reply of a server.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The length of the longest description of a region that is asked for, in bytes.
+/// The maximum length of a region's description in bytes. The client does not ask for longer ones.
 const MAX_DESCRIPTION: u32 = 64 * 1024;
 
 /// A connection to a vfio-user server. Each method sends one command, or several, and waits for the
@@ -78,7 +78,7 @@ impl Client {
         Ok(client)
     }
 
-    /// What the device has.
+    /// Asks for the device's kind, and for its numbers of regions and of kinds of interrupts.
     ///
     /// # Errors
     ///
@@ -90,8 +90,8 @@ impl Client {
         codec::decode_device(reply.payload()).ok_or_else(|| bad(command, "it is too short"))
     }
 
-    /// Describes region number `index`; see [`crate::index`]. All areas lie inside the region, and
-    /// there is a file if there are areas. The file may be shorter than the areas say.
+    /// Describes region number `index`; see [`crate::index`]. All areas lie inside the region. If
+    /// there are areas, there is a file to map. The file may be shorter than the areas require.
     ///
     /// # Errors
     ///
@@ -121,8 +121,8 @@ impl Client {
         Ok(info)
     }
 
-    /// The eventfds that can be signalled instead of writing to a region. A part may lie outside
-    /// the region.
+    /// The eventfds that can be signalled instead of writing to a part of a region. Such a part may
+    /// lie outside the region, because this method does not check it.
     ///
     /// # Errors
     ///
@@ -178,7 +178,8 @@ impl Client {
         Ok(Payload::default().u64(offset).u32(index).u32(len as u32))
     }
 
-    /// Lets the device access `size` bytes at address `iova`: those of the file from `offset` on.
+    /// Lets the device access `size` bytes at address `iova`. These are the bytes of the file from
+    /// `offset` on.
     ///
     /// # Errors
     ///
@@ -197,8 +198,8 @@ impl Client {
         Ok(())
     }
 
-    /// Lets the device access memory without a file. Such a device has to ask its client for each
-    /// access, and this client refuses.
+    /// Lets the device access memory without a file. The device has to ask the client for each
+    /// access to this memory, and this client refuses such requests.
     ///
     /// # Errors
     ///

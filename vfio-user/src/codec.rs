@@ -1,4 +1,4 @@
-//! Payloads that describe the device, in the direction from server to client.
+//! Payloads that describe the device. The server sends them to the client.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ pub(crate) const INFO_SIZE: u32 = 16;
 pub(crate) const REGION_INFO_SIZE: u32 = 32;
 /// `VFIO_REGION_INFO_CAP_SPARSE_MMAP`.
 const CAP_SPARSE_MMAP: u16 = 1;
-/// How many capabilities of one region's list are looked at.
+/// The maximum number of capabilities that are read from one region's list.
 const MAX_CAPS: usize = 16;
 /// Length of the fixed part of a reply to DEVICE_GET_REGION_IO_FDS.
 const IO_FDS_SIZE: u32 = 16;
-/// Length of one of its entries.
+/// Length of an entry in a reply to DEVICE_GET_REGION_IO_FDS.
 const IO_FD_SIZE: u32 = 40;
-/// Offset of the type in an entry.
+/// Offset of the type in an entry of a reply to DEVICE_GET_REGION_IO_FDS.
 const IO_FD_TYPE: usize = 20;
 /// `VFIO_USER_IO_FD_TYPE_IOEVENTFD`.
 const TYPE_IOEVENTFD: u32 = 0;
@@ -64,8 +64,8 @@ pub(crate) fn decode_irq(payload: &[u8]) -> Option<IrqInfo> {
     Some(IrqInfo { flags, count })
 }
 
-/// The reply to DEVICE_GET_REGION_INFO. If it would be longer than `argsz` bytes, the list of areas
-/// is left out. The reply then says how long it would be.
+/// The reply to DEVICE_GET_REGION_INFO. If the whole reply is longer than `argsz` bytes, the list
+/// of areas is left out. The reply always states the length of the whole reply.
 pub(crate) fn encode_region(index: u32, info: &RegionInfo, argsz: u32) -> Payload {
     let list = match info.areas.as_slice() {
         [] => Vec::new(),
@@ -101,7 +101,8 @@ fn encode_areas(areas: &[Area]) -> Vec<u8> {
 }
 
 /// Reads a whole reply to DEVICE_GET_REGION_INFO, without the file. `None` when the reply is cut
-/// off, its list of capabilities leaves the reply, or an area leaves the region.
+/// off, the list of capabilities extends past the end of the reply, or an area extends past the end
+/// of the region.
 pub(crate) fn decode_region(payload: &[u8]) -> Option<RegionInfo> {
     let mut fields = Fields(payload);
     fields.skip(4)?;
@@ -164,8 +165,8 @@ fn decode_areas(mut fields: Fields<'_>) -> Option<Vec<Area>> {
 }
 
 /// The reply to DEVICE_GET_REGION_IO_FDS and its file descriptors. Entries that need more than
-/// `max_fds` descriptors are left out. If the reply would be longer than `argsz` bytes, all entries
-/// are left out. The reply then says how long it would be.
+/// `max_fds` descriptors are left out. If the whole reply is longer than `argsz` bytes, all entries
+/// are left out. The reply always states the length of the whole reply.
 pub(crate) fn encode_io_fds<'a>(
     index: u32,
     entries: &'a [IoEventFd],
@@ -206,7 +207,8 @@ pub(crate) fn encode_io_fds<'a>(
     (header.bytes(&list.0), fds)
 }
 
-/// The length in bytes of a whole reply to DEVICE_GET_REGION_IO_FDS, from its fixed part.
+/// Reads the length in bytes of a whole reply to DEVICE_GET_REGION_IO_FDS from the reply's fixed
+/// part.
 pub(crate) fn io_fds_needed(payload: &[u8]) -> Option<u32> {
     Fields(payload).u32()
 }
@@ -214,7 +216,7 @@ pub(crate) fn io_fds_needed(payload: &[u8]) -> Option<u32> {
 /// Reads a whole reply to DEVICE_GET_REGION_IO_FDS. Entries other than ioeventfds are left out.
 /// `None` when the reply is cut off, or refers to a descriptor that is missing or not an eventfd.
 pub(crate) fn decode_io_fds(payload: &[u8], fds: Vec<OwnedFd>) -> Option<Vec<IoEventFd>> {
-    // Entries of other types may come with other kinds of files.
+    // Entries of other types may come with files that are not eventfds.
     let eventfds = fds.into_iter().map(|fd| SharedEventFd::from_fd(fd).ok());
     let eventfds: Vec<_> = eventfds.map(|eventfd| eventfd.map(Arc::new)).collect();
     let mut fields = Fields(payload);

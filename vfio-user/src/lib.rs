@@ -17,11 +17,11 @@
 //! use vfio_user::server::{Connection, Request, ServerError};
 //! use vfio_user::{Client, index};
 //!
-//! /// Serves a function of which nothing but its vendor is known, until its client leaves.
+//! /// Serves a function until the client leaves. The client can read only the vendor ID.
 //! fn serve(client: &mut Connection) -> Result<(), ServerError> {
 //!     loop {
 //!         match client.next()? {
-//!             // A real server waits for its other peers here, too.
+//!             // A real server also waits for its other peers here.
 //!             None => drop(poll([Interest::readable(client)], Some(Duration::from_secs(20)))),
 //!             Some(Request::RegionRead { region: index::CONFIG, offset: 0, len: 2 }) => {
 //!                 client.reply_data(&0x1af4u16.to_le_bytes())?;
@@ -46,8 +46,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Source: QEMU's `docs/interop/vfio-user.rst` and, where that is vague, QEMU's `hw/vfio-user` and
-//! libvfio-user. Numbers are little-endian, as on every host that this crate supports.
+//! Source: QEMU's `docs/interop/vfio-user.rst` and, where this document is vague, QEMU's
+//! `hw/vfio-user` and libvfio-user. Numbers are little-endian, as on every host that this crate
+//! supports.
 
 mod channel;
 pub mod client;

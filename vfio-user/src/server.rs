@@ -19,16 +19,18 @@ mod request;
 use request::Refusal;
 pub use request::{DmaMap, DmaUnmap, IrqAction, IrqData, RegionWrite, Request, SetIrqs};
 
-/// How many bytes of a request are kept for its reply. No reply repeats more of them.
+/// The number of bytes that are kept of a request, because the reply repeats them. No reply repeats
+/// more bytes.
 const ECHO: usize = 32;
 
-/// How long a client may take from the first byte of a request to its last.
+/// The time limit from the first byte of a request to its last.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
-/// A connection to one client. Never blocks: its user waits for the file descriptor.
+/// A connection to one client. No method blocks. The caller waits until the file descriptor is
+/// ready.
 ///
-/// [`Connection::next`] gives a request. The caller answers it with the `reply` method that the
-/// request names, before it takes the next one.
+/// [`Connection::next`] returns a request. The caller answers the request with the `reply` method
+/// that its documentation names, before taking the next request.
 #[derive(Debug)]
 pub struct Connection {
     channel: Channel,
@@ -43,11 +45,11 @@ struct Pending {
     echo: Vec<u8>,
 }
 
-/// Why a connection is to be dropped.
+/// Why the caller has to drop a connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The socket failed, the client left, or it sent something that is not a message.
+    /// The socket failed, the client left, or the client sent something that is not a message.
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The client broke the protocol, and its command was refused.
@@ -56,7 +58,7 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// Whether the client left between two messages, as it may.
+    /// Whether the client left between two messages. That is not a mistake of the client.
     pub fn is_closed(&self) -> bool {
         matches!(
             self,
@@ -72,7 +74,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When it cannot be made non-blocking.
+    /// When the socket cannot be made non-blocking.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         Self::with_limit(stream, REQUEST_LIMIT)
     }
@@ -85,24 +87,27 @@ impl Connection {
         })
     }
 
-    /// Whether a reply waits for the socket to become writable. Until it is sent there are no more
-    /// requests, so that a client which does not read cannot fill memory.
+    /// Whether a reply waits for the socket to become writable. Until the reply is sent, the
+    /// connection reads no more requests. A client that does not read its replies therefore cannot
+    /// fill the server's memory.
     pub fn wants_write(&self) -> bool {
         self.channel.wants_write()
     }
 
-    /// How long the client may still take to end the request that it began; `None`: it began none.
-    /// When this has passed, [`next`](Self::next) drops a client that did not.
+    /// The time that the client has left to complete a request that it began. `None`: the client
+    /// has not begun a request. If the request is still incomplete after this time,
+    /// [`next`](Self::next) returns an error.
     pub fn time_left(&self) -> Option<Duration> {
         self.channel.time_left()
     }
 
-    /// The next request, or `None` when there is none now. Negotiates the version, and refuses
-    /// messages that are not valid requests, without the caller.
+    /// The next request. `None`: no request has completely arrived yet, or a reply still waits to
+    /// be sent. This method also negotiates the version and refuses messages that are not valid
+    /// requests. The caller does not see such messages.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     #[expect(
         clippy::should_implement_trait,
         reason = "an error ends the connection"
@@ -164,11 +169,11 @@ impl Connection {
         Err(ServerError::Protocol(why))
     }
 
-    /// Answers a request that has no result. It succeeded.
+    /// Answers that a request without a result succeeded.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_done(&mut self) -> Result<()> {
         let Some(pending) = &self.pending else {
             return Ok(());
@@ -183,11 +188,11 @@ impl Connection {
         self.answer(Payload(echo.to_vec()), &[])
     }
 
-    /// Answers [`Request::RegionRead`] with as many bytes as were asked for.
+    /// Answers [`Request::RegionRead`]. `data` has the requested number of bytes.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_data(&mut self, data: &[u8]) -> Result<()> {
         let echo = self.pending.as_ref().and_then(|p| p.echo.get(..16));
         let payload = Payload(echo.unwrap_or_default().to_vec()).bytes(data);
@@ -198,16 +203,17 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_device(&mut self, info: &DeviceInfo) -> Result<()> {
         self.answer(codec::encode_device(info), &[])
     }
 
-    /// Answers [`Request::RegionInfo`]. If there are areas, the client gets the file, too.
+    /// Answers [`Request::RegionInfo`]. If the region has areas, the client also gets the region's
+    /// file.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_region(&mut self, info: &RegionInfo) -> Result<()> {
         let (argsz, index) = self.argsz_and_index();
         let file = info.file.as_ref().filter(|_| !info.areas.is_empty());
@@ -215,12 +221,12 @@ impl Connection {
         self.answer(codec::encode_region(index, info, argsz), &fds)
     }
 
-    /// Answers [`Request::RegionIoFds`]. A client that takes fewer file descriptors than there are
-    /// gets the first entries only.
+    /// Answers [`Request::RegionIoFds`]. If the client accepts fewer file descriptors than the
+    /// entries have, the client gets only the first entries.
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_io_fds(&mut self, entries: &[IoEventFd]) -> Result<()> {
         let (argsz, index) = self.argsz_and_index();
         let max_fds = self.client.map_or(1, |client| client.max_fds);
@@ -232,7 +238,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_irq(&mut self, info: &IrqInfo) -> Result<()> {
         let (_, index) = self.argsz_and_index();
         self.answer(codec::encode_irq(index, info), &[])
@@ -242,7 +248,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ServerError`]; the connection is to be dropped then.
+    /// [`ServerError`]. The caller then has to drop the connection.
     pub fn reply_error(&mut self, errno: Errno) -> Result<()> {
         let errno = Some(errno.raw_os_error() as u32);
         self.send(Kind::Reply { errno }, Payload::default(), &[])

@@ -1,4 +1,4 @@
-//! What the two ends tell each other about a device: its regions, interrupts and memory.
+//! The types that describe a device's regions, interrupts and memory to the other end.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -25,22 +25,22 @@ pub mod index {
 }
 
 bitflags! {
-    /// What kind of device it is, and what it can do (`VFIO_DEVICE_FLAGS_*`).
+    /// The kind of a device, and its abilities (`VFIO_DEVICE_FLAGS_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct DeviceFlags: u32 {
-        /// It can be reset.
+        /// The device can be reset.
         const RESET = 1;
-        /// It is a PCI function.
+        /// The device is a PCI function.
         const PCI = 2;
         const _ = !0;
     }
 
-    /// How a region may be accessed (`VFIO_REGION_INFO_FLAG_*`).
+    /// The kinds of access that are allowed to a region (`VFIO_REGION_INFO_FLAG_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct RegionFlags: u32 {
-        /// It can be read.
+        /// The region can be read.
         const READ = 1;
-        /// It can be written.
+        /// The region can be written.
         const WRITE = 2;
         /// The areas of [`RegionInfo::areas`] can be mapped.
         const MMAP = 4;
@@ -50,35 +50,35 @@ bitflags! {
         const _ = !0;
     }
 
-    /// What interrupts of one kind can do (`VFIO_IRQ_INFO_*`).
+    /// The abilities of the interrupts of one kind (`VFIO_IRQ_INFO_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct IrqFlags: u32 {
-        /// They can signal eventfds.
+        /// The interrupts can signal eventfds.
         const EVENTFD = 1;
-        /// They can be masked and unmasked.
+        /// The interrupts can be masked and unmasked.
         const MASKABLE = 2;
         /// A signal masks the interrupt.
         const AUTOMASKED = 4;
-        /// They can only be set up all at once.
+        /// The interrupts can only be set up all at once.
         const NORESIZE = 8;
         const _ = !0;
     }
 
-    /// What the device may do with memory (`VFIO_USER_F_DMA_REGION_*`).
+    /// The kinds of access that the device may make to memory (`VFIO_USER_F_DMA_REGION_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct DmaFlags: u32 {
-        /// It may read it.
+        /// The device may read the memory.
         const READ = 1;
-        /// It may write it.
+        /// The device may write the memory.
         const WRITE = 2;
         const _ = !0;
     }
 }
 
-/// What a device has.
+/// The device's kind, and its numbers of regions and of kinds of interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// What kind of device it is, and what it can do.
+    /// The kind of the device, and its abilities.
     pub flags: DeviceFlags,
     /// Number of regions.
     pub regions: u32,
@@ -86,32 +86,34 @@ pub struct DeviceInfo {
     pub irqs: u32,
 }
 
-/// Part of a region, in bytes from its start.
+/// Part of a region. The offset counts from the start of the region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
-    /// First byte.
+    /// Offset of the area's first byte.
     pub offset: u64,
-    /// Length in bytes.
+    /// Length of the area in bytes.
     pub size: u64,
 }
 
 /// A region of a device: a BAR, or configuration space.
 #[derive(Clone, Debug, Default)]
 pub struct RegionInfo {
-    /// How it may be accessed.
+    /// The kinds of access that are allowed to the region.
     pub flags: RegionFlags,
-    /// Length in bytes. 0: the device does not have this region.
+    /// Length of the region in bytes. 0: the device does not have this region.
     pub size: u64,
-    /// Where in `file` the region begins, in bytes. The offsets of areas are relative to it.
+    /// Offset in `file` at which the region begins, in bytes. The offsets of areas are relative to
+    /// the start of the region.
     pub offset: u64,
     /// The parts of the region that can be mapped. All of them lie inside the region.
     pub areas: Vec<Area>,
-    /// The file to map. It is there if there are areas.
+    /// The file to map. A region with areas always has a file.
     pub file: Option<Arc<File>>,
 }
 
 impl RegionInfo {
-    /// Whether one area covers the region. It is then sent without a list of areas.
+    /// Whether one area covers the whole region. Messages describe such a region without a list of
+    /// areas.
     pub(crate) fn is_mapped_whole(&self) -> bool {
         let whole = Area {
             offset: 0,
@@ -124,21 +126,21 @@ impl RegionInfo {
 /// The interrupts of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IrqInfo {
-    /// What they can do.
+    /// The abilities of the interrupts.
     pub flags: IrqFlags,
-    /// Their number.
+    /// The number of interrupts.
     pub count: u32,
 }
 
 /// An eventfd that a client can signal instead of writing to a part of a region.
 #[derive(Clone, Debug)]
 pub struct IoEventFd {
-    /// Where in the region the part begins, in bytes.
+    /// Offset in the region at which the part begins, in bytes.
     pub offset: u64,
-    /// Length of the writes in bytes. 0: any length.
+    /// Length in bytes of the writes that the eventfd stands for. 0: any length.
     pub size: u64,
-    /// The eventfd to signal. Several parts may have the same one.
+    /// The eventfd to signal. Several parts may share an eventfd.
     pub eventfd: Arc<SharedEventFd>,
-    /// The value that is written. `None`: any value.
+    /// The written value that the eventfd stands for. `None`: any value.
     pub datamatch: Option<u64>,
 }

@@ -1,10 +1,10 @@
-//! Version negotiation: the first message, and what each end can take.
+//! Version negotiation: the first message, and the limits of each end.
 
 use serde_json::{Value, json};
 
 use crate::wire::{Fields, MAX_DATA, MAX_FDS, Payload};
 
-/// The major version of the protocol. Other ones are not compatible.
+/// The major version of the protocol. Different major versions are not compatible.
 pub(crate) const MAJOR: u16 = 0;
 /// The newest minor version that this crate speaks.
 pub(crate) const MINOR: u16 = 1;
@@ -14,16 +14,16 @@ pub(crate) const MINOR: u16 = 1;
 pub(crate) struct Version {
     pub(crate) major: u16,
     pub(crate) minor: u16,
-    /// How many file descriptors the sender takes in one message.
+    /// The maximum number of file descriptors that the sender accepts in one message.
     pub(crate) max_fds: usize,
-    /// How many bytes the sender takes in one access to a region.
+    /// The maximum number of bytes that the sender accepts in one access to a region.
     pub(crate) max_data: usize,
     /// Whether the sender knows REGION_WRITE_MULTI.
     pub(crate) write_multiple: bool,
 }
 
 impl Version {
-    /// What this crate proposes.
+    /// The version and the limits that this crate proposes.
     pub(crate) fn ours() -> Self {
         Self {
             major: MAJOR,
@@ -34,7 +34,8 @@ impl Version {
         }
     }
 
-    /// The server's answer to what a client proposes. It has nothing that the client does not know.
+    /// The server's answer to a client's proposal. The answer has no version and no capability that
+    /// the client does not know.
     pub(crate) fn answer(proposed: &Self) -> Self {
         Self {
             minor: proposed.minor.min(MINOR),
@@ -59,8 +60,8 @@ impl Version {
             .bytes(&[0])
     }
 
-    /// Reads the payload; `None` when it is too short or does not have valid JSON. Missing limits
-    /// have the protocol's defaults. Limits above our own are lowered to them.
+    /// Reads the payload. `None`: the payload is too short or does not have valid JSON. A missing
+    /// limit has the protocol's default. A limit above our own is lowered to our own.
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let mut fields = Fields(payload);
         let (major, minor) = (fields.u16()?, fields.u16()?);

@@ -3,25 +3,26 @@
 /// Length of a header in bytes.
 pub(crate) const HEADER_SIZE: usize = 16;
 
-/// How many bytes one message may carry to or from a region: the protocol's default.
+/// The maximum number of bytes that one message carries to or from a region. This is the protocol's
+/// default.
 pub(crate) const MAX_DATA: usize = 1024 * 1024;
 
-/// The length of the longest message that is taken, in bytes, header included.
+/// The maximum length of a message in bytes, header included. Longer messages are refused.
 pub(crate) const MAX_MESSAGE: usize = MAX_DATA + 4096;
 
-/// How many file descriptors one message may bring: QEMU's limit.
+/// The maximum number of file descriptors in one message. QEMU has the same limit.
 pub(crate) const MAX_FDS: usize = 16;
 
 /// The type of a message that answers the command with the same id.
 const REPLY: u32 = 1;
-/// The bits of a header's flags that hold the type of the message.
+/// The bits of a header's flags that contain the type of the message.
 const TYPE: u32 = 0xf;
 /// A flag of a command: the sender wants no reply.
 const NO_REPLY: u32 = 0x10;
 /// A flag of a reply: the command failed.
 const ERROR: u32 = 0x20;
 
-/// What a command asks for.
+/// The kind of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 #[expect(missing_docs, reason = "the specification's names")]
@@ -71,16 +72,17 @@ impl Command {
 /// Whether a message is a command or a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It asks for something. `no_reply`: the sender wants no reply.
+    /// The message is a command. `no_reply`: the sender wants no reply.
     Command { no_reply: bool },
-    /// It answers a command. `errno`: the command failed, with 0 for an unknown reason.
+    /// The message answers a command. `errno`: the command failed with this errno, or 0 for an
+    /// unknown reason.
     Reply { errno: Option<u32> },
 }
 
 /// The beginning of every message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// The sender of a command chooses it, and the reply repeats it.
+    /// The id of a command. The sender of the command chooses the id, and the reply repeats it.
     pub(crate) id: u16,
     /// The number of a [`Command`], or an unknown number.
     pub(crate) command: u16,
@@ -91,10 +93,10 @@ pub(crate) struct Header {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// It announces a length that no message has.
+    /// The header announces a length that no message has.
     #[error("a message of {0} bytes is announced; {HEADER_SIZE} to {MAX_MESSAGE} are allowed")]
     Size(u32),
-    /// Its type is neither command nor reply.
+    /// The message's type is neither command nor reply.
     #[error("a message with flags {0:#x} is neither a command nor a reply")]
     Flags(u32),
 }
@@ -117,7 +119,7 @@ impl Header {
         bytes
     }
 
-    /// Reads a header, and the length of the payload that follows.
+    /// Reads a header. Returns the header and the length of the payload that follows.
     pub(crate) fn decode(bytes: &[u8; HEADER_SIZE]) -> Result<(Self, usize), HeaderError> {
         let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let word = |at: usize| u32::from(half(at)) | u32::from(half(at + 2)) << 16;
@@ -143,7 +145,8 @@ impl Header {
     }
 }
 
-/// Reads fields from the front of a payload. Each method gives `None` when it is too short.
+/// Reads fields from the front of a payload. Each method returns `None` when the payload is too
+/// short.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
@@ -178,7 +181,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A payload that fields are appended to.
+/// A payload that is built by appending fields.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Payload(pub(crate) Vec<u8>);
 

@@ -1,10 +1,10 @@
-//! Errors with all that they say of their causes.
+//! Errors shown together with their causes.
 
 use std::error::Error;
 use std::fmt;
 
-/// Shows an error and its sources, separated by colons. A source that the text before it repeats,
-/// as errors of other crates do, is left out.
+/// Shows an error and its sources, separated by colons. Leaves out a source whose text was already
+/// shown, because errors of other crates often repeat their sources.
 #[derive(Debug)]
 pub struct WithCauses<'a>(pub &'a (dyn Error + 'static));
 

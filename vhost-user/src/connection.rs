@@ -1,4 +1,4 @@
-//! Messages over a Unix stream socket, with descriptors beside them.
+//! Messages and descriptors over a Unix stream socket.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +10,8 @@ use ipc::{Frame, Framed, StreamError};
 use crate::message::{DecodeError, HEADER_SIZE, Head, Message};
 use crate::payload::MAX_REGIONS;
 
-/// One end of a vhost-user socket. Never blocks: its user waits for the descriptor.
+/// One end of a vhost-user socket. No method blocks. The caller waits until the descriptor is
+/// readable.
 #[derive(Debug)]
 pub struct Connection(Framed);
 
@@ -38,23 +39,22 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When it cannot be made non-blocking.
+    /// When the socket cannot be made non-blocking.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         Framed::new(stream, MAX_REGIONS).map(Self)
     }
 
-    /// Gives the peer this long, in place of 5 seconds, from the first byte of a message to its
-    /// last.
+    /// Sets the time limit from the first byte of a message to its last. The default is 5 seconds.
     #[cfg(test)]
     pub(crate) fn with_message_limit(self, limit: Duration) -> Self {
         Self(self.0.with_message_limit(limit))
     }
 
-    /// The next message and its descriptors, or `None` when it is not all here yet.
+    /// The next message and its descriptors. `None`: the message has not completely arrived yet.
     ///
     /// # Errors
     ///
-    /// [`ConnectionError`]; the connection is to be dropped then.
+    /// [`ConnectionError`]. The caller then has to drop the connection.
     pub fn recv(&mut self) -> Result<Option<(Message, Vec<OwnedFd>)>, ConnectionError> {
         let Some(Frame { bytes, fds }) = self.0.receive(missing)? else {
             return Ok(None);
@@ -62,16 +62,18 @@ impl Connection {
         Ok(Some((Message::decode(&bytes)?, fds)))
     }
 
-    /// How long the peer may still take to end the message that it began; `None`: it began none.
+    /// The time that the peer has left to complete a message that it began. `None`: the peer has
+    /// not begun a message.
     pub fn time_left(&self) -> Option<Duration> {
         self.0.time_left()
     }
 
-    /// Sends a message with descriptors. It is small enough for the socket of a peer that reads.
+    /// Sends a message with descriptors. If the peer reads its messages, the socket's buffer has
+    /// room for the whole message.
     ///
     /// # Errors
     ///
-    /// [`ConnectionError`]; the connection is to be dropped then.
+    /// [`ConnectionError`]. The caller then has to drop the connection.
     pub fn send(
         &mut self,
         message: &Message,
@@ -83,7 +85,8 @@ impl Connection {
         Ok(self.0.send_whole(&message.encode(), fds)?)
     }
 
-    /// Lets both ends see the end of the connection after what was sent already.
+    /// Ends the connection in both directions. Both ends still receive the bytes that were sent
+    /// before.
     pub fn shut_down(&self) {
         self.0.shut_down();
     }
@@ -95,7 +98,8 @@ impl AsFd for Connection {
     }
 }
 
-/// Bytes that a message lacks, as far as is known.
+/// The number of bytes missing from a message. Until the header is complete, only the header's
+/// missing bytes count.
 fn missing(received: &[u8]) -> Result<usize, ConnectionError> {
     let Some(header) = received.first_chunk::<HEADER_SIZE>() else {
         return Ok(HEADER_SIZE - received.len());

@@ -15,8 +15,8 @@ use crate::payload::{ConfigAccess, VringAddr, VringFd, VringState};
 use crate::request::Request;
 use crate::table::{Code, Kind};
 
-/// A front-end that is connected to a back-end. It waits for each answer, but never for longer than
-/// it is told to.
+/// A front-end that is connected to a back-end. The front-end waits for each answer, at most for
+/// the given time.
 #[derive(Debug)]
 pub struct FrontEnd {
     connection: Connection,
@@ -24,17 +24,17 @@ pub struct FrontEnd {
     protocol: ProtocolFeatures,
 }
 
-/// Why a back-end does not do what it is asked.
+/// Why a request to a back-end failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrontEndError {
-    /// There is nobody to connect to.
+    /// The front-end cannot connect to the back-end's socket.
     #[error("cannot connect to the back-end")]
     Connect(#[source] io::Error),
     /// The connection failed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// There is no waiting for the back-end.
+    /// Waiting for the back-end failed.
     #[error("cannot wait for the back-end")]
     Wait(#[source] io::Error),
     /// No answer came in time.
@@ -43,14 +43,14 @@ pub enum FrontEndError {
     /// The back-end refused the request.
     #[error("the back-end refuses {0}")]
     Refused(String),
-    /// The answer is not one to the request.
+    /// The answer does not fit the request.
     #[error("the back-end answers {0} with what is not an answer to it")]
     Answer(String),
 }
 
 impl FrontEnd {
-    /// Connects to the back-end that listens at `path`. `patience` is how long each answer may
-    /// take.
+    /// Connects to the back-end that listens at `path`. `patience` is the time limit for each
+    /// answer.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl FrontEnd {
         Self::new(stream, patience)
     }
 
-    /// Takes a connected socket. `patience` is how long each answer may take.
+    /// Takes a connected socket. `patience` is the time limit for each answer.
     ///
     /// # Errors
     ///
@@ -74,8 +74,9 @@ impl FrontEnd {
         })
     }
 
-    /// Makes a request and waits for its answer: its own reply or, once acknowledgements were
-    /// agreed on, the acknowledgement.
+    /// Makes a request and waits for the answer. The answer is the request's own reply or, if
+    /// acknowledgements were agreed on, an acknowledgement. Otherwise there is no answer, and this
+    /// method does not wait.
     ///
     /// # Errors
     ///
@@ -141,8 +142,9 @@ impl FrontEnd {
         self.number(Code::GET_FEATURES, Request::GetFeatures)
     }
 
-    /// SET_OWNER, SET_FEATURES with those of `features` that the back-end offers, and
-    /// SET_PROTOCOL_FEATURES likewise. Gives the features agreed on.
+    /// Sends SET_OWNER, and agrees on the virtio features in `features` that the back-end also
+    /// offers. If [`F_PROTOCOL_FEATURES`] is agreed on, also agrees on the protocol features in
+    /// `protocol` that the back-end offers. Returns the agreed virtio features.
     ///
     /// # Errors
     ///
@@ -174,7 +176,7 @@ impl FrontEnd {
         self.number(Code::GET_QUEUE_NUM, Request::GetQueueNum)
     }
 
-    /// GET_CONFIG of this many bytes.
+    /// GET_CONFIG of `size` bytes at `offset`.
     ///
     /// # Errors
     ///
@@ -190,7 +192,7 @@ impl FrontEnd {
         }
     }
 
-    /// GET_VRING_BASE, which stops the vring. Gives where it was left.
+    /// GET_VRING_BASE, which stops the vring. Returns the position at which the vring stopped.
     ///
     /// # Errors
     ///
@@ -236,18 +238,18 @@ impl FrontEnd {
     }
 }
 
-/// All that a vring needs.
+/// Everything that a vring needs to start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VringSetup<'a> {
-    /// How many descriptors it has.
+    /// The number of descriptors in the vring.
     pub size: u32,
-    /// Where it goes on.
+    /// The position at which the vring continues.
     pub base: u32,
-    /// Which vring it is, and where its parts are.
+    /// The index of the vring, and the addresses of its parts.
     pub addr: VringAddr,
-    /// The eventfd of its kicks; `None`: the back-end polls.
+    /// The eventfd of the vring's kicks. `None`: the back-end polls.
     pub kick: Option<BorrowedFd<'a>>,
-    /// The eventfd of its calls; `None`: the front-end polls.
+    /// The eventfd of the vring's calls. `None`: the front-end polls.
     pub call: Option<BorrowedFd<'a>>,
 }
 

@@ -1,9 +1,10 @@
 //! The vhost-user protocol, for both of its ends.
 //!
-//! The [`table`] says of each message how it is sent and answered. A [`Message`] is its bytes, a
-//! [`Request`] what these bytes and the descriptors beside them mean. A [`Connection`] exchanges
-//! messages over a Unix socket, and a [`FrontEnd`] makes requests over one. For a back-end,
-//! [`session::serve`] serves a device to the front-ends that come through any [`Transport`].
+//! The [`table`] has a row for each message, which says how the message is sent and answered. A
+//! [`Message`] has the bytes of a message. A [`Request`] has the meaning of these bytes and of the
+//! descriptors that come with them. A [`Connection`] exchanges messages over a Unix socket, and a
+//! [`FrontEnd`] makes requests over a connection. For a back-end, [`session::serve`] serves a
+//! device to the front-ends that come through any [`Transport`].
 //!
 //! A front-end and a back-end at the two ends of a socket:
 //!
@@ -44,7 +45,7 @@
 //!     session::serve(&mut transport, &mut runner, stop.as_fd())
 //! });
 //!
-//! // The front-end waits 20 seconds for each answer at most.
+//! // The front-end waits at most 20 seconds for each answer.
 //! let mut front_end = FrontEnd::new(ours, Duration::from_secs(20))?;
 //! let wanted = ProtocolFeatures::MQ | ProtocolFeatures::CONFIG | ProtocolFeatures::REPLY_ACK;
 //! let agreed = front_end.negotiate(1 << 32 | F_PROTOCOL_FEATURES, wanted)?;
@@ -52,7 +53,7 @@
 //! assert_eq!(front_end.get_queue_num()?, 4);
 //! assert_eq!(front_end.get_config(0, 2)?, [7, 7]);
 //!
-//! // It shares a file of 64 KiB, which the guest has at address 0.
+//! // The front-end shares a file of 64 KiB, which is the guest's memory from address 0 on.
 //! let memory = virtio::test_utils::anonymous_file(0x1_0000);
 //! let table = MemoryTable::new(vec![MemoryRegion {
 //!     guest_addr: 0,
@@ -63,7 +64,7 @@
 //! }])?;
 //! front_end.request(Request::SetMemTable(table))?;
 //!
-//! // When it leaves, the back-end has nobody to serve any more.
+//! // When the front-end leaves, the back-end stops serving: no other front-end can come.
 //! drop(front_end);
 //! back_end.join().expect("it does not panic")?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())

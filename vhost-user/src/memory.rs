@@ -1,4 +1,4 @@
-//! The front-end's memory, as its messages describe it.
+//! The description of the front-end's memory in messages.
 
 use std::sync::Arc;
 
@@ -7,26 +7,27 @@ use vm_memory::GuestAddress;
 
 use crate::payload::{Fields, PayloadError};
 
-/// The most regions that there may be at a time: as many as other back-ends take.
+/// The maximum number of regions at a time. Other back-ends have the same maximum.
 pub const MAX_SLOTS: usize = 509;
 
-/// A region of a front-end's memory, and what gives access to it.
+/// A region of a front-end's memory, and the object that gives access to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryRegion<M> {
-    /// Its first guest-physical address.
+    /// The first guest-physical address of the region.
     pub guest_addr: u64,
-    /// Its length in bytes.
+    /// The length of the region in bytes.
     pub size: u64,
-    /// Where its first byte is in the front-end's own address space, in which vring addresses are.
+    /// The region's first address in the front-end's own address space. The addresses of vrings are
+    /// in this address space, too.
     pub user_addr: u64,
-    /// Where its first byte is in its file, in bytes.
+    /// The offset of the region's first byte in its file.
     pub file_offset: u64,
-    /// A descriptor of its file; or the mapped memory.
+    /// A descriptor of the region's file, or the mapped memory.
     pub memory: M,
 }
 
 impl<M> MemoryRegion<M> {
-    /// The same region, with another way to its memory.
+    /// The same region with another object that gives access to its memory.
     pub fn with<N>(&self, memory: N) -> MemoryRegion<N> {
         MemoryRegion {
             guest_addr: self.guest_addr,
@@ -57,7 +58,7 @@ impl<M> MemoryRegion<M> {
         self.size > 0 && fits(self.guest_addr) && fits(self.user_addr)
     }
 
-    /// Whether two ranges have guest-physical addresses in common, or addresses of the front-end.
+    /// Whether two regions have guest-physical addresses or front-end addresses in common.
     fn overlaps(&self, other: &Self) -> bool {
         let meet = |one: u64, two: u64| one < two + other.size && two < one + self.size;
         meet(self.guest_addr, other.guest_addr) || meet(self.user_addr, other.user_addr)
@@ -72,22 +73,23 @@ impl<M> MemoryRegion<M> {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemoryError {
-    /// A region has no bytes, or its addresses do not fit 64 bits.
+    /// A region has no bytes, or the region's addresses do not fit 64 bits.
     #[error("memory region {0} is empty or wraps around")]
     BadRange(usize),
     /// Two regions have addresses in common.
     #[error("memory regions {0} and {1} overlap")]
     Overlap(usize, usize),
-    /// There are too many.
+    /// There are too many regions.
     #[error("there would be more than {MAX_SLOTS} memory regions")]
     TooMany,
-    /// A region that is to go is not there.
+    /// The region to remove does not exist.
     #[error("there is no such memory region at {0:#x}")]
     NoSuchRegion(u64),
 }
 
-/// Regions that can be a front-end's memory: at most [`MAX_SLOTS`], none empty, none that wraps
-/// around, and no two with addresses in common, be they the guest's or the front-end's.
+/// The checked regions of a front-end's memory. There are at most [`MAX_SLOTS`] regions. No region
+/// is empty, and no region's addresses wrap around. No two regions have guest-physical addresses or
+/// front-end addresses in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryTable<M>(Vec<MemoryRegion<M>>);
 
@@ -98,11 +100,11 @@ impl<M> Default for MemoryTable<M> {
 }
 
 impl<M> MemoryTable<M> {
-    /// Checks regions.
+    /// Checks the regions and makes a table of them.
     ///
     /// # Errors
     ///
-    /// [`MemoryError`], which counts the regions from 0.
+    /// [`MemoryError`]. Its numbers of regions count from 0.
     pub fn new(regions: Vec<MemoryRegion<M>>) -> Result<Self, MemoryError> {
         if regions.len() > MAX_SLOTS {
             return Err(MemoryError::TooMany);
@@ -124,12 +126,12 @@ impl<M> MemoryTable<M> {
         &self.0
     }
 
-    /// The regions, to be kept.
+    /// Turns the table into its regions, in the order of the message.
     pub fn into_regions(self) -> Vec<MemoryRegion<M>> {
         self.0
     }
 
-    /// The same regions, with another way to the memory of each.
+    /// The same regions, each with another object that gives access to its memory.
     ///
     /// # Errors
     ///
@@ -173,7 +175,8 @@ impl<M: Clone> MemoryTable<M> {
 }
 
 impl MemoryTable<Arc<Region>> {
-    /// Where an address of the front-end's own address space is in the guest's.
+    /// Translates an address of the front-end's own address space into a guest-physical address.
+    /// `None`: the address is in no region.
     pub fn translate(&self, user_addr: u64) -> Option<GuestAddress> {
         self.0.iter().find_map(|region| {
             let offset = user_addr.checked_sub(region.user_addr)?;

@@ -9,18 +9,19 @@ use crate::table::{Answer, Kind, OnError};
 /// Length of a header in bytes.
 pub const HEADER_SIZE: usize = 12;
 
-/// The longest payload that is taken, in bytes.
+/// The maximum length of a payload in bytes. Longer messages are refused.
 pub const MAX_PAYLOAD: usize = 4096;
 
 bitflags! {
     /// The flags field of a header.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Flags: u32 {
-        /// The protocol's version, which is 1. The other bit of the version is never set.
+        /// The version of the protocol, 1, in the lower one of two version bits. The upper bit is
+        /// never set.
         const VERSION_1 = 1;
-        /// The message answers one that went the other way.
+        /// The message is the answer to a request of the other end.
         const REPLY = 4;
-        /// The sender wants an answer even where the request has none of its own.
+        /// The sender wants an answer, even if the request has no reply of its own.
         const NEED_REPLY = 8;
     }
 }
@@ -34,7 +35,7 @@ pub enum DecodeError {
     Flags {
         /// The message's request number.
         request: u32,
-        /// Its flags.
+        /// The message's flags.
         flags: u32,
     },
     /// The payload is too long.
@@ -42,34 +43,35 @@ pub enum DecodeError {
     TooLong {
         /// The message's request number.
         request: u32,
-        /// Its payload's length in bytes.
+        /// The length of the message's payload in bytes.
         size: u32,
     },
-    /// The header and what follows disagree.
+    /// The message is longer or shorter than its header says.
     #[error("message has {actual} bytes, but its header stands for {expected}")]
     Length {
-        /// Bytes that there should be, header included.
+        /// The expected number of bytes, header included.
         expected: usize,
-        /// Bytes that there are.
+        /// The actual number of bytes.
         actual: usize,
     },
 }
 
-/// What a header says of its message, beside the payload's length: all that it takes to answer it.
+/// A message's header without the payload's length. An answer needs nothing else of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// What the message asks for or answers: a number of the [`table`](crate::table).
+    /// The number of the message's request in the [`table`](crate::table). An answer repeats the
+    /// number of the request that it answers.
     pub request: u32,
-    /// How to take it.
+    /// The flags of the message.
     pub flags: Flags,
 }
 
 impl Head {
-    /// Reads and checks a header. Gives the payload's length in bytes, too.
+    /// Reads and checks a header. Returns the head and the payload's length in bytes.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] for anything that is not version 1 or too long.
+    /// [`DecodeError`] if the version is not 1, a reserved flag is set, or the payload is too long.
     pub fn decode(bytes: &[u8; HEADER_SIZE]) -> Result<(Self, usize), DecodeError> {
         let [request, flags, size] = [0, 4, 8]
             .map(|at| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]));
@@ -82,12 +84,12 @@ impl Head {
         Ok((head, size as usize))
     }
 
-    /// What the table says of the request; `None` when it does not know it.
+    /// The table's row for the request. `None`: the request is unknown.
     pub fn kind(&self) -> Option<&'static Kind> {
         Kind::find(self.request)
     }
 
-    /// The request's name, or its number when it has none, for people.
+    /// The request's name for people to read. An unknown request is named by its number.
     pub fn name(&self) -> String {
         match self.kind() {
             Some(kind) => kind.name.to_owned(),
@@ -95,12 +97,12 @@ impl Head {
         }
     }
 
-    /// Whether the sender wants an answer even where the request has none of its own.
+    /// Whether the sender wants an answer, even if the request has no reply of its own.
     pub fn needs_reply(&self) -> bool {
         self.flags.contains(Flags::NEED_REPLY)
     }
 
-    /// Whether this is an answer.
+    /// Whether the message is an answer.
     pub fn is_reply(&self) -> bool {
         self.flags.contains(Flags::REPLY)
     }
@@ -114,10 +116,12 @@ impl Head {
         Message { head, payload }
     }
 
-    /// The answer to this request when it failed. `None`: the protocol has no answer for that, so
-    /// the connection has to end. `acks` says whether acknowledgements were agreed on (REPLY_ACK).
+    /// The answer to this request when it failed. `None`: the protocol has no answer that reports
+    /// the failure, so the connection has to end. `acks`: acknowledgements were agreed on
+    /// (REPLY_ACK).
     ///
-    /// An acknowledgement in the place of a reply would be read as that reply.
+    /// A request that has a reply of its own never gets an acknowledgement, because the sender
+    /// would read the acknowledgement as that reply.
     pub fn refusal(&self, acks: bool) -> Option<Reply> {
         if self.is_reply() {
             return None;
@@ -136,7 +140,7 @@ impl Head {
 /// A whole message, without the descriptors that may come with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What it is about.
+    /// The message's header, without the payload's length.
     pub head: Head,
     /// The payload, at most [`MAX_PAYLOAD`] bytes.
     pub payload: Vec<u8>,
@@ -152,7 +156,7 @@ impl Message {
         }
     }
 
-    /// The same message, which wants an answer in any case.
+    /// The same message with the flag that asks for an answer in any case.
     #[must_use]
     pub fn needing_reply(mut self) -> Self {
         self.head.flags |= Flags::NEED_REPLY;
@@ -186,7 +190,7 @@ impl Message {
         Ok(Self { head, payload })
     }
 
-    /// The payload as one number; `None` when it does not have exactly 8 bytes.
+    /// The payload as one number. `None`: the payload does not have exactly 8 bytes.
     pub fn as_number(&self) -> Option<u64> {
         as_number(&self.payload)
     }
@@ -196,28 +200,28 @@ fn as_number(payload: &[u8]) -> Option<u64> {
     payload.try_into().map(u64::from_le_bytes).ok()
 }
 
-/// What a request is answered with.
+/// The payload and the descriptors of an answer.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// At most [`MAX_PAYLOAD`] bytes.
+    /// The payload of the answer, at most [`MAX_PAYLOAD`] bytes.
     pub payload: Vec<u8>,
-    /// Descriptors that go along.
+    /// The descriptors that are sent with the payload.
     pub fds: Vec<OwnedFd>,
 }
 
 impl Reply {
-    /// A reply that is these bytes.
+    /// A reply that consists of these bytes.
     pub fn bytes(payload: Vec<u8>) -> Self {
         let fds = Vec::new();
         Self { payload, fds }
     }
 
-    /// A reply that is one number.
+    /// A reply that consists of one number.
     pub fn number(value: u64) -> Self {
         Self::bytes(value.to_le_bytes().to_vec())
     }
 
-    /// The payload as one number; `None` when it does not have exactly 8 bytes.
+    /// The payload as one number. `None`: the payload does not have exactly 8 bytes.
     pub fn as_number(&self) -> Option<u64> {
         as_number(&self.payload)
     }

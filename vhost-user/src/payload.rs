@@ -1,55 +1,55 @@
-//! The structures that payloads consist of.
+//! The structures of payloads.
 
-/// The most memory regions that one message may bring, and descriptors with them.
+/// The maximum number of memory regions in one message, and of descriptors that come with it.
 pub const MAX_REGIONS: usize = 32;
 
-/// A payload whose length or contents are not what its request takes.
+/// A payload whose length or contents do not fit its request.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a payload of {0} bytes is not what the request takes")]
 pub struct PayloadError(
-    /// Its length in bytes.
+    /// The length of the payload in bytes.
     pub usize,
 );
 
-/// A number for a vring: the payload of SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE and
-/// SET_VRING_ENABLE.
+/// A number that belongs to a vring: the payload of SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE
+/// and SET_VRING_ENABLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VringState {
-    /// Which vring.
+    /// The index of the vring.
     pub index: u32,
-    /// The number.
+    /// The number. Its meaning depends on the request.
     pub num: u32,
 }
 
-/// Where the parts of a vring are, in the front-end's own address space: the payload of
+/// The addresses of a vring's parts in the front-end's own address space: the payload of
 /// SET_VRING_ADDR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VringAddr {
-    /// Which vring.
+    /// The index of the vring.
     pub index: u32,
-    /// Bit 0: writes to the used ring are logged.
+    /// Flags. If bit 0 is set, writes to the used ring are logged.
     pub flags: u32,
-    /// Descriptor table, or descriptor ring.
+    /// Address of the descriptor table or descriptor ring.
     pub desc: u64,
-    /// Used ring, or device area.
+    /// Address of the used ring or device area.
     pub used: u64,
-    /// Available ring, or driver area.
+    /// Address of the available ring or driver area.
     pub avail: u64,
-    /// Guest-physical address of the used ring, for the log.
+    /// Guest-physical address of the used ring, under which writes to the ring are logged.
     pub log: u64,
 }
 
 /// An eventfd for a vring: the payload of SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VringFd<F> {
-    /// Which vring.
+    /// The index of the vring.
     pub index: u8,
-    /// The eventfd; `None`: the receiver polls, or stays silent.
+    /// The eventfd. `None`: the receiver polls for kicks, or sends no signal.
     pub fd: Option<F>,
 }
 
 impl<F> VringFd<F> {
-    /// Set in the payload when no descriptor comes along.
+    /// The bit of the payload that says that no descriptor comes with the message.
     const NO_FD: u64 = 0x100;
 
     pub(crate) fn new(payload: u64, fds: Vec<F>) -> Self {
@@ -67,18 +67,19 @@ impl<F> VringFd<F> {
 /// An access to the configuration space: the payload of GET_CONFIG and SET_CONFIG.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigAccess {
-    /// Where it begins, in bytes.
+    /// The offset of the first byte in the configuration space.
     pub offset: u32,
-    /// How many bytes it is about.
+    /// The number of bytes to read or write.
     pub size: u32,
-    /// What kind of access it is; 0 but for migration.
+    /// The kind of access: 0, except during migration.
     pub flags: u32,
-    /// What is written. In the request of a read, whatever the front-end filled it with.
+    /// The bytes to write, or the bytes that were read. In the request of a read, these bytes have
+    /// no meaning.
     pub data: Vec<u8>,
 }
 
 impl ConfigAccess {
-    /// A read of this many bytes.
+    /// A read of `size` bytes at `offset`.
     pub fn read(offset: u32, size: u32) -> Self {
         Self {
             offset,
@@ -88,7 +89,7 @@ impl ConfigAccess {
         }
     }
 
-    /// A write of these bytes.
+    /// A write of `data` at `offset`.
     pub fn write(offset: u32, data: &[u8]) -> Self {
         Self {
             offset,
@@ -125,7 +126,7 @@ impl VringState {
     ///
     /// # Errors
     ///
-    /// [`PayloadError`] when it does not have exactly 8 bytes.
+    /// [`PayloadError`] when the payload does not have exactly 8 bytes.
     pub fn decode(payload: &[u8]) -> Result<Self, PayloadError> {
         let mut fields = Fields::new(payload);
         let state = Self {

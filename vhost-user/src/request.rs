@@ -1,4 +1,4 @@
-//! Requests: what messages and the descriptors beside them mean.
+//! Requests: the meaning of messages and of the descriptors that come with them.
 
 use std::fmt::Debug;
 use std::iter;
@@ -13,9 +13,10 @@ use crate::payload::{
 use crate::resources::{Absent, AsTheyAre, Attach, AttachError, Descriptor, Resources, Signal};
 use crate::table::{BackEndCode, Brings, Code, Kind};
 
-/// A front-end's request, with what it brings along.
+/// A front-end's request, with the descriptors that come with it or the objects that they stand
+/// for.
 ///
-/// Requests that nothing here serves are [`Request::Raw`].
+/// A request that this crate does not serve is a [`Request::Raw`].
 #[derive(Debug)]
 pub enum Request<R: Resources> {
     /// GET_FEATURES.
@@ -28,13 +29,13 @@ pub enum Request<R: Resources> {
     ResetOwner,
     /// SET_MEM_TABLE, which has 1 to [`MAX_REGIONS`] regions.
     SetMemTable(MemoryTable<R::Memory>),
-    /// SET_VRING_NUM: how many descriptors the vring has.
+    /// SET_VRING_NUM: the number of descriptors in the vring.
     SetVringNum(VringState),
     /// SET_VRING_ADDR.
     SetVringAddr(VringAddr),
-    /// SET_VRING_BASE: where the vring goes on.
+    /// SET_VRING_BASE: the position at which the vring continues.
     SetVringBase(VringState),
-    /// GET_VRING_BASE, whose number means nothing.
+    /// GET_VRING_BASE. The number in this request has no meaning.
     GetVringBase(VringState),
     /// SET_VRING_KICK.
     SetVringKick(VringFd<R::Kick>),
@@ -48,27 +49,27 @@ pub enum Request<R: Resources> {
     SetProtocolFeatures(ProtocolFeatures),
     /// GET_QUEUE_NUM.
     GetQueueNum,
-    /// SET_VRING_ENABLE: 1 or 0.
+    /// SET_VRING_ENABLE: 1 enables the vring, and 0 disables it.
     SetVringEnable(VringState),
     /// SET_BACKEND_REQ_FD: a socket for a [`BackEndRequest`].
     SetBackEndReqFd(R::File),
     /// GET_CONFIG.
     GetConfig(ConfigAccess),
-    /// SET_CONFIG, with as many bytes as it says.
+    /// SET_CONFIG. `data` has exactly `size` bytes.
     SetConfig(ConfigAccess),
     /// GET_MAX_MEM_SLOTS.
     GetMaxMemSlots,
-    /// ADD_MEM_REG: a table of this one region.
+    /// ADD_MEM_REG: a table with one region, which is to be added.
     AddMemReg(MemoryTable<R::Memory>),
     /// REM_MEM_REG.
     RemMemReg(MemoryRegion<()>),
-    /// Any other.
+    /// Any other request.
     Raw {
-        /// Its number.
+        /// The number of the request.
         number: u32,
-        /// Its payload.
+        /// The payload of the request.
         payload: Vec<u8>,
-        /// What it brings along.
+        /// The descriptors that come with the request, or the objects that they stand for.
         files: Vec<R::File>,
     },
 }
@@ -77,37 +78,37 @@ pub enum Request<R: Resources> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// It is a reply.
+    /// The message is a reply.
     #[error("a reply to nothing that was asked")]
     Reply,
     /// The payload is wrong.
     #[error(transparent)]
     Payload(#[from] PayloadError),
-    /// The descriptors are not those that belong to it.
+    /// The number of descriptors is wrong for the request.
     #[error("it brings {actual} descriptors, not {expected}")]
     Descriptors {
-        /// How many it should bring.
+        /// The expected number of descriptors.
         expected: usize,
-        /// How many it brings.
+        /// The actual number of descriptors.
         actual: usize,
     },
-    /// Descriptors stay behind here, and it is of no use without.
+    /// The transport passes no descriptors on, and the request does not work without them.
     #[error("it cannot be made where descriptors stay behind")]
     WithoutDescriptors,
-    /// Its memory regions make no sense.
+    /// The memory regions of the request cannot be a front-end's memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// What it brings along cannot be used.
+    /// A descriptor that came with the request cannot be used.
     #[error(transparent)]
     Attach(#[from] AttachError),
 }
 
 impl<R: Resources> Request<R> {
-    /// Reads a message, and has `by` turn its descriptors into what they stand for.
+    /// Reads a message. `by` turns the message's descriptors into the objects that they stand for.
     ///
     /// # Errors
     ///
-    /// [`RequestError`], which is a mistake of the front-end.
+    /// [`RequestError`]. The front-end made a mistake.
     pub fn attach<A>(
         message: &Message,
         fds: Vec<A::Descriptor>,
@@ -236,11 +237,11 @@ impl<D: Descriptor> Request<D> {
 }
 
 impl<R: Resources> Request<R> {
-    /// Reads a message whose descriptors stayed behind.
+    /// Reads a message whose descriptors the transport did not pass on.
     ///
     /// # Errors
     ///
-    /// [`RequestError`], also for a request that is of no use without its descriptors.
+    /// [`RequestError`], also for a request that does not work without its descriptors.
     pub fn attach_absent<A>(message: &Message, by: &mut A) -> Result<Self, RequestError>
     where
         A: Attach<Descriptor = Absent, Into = R>,
@@ -255,7 +256,7 @@ impl<R: Resources> Request<R> {
     }
 }
 
-/// Checks the number of descriptors. Unknown requests bring none.
+/// Checks the number of descriptors. An unknown request may not bring descriptors.
 fn check_count(kind: Option<&Kind>, payload: &[u8], actual: usize) -> Result<(), RequestError> {
     let brings = kind.map_or(Brings::Nothing, |kind| kind.brings);
     let (expected, most) = brings.count(payload);
@@ -348,7 +349,7 @@ impl BackEndRequest {
     ///
     /// # Errors
     ///
-    /// [`RequestError`]; `None` for a request that nothing here makes.
+    /// [`RequestError`]. A request that this crate does not make is no error: the result is `None`.
     pub fn decode(message: &Message) -> Result<Option<Self>, RequestError> {
         if message.head.is_reply() {
             return Err(RequestError::Reply);

@@ -1,4 +1,4 @@
-//! What the descriptors of requests become on their way to a session.
+//! The objects that a transport makes from the descriptors of requests.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -12,19 +12,19 @@ use virtio::{Notifier, Region};
 
 use crate::memory::MemoryTable;
 
-/// What a [`Request`](crate::Request) has in the place of descriptors.
+/// The types of the objects that a [`Request`](crate::Request) has in the place of descriptors.
 pub trait Resources {
-    /// Memory of the front-end.
+    /// An object that gives access to a region of the front-end's memory.
     type Memory: Debug;
-    /// What becomes readable when the front-end kicks.
+    /// An object that becomes readable when the front-end kicks a vring.
     type Kick: Debug;
-    /// What tells the front-end something.
+    /// An object that sends a signal to the front-end.
     type Notifier: Debug;
-    /// Anything else.
+    /// Any other object that a descriptor stands for.
     type File: Debug;
 }
 
-/// A descriptor as messages bring it.
+/// A descriptor as it comes with a message.
 pub trait Descriptor: Debug {}
 
 impl Descriptor for OwnedFd {}
@@ -38,7 +38,8 @@ impl<D: Descriptor> Resources for D {
     type File = D;
 }
 
-/// In the place of a descriptor that stayed behind: a virtio-vhost-user device keeps them.
+/// Stands for a descriptor that the transport did not pass on. A virtio-vhost-user device keeps all
+/// descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Absent;
 
@@ -53,20 +54,20 @@ impl Resources for Attached {
     type File = OwnedFd;
 }
 
-/// What a front-end is told by a notifier.
+/// The event that a notifier reports to the front-end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// The vring has used buffers.
     Call,
-    /// The vring is broken.
+    /// The vring has failed.
     Error,
 }
 
-/// Turns descriptors into what they stand for.
+/// Turns descriptors into the objects that they stand for.
 pub trait Attach {
-    /// What a descriptor is here.
+    /// The type of a descriptor before it is turned into an object.
     type Descriptor: Descriptor;
-    /// What it becomes.
+    /// The types of the objects that descriptors are turned into.
     type Into: Resources;
 
     /// Makes a front-end's memory accessible.
@@ -79,7 +80,7 @@ pub trait Attach {
         table: MemoryTable<Self::Descriptor>,
     ) -> Result<MemoryTable<<Self::Into as Resources>::Memory>, AttachError>;
 
-    /// What becomes readable with the kicks of vring `index`.
+    /// The object that becomes readable when the front-end kicks vring `index`.
     ///
     /// # Errors
     ///
@@ -90,7 +91,8 @@ pub trait Attach {
         fd: Self::Descriptor,
     ) -> Result<<Self::Into as Resources>::Kick, AttachError>;
 
-    /// What gives a signal about vring `index`; `None` where there is no way to give it.
+    /// The object that sends a signal about vring `index` to the front-end. `None`: this signal
+    /// cannot be sent.
     ///
     /// # Errors
     ///
@@ -102,7 +104,7 @@ pub trait Attach {
         fd: Self::Descriptor,
     ) -> Result<Option<<Self::Into as Resources>::Notifier>, AttachError>;
 
-    /// A descriptor that is none of these.
+    /// The object for a descriptor that is not memory, a kick or a notifier.
     ///
     /// # Errors
     ///
@@ -113,7 +115,7 @@ pub trait Attach {
     ) -> Result<<Self::Into as Resources>::File, AttachError>;
 }
 
-/// Leaves descriptors what they are.
+/// Keeps descriptors unchanged.
 pub(crate) struct AsTheyAre<D>(pub(crate) PhantomData<D>);
 
 impl<D: Descriptor> Attach for AsTheyAre<D> {
@@ -137,26 +139,26 @@ impl<D: Descriptor> Attach for AsTheyAre<D> {
     }
 }
 
-/// Why what a request brought along cannot be used.
+/// Why the descriptors of a request cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// Memory cannot be mapped.
+    /// The front-end's memory cannot be mapped.
     #[error("the front-end's memory has to be a file that is shared")]
     Map(#[from] RegionError),
-    /// The memory was looked at and is of no use.
+    /// The inspector refused the front-end's memory.
     #[error(transparent)]
     Inspection(Box<dyn Error + Send + Sync>),
     /// A descriptor is not an eventfd.
     #[error(transparent)]
     EventFd(#[from] SharedEventFdError),
-    /// There is no such vring.
+    /// The request names a vring that does not exist.
     #[error("there is no vring {0}")]
     NoSuchVring(u8),
-    /// The descriptor did not come this way.
+    /// The transport did not pass the descriptor on.
     #[error("its descriptor stayed behind")]
     Absent,
-    /// What a transport of another kind says.
+    /// An error of a transport that is not part of this crate.
     #[error(transparent)]
     Transport(Box<dyn Error + Send + Sync>),
 }

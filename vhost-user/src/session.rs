@@ -1,9 +1,9 @@
 //! The back-end's side of a conversation.
 //!
-//! It answers one front-end at a time, whatever transport it comes through, keeps the state of
-//! memory and vrings, and gives each complete vring to the device's runner. The call and error
-//! notifiers of a running vring are replaced there. Before any other change the vring is stopped,
-//! and afterwards it is started again, so that the front-end may send its messages in any order.
+//! A session answers one front-end at a time, over any transport. It keeps the state of memory and
+//! vrings, and gives each complete vring to the device's runner. The call and error notifiers of a
+//! vring can be replaced while the vring runs. Any other change stops the vring first and starts it
+//! again afterwards. The front-end may therefore send its messages in any order.
 
 mod conversation;
 mod memory;
@@ -21,14 +21,15 @@ use crate::transport::{Event, Incoming, Transport, TransportError};
 use conversation::Conversation;
 use mistake::Mistake;
 
-/// The protocol features of a session, of which a transport may lack some.
+/// The protocol features of a session. Some of them may not work over a transport.
 const PROTOCOL_FEATURES: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::CONFIG)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS);
 
 /// Serves front-ends with the device of `runner`, one after the other, until `stop` is readable or
-/// no further front-end can come. Every vring is stopped, with its requests finished, on return.
+/// no further front-end can come. When this function returns, every vring is stopped and its
+/// requests are finished.
 ///
 /// # Errors
 ///
@@ -64,11 +65,11 @@ pub fn serve(
     }
 }
 
-/// What a request leads to.
+/// The action of the session after a request.
 enum Outcome {
     Reply(Reply),
     Silence,
-    /// The front-end made a mistake that it cannot be told of in any other way.
+    /// Drop the front-end. The protocol has no answer that reports the front-end's mistake.
     Drop,
 }
 
@@ -77,7 +78,8 @@ fn take(conversation: &mut Conversation<'_>, incoming: Incoming) -> Outcome {
     tracing::debug!("{}", head.name());
     let request = request.map_err(Mistake::from);
     let result = request.and_then(|request| conversation.handle(head, request));
-    // The request itself may have been the one that agreed on acknowledgements.
+    // Read this after the request was handled, because the request may have agreed on
+    // acknowledgements.
     let acks = conversation.acks();
     match result {
         Ok(Some(reply)) => Outcome::Reply(reply),

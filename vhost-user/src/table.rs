@@ -1,28 +1,29 @@
-//! What there is to know of each message. Sessions, transports and relays all read it here.
+//! The properties of each message. Sessions, transports and relays all use this table.
 //!
 //! Source: QEMU's `docs/interop/vhost-user.rst`, sections "Front-end message types" and "Back-end
 //! message types".
 
 use crate::features::ProtocolFeatures as Feature;
 
-/// How many descriptors come with a message.
+/// The number of descriptors that come with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Brings {
-    /// None.
+    /// No descriptor comes with the message.
     Nothing,
-    /// Exactly one.
+    /// Exactly one descriptor comes with the message.
     One,
-    /// One or none: it is not needed.
+    /// At most one descriptor comes with the message. The receiver does not need the descriptor.
     AtMostOne,
-    /// One, unless bit 8 of the payload is set.
+    /// One descriptor comes with the message, unless bit 8 of the payload is set.
     OneUnlessFlagged,
-    /// One for each memory region of the payload.
+    /// One descriptor comes with the message for each memory region of the payload.
     OnePerRegion,
 }
 
 impl Brings {
-    /// How many descriptors a message with this payload has to bring at least, and may at most.
+    /// The minimum and the maximum number of descriptors that come with a message with this
+    /// payload.
     pub(crate) fn count(self, payload: &[u8]) -> (usize, usize) {
         let exactly = |count| (count, count);
         match self {
@@ -40,49 +41,53 @@ impl Brings {
     }
 }
 
-/// How a request is answered.
+/// The kind of answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// With an acknowledgement, if the sender wants one (NEED_REPLY) and REPLY_ACK was agreed on.
+    /// The answer is an acknowledgement. There is an acknowledgement only if the sender asks for
+    /// one (NEED_REPLY) and REPLY_ACK was agreed on.
     Ack,
-    /// Always, with a reply of its own.
+    /// The request has a reply of its own, which does not depend on REPLY_ACK.
     Reply {
         /// Descriptors that come with the reply.
         brings: Brings,
-        /// What happens when the request fails.
+        /// The reaction to a failure of the request.
         on_error: OnError,
     },
 }
 
-/// What happens when a request that has a reply of its own fails.
+/// The reaction to a failure of a request that has a reply of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnError {
     /// The reply is empty.
     EmptyReply,
-    /// The connection ends: any reply would be taken for success.
+    /// The connection ends, because the front-end would take any reply for success.
     EndConnection,
 }
 
-/// What there is to know of a message.
+/// The properties of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// The number in the header.
     pub number: u32,
-    /// The name that the protocol gives it.
+    /// The message's name in the protocol.
     pub name: &'static str,
-    /// The protocol feature that it belongs to, or none.
+    /// The protocol feature that the message belongs to. Empty: the message needs no protocol
+    /// feature.
     pub needs: Feature,
-    /// Descriptors that come with it.
+    /// The descriptors that come with the message.
     pub brings: Brings,
-    /// How it is answered.
+    /// The kind of answer to the message.
     pub answer: Answer,
-    /// Whether it works where descriptors stay behind, as through a virtio-vhost-user device.
+    /// Whether the message works over a transport that passes no descriptors on, for instance a
+    /// virtio-vhost-user device.
     pub without_descriptors: bool,
 }
 
-/// A message that is just sent, and which a row begins with.
+/// A message without descriptors and without a reply of its own. Each row of the table starts from
+/// it.
 const PLAIN: Kind = Kind {
     number: 0,
     name: "",
@@ -135,8 +140,8 @@ impl Kind {
     }
 }
 
-/// The protocol features that work where descriptors stay behind: those all of whose requests do.
-/// REPLY_ACK has no request of its own.
+/// The protocol features that work over a transport that passes no descriptors on. A feature works
+/// if all of its requests do. REPLY_ACK is added, because it has no request of its own.
 pub fn features_without_descriptors() -> Feature {
     let needed_by = |works: bool| {
         let rows = FRONT_END.iter();
@@ -183,52 +188,53 @@ macro_rules! table {
 table! {
     /// The requests of a front-end.
     Code, FRONT_END:
-    /// Asks for the virtio features that are offered.
+    /// Asks for the virtio features that the back-end offers.
     GET_FEATURES = 1: PLAIN.replied();
     /// Chooses virtio features.
     SET_FEATURES = 2: PLAIN;
     /// Begins the conversation.
     SET_OWNER = 3: PLAIN;
-    /// Means nothing any more.
+    /// Does nothing. The protocol has deprecated this request.
     RESET_OWNER = 4: PLAIN;
-    /// Shares memory, in place of all that was shared before.
+    /// Shares memory regions. They replace all memory that was shared before.
     SET_MEM_TABLE = 5: PLAIN.brings(Brings::OnePerRegion);
     /// Shares the log of dirty pages.
     SET_LOG_BASE = 6:
         PLAIN.needs(Feature::LOG_SHMFD).brings(Brings::One).replied().by_socket_only();
-    /// Gives an eventfd that tells of changes of the log.
+    /// Gives an eventfd that signals changes of the log of dirty pages.
     SET_LOG_FD = 7: PLAIN.brings(Brings::One).by_socket_only();
-    /// Says how many descriptors a vring has.
+    /// Sets the number of descriptors in a vring.
     SET_VRING_NUM = 8: PLAIN;
-    /// Says where the parts of a vring are.
+    /// Sets the addresses of the parts of a vring.
     SET_VRING_ADDR = 9: PLAIN;
-    /// Says where a vring goes on.
+    /// Sets the position at which a vring continues.
     SET_VRING_BASE = 10: PLAIN;
-    /// Stops a vring, and asks where it was left.
+    /// Stops a vring, and asks for the position at which it stopped.
     GET_VRING_BASE = 11: PLAIN.replied();
-    /// Starts a vring, with the eventfd of its kicks.
+    /// Starts a vring, and gives the eventfd of the vring's kicks.
     SET_VRING_KICK = 12: PLAIN.brings(Brings::OneUnlessFlagged);
     /// Gives the eventfd of a vring's calls.
     SET_VRING_CALL = 13: PLAIN.brings(Brings::OneUnlessFlagged);
-    /// Gives the eventfd that tells of a broken vring.
+    /// Gives the eventfd that signals an error of a vring.
     SET_VRING_ERR = 14: PLAIN.brings(Brings::OneUnlessFlagged);
-    /// Asks for the protocol features that are offered.
+    /// Asks for the protocol features that the back-end offers.
     GET_PROTOCOL_FEATURES = 15: PLAIN.replied();
     /// Chooses protocol features.
     SET_PROTOCOL_FEATURES = 16: PLAIN;
-    /// Asks how many queues there are.
+    /// Asks for the number of queues.
     GET_QUEUE_NUM = 17: PLAIN.needs(Feature::MQ).replied();
     /// Enables or disables a vring.
     SET_VRING_ENABLE = 18: PLAIN;
     /// Announces a migrated guest to its network.
     SEND_RARP = 19: PLAIN.needs(Feature::RARP);
-    /// Says the network's MTU.
+    /// Sets the network's MTU.
     NET_SET_MTU = 20: PLAIN.needs(Feature::MTU);
     /// Gives the socket for requests of the back-end.
     SET_BACKEND_REQ_FD = 21: PLAIN.needs(Feature::BACKEND_REQ).brings(Brings::One).by_socket_only();
-    /// Changes what I/O virtual addresses mean. Misses go through the back-end's own channel.
+    /// Changes the translation of I/O virtual addresses. The back-end reports missing translations
+    /// over its own channel.
     IOTLB_MSG = 22: PLAIN.by_socket_only();
-    /// Says the byte order of a legacy device's vring.
+    /// Sets the byte order of a legacy device's vring.
     SET_VRING_ENDIAN = 23: PLAIN.needs(Feature::CROSS_ENDIAN);
     /// Reads the configuration space.
     GET_CONFIG = 24: PLAIN.needs(Feature::CONFIG).or_empty();
@@ -238,14 +244,14 @@ table! {
     CREATE_CRYPTO_SESSION = 26: PLAIN.needs(Feature::CRYPTO_SESSION).replied().by_socket_only();
     /// Ends a session of a crypto device.
     CLOSE_CRYPTO_SESSION = 27: PLAIN.needs(Feature::CRYPTO_SESSION).by_socket_only();
-    /// Asks for a userfaultfd, before memory comes on demand.
+    /// Asks for a userfaultfd, before memory is transferred on demand.
     POSTCOPY_ADVISE = 28:
         PLAIN.needs(Feature::PAGEFAULT).replied_with(Brings::One).by_socket_only();
-    /// Says that memory comes on demand from now on.
+    /// Says that memory is transferred on demand from now on.
     POSTCOPY_LISTEN = 29: PLAIN.needs(Feature::PAGEFAULT).by_socket_only();
-    /// Says that all memory has come.
+    /// Says that all memory has been transferred.
     POSTCOPY_END = 30: PLAIN.needs(Feature::PAGEFAULT).replied().by_socket_only();
-    /// Asks for memory to keep requests in flight in.
+    /// Asks for memory in which requests in flight are kept.
     GET_INFLIGHT_FD = 31:
         PLAIN.needs(Feature::INFLIGHT_SHMFD).replied_with(Brings::One).by_socket_only();
     /// Gives back the memory in which requests in flight are kept.
@@ -257,12 +263,12 @@ table! {
     RESET_DEVICE = 34: PLAIN.needs(Feature::RESET_DEVICE);
     /// Kicks a vring by message.
     VRING_KICK = 35: PLAIN.needs(Feature::INBAND_NOTIFICATIONS).by_socket_only();
-    /// Asks how many memory regions there may be.
+    /// Asks for the maximum number of memory regions.
     GET_MAX_MEM_SLOTS = 36: PLAIN.needs(Feature::CONFIGURE_MEM_SLOTS).replied();
     /// Shares one more memory region.
     ADD_MEM_REG = 37:
         PLAIN.needs(Feature::CONFIGURE_MEM_SLOTS).brings(Brings::One).by_socket_only();
-    /// Takes one memory region away. Some front-ends repeat its descriptor.
+    /// Removes one memory region. Some front-ends send the region's descriptor once more.
     REM_MEM_REG = 38:
         PLAIN.needs(Feature::CONFIGURE_MEM_SLOTS).brings(Brings::AtMostOne).by_socket_only();
     /// Passes the device status on.
@@ -280,23 +286,23 @@ table! {
         .by_socket_only();
     /// Asks whether the device's state was transferred.
     CHECK_DEVICE_STATE = 43: PLAIN.needs(Feature::DEVICE_STATE).replied().by_socket_only();
-    /// Asks which memory of the back-end there is.
+    /// Asks for the shared memory regions that the back-end has.
     GET_SHMEM_CONFIG = 44: PLAIN.needs(Feature::SHMEM).replied().by_socket_only();
 }
 
 table! {
     /// The requests of a back-end, over the channel that SET_BACKEND_REQ_FD gives it.
     BackEndCode, BACK_END:
-    /// Asks for or gives up the meaning of I/O virtual addresses.
+    /// Asks for the translation of I/O virtual addresses, or gives a translation up.
     IOTLB_MSG = 1: PLAIN.needs(Feature::BACKEND_REQ).by_socket_only();
     /// Says that the configuration space has changed.
     CONFIG_CHANGE_MSG = 2: PLAIN.needs(Feature::CONFIG).by_socket_only();
     /// Gives registers to map into the guest.
     VRING_HOST_NOTIFIER_MSG = 3:
         PLAIN.needs(Feature::HOST_NOTIFIER).brings(Brings::OneUnlessFlagged).by_socket_only();
-    /// Calls the driver of a vring by message.
+    /// Sends a call of a vring to the driver by message.
     VRING_CALL = 4: PLAIN.needs(Feature::INBAND_NOTIFICATIONS).by_socket_only();
-    /// Tells of a broken vring by message.
+    /// Reports an error of a vring by message.
     VRING_ERR = 5: PLAIN.needs(Feature::INBAND_NOTIFICATIONS).by_socket_only();
     /// Offers an object to other back-ends.
     SHARED_OBJECT_ADD = 6: PLAIN.needs(Feature::SHARED_OBJECT).by_socket_only();
@@ -312,14 +318,14 @@ table! {
 }
 
 impl BackEndCode {
-    /// What the table says of the request.
+    /// The table's row for the request.
     pub fn kind(self) -> &'static Kind {
         &BACK_END[self as usize - 1]
     }
 }
 
 impl Code {
-    /// What the table says of the request.
+    /// The table's row for the request.
     pub fn kind(self) -> &'static Kind {
         &FRONT_END[self as usize - 1]
     }
@@ -349,7 +355,7 @@ mod tests {
         assert_eq!(works.bits(), 0x1_225d);
     }
 
-    /// The numbers and names agree with those of a crate that we did not write.
+    /// The numbers and names agree with the independent `vhost` crate.
     #[test]
     fn the_reference_has_the_same_requests() {
         use vhost::vhost_user::message::{BackendReq, FrontendReq};

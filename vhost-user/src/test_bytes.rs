@@ -1,6 +1,6 @@
-//! Bytes as the tables of the protocol's documents print them.
+//! Parses bytes that are written as in the tables of the protocol's documents.
 
-/// The bytes that hexadecimal digits in pairs stand for, with anything else between the pairs.
+/// Parses bytes of two hexadecimal digits each. Any other characters separate the bytes.
 pub fn hex(text: &str) -> Vec<u8> {
     let byte = |digits: &str| u8::from_str_radix(digits, 16).unwrap();
     text.split(|c: char| !c.is_ascii_hexdigit())

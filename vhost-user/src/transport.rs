@@ -1,4 +1,4 @@
-//! What carries messages between a front-end and this back-end.
+//! Transports, which carry messages between a front-end and this back-end.
 
 mod socket;
 
@@ -15,40 +15,40 @@ use crate::resources::Attached;
 
 pub use socket::SocketTransport;
 
-/// Carries messages, in order and both ways, one front-end at a time.
+/// Carries messages in both directions and in order. A transport has one front-end at a time.
 ///
-/// Requests come out with what in the socket's case are descriptors already turned into plain
-/// types, so that a session sees no difference between transports.
+/// A transport turns the descriptors of requests into plain types before it returns the requests. A
+/// session therefore sees no difference between transports.
 pub trait Transport {
-    /// Waits until there is an event, or `wake` is readable.
+    /// Waits until there is an event, or until `wake` is readable.
     ///
     /// # Errors
     ///
-    /// [`TransportError`] when no front-end can be served any more, now or later. What a front-end
-    /// does wrong is an [`Event::Dropped`] instead.
+    /// [`TransportError`] when no front-end can be served any more, now or later. A mistake of a
+    /// front-end is an [`Event::Dropped`] instead.
     fn next(&mut self, wake: BorrowedFd<'_>) -> Result<Event, TransportError>;
 
-    /// Answers a request. A front-end that has left by now does not get the reply. A transport
-    /// that carries no descriptors drops those of the reply.
+    /// Answers a request. A front-end that has left by now does not get the reply. A transport that
+    /// carries no descriptors drops the reply's descriptors.
     ///
     /// # Errors
     ///
     /// As for [`Transport::next`].
     fn reply(&mut self, to: Head, reply: Reply) -> Result<(), TransportError>;
 
-    /// Ends the conversation with the front-end, from this side. The next event but
-    /// [`Event::Woken`] is about another front-end.
+    /// Ends the conversation with the front-end. Later events other than [`Event::Woken`] are about
+    /// another front-end.
     ///
     /// # Errors
     ///
     /// As for [`Transport::next`].
     fn disconnect(&mut self) -> Result<(), TransportError>;
 
-    /// Those of these protocol features that work over this transport.
+    /// The protocol features in `offered` that work over this transport.
     fn protocol_features(&self, offered: ProtocolFeatures) -> ProtocolFeatures;
 }
 
-/// What a transport has to say.
+/// An event at a transport.
 #[derive(Debug)]
 pub enum Event {
     /// The front-end asks for something.
@@ -66,9 +66,10 @@ pub enum Event {
 /// A front-end's message.
 #[derive(Debug)]
 pub struct Incoming {
-    /// What it takes to answer it.
+    /// The message's header, which an answer needs.
     pub head: Head,
-    /// What it asks for; or why it is not a request, which is the front-end's mistake.
+    /// The request; or the reason why the message is not a request, which is a mistake of the
+    /// front-end.
     pub request: Result<Request<Attached>, RequestError>,
 }
 
@@ -79,7 +80,7 @@ pub enum DropReason {
     /// The connection failed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// What a transport of another kind says.
+    /// An error of a transport that is not part of this crate.
     #[error(transparent)]
     Transport(Box<dyn Error + Send + Sync>),
 }
@@ -88,25 +89,25 @@ pub enum DropReason {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// A front-end that connected cannot be let in.
+    /// The transport cannot accept a front-end's connection.
     #[error("cannot accept a front-end")]
     Accept(#[source] io::Error),
-    /// There is no waiting for front-ends.
+    /// Waiting for front-ends failed.
     #[error("cannot wait for a front-end")]
     Wait(#[source] io::Error),
-    /// What a transport of another kind says.
+    /// An error of a transport that is not part of this crate.
     #[error(transparent)]
     Transport(Box<dyn Error + Send + Sync>),
 }
 
-/// Asked before memory of a front-end is taken.
+/// Inspects a front-end's memory before a transport maps it.
 pub trait Inspect: Debug + Send {
-    /// Looks at memory that the process at the other end of the socket `front_end` has at the
-    /// addresses `user_addrs` of its own address space.
+    /// Inspects the memory of the process at the other end of the socket `front_end`. `user_addrs`
+    /// are addresses in that process's own address space.
     ///
     /// # Errors
     ///
-    /// Why the memory is of no use; the front-end's request is refused then.
+    /// The reason why the memory cannot be used. The front-end's request is then refused.
     fn inspect(
         &mut self,
         front_end: BorrowedFd<'_>,

@@ -1,4 +1,5 @@
-//! The time of a request in our queue and in that of virtio-queue, with the same driver.
+//! Measures the time of a request in our queue and in the queue of virtio-queue, with the same
+//! driver.
 
 #![allow(missing_docs)]
 
@@ -16,13 +17,13 @@ use virtio_queue::{Queue as TheirQueue, QueueT};
 
 const SIZE: u16 = 256;
 
-/// Requests in a batch, each of a header, data and a status.
+/// The number of requests in a batch. Each request has a header, data and a status.
 const BATCH: u16 = 32;
 
-/// Bytes of memory, which are 256 mappings behind an IOMMU.
+/// The size of the memory in bytes. Behind an IOMMU it has 256 mappings.
 const MEMORY: u64 = 1 << 20;
 
-/// A driver's ring, and the memory as both sides see it.
+/// The memory that driver and device share, and the driver's side of the ring in it.
 fn driver(packed: bool, translated: bool) -> (Arc<GuestMemory>, AnyDriverRing) {
     let mut memory = memory(MEMORY);
     if translated {
@@ -32,7 +33,8 @@ fn driver(packed: bool, translated: bool) -> (Arc<GuestMemory>, AnyDriverRing) {
     (memory, ring)
 }
 
-/// Measures `serve`, which takes a batch and gives it back, without the driver's part.
+/// Measures the time of `serve`, which takes a batch of requests and gives the batch back. The
+/// driver's own time is not included.
 fn batches(driver: &mut AnyDriverRing, iterations: u64, mut serve: impl FnMut()) -> Duration {
     let mut time = Duration::ZERO;
     for _ in 0..iterations {
@@ -87,7 +89,7 @@ fn access(chain: &Chain, memory: &GuestMemory, iovecs: &mut Vec<iovec>) {
     black_box((header, iovecs.len()));
 }
 
-/// Name, whether the ring is packed, and whether addresses are translated.
+/// The benchmarks: a name, whether the ring is packed, and whether addresses are translated.
 const KINDS: [(&str, bool, bool); 4] = [
     ("split", false, false),
     ("packed", true, false),

@@ -1,4 +1,4 @@
-//! The time to find a request's buffers in memory.
+//! Measures the time to find a request's buffers in memory.
 
 #![allow(missing_docs)]
 
@@ -12,7 +12,7 @@ use vm_memory::GuestAddress;
 
 const REGION: u64 = 1 << 20;
 
-/// Memory of the given number of regions, one beside the other.
+/// Memory that consists of adjacent regions, in the given number.
 fn memory(regions: u64) -> Arc<GuestMemory> {
     let region = |n| {
         Region::map(
@@ -27,7 +27,7 @@ fn memory(regions: u64) -> Arc<GuestMemory> {
     Arc::new(GuestMemory::from_regions(regions.collect()).expect("regions in order"))
 }
 
-/// A request of 64 KiB in 16 pages.
+/// A request with 64 KiB of data in 16 pages.
 fn chain(memory: &Arc<GuestMemory>) -> Chain {
     let mut driver = DriverRing::new(memory.clone(), 0x1000, 64);
     let mut buffers = vec![(0x8000, 16, false)];

@@ -11,35 +11,39 @@ use crate::GuestMemory;
 /// Bytes of the driver's memory in one place.
 type Slice<'a> = VolatileSlice<'a, BS<'a, ()>>;
 
-/// The most pieces of memory that the buffers of one chain may lie in. A buffer has several where
-/// it goes over the end of a region, or behind an IOMMU over the end of a mapping.
+/// The maximum number of pieces of memory for the buffers of one chain. A buffer has several pieces
+/// if it crosses the end of a region or, behind an IOMMU, the end of a mapping.
 pub const MAX_PIECES: usize = 4096;
 
-/// The capacity that [`clear`] leaves: more than most requests need, and little memory.
+/// The list capacity that [`clear`] leaves. Most requests need less, and this many entries take
+/// little memory.
 const KEPT_CAPACITY: usize = 256;
 
-/// Empties a list that is kept for another request, and gives memory back that few requests need.
+/// Empties a list that the next request uses again, and frees memory that only unusually large
+/// requests need.
 ///
-/// A driver may fill all of a queue with the largest requests once. Without this, each of them
-/// would take its memory for as long as the queue is served.
+/// A driver may fill a queue once with requests of the maximum size. Without this function, the
+/// lists of all these requests would keep their memory for as long as the queue is served.
 pub fn clear<T>(list: &mut Vec<T>) {
     list.clear();
     list.shrink_to(KEPT_CAPACITY);
 }
 
-/// A buffer of a chain, or a piece of one.
+/// A buffer of a chain, or a piece of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
-    /// The first address: the driver's when the segment comes from a descriptor, and the one in the
-    /// regions of memory once a [`Queue`](crate::Queue) has handed the chain out.
+    /// The segment's first address. In a segment from a descriptor, this is the driver's address.
+    /// Once a [`Queue`](crate::Queue) has handed the chain out, it is an address in the regions of
+    /// memory.
     pub addr: GuestAddress,
     /// Length in bytes.
     pub len: u32,
-    /// The accesses that are allowed. `None`: there is no memory, or it has too many pieces.
+    /// The accesses that the device may make. `None` if the segment is not in memory, or is in too
+    /// many pieces.
     pub access: Option<Permissions>,
 }
 
-/// The buffers of a chain that go in one direction, as one sequence of bytes.
+/// All readable or all writable buffers of a chain, as one sequence of bytes.
 ///
 /// The driver may cut this sequence at any byte, so a device addresses it by offset only.
 #[derive(Debug, Default)]
@@ -50,11 +54,12 @@ pub struct Segments {
 
 /// One request: the bytes that the driver gives to the device, and the room for the answer.
 ///
-/// A device keeps a chain and fills it again for each request, so that a busy queue does not
-/// allocate.
+/// A device uses one `Chain` for many requests, one after another, so that a busy queue does not
+/// allocate memory.
 #[derive(Debug, Default)]
 pub struct Chain {
-    /// Names the chain when it is given back; below the queue's size.
+    /// The number that identifies the chain when the device gives the chain back. The number is
+    /// below the queue's size.
     pub head: u16,
     /// The buffers that the device may only read.
     pub readable: Segments,
@@ -62,19 +67,20 @@ pub struct Chain {
     pub writable: Segments,
 }
 
-/// Why the bytes of a chain cannot be accessed. It concerns one request, not its ring.
+/// The reason for which the bytes of a chain cannot be accessed. Only this request fails: the ring
+/// can still be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BufferError {
-    /// The chain has fewer bytes in this direction.
+    /// The chain has too few bytes of this direction, readable or writable.
     #[error("{expected} bytes are needed of a chain that has {actual}")]
     Short {
-        /// Where the bytes end, from the start of the sequence.
+        /// The end of the accessed bytes, counted from the start of the sequence.
         expected: u64,
         /// The length of the sequence.
         actual: u64,
     },
-    /// A buffer is not in memory, or the memory is not for this access.
+    /// A buffer is not in memory, or the memory does not allow this access.
     #[error("a buffer is outside of memory")]
     OutsideMemory(#[source] GuestMemoryError),
     /// The buffers have more than [`MAX_PIECES`] pieces.
@@ -91,7 +97,8 @@ impl Chain {
 }
 
 impl Segment {
-    /// A buffer as a descriptor has it.
+    /// A buffer as a descriptor names it. All accesses are allowed until the buffer's memory is
+    /// looked up.
     pub fn new(addr: u64, len: u32) -> Self {
         Self {
             addr: GuestAddress(addr),
@@ -116,14 +123,14 @@ impl Segments {
         self.len = 0;
     }
 
-    /// Makes this the same buffers as `other`, without an allocation where there is room for them.
+    /// Replaces the buffers by a copy of those of `other`. Allocates only if the list is too short.
     pub fn copy(&mut self, other: &Self) {
         self.clear();
         self.segments.extend_from_slice(&other.segments);
         self.len = other.len;
     }
 
-    /// Appends a segment. An empty one holds no bytes and is left out.
+    /// Appends a segment, unless the segment is empty.
     pub(crate) fn push(&mut self, segment: Segment) {
         if segment.len == 0 {
             return;
@@ -132,7 +139,8 @@ impl Segments {
         self.len += u64::from(segment.len);
     }
 
-    /// All segments, to be replaced by others with the same bytes in the same order.
+    /// All segments. The caller may replace them by other segments with the same bytes in the same
+    /// order.
     pub(crate) fn segments_mut(&mut self) -> &mut Vec<Segment> {
         &mut self.segments
     }
@@ -142,7 +150,7 @@ impl Segments {
         self.len
     }
 
-    /// True when there is not a single byte.
+    /// Whether the sequence has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -160,7 +168,8 @@ impl Segments {
             let last = first + u64::from(segment.len);
             let (from, to) = (first.max(offset), last.min(end));
             (from < to).then(|| Segment {
-                // Wraps only for a segment that no region holds, which is refused.
+                // The sum wraps only for a segment outside all regions, and accesses to such a
+                // segment fail.
                 addr: GuestAddress(segment.addr.0.wrapping_add(from - first)),
                 len: (to - from) as u32,
                 ..*segment
@@ -168,8 +177,9 @@ impl Segments {
         })
     }
 
-    /// Calls `visit` with each piece of memory that bytes `offset..offset + len` lie in, and with
-    /// the place of its bytes among them.
+    /// Calls `visit` for each piece of memory that holds some of the bytes `offset..offset + len`.
+    /// The arguments are the piece, and the positions of the piece's bytes, where the byte at
+    /// `offset` has position 0.
     fn visit<'a>(
         &self,
         memory: &'a GuestMemory,
@@ -196,12 +206,12 @@ impl Segments {
         Ok(())
     }
 
-    /// Copies bytes out of the driver's memory from `offset` on. `memory` is the one of the queue
-    /// that the chain came from.
+    /// Copies bytes out of the driver's memory from `offset` on. `memory` has to be the memory of
+    /// the queue that the chain came from.
     ///
     /// # Errors
     ///
-    /// [`BufferError`]; some bytes of `data` may have changed.
+    /// [`BufferError`]. Some bytes of `data` may have changed.
     pub fn read(
         &self,
         memory: &GuestMemory,
@@ -215,12 +225,12 @@ impl Segments {
         })
     }
 
-    /// Copies bytes into the driver's memory from `offset` on. `memory` is the one of the queue
-    /// that the chain came from.
+    /// Copies bytes into the driver's memory from `offset` on. `memory` has to be the memory of the
+    /// queue that the chain came from.
     ///
     /// # Errors
     ///
-    /// [`BufferError`]; some bytes may have been written.
+    /// [`BufferError`]. Some bytes may have been written.
     pub fn write(&self, memory: &GuestMemory, offset: u64, data: &[u8]) -> Result<(), BufferError> {
         let range = (offset, data.len() as u64);
         self.visit(memory, Permissions::Write, range, |slice, at| {
@@ -229,13 +239,14 @@ impl Segments {
         })
     }
 
-    /// Appends to `out` where bytes `offset..offset + len` are in this process, for the kernel to
-    /// read or write: it reports a failure where the memory is not for that. `memory` is the one of
-    /// the queue that the chain came from, and the pointers are valid as long as it lives.
+    /// Appends to `out` the pointers to bytes `offset..offset + len` in this process, for system
+    /// calls that read or write these bytes. The kernel reports a failure if the memory does not
+    /// allow the access. `memory` has to be the memory of the queue that the chain came from, and
+    /// the pointers are valid as long as `memory` lives.
     ///
     /// # Errors
     ///
-    /// [`BufferError`]; `out` may have grown.
+    /// [`BufferError`]. `out` may have grown.
     pub fn iovecs(
         &self,
         memory: &GuestMemory,

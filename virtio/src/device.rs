@@ -17,14 +17,14 @@ pub trait Device: Send + Sync {
     fn kind(&self) -> DeviceKind;
 
     /// The feature bits of the device type: bits 0 to 23 and 50 to 127 (virtio 1.2, section 2.2).
-    /// The runner adds those of rings and VIRTIO_F_VERSION_1.
+    /// The runner adds the feature bits of rings and VIRTIO_F_VERSION_1.
     fn features(&self) -> u64;
 
     /// Number of virtqueues, 1 to 256.
     fn queue_count(&self) -> u16;
 
-    /// Copies bytes of the configuration space from `offset` on. Bytes past its end read as zero,
-    /// so that a driver may read more than this version of the device has.
+    /// Copies bytes of the configuration space from `offset` on. Bytes past the end of the space
+    /// read as zero, because a driver may know a later version of the device, with a longer space.
     ///
     /// The default is for devices without a configuration space.
     fn read_config(&self, offset: usize, data: &mut [u8]) {
@@ -34,11 +34,12 @@ pub trait Device: Send + Sync {
 
     /// Writes to the configuration space. Does not block.
     ///
-    /// The default is for devices whose configuration drivers cannot change.
+    /// The default refuses all writes. It is for devices whose configuration space is read-only.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] when the driver may not write one of the bytes. None is written then.
+    /// [`ConfigError`] when the driver may not write one of the bytes. The configuration space is
+    /// then unchanged.
     fn write_config(&self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
         Err(ConfigError::new(offset, data))
     }
@@ -61,14 +62,15 @@ pub trait Device: Send + Sync {
         Ok(())
     }
 
-    /// Serves a queue until `wake` asks to stop. Before it returns, it gives back every chain that
-    /// it took. Afterwards it must not access the driver's memory.
+    /// Serves a queue until `wake` asks to stop. Before this method returns, the device gives back
+    /// every chain that it took from the queue. After the return the device must not access the
+    /// driver's memory for this queue.
     ///
-    /// All calls for one queue come from the same thread, one after another.
+    /// The runner makes all calls for one queue from the same thread, one after another.
     ///
     /// # Errors
     ///
-    /// [`ServeError`] when the queue cannot be served any longer. The runner reports it.
+    /// [`ServeError`] when the queue cannot be served any longer. The runner reports this error.
     fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError>;
 }
 

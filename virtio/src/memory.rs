@@ -27,12 +27,12 @@ pub use translation::{MAX_MAPPINGS, MapError, Mapping, Translation};
 use uses::Uses;
 pub(crate) use watch::Watch;
 
-/// All memory that a driver shares with its device, by the addresses that the driver uses.
+/// All memory that a driver shares with its device. Accesses use the driver's addresses.
 ///
-/// These are the regions' own addresses, or a [`Translation`] that may change at any moment maps
-/// them to those. A peer may write to the memory at any moment, so it is only accessed through
-/// volatile slices, atomics, or the kernel. Regions stay mapped as long as this lives, whatever
-/// becomes of the translation.
+/// The driver's addresses are either the regions' own addresses, or a [`Translation`] maps them to
+/// the regions' addresses. The translation may change at any moment. A peer may write to the memory
+/// at any moment, so all accesses go through volatile slices, atomics, or the kernel. The regions
+/// stay mapped as long as the `GuestMemory` lives, even if the translation changes.
 ///
 /// # Example
 ///
@@ -74,20 +74,20 @@ struct Translated {
 }
 
 impl GuestMemory {
-    /// Memory that consists of these regions, sorted by their addresses.
+    /// Memory that consists of these regions. The regions have to be sorted by their addresses.
     ///
     /// # Errors
     ///
-    /// When there are none, or they overlap or are not sorted.
+    /// When the list of regions is empty or not sorted, or when regions overlap.
     pub fn from_regions(regions: Vec<Region>) -> Result<Self, GuestRegionCollectionError> {
         Self::from_arc_regions(regions.into_iter().map(Arc::new).collect())
     }
 
-    /// As [`GuestMemory::from_regions`], for regions that others hold as well.
+    /// As [`GuestMemory::from_regions`], for regions with other owners as well.
     ///
     /// # Errors
     ///
-    /// When there are none, or they overlap or are not sorted.
+    /// When the list of regions is empty or not sorted, or when regions overlap.
     pub fn from_arc_regions(regions: Vec<Arc<Region>>) -> Result<Self, GuestRegionCollectionError> {
         Ok(Self {
             regions: GuestRegionCollection::from_arc_regions(regions)?,
@@ -95,9 +95,11 @@ impl GuestMemory {
         })
     }
 
-    /// The same regions, by addresses that `translation` maps to the regions' own.
+    /// Memory of the same regions. `translation` maps the driver's addresses to the regions' own
+    /// addresses.
     ///
-    /// Each memory made this way knows of its own uses only; see [`GuestMemory::is_in_use`].
+    /// The result does not know of buffers that are in use through other `GuestMemory` values with
+    /// the same translation; see [`GuestMemory::is_in_use`].
     pub fn translated(&self, translation: Arc<Translation>) -> Self {
         Self {
             regions: self.regions.clone(),
@@ -108,7 +110,7 @@ impl GuestMemory {
         }
     }
 
-    /// True when the kernel can pin all of it, so that O_DIRECT I/O can go straight to it.
+    /// Whether the kernel can pin all of the memory, so that O_DIRECT I/O needs no copy in between.
     pub fn direct_io(&self) -> bool {
         self.regions.iter().all(Region::direct_io)
     }
@@ -119,15 +121,15 @@ impl GuestMemory {
     }
 
     /// Whether the addresses `first..=last` overlap the buffers of a chain that was taken from a
-    /// queue in this memory, and not given back yet. Only known where addresses are translated; see
-    /// [`Translation`] for when to ask.
+    /// queue in this memory, and not given back yet. Always false without a translation. The
+    /// documentation of [`Translation`] says when to call this.
     pub fn is_in_use(&self, first: u64, last: u64) -> bool {
         let translated = self.translated.as_ref();
         translated.is_some_and(|translated| translated.uses.overlap(first, last))
     }
 
-    /// Turns the addresses of a chain that was taken from a queue into the regions' own, and
-    /// records its buffers.
+    /// Records the buffers of a chain that was taken from a queue, and turns their addresses into
+    /// the regions' own addresses. Does nothing without a translation.
     pub(crate) fn hold(&self, chain: &mut Chain) {
         if let Some(translated) = &self.translated {
             translated.uses.hold(chain, &translated.translation);
@@ -146,15 +148,15 @@ impl GuestMemory {
         &self.regions
     }
 
-    /// Watches addresses whose places are to be found afterwards. `None`: those places never
-    /// change.
+    /// Begins to watch the addresses `first..=last`, before the caller looks up their places.
+    /// `None` if these places never change.
     pub(crate) fn watch(&self, first: u64, last: u64) -> Option<Arc<Watch>> {
         let translated = self.translated.as_ref()?;
         Some(translated.translation.watch(first, last))
     }
 
-    /// As much of a range, from its start on, as is in one place. `None` when its start is not in
-    /// memory, or the memory is not for this access.
+    /// The first part of a range: the bytes from its start on that are in one piece of memory.
+    /// `None` if the start is not in memory, or the memory does not allow this access.
     pub(crate) fn first_slice(
         &self,
         addr: GuestAddress,
@@ -170,7 +172,7 @@ impl GuestMemory {
         self.regions.get_slices(piece.addr, piece.len).next()?.ok()
     }
 
-    /// All places of a range.
+    /// All pieces of memory that make up a range.
     pub(crate) fn slices(
         &self,
         addr: GuestAddress,

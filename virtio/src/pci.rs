@@ -1,13 +1,13 @@
-//! Registers and capabilities of the virtio PCI transport (virtio 1.2, section 4.1), for the side
-//! of the driver and for that of the device.
+//! Registers and capabilities of the virtio PCI transport (virtio 1.2, section 4.1), for drivers
+//! and for devices.
 
 /// PCI vendor id of every virtio device.
 pub const VENDOR_ID: u16 = 0x1af4;
 
-/// The PCI device id of a modern device is the sum of this and its virtio device id.
+/// The PCI device id of a modern device minus its virtio device id.
 pub const MODERN_ID_BASE: u16 = 0x1040;
 
-/// The number of an MSI-X vector that stands for no interrupt.
+/// The MSI-X vector number with the meaning "no interrupt".
 pub const NO_VECTOR: u16 = 0xffff;
 
 /// Offsets in PCI configuration space (PCI 3.0, section 6.1).
@@ -32,7 +32,7 @@ pub mod config_space {
     pub const SUBSYSTEM_VENDOR_ID: usize = 0x2c;
     /// Subsystem id, 16 bits.
     pub const SUBSYSTEM_ID: usize = 0x2e;
-    /// Where the first capability is, 8 bits.
+    /// Offset of the first capability in configuration space, 8 bits.
     pub const CAPABILITIES: usize = 0x34;
     /// Interrupt pin, 8 bits.
     pub const INTERRUPT_PIN: usize = 0x3d;
@@ -44,7 +44,7 @@ pub mod config_space {
     /// Status: the function has a capability list.
     pub const STATUS_CAPABILITIES: u16 = 0x10;
 
-    /// Capability id of vendor-specific capabilities, which all virtio capabilities are.
+    /// Capability id of vendor-specific capabilities. All virtio capabilities have this id.
     pub const CAP_VENDOR: u8 = 0x09;
     /// Capability id of MSI-X.
     pub const CAP_MSIX: u8 = 0x11;
@@ -66,11 +66,11 @@ pub mod cfg_type {
 
 /// Offsets in the common configuration structure (virtio 1.2, section 4.1.4.3).
 pub mod common {
-    /// Selects which 32 of the device's feature bits show, 32 bits.
+    /// Selects 32 of the device's feature bits for [`DEVICE_FEATURE`], 32 bits.
     pub const DEVICE_FEATURE_SELECT: u64 = 0x00;
     /// The selected feature bits, 32 bits.
     pub const DEVICE_FEATURE: u64 = 0x04;
-    /// Selects which 32 of the driver's feature bits are written, 32 bits.
+    /// Selects 32 of the driver's feature bits for [`DRIVER_FEATURE`], 32 bits.
     pub const DRIVER_FEATURE_SELECT: u64 = 0x08;
     /// The selected feature bits, 32 bits.
     pub const DRIVER_FEATURE: u64 = 0x0c;
@@ -82,23 +82,24 @@ pub mod common {
     pub const DEVICE_STATUS: u64 = 0x14;
     /// Changes with every change of the device configuration, 8 bits.
     pub const CONFIG_GENERATION: u64 = 0x15;
-    /// Selects the queue that the registers below are about, 16 bits.
+    /// Selects the queue for the queue registers below, 16 bits.
     pub const QUEUE_SELECT: u64 = 0x16;
-    /// Number of descriptors, 16 bits.
+    /// Number of descriptors of the selected queue, 16 bits.
     pub const QUEUE_SIZE: u64 = 0x18;
-    /// MSI-X vector of the queue, 16 bits.
+    /// MSI-X vector of the selected queue, 16 bits.
     pub const QUEUE_MSIX_VECTOR: u64 = 0x1a;
-    /// Whether the queue is in use, 16 bits.
+    /// Whether the selected queue is enabled, 16 bits.
     pub const QUEUE_ENABLE: u64 = 0x1c;
-    /// The queue's place in the notification structure, in units of the multiplier, 16 bits.
+    /// Offset of the selected queue's register in the notification structure, in units of the
+    /// multiplier, 16 bits.
     pub const QUEUE_NOTIFY_OFF: u64 = 0x1e;
-    /// Address of the descriptor table, 64 bits.
+    /// Address of the selected queue's descriptor table, 64 bits.
     pub const QUEUE_DESC: u64 = 0x20;
-    /// Address of the driver area, 64 bits.
+    /// Address of the selected queue's driver area, 64 bits.
     pub const QUEUE_DRIVER: u64 = 0x28;
-    /// Address of the device area, 64 bits.
+    /// Address of the selected queue's device area, 64 bits.
     pub const QUEUE_DEVICE: u64 = 0x30;
-    /// Length of the structure in bytes.
+    /// Length of the common configuration structure in bytes.
     pub const SIZE: u64 = 0x38;
 }
 
@@ -106,13 +107,13 @@ pub mod common {
 pub mod status {
     /// The driver noticed the device.
     pub const ACKNOWLEDGE: u8 = 1;
-    /// The driver knows how to drive it.
+    /// The driver knows how to drive the device.
     pub const DRIVER: u8 = 2;
     /// The driver is ready.
     pub const DRIVER_OK: u8 = 4;
     /// Feature negotiation is complete.
     pub const FEATURES_OK: u8 = 8;
-    /// The device is broken until it is reset.
+    /// The device has failed and needs a reset.
     pub const NEEDS_RESET: u8 = 0x40;
     /// The driver gave up.
     pub const FAILED: u8 = 0x80;
@@ -126,30 +127,31 @@ pub mod isr {
     pub const CONFIG: u8 = 2;
 }
 
-/// A virtio capability (virtio 1.2, section 4.1.4): where in which BAR a structure is.
+/// A virtio capability (virtio 1.2, section 4.1.4): the BAR of a structure, and the structure's
+/// offset in the BAR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capability {
     /// The kind of structure; see [`cfg_type`].
     pub cfg_type: u8,
-    /// The number of the BAR that holds it. Larger numbers than 5 are reserved.
+    /// The number of the BAR that holds the structure. Numbers above 5 are reserved.
     pub bar: u8,
-    /// Offset in the BAR, in bytes.
+    /// Offset of the structure in the BAR, in bytes.
     pub offset: u32,
-    /// Length, in bytes.
+    /// Length of the structure, in bytes.
     pub length: u32,
     /// Distance in bytes between two registers of a notification or doorbell structure. `None` in a
-    /// capability without that field.
+    /// capability without a multiplier.
     pub multiplier: Option<u32>,
 }
 
 impl Capability {
-    /// Length in bytes without the multiplier.
+    /// Length in bytes of a capability without the multiplier.
     pub const SIZE: u8 = 16;
-    /// Length in bytes with the multiplier.
+    /// Length in bytes of a capability with the multiplier.
     pub const SIZE_WITH_MULTIPLIER: u8 = 20;
 
-    /// Reads a capability from its bytes, the first of which is the capability id. `None` when it
-    /// is not vendor-specific, or shorter than [`Capability::SIZE`].
+    /// Reads a capability from its bytes, which begin with the capability id. `None` if the
+    /// capability is not vendor-specific, or is shorter than [`Capability::SIZE`].
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let len = usize::from(*bytes.get(2)?);
         let body = bytes.get(..len)?;

@@ -18,25 +18,28 @@ use order::Order;
 use packed::PackedQueue;
 use split::SplitQueue;
 
-/// The features that [`Queue`] has for a ring of either layout.
+/// The features of rings that [`Queue`] supports in both layouts.
 pub const RING_FEATURES: u64 = (1 << VIRTIO_RING_F_EVENT_IDX) | (1 << VIRTIO_RING_F_INDIRECT_DESC);
 
-/// The feature of packed virtqueues, which [`Queue`] serves as well; see [`VringLayout::packed`].
+/// The feature bit of packed virtqueues. [`Queue`] serves a packed virtqueue if
+/// [`VringLayout::packed`] is true.
 pub const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
 
-/// The feature that a device gives buffers back in the order in which they were made available.
-/// [`Queue`] puts them in that order.
+/// The feature bit of devices that give buffers back in the order in which the driver made them
+/// available. [`Queue`] keeps this order, whatever the device's own order.
 pub const IN_ORDER: u64 = 1 << VIRTIO_F_IN_ORDER;
 
-/// The most descriptors of one chain, in the ring and in an indirect table together, whatever the
-/// ring's size: 1,024 buffers of data, which is what the kernel takes in one call, and two more.
+/// The maximum number of descriptors in one chain, in the ring and in an indirect table together.
+/// The limit does not depend on the ring's size. It allows 1,024 buffers of data, the kernel's
+/// limit for one call, and two more buffers.
 pub const MAX_DESCRIPTORS: u16 = 1026;
 
-/// A fault of the ring itself, and not of one request: nothing more can be served from it.
+/// A fault of the ring itself, not of one request. The device can serve no more requests from this
+/// ring.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// A size that the layout cannot have, or an address that is misaligned or outside memory.
+    /// The size is not valid for the layout, or an address is misaligned or outside memory.
     #[error("vring of {} descriptors at desc {:#x}, avail {:#x}, used {:#x} does not fit memory \
              or is misaligned", .0.size, .0.desc.0, .0.avail.0, .0.used.0)]
     BadLayout(VringLayout),
@@ -45,15 +48,15 @@ pub enum QueueError {
     AvailIndex {
         /// The first request not taken yet.
         next: u16,
-        /// What the driver wrote.
+        /// The available index that the driver wrote.
         index: u16,
         /// The queue's size.
         size: u16,
     },
-    /// A packed queue cannot begin at that position.
+    /// The first position of a packed queue is outside its ring.
     #[error("a queue of {size} descriptors cannot begin at descriptor {index}")]
     Position {
-        /// The index of that position.
+        /// The descriptor index in the position.
         index: u16,
         /// The queue's size.
         size: u16,
@@ -61,7 +64,7 @@ pub enum QueueError {
     /// The driver names a chain with a number that is not below the queue's size.
     #[error("buffer id {0} is not below the queue's size")]
     BufferId(u16),
-    /// The driver makes a chain available with the number of one that it has not got back.
+    /// The driver makes a chain available under the number of a chain that is still in flight.
     #[error("chain {0} is made available while it is in flight")]
     InFlight(u16),
     /// A descriptor index is not below its table's length.
@@ -72,10 +75,11 @@ pub enum QueueError {
         /// Entries in the table.
         len: u32,
     },
-    /// A chain has more descriptors than it may. Perhaps it goes round in a circle.
+    /// A chain has more descriptors than the limit. The chain may be a loop.
     #[error("descriptor chain has more than {0} descriptors")]
     ChainTooLong(u16),
-    /// An indirect descriptor without the feature, inside an indirect table, or with the flag NEXT.
+    /// An indirect descriptor without the negotiated feature, inside an indirect table, or with the
+    /// flag NEXT.
     #[error("indirect descriptor where none is allowed")]
     BadIndirect,
     /// An indirect table whose length is zero, or not a multiple of a descriptor's size.
@@ -84,7 +88,7 @@ pub enum QueueError {
     /// A device-readable buffer after a device-writable one.
     #[error("device-readable buffer after a device-writable one")]
     Order,
-    /// A ring or table is outside of memory, perhaps since its memory was taken away.
+    /// A ring or a table is outside memory. The driver may have taken its memory away.
     #[error("a ring or a table of descriptors is outside of memory")]
     Memory(#[from] GuestMemoryError),
 }
@@ -104,7 +108,7 @@ impl Features {
         }
     }
 
-    /// The table that an indirect descriptor leads to.
+    /// The table that an indirect descriptor points to.
     fn table<'a>(
         self,
         layout: Layout,
@@ -124,7 +128,7 @@ enum Ring {
     Packed(PackedQueue),
 }
 
-/// Calls the same method of either ring.
+/// Calls the method with this name of a split or of a packed ring.
 macro_rules! either {
     ($ring:expr, $name:ident($($argument:expr),*)) => {
         match $ring {
@@ -134,7 +138,7 @@ macro_rules! either {
     };
 }
 
-/// A virtqueue that hands out checked chains, in either layout of the rings.
+/// A split or packed virtqueue, from which a device takes checked chains.
 ///
 /// # Example
 ///
@@ -177,8 +181,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Takes a queue over at the position `next_avail`, where all requests before it have been
-    /// given back.
+    /// Takes a queue over at the position `next_avail`. All requests before this position must have
+    /// been given back.
     ///
     /// # Errors
     ///
@@ -217,12 +221,12 @@ impl Queue {
         self.size
     }
 
-    /// The position of the first request not taken yet.
+    /// The position of the first request that was not taken yet.
     pub fn next_avail(&self) -> u16 {
         either!(&self.ring, next_avail())
     }
 
-    /// Takes the next request into `chain`. False when there is none.
+    /// Takes the next request into `chain`. Returns false if there are no requests.
     ///
     /// # Errors
     ///
@@ -234,14 +238,15 @@ impl Queue {
         if let Some(order) = &mut self.order {
             order.begin(chain.head)?;
         }
-        // From here on, a carrier that takes memory away sees the use, or the chain sees that it is
-        // gone.
+        // From here on, a carrier that takes memory away sees that this chain uses the memory. If
+        // the memory was already gone, the chain's buffers have no place.
         self.memory.hold(chain);
         either!(&mut self.ring, advance());
         Ok(true)
     }
 
-    /// Whether there are requests to take. Costs a load or two, so a busy loop may ask.
+    /// Whether there are requests to take. A busy loop may call this, because it costs only one or
+    /// two loads.
     ///
     /// # Errors
     ///
@@ -252,8 +257,8 @@ impl Queue {
 
     /// Gives the chain with this head back after `written` bytes were written to it.
     ///
-    /// The driver may see it only after [`Queue::publish`]. With IN_ORDER it sees it only after it
-    /// has got back all that it made available earlier.
+    /// The driver may see the chain only after [`Queue::publish`]. With IN_ORDER, the driver sees
+    /// the chain only after all chains that it made available earlier have been given back.
     ///
     /// # Errors
     ///
@@ -270,7 +275,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Shows the driver what was pushed.
+    /// Shows the pushed chains to the driver.
     ///
     /// # Errors
     ///
@@ -283,8 +288,8 @@ impl Queue {
         }
     }
 
-    /// Shows the driver what was pushed. True when it wants to be called for what it was shown
-    /// since the last time that this was asked.
+    /// Shows the pushed chains to the driver. Returns true if the driver wants a call for a chain
+    /// that it was shown since the previous call of this method.
     ///
     /// # Errors
     ///
@@ -293,7 +298,7 @@ impl Queue {
         either!(&mut self.ring, needs_call())
     }
 
-    /// Asks the driver not to kick while the queue is being worked on.
+    /// Asks the driver not to kick while the device is at work on the queue.
     ///
     /// # Errors
     ///
@@ -302,8 +307,8 @@ impl Queue {
         either!(&mut self.ring, disable_kick())
     }
 
-    /// Asks the driver to kick again. True when there are requests already, for which it may not
-    /// kick.
+    /// Asks the driver to kick again. Returns true if there are requests already. The driver may
+    /// send no kick for these.
     ///
     /// # Errors
     ///

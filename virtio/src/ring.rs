@@ -1,4 +1,4 @@
-//! Virtqueues as they are in memory.
+//! The layout of virtqueues in the driver's memory.
 
 use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 
@@ -12,10 +12,10 @@ pub(crate) use descriptor::{Descriptor, Layout, Table};
 pub(crate) use packed::{Event, PackedRing, is_available};
 pub(crate) use split::SplitRing;
 
-/// Descriptor flag: the chain goes on.
+/// Descriptor flag: the chain has another descriptor after this one.
 pub(crate) const NEXT: u16 = VRING_DESC_F_NEXT as u16;
-/// Descriptor flag: the device may write this buffer, but not read it. In a used descriptor: it has
-/// written to it.
+/// Descriptor flag: the device may write this buffer, but not read it. In a used descriptor: the
+/// device has written to the buffer.
 pub(crate) const WRITE: u16 = VRING_DESC_F_WRITE as u16;
 /// Descriptor flag: the buffer is a table of descriptors.
 pub(crate) const INDIRECT: u16 = VRING_DESC_F_INDIRECT as u16;

@@ -1,8 +1,9 @@
 //! Runs the queues of one device.
 //!
 //! Each queue gets a thread at its first start. The thread stays until the runner is dropped. A
-//! start hands it a vring, and a stop takes the vring back. The notifiers of a running vring can be
-//! replaced at any time without a stop. The runner reports failures and panics of the device.
+//! start hands a vring to the thread, and a stop takes the vring back. The notifiers of a running
+//! vring can be replaced at any time without a stop. The runner reports failures and panics of the
+//! device.
 
 use std::io;
 use std::sync::Arc;
@@ -22,18 +23,19 @@ pub use error::{StartError, StopError};
 
 use thread::QueueThread;
 
-/// How long a stop waits for requests in flight. Storage gives a request up before that.
+/// The time that a stop waits for requests in flight. The storage below a block device gives up a
+/// request earlier than that.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The rings that a driver may choose.
+/// The kinds of virtqueue that a driver may choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingOptions {
-    /// The largest queue size, which is a power of two and at most 32768.
+    /// The maximum size of a queue: a power of two, at most 32768.
     pub max_size: u16,
-    /// Whether packed virtqueues are offered.
+    /// Whether drivers may use packed virtqueues.
     pub packed: bool,
-    /// Whether VIRTIO_F_IN_ORDER is offered. Buffers are then used in the order in which they were
-    /// made available, even if a later one is ready first.
+    /// Whether VIRTIO_F_IN_ORDER is offered. If so, buffers are given back in the order in which
+    /// they were made available, even if a later buffer is ready first.
     pub in_order: bool,
 }
 
@@ -50,11 +52,11 @@ impl Default for RingOptions {
 
 /// A device and its queues.
 ///
-/// Dropping it stops all queues and ends their threads.
+/// Dropping the runner stops all queues and ends their threads.
 ///
 /// # Examples
 ///
-/// A whole device, and what its carrier and its driver do:
+/// A whole device, and the calls of its carrier and its driver:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -130,9 +132,9 @@ pub struct Runner {
 /// One queue of the device.
 #[derive(Default)]
 struct Slot {
-    /// `None` until the first start.
+    /// The thread of the queue. `None` until the first start.
     thread: Option<QueueThread>,
-    /// The queue was started and not stopped since. It may have failed.
+    /// Whether the queue was started and not stopped since. A started queue may have failed.
     started: bool,
 }
 
@@ -148,14 +150,14 @@ impl Runner {
         }
     }
 
-    /// The same runner with another limit on the time that stops wait. The default is 30 seconds.
+    /// Changes the time that a stop waits for requests in flight. The default is 30 seconds.
     #[must_use]
     pub fn with_stop_deadline(mut self, deadline: Duration) -> Self {
         self.stop_deadline = deadline;
         self
     }
 
-    /// The device whose queues these are.
+    /// The device that the runner runs.
     pub fn device(&self) -> &Arc<dyn Device> {
         &self.device
     }
@@ -165,13 +167,14 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// When the operating system refuses.
+    /// When the operating system refuses the signal handler, or something that the device needs.
     pub fn prepare(&self) -> io::Result<()> {
         interrupt::install()?;
         self.device.prepare()
     }
 
-    /// All feature bits to offer: the device's, the rings' and VIRTIO_F_VERSION_1.
+    /// All feature bits to offer to drivers: those of the device, those of rings, and
+    /// VIRTIO_F_VERSION_1.
     pub fn features(&self) -> u64 {
         let packed = if self.rings.packed { PACKED } else { 0 };
         let in_order = if self.rings.in_order { IN_ORDER } else { 0 };
@@ -184,7 +187,7 @@ impl Runner {
         self.queues.len() as u16
     }
 
-    /// The largest queue size to offer.
+    /// The maximum queue size to offer to drivers.
     pub fn max_queue_size(&self) -> u16 {
         self.rings.max_size
     }
@@ -193,7 +196,7 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// [`StartError`]. The queue is not started then.
+    /// [`StartError`]. The queue is not started in this case.
     pub fn start(&mut self, vring: Vring) -> Result<(), StartError> {
         let index = vring.index;
         let slot = self.queues.get_mut(usize::from(index));
@@ -215,35 +218,35 @@ impl Runner {
         self.slot(queue).is_some_and(|slot| slot.started)
     }
 
-    /// Whether a started queue has failed. It is not served any more then.
+    /// Whether a started queue has failed. A failed queue is no longer served.
     pub fn has_failed(&self, queue: u16) -> bool {
         let failed =
             |slot: &Slot| slot.started && slot.thread.as_ref().is_some_and(QueueThread::has_failed);
         self.slot(queue).is_some_and(failed)
     }
 
-    /// Replaces the notifier that a started queue notifies of used buffers. With `None` the driver
-    /// polls.
+    /// Replaces the notifier for used buffers of a started queue. With `None` the driver polls the
+    /// queue.
     pub fn set_call(&self, queue: u16, call: Option<Arc<dyn Notifier>>) {
         if let Some(thread) = self.thread(queue) {
             thread.targets().set_call(call);
         }
     }
 
-    /// Replaces the notifier that a started queue notifies of its failure.
+    /// Replaces the notifier for the failure of a started queue.
     pub fn set_error(&self, queue: u16, error: Option<Arc<dyn Notifier>>) {
         if let Some(thread) = self.thread(queue) {
             thread.targets().set_error(error);
         }
     }
 
-    /// Stops these queues. It asks all of them, then waits for all of them with one deadline.
-    /// Queues that are not started are skipped. Nothing accesses the driver's memory for a stopped
-    /// queue.
+    /// Stops the given queues: asks all of them to stop, and then waits for all of them with one
+    /// deadline. Skips queues that are not started. The device does not access the driver's memory
+    /// for a stopped queue.
     ///
     /// # Errors
     ///
-    /// [`StopError`] for the first queue that did not stop in time. It stays started.
+    /// [`StopError`] for the first queue that did not stop in time. Each such queue stays started.
     pub fn stop(&mut self, queues: impl IntoIterator<Item = u16>) -> Result<(), StopError> {
         let queues: Vec<u16> = queues
             .into_iter()
@@ -278,7 +281,7 @@ impl Runner {
         self.stop(0..self.queue_count())
     }
 
-    /// The position of the first request that a stopped queue did not serve. See
+    /// The position of the first request that a stopped queue did not serve, in the encoding of
     /// [`Vring::next_avail`]. `None` if the queue was never started.
     pub fn next_avail(&self, queue: u16) -> Option<u16> {
         self.thread(queue)?.next_avail()

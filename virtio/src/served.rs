@@ -1,4 +1,5 @@
-//! A started virtqueue, as its device sees it, and why a device stops serving it.
+//! A started virtqueue as its device sees it, and the reasons for which a device stops serving the
+//! queue.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// A simple device takes requests with [`ServedQueue::next`] and returns them with
 /// [`ServedQueue::give_back`]. A device that keeps several requests in flight uses
-/// [`ServedQueue::ring`], and waits itself for [`ServedQueue::kick`] and its [`Wake`].
+/// [`ServedQueue::ring`], and waits itself for [`ServedQueue::kick`] and the queue's [`Wake`].
 #[derive(Debug)]
 pub struct ServedQueue {
     /// The index of the queue in its device.
@@ -32,7 +33,8 @@ pub struct ServedQueue {
     targets: Arc<Targets>,
 }
 
-/// The notifiers for used buffers and for a failure. The carrier may replace both at any time.
+/// The queue's notifiers for used buffers and for a failure. The carrier may replace both at any
+/// time.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
     call: Mutex<Option<Arc<dyn Notifier>>>,
@@ -93,22 +95,23 @@ impl ServedQueue {
         self.ring.memory()
     }
 
-    /// Becomes readable when the driver has added requests. With `None` the device has to poll.
+    /// The eventfd that becomes readable when the driver has added requests. With `None` the device
+    /// has to poll the queue.
     pub fn kick(&self) -> Option<&Arc<SharedEventFd>> {
         self.kick.as_ref()
     }
 
-    /// Notifies the driver of used buffers, if it has a notifier for that.
+    /// Notifies the driver of used buffers, if the carrier has set a notifier for used buffers.
     ///
     /// # Errors
     ///
-    /// The error of the carrier's notifier. It is [`io::ErrorKind::Interrupted`] if the notifier
-    /// blocked and the runner interrupted it to stop the queue.
+    /// The error of the carrier's notifier. The error is [`io::ErrorKind::Interrupted`] if the
+    /// notifier blocked and the runner interrupted the notifier to stop the queue.
     pub fn call(&self) -> io::Result<()> {
         notify(&self.targets.call)
     }
 
-    /// Waits for the next request and takes it into `chain`. False if `wake` asks to stop.
+    /// Waits for the next request and takes it into `chain`. Returns false if `wake` asks to stop.
     ///
     /// # Errors
     ///
@@ -126,8 +129,8 @@ impl ServedQueue {
         Ok(false)
     }
 
-    /// Gives a request back, to which `written` bytes were written. Calls the driver if it asked
-    /// for that.
+    /// Gives a request back after the device wrote `written` bytes to its buffers. Calls the driver
+    /// if the driver asked for a call.
     ///
     /// # Errors
     ///
@@ -142,8 +145,8 @@ impl ServedQueue {
         Ok(())
     }
 
-    /// Waits for a kick or for `wake`. Without a kick eventfd it waits for the polling interval at
-    /// most.
+    /// Waits for a kick or for `wake`. Without a kick eventfd, waits at most for the polling
+    /// interval.
     fn sleep(&mut self, wake: &Wake) -> io::Result<()> {
         let Some(kick) = &self.kick else {
             return poll([Interest::readable(wake)], Some(POLL_INTERVAL)).map(drop);
@@ -161,7 +164,7 @@ impl ServedQueue {
     }
 }
 
-/// Why a queue ended although nobody asked it to stop.
+/// The reason for which a device stopped serving a queue without a request to stop.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {

@@ -15,7 +15,7 @@ mod packed;
 pub use any::AnyDriverRing;
 pub use packed::{AVAIL, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, PackedDriverRing, USED};
 
-/// Descriptor flag: the chain goes on at `next`.
+/// Descriptor flag: the chain continues with the descriptor at index `next`.
 pub const NEXT: u16 = 1;
 /// Descriptor flag: the device may write this buffer.
 pub const WRITE: u16 = 2;
@@ -48,8 +48,9 @@ pub fn memory(len: u64) -> Arc<GuestMemory> {
     Arc::new(GuestMemory::from_regions(vec![region.expect("memory")]).expect("one region"))
 }
 
-/// The same memory behind an IOMMU that maps `len` bytes page by page: page 0 to page 1 and page 1
-/// to page 0, then the next two pages, and so on. No two mappings are neighbours on both sides.
+/// The given memory behind an IOMMU that maps `len` bytes page by page: page 0 to page 1 and page 1
+/// to page 0, page 2 to page 3 and page 3 to page 2, and so on. So no mapping can be merged with
+/// the next one.
 ///
 /// # Panics
 ///
@@ -72,7 +73,7 @@ pub fn swapped_pages(memory: &GuestMemory, len: u64) -> (Arc<GuestMemory>, Arc<T
     )
 }
 
-/// The driver's side of a split virtqueue, which can also break the rules.
+/// The driver's side of a split virtqueue. This side can also break the rules of virtio.
 #[derive(Debug)]
 pub struct DriverRing {
     memory: Arc<GuestMemory>,
@@ -80,7 +81,7 @@ pub struct DriverRing {
     next_desc: u16,
     avail: u16,
     used: u16,
-    /// The available index when [`DriverRing::wants_kick`] was last asked.
+    /// The available index at the last call of [`DriverRing::wants_kick`].
     kicked: u16,
 }
 
@@ -88,8 +89,8 @@ pub struct DriverRing {
 pub type RawDescriptor = (u64, u32, u16, u16);
 
 impl DriverRing {
-    /// A ring of `size` descriptors from `base` on, which is aligned to 16 bytes. The ring takes
-    /// `26 * size + 16` bytes at most.
+    /// A ring of `size` descriptors from `base` on. `base` has to be aligned to 16 bytes. The ring
+    /// takes at most `26 * size + 16` bytes.
     pub fn new(memory: Arc<GuestMemory>, base: u64, size: u16) -> Self {
         let avail = base + 16 * u64::from(size);
         let used = (avail + 6 + 2 * u64::from(size)).next_multiple_of(4);
@@ -110,14 +111,15 @@ impl DriverRing {
         }
     }
 
-    /// Lets both indices begin at `index`. To be called before anything is added.
+    /// Lets the available and the used index begin at `index`. Call this before the first chain is
+    /// added.
     pub fn start_at(&mut self, index: u16) {
         self.set_avail_index(index);
         self.used = index;
         self.put(index.to_le(), self.layout.used.0 + 2);
     }
 
-    /// Where the ring is.
+    /// The layout of the ring.
     pub fn layout(&self) -> VringLayout {
         self.layout
     }
@@ -161,7 +163,7 @@ impl DriverRing {
         head
     }
 
-    /// Puts any number into the available ring as a head, and moves the available index on.
+    /// Puts any number into the available ring as a head, and increments the available index.
     pub fn publish(&mut self, head: u16) {
         let slot = u64::from(self.avail % self.layout.size);
         self.put(head.to_le(), self.layout.avail.0 + 4 + 2 * slot);
@@ -188,12 +190,12 @@ impl DriverRing {
         );
     }
 
-    /// The used ring's flags.
+    /// The flags of the used ring.
     pub fn used_flags(&self) -> u16 {
         u16::from_le(self.get(self.layout.used.0))
     }
 
-    /// With EVENT_IDX: the available index at which the device wants a kick.
+    /// The available index at which the device wants a kick. Valid only with EVENT_IDX.
     pub fn avail_event(&self) -> u16 {
         u16::from_le(self.get(self.layout.used.0 + 4 + 8 * u64::from(self.layout.size)))
     }
@@ -204,7 +206,8 @@ impl DriverRing {
         fence(Ordering::SeqCst);
     }
 
-    /// Whether the device wants a kick for the chains that were added since this was last asked.
+    /// Whether the device wants a kick for the chains that were added since the previous call of
+    /// this method.
     pub fn wants_kick(&mut self, event_idx: bool) -> bool {
         let before = std::mem::replace(&mut self.kicked, self.avail);
         fence(Ordering::SeqCst);

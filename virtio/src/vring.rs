@@ -9,8 +9,8 @@ use vm_memory::{GuestAddress, GuestMemory as _, Permissions};
 
 use crate::GuestMemory;
 
-/// The bit of the wrap counter in positions of a packed virtqueue. It is set in the first lap and
-/// changes in each lap.
+/// The bit of the wrap counter in positions of a packed virtqueue. The bit is set in the first lap
+/// around the ring, and changes with each lap.
 pub(crate) const WRAP: u16 = 1 << 15;
 
 /// The position of a driver's first request. See [`Vring::next_avail`].
@@ -20,11 +20,11 @@ pub fn first_position(packed: bool) -> u16 {
 
 /// Notifies the other side of an event, by an eventfd, a doorbell register or an interrupt.
 pub trait Notifier: Debug + Send + Sync {
-    /// Notifies once. Never blocks.
+    /// Sends one notification. Never blocks.
     ///
     /// # Errors
     ///
-    /// The answer of the operating system about the file behind the notifier.
+    /// The error of the operating system for the file behind the notifier.
     fn notify(&self) -> io::Result<()>;
 }
 
@@ -65,7 +65,8 @@ impl VringLayout {
         parts.all(|(start, length, access)| memory.check_range(start, length, access))
     }
 
-    /// Each part's address, its length in bytes, and the accesses that a device makes.
+    /// The address of each part, the part's length in bytes, and the accesses that a device makes
+    /// to the part.
     fn parts(&self) -> [(GuestAddress, usize, Permissions); 3] {
         let size = usize::from(self.size);
         if self.packed {
@@ -75,7 +76,8 @@ impl VringLayout {
                 (self.used, 4, Permissions::ReadWrite),
             ];
         }
-        // Both rings end with a field of 16 bits for EVENT_IDX, whether or not that is negotiated.
+        // The available ring and the used ring each end with a field of 16 bits for EVENT_IDX, even
+        // if EVENT_IDX is not negotiated.
         [
             (self.desc, 16 * size, Permissions::Read),
             (self.avail, 6 + 2 * size, Permissions::Read),
@@ -93,17 +95,18 @@ pub struct Vring {
     pub features: u64,
     /// The layout of the virtqueue.
     pub layout: VringLayout,
-    /// The position of the first request that is not served yet. In a split virtqueue this is its
-    /// index in the available ring. In a packed virtqueue, bits 0 to 14 are its index in the
-    /// descriptor ring, and bit 15 is the wrap counter.
+    /// The position of the first request that is not served yet. In a split virtqueue this is the
+    /// request's index in the available ring. In a packed virtqueue, bits 0 to 14 are the request's
+    /// index in the descriptor ring, and bit 15 is the wrap counter.
     pub next_avail: u16,
     /// The driver's memory.
     pub memory: Arc<GuestMemory>,
-    /// Becomes readable when the driver has added requests. With `None` the device has to poll.
+    /// The eventfd that becomes readable when the driver has added requests. With `None` the device
+    /// has to poll the queue.
     pub kick: Option<Arc<SharedEventFd>>,
-    /// Notifies the driver of used buffers. With `None` the driver polls.
+    /// The notifier that tells the driver of used buffers. With `None` the driver polls the queue.
     pub call: Option<Arc<dyn Notifier>>,
-    /// Notifies the carrier that the queue has failed.
+    /// The notifier that tells the carrier that the queue has failed.
     pub error: Option<Arc<dyn Notifier>>,
 }
 

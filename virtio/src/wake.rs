@@ -10,7 +10,7 @@ use ipc::SharedEventFd;
 /// Tells the thread of a queue to stop.
 ///
 /// [`Wake::event`] becomes readable when the queue has to stop. Other threads of the device may
-/// signal it as well, to wake the queue's thread for results.
+/// signal the event as well, to tell the queue's thread that results are ready.
 #[derive(Debug)]
 pub struct Wake {
     stop: AtomicBool,
@@ -18,7 +18,7 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// A wake without a request to stop.
+    /// A `Wake` without a request to stop.
     ///
     /// # Errors
     ///
@@ -30,12 +30,13 @@ impl Wake {
         })
     }
 
-    /// Whether the queue has to stop. It then takes no more requests and completes those in flight.
+    /// Whether the queue has to stop. A device that stops takes no more requests, and completes the
+    /// requests in flight.
     pub fn is_stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Becomes readable when the queue has to stop.
+    /// The eventfd that becomes readable when the queue has to stop.
     pub fn event(&self) -> &Arc<SharedEventFd> {
         &self.event
     }
@@ -43,16 +44,16 @@ impl Wake {
     /// Asks the queue to stop.
     pub(crate) fn request_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Signalling an eventfd of our own does not fail.
+        // The signal should not fail, because the eventfd is private to this process.
         if let Err(error) = self.event.signal() {
             tracing::error!("cannot wake a queue's thread: {error}");
         }
     }
 
-    /// Withdraws the request to stop, for the next vring.
+    /// Withdraws the request to stop, before the queue serves another vring.
     pub(crate) fn reset(&self) {
         self.stop.store(false, Ordering::Relaxed);
-        // If this fails, the thread only wakes up once too often.
+        // If the eventfd cannot be reset, the only effect is one needless wake-up of the thread.
         let _ = self.event.take();
     }
 }

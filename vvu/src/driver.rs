@@ -1,5 +1,5 @@
-//! The driver of a virtio-vhost-user device. It handles messages, notifications, doorbells and the
-//! front-end's memory.
+//! The driver of a virtio-vhost-user device. The driver handles messages, notifications, doorbells
+//! and the front-end's memory.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -34,15 +34,16 @@ use dma::Dma;
 use doorbell::Doorbells;
 use notification::Notifications;
 
-/// MSI-X vectors by the event that raises them.
+/// The MSI-X vector of each kind of event.
 mod vector {
-    /// A change of the configuration.
+    /// The vector for configuration changes.
     pub const CONFIG: u16 = 0;
-    /// The arrival of messages from the front-end.
+    /// The vector for messages that arrive from the front-end.
     pub const RX: u16 = 1;
-    /// The return of buffers with messages to the front-end.
+    /// The vector for transmit buffers that the device returns.
     pub const TX: u16 = 2;
-    /// The front-end's kick of vhost queue 0. The vectors of the other queues follow.
+    /// The vector for the front-end's kicks of vhost queue 0. The vectors of the other queues
+    /// follow.
     pub const KICK: u16 = 3;
 }
 
@@ -52,7 +53,7 @@ const REQUIRED: u64 = 1 << 32;
 /// ACCESS_PLATFORM because the driver uses I/O virtual addresses.
 const WANTED: u64 = REQUIRED | 1 << 33;
 
-/// Drives one VVU device. The device is shut down when this is dropped.
+/// Drives one VVU device. Dropping the driver shuts the device down.
 #[derive(Debug)]
 pub struct VvuDriver {
     virtio: VirtioPci,
@@ -64,9 +65,9 @@ pub struct VvuDriver {
     patience: Patience,
     queue_count: u16,
     vectors: Vec<Arc<SharedEventFd>>,
-    /// `None` until the device is started.
+    /// The queues that carry messages. `None` until the device is started.
     channel: Option<Channel>,
-    /// The status has shown a front-end since the back-end was set up.
+    /// Whether the status has shown a front-end since the back-end was set up.
     frontend_seen: bool,
     dma: Dma,
     function: Arc<dyn PciFunction>,
@@ -74,11 +75,12 @@ pub struct VvuDriver {
 
 impl VvuDriver {
     /// Makes a driver of a function, for a back-end with `queue_count` queues. Without a given
-    /// dialect, the identity of the device chooses it.
+    /// dialect, the identity of the device chooses the dialect.
     ///
     /// # Errors
     ///
-    /// [`DriverError`] when the function is not a VVU device, or lacks something.
+    /// [`DriverError`] when the function is not a VVU device, or lacks something that the driver
+    /// needs.
     pub fn new(
         function: Arc<dyn PciFunction>,
         queue_count: u16,
@@ -122,13 +124,15 @@ impl VvuDriver {
     ///
     /// # Errors
     ///
-    /// [`DriverError`] when the device refuses something. The driver then sets its FAILED status.
+    /// [`DriverError`] when the device refuses something. The driver then sets the device's FAILED
+    /// status.
     pub fn start(&mut self) -> Result<(), DriverError> {
         self.channel = None;
         self.virtio.reset()?;
         let result = self.initialise();
         if result.is_err() {
-            // The first error is the cause. This write may fail too, if the device is gone.
+            // This write may fail too, if the device is gone. The first error is the cause and is
+            // returned.
             let _ = self.virtio.add_status(device_status::FAILED);
         }
         result
@@ -178,7 +182,8 @@ impl VvuDriver {
         Ok(self.config.write(config::STATUS, status::BACKEND_UP)?)
     }
 
-    /// Whether the front-end has left. Also true if a front-end may have come and left unseen.
+    /// Whether the front-end has left. Also true if a front-end may have come and left between two
+    /// calls.
     ///
     /// # Errors
     ///
@@ -194,7 +199,8 @@ impl VvuDriver {
         Ok(lost)
     }
 
-    /// Disconnects the front-end if there is one, and makes the device ready for the next.
+    /// Disconnects the front-end if there is one, and makes the device ready for the next
+    /// front-end.
     ///
     /// # Errors
     ///
@@ -213,7 +219,7 @@ impl VvuDriver {
         self.set_backend_up()
     }
 
-    /// Whether the device is broken until it is restarted.
+    /// Whether the device has failed and needs a reset.
     ///
     /// # Errors
     ///
@@ -232,32 +238,33 @@ impl VvuDriver {
         &self.dialect
     }
 
-    /// How long to wait for the device.
+    /// The limits on waiting for the device.
     pub fn patience(&self) -> Patience {
         self.patience
     }
 
-    /// The function that this driver drives.
+    /// The PCI function of the device.
     pub fn function(&self) -> &dyn PciFunction {
         self.function.as_ref()
     }
 
-    /// Signalled when the configuration has changed.
+    /// The eventfd that is signalled when the configuration has changed.
     pub fn config_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::CONFIG)]
     }
 
-    /// Signalled when messages have come.
+    /// The eventfd that is signalled when messages have arrived from the front-end.
     pub fn rx_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::RX)]
     }
 
-    /// Signalled when the device has taken messages.
+    /// The eventfd that is signalled when the device has taken messages from the driver.
     pub fn tx_event(&self) -> &SharedEventFd {
         &self.vectors[usize::from(vector::TX)]
     }
 
-    /// Signalled when the front-end kicks vhost queue `queue`. `None` if there is no such queue.
+    /// The eventfd that is signalled when the front-end kicks vhost queue `queue`. `None` if there
+    /// is no such queue.
     pub fn kick(&self, queue: u16) -> Option<&Arc<SharedEventFd>> {
         let vector = vector::KICK.checked_add(queue)?;
         self.vectors.get(usize::from(vector))
@@ -272,12 +279,12 @@ impl VvuDriver {
         self.doorbells.get(doorbell)
     }
 
-    /// How many vhost queues the back-end has.
+    /// The number of vhost queues of the back-end.
     pub fn queue_count(&self) -> u16 {
         self.queue_count
     }
 
-    /// The window through which the front-end's memory is seen.
+    /// The window that shows the front-end's memory.
     pub fn window(&mut self) -> &mut Window {
         &mut self.window
     }

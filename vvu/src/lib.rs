@@ -1,10 +1,10 @@
 //! Drives a virtio-vhost-user (VVU) PCI function and carries vhost-user through it.
 //!
-//! The crate has four layers. [`VvuTransport`] carries the messages of front-ends. It uses a
-//! [`driver`] of a VVU function. The driver uses the function as a virtio device
-//! ([`virtio_pci`]), and [`pci`] gives access to the function.
+//! The crate has four layers. [`VvuTransport`] carries the messages of front-ends and uses a
+//! [`driver`] of a VVU function. The driver uses the function as a virtio device ([`virtio_pci`]),
+//! and [`pci`] gives access to the function.
 //!
-//! In a device VM, this serves a `device` to the front-ends of the sibling VM:
+//! In a device VM, this example serves a `device` to the front-ends of the sibling VM:
 //!
 //! ```no_run
 //! use std::os::fd::BorrowedFd;

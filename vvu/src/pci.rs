@@ -1,7 +1,7 @@
 //! Access to a PCI function from user space.
 //!
 //! A [`PciFunction`] is reached through VFIO in the kernel or through a vfio-user server. In tests
-//! it is a mock. A driver sees no difference.
+//! the function is a mock. A driver works the same way with all three.
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -34,22 +34,22 @@ pub use registers::Registers;
 pub use vfio::VfioFunction;
 pub use vfio_user::VfioUserFunction;
 
-/// The start of an address that names the socket of a vfio-user server.
+/// The prefix of an address that names the socket of a vfio-user server.
 pub const VFIO_USER_PREFIX: &str = "vfio-user:";
 
-/// How many base address registers (BARs) a function has.
+/// The number of base address registers (BARs) of a function.
 pub const BAR_COUNT: u8 = 6;
 
-/// Tells whether a function is one that the caller drives.
+/// Checks by the identity of a function whether the caller can drive the function.
 pub type Wanted = fn(&Identity) -> bool;
 
 /// A PCI function that only this process uses.
 ///
 /// Offsets into configuration space and BARs are in bytes, and accesses are little-endian. An
-/// access of 1, 2, 4 or 8 bytes reaches the device as one access of that width if the path to it
-/// allows that.
+/// access of 1, 2, 4 or 8 bytes reaches the device as one access of that width if the path to the
+/// device allows that.
 pub trait PciFunction: Debug + Send + Sync {
-    /// The name of the function in messages, which is its address.
+    /// The name of the function in log and error messages. The name is the function's address.
     fn name(&self) -> String;
 
     /// Reads configuration space.
@@ -66,7 +66,7 @@ pub trait PciFunction: Debug + Send + Sync {
     /// As for [`PciFunction::read_config`].
     fn write_config(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// Size of a BAR in bytes, or 0 if it does not exist.
+    /// Size of a BAR in bytes, or 0 if the BAR does not exist.
     fn bar_size(&self, bar: u8) -> u64;
 
     /// Reads from a BAR, by a system call or message.
@@ -87,8 +87,8 @@ pub trait PciFunction: Debug + Send + Sync {
     /// accessed by [`PciFunction::read_bar`] and [`PciFunction::write_bar`].
     fn bar_file(&self, bar: u8, offset: u64, len: u64) -> Option<BarFile>;
 
-    /// An eventfd whose signal has the effect of a write of any value to this register of a BAR.
-    /// `None` if the register has no eventfd.
+    /// An eventfd that stands for this register of a BAR. Signalling the eventfd has the same
+    /// effect as writing any value to the register. `None` if the register has no eventfd.
     fn register_eventfd(&self, bar: u8, offset: u64) -> Option<Arc<SharedEventFd>> {
         let _ = (bar, offset);
         None
@@ -97,21 +97,22 @@ pub trait PciFunction: Debug + Send + Sync {
     /// The I/O virtual addresses at which memory may be mapped for the function.
     fn iova_ranges(&self) -> Vec<RangeInclusive<u64>>;
 
-    /// Lets the function access `memory` at the I/O virtual address `iova` until it is unmapped.
+    /// Lets the function access `memory` at the I/O virtual address `iova`, until
+    /// [`PciFunction::unmap_dma`] is called.
     ///
     /// # Errors
     ///
-    /// [`PciError::MemlockLimit`], or the answer of the operating system or server.
+    /// [`PciError::MemlockLimit`], or the error of the operating system or server.
     fn map_dma(&self, iova: u64, memory: &Arc<DmaMemory>) -> Result<(), PciError>;
 
     /// Unmaps the memory at `iova`.
     ///
     /// # Errors
     ///
-    /// The answer of the operating system or server.
+    /// The error of the operating system or server.
     fn unmap_dma(&self, iova: u64) -> io::Result<()>;
 
-    /// How many MSI-X vectors the function has.
+    /// The number of MSI-X vectors of the function.
     fn vector_count(&self) -> u16;
 
     /// Makes MSI-X vector i signal the eventfd `eventfds[i]`. The other vectors signal nothing. An
@@ -123,11 +124,11 @@ pub trait PciFunction: Debug + Send + Sync {
     /// system or server refuses.
     fn set_vectors(&self, eventfds: &[BorrowedFd<'_>]) -> io::Result<()>;
 
-    /// Resets the function. False if it has no reset.
+    /// Resets the function. Returns false if the function has no reset.
     ///
     /// # Errors
     ///
-    /// The answer of the operating system or server.
+    /// The error of the operating system or server.
     fn reset(&self) -> io::Result<bool>;
 
     /// A descriptor that becomes readable when the function is gone for good. `None` if there is no
@@ -144,18 +145,19 @@ pub struct BarFile {
     pub file: Arc<File>,
     /// Where in the file the part of the BAR begins, in bytes.
     pub offset: u64,
-    /// Whether the kernel can pin this memory, so that O_DIRECT I/O can go straight to it. The
-    /// kernel cannot pin the BAR of a hardware device.
+    /// Whether the kernel can pin this memory, so that O_DIRECT I/O can access the memory without a
+    /// copy. The kernel cannot pin the BAR of a hardware device.
     pub direct_io: bool,
 }
 
 /// Opens a function by its PCI address (`[domain:]bus:device.function`), or by `vfio-user:PATH` at
-/// the server that listens on that Unix socket. A function that is not `wanted` is not touched. The
-/// caller has to check that of a function behind a server.
+/// the server that listens on that Unix socket. A function at a PCI address is opened only if its
+/// identity is `wanted`. The identity of a function behind a server is not checked, so the caller
+/// has to check it.
 ///
 /// # Errors
 ///
-/// [`PciError`], whose text is one line that says what is wrong and what to do.
+/// [`PciError`], whose text names the problem and the remedy in one line.
 pub fn open(address: &str, wanted: Wanted) -> Result<Arc<dyn PciFunction>, PciError> {
     match address.strip_prefix(VFIO_USER_PREFIX) {
         Some(path) => Ok(Arc::new(VfioUserFunction::connect(path.as_ref())?)),
@@ -168,7 +170,8 @@ pub fn is_vfio_user(address: &str) -> bool {
     address.starts_with(VFIO_USER_PREFIX)
 }
 
-/// Maps a part of a BAR, which need not begin on a page. `None` if it cannot be mapped.
+/// Maps a part of a BAR. The part need not begin at the start of a page. `None` if the part cannot
+/// be mapped.
 ///
 /// # Errors
 ///
@@ -189,7 +192,8 @@ pub fn map_bar(
     Mapping::new(part.file, part.offset, padded, lead).map(Some)
 }
 
-/// Makes the function a bus master. It can then access memory, which DMA and MSI-X need.
+/// Makes the function a bus master. DMA and MSI-X need this, because only a bus master can access
+/// memory.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! vhost-user through a virtio-vhost-user device.
+//! Carries vhost-user messages through a virtio-vhost-user device.
 
 mod error;
 mod resource;
@@ -20,29 +20,30 @@ use crate::virtio_pci::Patience;
 pub use error::{Fault, VvuError};
 use resource::Signals;
 
-/// How often in a row a device is restarted without a message from a front-end in between.
+/// The maximum number of restarts of a device without a message from a front-end in between.
 const MAX_RESTARTS: u32 = 3;
 
-/// vhost-user through a virtio-vhost-user device.
+/// Carries vhost-user messages through a virtio-vhost-user device.
 ///
-/// Front-ends come and go. A device that breaks its own rules is reset and restarted, and its
-/// front-end counts as having left. Dropping the transport shuts the device down.
+/// Front-ends may connect and leave one after the other. A device that breaks the rules is reset
+/// and restarted, and its front-end counts as having left. Dropping the transport shuts the device
+/// down.
 #[derive(Debug)]
 pub struct VvuTransport {
     driver: VvuDriver,
-    /// The front-end is gone, and nobody was told yet.
+    /// The reason why the front-end is gone, until the next event reports it.
     gone: Option<Gone>,
     restarts: u32,
 }
 
-/// Why there is no front-end any more.
+/// The reason why the front-end is gone.
 #[derive(Debug)]
 enum Gone {
     Left,
     Dropped(Fault),
 }
 
-/// What a wait ended with.
+/// The events that ended a wait.
 struct Ready {
     wake: bool,
     hangup: bool,
@@ -50,13 +51,12 @@ struct Ready {
 }
 
 impl VvuTransport {
-    /// Takes a function and brings the device to where a front-end may come, for a back-end of
-    /// `queue_count` queues. The dialect is chosen by what the device says it is, unless one is
-    /// given.
+    /// Starts the device of a function for a back-end of `queue_count` queues, so that a front-end
+    /// may connect. Without a given dialect, the identity of the device chooses the dialect.
     ///
     /// # Errors
     ///
-    /// [`DriverError`], which says in one line what is wrong with the device.
+    /// [`DriverError`], whose text describes the fault of the device in one line.
     pub fn new(
         function: Arc<dyn PciFunction>,
         queue_count: u16,
@@ -65,7 +65,7 @@ impl VvuTransport {
         Self::with_patience(function, queue_count, dialect, Patience::DEFAULT)
     }
 
-    /// As [`VvuTransport::new`], with limits of one's own on how long to wait for the device.
+    /// As [`VvuTransport::new`], with given limits on waiting for the device.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl VvuTransport {
         })
     }
 
-    /// The dialect that the device is driven in.
+    /// The dialect of the device.
     pub fn dialect(&self) -> &Dialect {
         self.driver.dialect()
     }
@@ -114,7 +114,8 @@ impl VvuTransport {
         })
     }
 
-    /// Looks at what a configuration interrupt may be about.
+    /// Handles a configuration interrupt: the device may need a reset, or the front-end may have
+    /// left.
     fn config_changed(&mut self) -> Result<(), VvuError> {
         clear(self.driver.config_event());
         if self.driver.needs_reset()? {
@@ -123,7 +124,8 @@ impl VvuTransport {
         self.check_frontend().map(drop)
     }
 
-    /// Whether the front-end is still there; if not, the device is made ready for the next.
+    /// Returns whether the front-end is still connected. If the front-end has left, makes the
+    /// device ready for the next front-end.
     fn check_frontend(&mut self) -> Result<bool, VvuError> {
         let lost = self.driver.frontend_lost()?;
         if lost {
@@ -140,7 +142,7 @@ impl VvuTransport {
         Ok(())
     }
 
-    /// Restarts the device, which has failed.
+    /// Restarts a device that has failed.
     fn restart(&mut self, fault: Fault) -> Result<(), VvuError> {
         self.restarts += 1;
         if self.restarts > MAX_RESTARTS {
@@ -187,8 +189,8 @@ impl VvuTransport {
         }
     }
 
-    /// Waits until the device may have returned a buffer of ours, the front-end left, or time is
-    /// up.
+    /// Waits until the device may have returned a transmit buffer, until the front-end may have
+    /// left, or until the deadline.
     fn wait_for_buffer(&mut self, deadline: Instant) -> Result<(), VvuError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let driver = &self.driver;
@@ -248,7 +250,7 @@ impl VvuTransport {
     fn send(&mut self, message: &Message) -> Result<(), VvuError> {
         let bytes = message.encode();
         let deadline = Instant::now() + self.driver.patience().limit;
-        // A reply to a front-end that left would reach the next one.
+        // A reply to a front-end that left would reach the next front-end.
         while self.gone.is_none() && self.check_frontend()? {
             let sent = self.driver.channel()?.send(&bytes);
             match sent {
@@ -290,7 +292,7 @@ fn hangup_of(function: &dyn PciFunction) -> Interest<'_> {
 
 /// Makes an eventfd unreadable until it is signalled again.
 fn clear(eventfd: &SharedEventFd) {
-    // It fails only when the eventfd is not readable.
+    // `take` fails only when the eventfd is not readable.
     let _ = eventfd.take();
 }
 

@@ -1,7 +1,7 @@
 //! The driver's side of a modern virtio device on PCI (virtio 1.2, section 4.1).
 //!
-//! The driver does not trust the device. It checks offsets against the sizes of BARs, reads values
-//! back after writing them, and checks entries of used rings before it uses them.
+//! The driver does not trust the device. The driver checks offsets against the sizes of BARs, reads
+//! values back after writing them, and checks entries of used rings before using them.
 
 use std::io;
 use std::sync::Arc;
@@ -19,23 +19,24 @@ pub use capabilities::Capabilities;
 pub use error::VirtioError;
 pub use queue::{DriverQueue, QueueLayout, Used, UsedError};
 
-/// How long to wait for an answer of a device, and how often to check.
+/// The limits on waiting for an answer of a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// How long to wait before giving up.
+    /// The maximum time to wait for an answer.
     pub limit: Duration,
-    /// How long to sleep between two checks.
+    /// The pause between two checks for an answer.
     pub step: Duration,
 }
 
 impl Patience {
-    /// Enough for a device that works.
+    /// Limits that are long enough for a working device.
     pub const DEFAULT: Self = Self {
         limit: Duration::from_secs(3),
         step: Duration::from_millis(1),
     };
 
-    /// Calls `check`, at least once, until it returns a value. `None` when time is up.
+    /// Calls `check` at least once, until it returns a value. Returns `None` when the time limit
+    /// has passed.
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ impl VirtioPci {
     ///
     /// # Errors
     ///
-    /// [`VirtioError`] when the device lacks them or they are not inside their BARs.
+    /// [`VirtioError`] when the device lacks the registers or they are not inside their BARs.
     pub fn new(
         function: &Arc<dyn PciFunction>,
         capabilities: &Capabilities,
@@ -84,7 +85,7 @@ impl VirtioPci {
         })
     }
 
-    /// The device status register.
+    /// Reads the device status register.
     ///
     /// # Errors
     ///
@@ -93,8 +94,8 @@ impl VirtioPci {
         self.common.read(common::DEVICE_STATUS)
     }
 
-    /// Whether the device has to be reset. Also true for a device that is gone, because its
-    /// registers read as all ones.
+    /// Whether the device has to be reset. Also true for a device that is gone, because the
+    /// registers of such a device read as all ones.
     ///
     /// # Errors
     ///
@@ -113,8 +114,8 @@ impl VirtioPci {
         self.common.write(common::DEVICE_STATUS, before | bits)
     }
 
-    /// Resets the device, unless its status shows that it has just been reset. Another reset would
-    /// make some devices forget a front-end that came first.
+    /// Resets the device, unless its status shows that it has just been reset. A second reset would
+    /// make some devices forget a front-end that connected before the driver started.
     ///
     /// # Errors
     ///
@@ -130,8 +131,8 @@ impl VirtioPci {
         done.ok_or(VirtioError::ResetTimeout(self.patience.limit))
     }
 
-    /// Tells the device that it has a driver, and accepts the features of `wanted` that it offers.
-    /// Returns the accepted features.
+    /// Tells the device that it has a driver, and accepts the features of `wanted` that the device
+    /// offers. Returns the accepted features.
     ///
     /// # Errors
     ///
@@ -166,7 +167,7 @@ impl VirtioPci {
         Ok(u64::from(halves[0]) | u64::from(halves[1]) << 32)
     }
 
-    /// How many queues the device has.
+    /// The number of queues of the device.
     ///
     /// # Errors
     ///
@@ -212,8 +213,9 @@ impl VirtioPci {
         }
     }
 
-    /// Tells the device where queue `index` is and which MSI-X vector it raises. Returns the
-    /// notification register of the queue. The device does not use the queue yet.
+    /// Tells the device the addresses and the MSI-X vector of queue `index`. Returns the
+    /// notification register of the queue. The device does not use the queue before
+    /// [`VirtioPci::enable_queue`].
     ///
     /// # Errors
     ///

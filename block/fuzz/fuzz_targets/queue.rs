@@ -1,5 +1,5 @@
-//! The whole way of requests: ring, chains, parsing, engine, image. In this folder's parent:
-//! `cargo +nightly fuzz run queue`.
+//! Fuzzes the whole processing of requests: ring, chains, parsing, engine and image. To run this
+//! target in the parent of this folder: `cargo +nightly fuzz run queue`.
 
 #![no_main]
 

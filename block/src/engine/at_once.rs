@@ -1,7 +1,7 @@
-//! System calls that the queue's own thread makes, where they do not have to wait.
+//! System calls that the queue's own thread makes if the calls do not have to wait.
 //!
-//! Copying data that is in the page cache costs less than handing the call to another thread. A
-//! ring would hand many of these calls to kernel threads.
+//! Copying data that is in the page cache costs less than handing the call to another thread. An
+//! io_uring would hand many of these calls to kernel threads.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -9,17 +9,18 @@ use super::job::{negated_errno, system_call};
 use super::transfer::Transfer;
 use crate::operation::Operation;
 
-/// From this size on, copying costs several times as much as waking a thread that does it.
+/// Size in bytes from which on copying costs several times as much as waking another thread that
+/// copies the data.
 const LARGE: u64 = 128 << 10;
 
 /// How to make calls that do not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Make none.
+    /// Make no calls.
     Never,
-    /// Ask the kernel not to wait. It may refuse the call.
+    /// Ask the kernel not to wait. The kernel may refuse such a call.
     NoWait,
-    /// Make plain calls, because the file never waits.
+    /// Make plain calls, because calls on the file never wait.
     Plain,
 }
 
@@ -37,7 +38,8 @@ impl AtOnce {
         write: Mode::Never,
     };
 
-    /// Makes the calls that the file allows. `in_memory` says that the file never waits.
+    /// Makes the calls that the file allows. `in_memory` says that the file is in memory, so that
+    /// calls never wait.
     pub fn new(in_memory: bool) -> Self {
         let mode = if in_memory { Mode::Plain } else { Mode::NoWait };
         Self {
@@ -46,14 +48,14 @@ impl AtOnce {
         }
     }
 
-    /// Whether another thread should make a read of `len` bytes while this thread makes those
+    /// Whether another thread should make a read of `len` bytes while this thread makes the calls
     /// behind it. Writes gain nothing, because the kernel makes writes to one file one by one.
     pub fn is_better_aside(&self, len: u64) -> bool {
         len >= LARGE && self.read != Mode::Never
     }
 
-    /// Makes the next system call of a transfer. Returns the number of bytes or a negated errno, or
-    /// `None` if the call would wait.
+    /// Makes the next system call of a transfer. Returns the number of bytes or a negated errno.
+    /// Returns `None` if the call would wait.
     ///
     /// # Safety
     ///
@@ -78,16 +80,18 @@ impl AtOnce {
         let error = negated_errno();
         match *mode {
             Mode::Plain => return Some(error),
-            // Files of this kind do not know the flag.
+            // Files of this kind do not support RWF_NOWAIT.
             _ if error == -libc::EOPNOTSUPP => *mode = Mode::Never,
-            // The call would wait, or it failed. The waiting call that follows reports a failure.
+            // The call would wait, or it failed. The same call follows without RWF_NOWAIT and
+            // reports a failure.
             _ => {}
         }
         None
     }
 }
 
-/// Makes the next system call of a transfer unless it would wait; -1 with `errno` set on failure.
+/// Makes the next system call of a transfer unless the call would wait. Returns -1 with `errno` set
+/// on failure.
 ///
 /// # Safety
 ///

@@ -13,10 +13,10 @@ use super::transfer::Transfer;
 use crate::image::Alignment;
 use crate::operation::{Operation, Range};
 
-/// The most memory for all buffers of one engine, in bytes.
+/// The maximum size of all buffers of one engine together, in bytes.
 const MAX_TOTAL: usize = 64 << 20;
 
-/// The largest size of a buffer in bytes. Larger transfers go through it piece by piece.
+/// The largest size of a buffer in bytes. Larger transfers go through the buffer piece by piece.
 const MAX_BUFFER: usize = 256 << 10;
 
 /// The smallest size of a buffer in bytes: a page, which is aligned enough for every device.
@@ -34,7 +34,7 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// The best way for a transfer. `pinnable` says that the kernel can pin all of the driver's
+    /// The best way for a transfer. `pinnable` says whether the kernel can pin all of the driver's
     /// memory.
     pub fn of(alignment: Alignment, pinnable: bool, range: Range, iovecs: &[iovec]) -> Self {
         let fits = |iovec: &iovec| {
@@ -64,14 +64,14 @@ pub(super) struct Buffers {
     size: usize,
 }
 
-/// The way of a slot's transfer through the slot's buffer. The slot keeps it for the next transfer,
-/// so that a transfer does not allocate.
+/// The state of a transfer through the buffer of its slot. The slot keeps this object for the next
+/// transfer, so that a transfer does not allocate memory.
 #[derive(Default)]
 pub(super) struct Bounce {
-    /// All of the driver's buffers.
+    /// All of the driver's buffers for the transfer.
     segments: Segments,
-    /// Where in these buffers the rest of the transfer begins, in bytes. `None` if the transfer
-    /// does not go through the slot's buffer.
+    /// Offset in the driver's buffers at which the rest of the transfer begins, in bytes. `None` if
+    /// the transfer does not go through the slot's buffer.
     at: Option<u64>,
 }
 
@@ -79,7 +79,8 @@ impl Buffers {
     /// Buffers for this number of slots.
     pub fn new(slots: u16) -> io::Result<Self> {
         let slots = usize::from(slots.max(1));
-        // A power of two, because dividend and divisor are powers of two.
+        // The size is a power of two, because the dividend, the divisor and both bounds are powers
+        // of two.
         let size = (MAX_TOTAL / slots.next_power_of_two()).clamp(MIN_BUFFER, MAX_BUFFER);
         let mut options = MmapOptions::new();
         let memory = options.len(size * slots).no_reserve_swap().map_anon()?;
@@ -89,8 +90,8 @@ impl Buffers {
         })
     }
 
-    /// The buffer of a slot. The caller asks for it only while the slot has no call in flight, so
-    /// the kernel does not access it.
+    /// The buffer of a slot. The caller asks for the buffer only while the slot has no call in
+    /// flight, so the kernel does not access it.
     fn bytes(&mut self, slot: u16) -> &mut [u8] {
         let start = usize::from(slot) * self.size;
         assert!(start + self.size <= self.memory.len());
@@ -116,7 +117,7 @@ impl Bounce {
     }
 
     /// Prepares the buffer for the next piece of the transfer, and copies the data of a write to
-    /// it. Does nothing if the transfer does not go through the buffer.
+    /// the buffer. Does nothing if the transfer does not go through the buffer.
     pub fn load(
         &self,
         buffers: &mut Buffers,
@@ -141,8 +142,8 @@ impl Bounce {
         Ok(())
     }
 
-    /// Records the result of a call, and copies data that it read to the driver's memory. Returns
-    /// the result, or an error if the driver's memory is gone.
+    /// Records the result of a call. If the call was a read, copies the data to the driver's
+    /// memory. Returns the result, or an error if the driver's memory is gone.
     pub fn unload(
         &mut self,
         buffers: &mut Buffers,

@@ -1,4 +1,4 @@
-//! The part of an engine that makes calls which may wait: a ring or threads.
+//! The part of an engine that makes calls which may wait: an io_uring or threads.
 
 use std::io;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl<'a> Executor<'a> {
         }
         match ring.enable() {
             Ok(Some(ring)) => Self::Uring(Uring::new(ring, wakers)),
-            // The device has logged why when it prepared the rings.
+            // The device logged the reason when it prepared the rings.
             Ok(None) => Self::Pool(Pool::new(threads, wakers)),
             Err(error) => {
                 tracing::warn!("the io_uring of a queue failed, threads serve the queue: {error}");
@@ -45,7 +45,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Hands queued calls to the kernel and lets it report results, without waiting.
+    /// Hands queued calls to the kernel and lets the kernel report results. Does not wait.
     pub fn submit(&mut self) -> io::Result<()> {
         match self {
             Self::Uring(uring) => uring.submit(),
@@ -85,7 +85,7 @@ impl<'a> Executor<'a> {
         match (self, target) {
             // SAFETY: the caller promises what `Uring::push` requires.
             (Self::Uring(uring), Target::File(file)) => unsafe { uring.push(slot, file, transfer) },
-            // `EngineKind::fit_for` gives such images to threads.
+            // This cannot happen, because `EngineKind::fit_for` gives qcow2 images to threads.
             (Self::Uring(_), Target::Qcow2(_)) => Err(io::ErrorKind::Unsupported.into()),
             (Self::Pool(pool), _) => {
                 // SAFETY: the caller promises what `Pool::push` requires.

@@ -11,7 +11,7 @@ use super::transfer::Transfer;
 use crate::image::{Qcow2, Target};
 use crate::operation::{Operation, Range};
 
-/// The next call of a transfer, detached from it.
+/// The next call of a transfer, copied out of the transfer for another thread.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
     target: RawTarget,
@@ -70,11 +70,11 @@ impl Job {
         }
     }
 
-    /// Makes a system call; -1 with `errno` set on failure.
+    /// Makes a system call. Returns -1 with `errno` set on failure.
     ///
     /// # Safety
     ///
-    /// As for [`Job::run`] with a file.
+    /// The requirements of [`Job::run`] for a file.
     unsafe fn make_system_call(&self, file: RawFd) -> isize {
         // SAFETY: the caller promises that the file is open during this call.
         let borrowed = unsafe { BorrowedFd::borrow_raw(file) };
@@ -101,12 +101,12 @@ impl Job {
     ///
     /// # Safety
     ///
-    /// As for [`Job::run`] with a qcow2 image.
+    /// The requirements of [`Job::run`] for a qcow2 image.
     unsafe fn carry_out(&self, qcow2: &Qcow2) -> i32 {
         let buffer: &mut [u8] = match self.count {
             0 => &mut [],
-            // SAFETY: the caller promises that the list has `count` valid entries, of which there
-            // is at least one here, and that its buffer is valid and private for this call.
+            // SAFETY: the caller promises that the list has `count` valid entries, here at least
+            // one, and that the buffer of the first entry is valid and private for this call.
             _ => unsafe {
                 let iovec { iov_base, iov_len } = *self.iovecs;
                 slice::from_raw_parts_mut(iov_base.cast(), iov_len)
@@ -119,7 +119,7 @@ impl Job {
     }
 }
 
-/// Makes the next system call of a transfer; -1 with `errno` set on failure.
+/// Makes the next system call of a transfer. Returns -1 with `errno` set on failure.
 ///
 /// # Safety
 ///

@@ -14,10 +14,11 @@ use super::transfer::Transfer;
 use super::wakers::{POLL_INTERVAL, Wakers};
 use crate::image::Target;
 
-/// The most threads of one pool. This number keeps a disk busy.
+/// Maximum number of threads of one pool. This number is enough to keep a disk busy.
 pub(super) const MAX_THREADS: usize = 16;
 
-/// The threads of one queue. Each starts when it is needed and stays until the pool is dropped.
+/// The threads of one queue. Each thread starts when it is needed and stays until the pool is
+/// dropped.
 pub(super) struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -30,7 +31,7 @@ pub(super) struct Pool {
 /// The state that the threads share with the queue's own thread.
 struct Shared {
     jobs: Mutex<Jobs>,
-    /// Notified when there is a job, or when no more will come.
+    /// Notified when a job is added, or when no more jobs will come.
     changed: Condvar,
     results: Mutex<Results>,
     /// The stop eventfd. A thread of the pool also writes it to wake the queue's thread for
@@ -41,22 +42,22 @@ struct Shared {
 #[derive(Default)]
 struct Jobs {
     waiting: VecDeque<(u16, Job)>,
-    /// How many threads wait for a job.
+    /// Number of threads that wait for a job.
     idle: usize,
-    /// No more jobs will come.
+    /// Whether the pool is closed, so that no more jobs will come.
     closed: bool,
 }
 
 #[derive(Default)]
 struct Results {
     done: VecDeque<(u16, i32)>,
-    /// The queue's thread sleeps or is about to.
+    /// Whether the queue's thread sleeps or is about to sleep.
     sleeping: bool,
 }
 
 impl Pool {
-    /// A pool of at most `max_threads` threads. If none can be started, the calling thread makes
-    /// all calls.
+    /// A pool of at most `max_threads` threads. If no thread can be started, the calling thread
+    /// makes all calls.
     pub fn new(max_threads: usize, wakers: Wakers) -> Self {
         let shared = Shared {
             jobs: Mutex::default(),
@@ -102,7 +103,7 @@ impl Pool {
         }
     }
 
-    /// Starts another thread. If that fails, the pool does with the threads that it has.
+    /// Starts another thread. If that fails, the pool uses only the threads that it has.
     fn start_thread(&mut self) {
         let shared = self.shared.clone();
         let name = format!("aio-{}", self.threads.len());
@@ -135,8 +136,8 @@ impl Pool {
     }
 
     /// Sleeps until there is a result, the kick or stop eventfd is written, or `time` has passed.
-    /// Without a kick eventfd it sleeps for the polling interval at most. Does not sleep if there
-    /// are results.
+    /// Without a kick eventfd the sleep lasts for the polling interval at most. Returns at once if
+    /// there are results.
     pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
         if !self.results.is_empty() || !self.shared.fall_asleep() {
             return Ok(());
@@ -166,7 +167,7 @@ impl Drop for Pool {
         lock(&self.shared.jobs).closed = true;
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
-            // Nothing that the thread runs panics.
+            // The join cannot fail, because the code of the thread does not panic.
             let _ = thread.join();
         }
     }
@@ -177,7 +178,7 @@ impl Shared {
     ///
     /// # Safety
     ///
-    /// Each job that is pushed can run until this returns.
+    /// Each pushed job must be safe to run until this function returns.
     unsafe fn run_jobs(&self) {
         while let Some((slot, job)) = self.next_job() {
             // SAFETY: the caller promises that pushed jobs can run.
@@ -186,7 +187,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a job. `None` when no more will come.
+    /// Waits for a job. Returns `None` when no more jobs will come.
     fn next_job(&self) -> Option<(u16, Job)> {
         let mut jobs = lock(&self.jobs);
         loop {
@@ -203,29 +204,28 @@ impl Shared {
         }
     }
 
-    /// Passes a result on to the queue's thread, and wakes that if it sleeps.
+    /// Passes a result on to the queue's thread, and wakes this thread if it sleeps.
     fn hand_over(&self, slot: u16, result: i32) {
         let mut results = lock(&self.results);
         results.done.push_back((slot, result));
         let sleeping = mem::take(&mut results.sleeping);
         drop(results);
         if sleeping && let Err(error) = self.wake.signal() {
-            // Signalling an eventfd of our own does not fail.
+            // This does not happen, because the eventfd belongs to this process.
             tracing::error!("cannot wake a queue's thread: {error}");
         }
     }
 
-    /// Announces that the queue's thread is about to sleep. False if there are results, so that it
-    /// must not.
+    /// Announces that the queue's thread is about to sleep. Returns false if there are results, so
+    /// that the thread must not sleep.
     fn fall_asleep(&self) -> bool {
         let mut results = lock(&self.results);
         results.sleeping = results.done.is_empty();
         results.sleeping
     }
 
-    /// Ends the sleep, and resets the eventfd if a thread of the pool wrote it. This does not lose
-    /// a request to stop that was written as well, because the stop flag was set before the
-    /// eventfd.
+    /// Ends the sleep, and resets the eventfd if a thread of the pool wrote it. The reset cannot
+    /// lose a request to stop, because the stop flag is set before the eventfd is written.
     fn wake_up(&self) -> io::Result<()> {
         let woken = !mem::take(&mut lock(&self.results).sleeping);
         if woken {
@@ -235,7 +235,8 @@ impl Shared {
     }
 }
 
-/// Locks a mutex. None is ever poisoned, because nothing panics while it holds one of these locks.
+/// Locks a mutex of the pool. These mutexes are never poisoned, because no code panics while it
+/// holds their locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

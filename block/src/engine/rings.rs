@@ -1,10 +1,10 @@
-//! The io_uring instances of queues. They exist from before the jail closes to the end of the
-//! device.
+//! The io_uring instances (rings) of queues. They are made before the jail closes, and exist until
+//! the device is dropped.
 //!
-//! A process that may make rings can make system calls that no filter sees. So the ring of each
-//! queue is made before the jail closes its filter. It is disabled, and restricted for ever to the
-//! operations that an image and its queue need. The queue's thread only enables it. A ring outlives
-//! stops of its queue.
+//! A process that may make rings can bypass the jail's system call filter. So the ring of each
+//! queue is made before the jail closes. The new ring is disabled. It is restricted forever to the
+//! operations that an image and its queue need. The queue's thread only enables the ring. A stop of
+//! the queue does not end the ring.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -13,8 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use io_uring::register::Restriction;
 use io_uring::{Builder, IoUring, Parameters, opcode, squeue};
 
-/// Entries of a ring, whatever the size of its queue. When the ring is full, the engine submits
-/// early. A ring of this size takes four pages once it is used.
+/// Number of entries of a ring. It does not depend on the size of the queue, because the engine
+/// submits early when the ring is full. A ring with this number of entries takes four pages of
+/// memory once it is used.
 const ENTRIES: u32 = 128;
 
 /// The operations that a ring may carry out: transfers, flushes, allocation and waits.
@@ -29,21 +30,21 @@ const OPERATIONS: [u8; 8] = [
     opcode::AsyncCancel::CODE,
 ];
 
-/// The ring of one queue. The queue's thread locks it while it serves.
+/// The ring of one queue. The queue's thread locks the ring while the thread serves the queue.
 #[derive(Debug, Default)]
 pub(crate) struct RingSlot(Mutex<Ring>);
 
-/// A ring that may not be made yet, or not be available.
+/// A ring that may not exist yet, or may not be available.
 #[derive(Default)]
 pub(crate) struct Ring {
     state: State,
-    /// An operation in the ring may never end, so the ring must not be used again.
+    /// Whether an operation in the ring may never end, so that the ring must not be used again.
     lost: bool,
 }
 
 #[derive(Default)]
 enum State {
-    /// Nobody has tried to make the ring.
+    /// The ring has not been made yet.
     #[default]
     Unmade,
     /// The ring is made and disabled.
@@ -56,7 +57,7 @@ enum State {
 /// An enabled ring, lent to the queue's thread.
 pub(crate) struct Lent<'a> {
     pub ring: &'a mut IoUring,
-    /// For the borrower to set if the ring must not be used again.
+    /// The borrower sets this flag if the ring must not be used again.
     pub lost: &'a mut bool,
 }
 
@@ -72,11 +73,11 @@ impl std::fmt::Debug for Ring {
 }
 
 impl RingSlot {
-    /// Makes the ring, at the first call.
+    /// Makes the ring at the first call.
     ///
     /// # Errors
     ///
-    /// The answer of the kernel. Later calls do not try again.
+    /// When the kernel refuses the ring. Later calls return `Ok` without another attempt.
     pub fn prepare(&self) -> io::Result<()> {
         self.lock().prepare()
     }
@@ -96,12 +97,12 @@ impl Ring {
         Ok(())
     }
 
-    /// Enables the ring for the calling thread, which has to be the same at each call. `None` if
-    /// there is no ring.
+    /// Enables the ring for the calling thread. All calls have to come from the same thread.
+    /// Returns `None` if the ring is not available.
     ///
     /// # Errors
     ///
-    /// The answer of the kernel.
+    /// When the kernel refuses to make or enable the ring.
     pub(crate) fn enable(&mut self) -> io::Result<Option<Lent<'_>>> {
         self.prepare()?;
         let state = std::mem::replace(&mut self.state, State::Absent);
@@ -118,7 +119,8 @@ impl Ring {
     }
 }
 
-/// A disabled ring. It is not mapped, so that an unused queue takes no memory of this process.
+/// A disabled ring. The ring is not mapped, so that an unused queue takes no memory of this
+/// process.
 struct Prepared {
     ring: OwnedFd,
     parameters: Parameters,
@@ -156,12 +158,13 @@ fn build() -> io::Result<IoUring> {
     ours.setup_single_issuer()
         .setup_defer_taskrun()
         .setup_taskrun_flag();
-    // SINGLE_ISSUER needs Linux 6.0, DEFER_TASKRUN 6.1. Older kernels refuse them.
+    // SINGLE_ISSUER needs Linux 6.0, and DEFER_TASKRUN needs Linux 6.1. Older kernels refuse these
+    // flags.
     let ring = ours.build(ENTRIES).or_else(|_| plain.build(ENTRIES))?;
     if ring.params().is_feature_ext_arg() {
         Ok(ring)
     } else {
-        // Waits have no timeout before Linux 5.11.
+        // Before Linux 5.11 a wait for completions cannot have a timeout.
         Err(io::ErrorKind::Unsupported.into())
     }
 }

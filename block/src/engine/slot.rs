@@ -6,17 +6,18 @@ use super::EngineError;
 use super::direct::Bounce;
 use super::transfer::Transfer;
 
-/// Room for one operation.
+/// A slot of an engine, which holds one operation at a time.
 #[derive(Default)]
 pub(super) struct Slot {
     pub transfer: Transfer,
     pub bounce: Bounce,
-    /// The operation is in flight.
+    /// Whether the operation is in flight.
     pub busy: bool,
 }
 
 impl Slot {
-    /// The transfer, for the caller to set up another operation in it. Fails if the slot is busy.
+    /// Returns the transfer, so that the caller can set up another operation in it. Fails if the
+    /// slot is busy.
     pub fn idle(&mut self) -> Result<&mut Transfer, EngineError> {
         if self.busy {
             return Err(EngineError::Io(io::ErrorKind::ResourceBusy.into()));
@@ -25,7 +26,7 @@ impl Slot {
         Ok(&mut self.transfer)
     }
 
-    /// Forgets an operation that has ended. Gives memory back that few operations need.
+    /// Forgets an operation that has ended. Frees memory that only few operations need.
     pub fn clear(&mut self) {
         self.busy = false;
         self.transfer.clear();

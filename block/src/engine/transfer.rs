@@ -1,4 +1,4 @@
-//! The rest of an operation, which may take several system calls.
+//! The part of an operation that is not done yet. An operation may take several system calls.
 
 use std::io;
 
@@ -6,27 +6,28 @@ use libc::iovec;
 
 use crate::operation::{Operation, Range, Step};
 
-/// The most buffers in one system call (IOV_MAX).
+/// Maximum number of buffers in one system call (IOV_MAX).
 const MAX_IOVECS: usize = libc::UIO_MAXIOV as usize;
 
-/// The rest of an operation. A slot reuses its transfer, so that a busy queue does not
-/// allocate.
+/// The part of an operation that is not done yet. A slot reuses its transfer, so that a busy queue
+/// does not allocate memory.
 #[derive(Debug, Default)]
 pub(crate) struct Transfer {
     pub operation: Operation,
-    /// The data goes past the page cache.
+    /// Whether the data bypasses the page cache.
     pub direct: bool,
-    /// A kernel thread does the copying, at the same time as this thread does other work.
+    /// Whether a kernel thread copies the data while this thread does other work.
     pub aside: bool,
-    /// The buffers. Those before `first` are done, and the one at `first` may be partly done.
+    /// The buffers of the operation. The buffers before index `first` are done. The buffer at index
+    /// `first` may be partly done.
     iovecs: Vec<iovec>,
     /// Index of the first buffer that is not wholly done.
     first: usize,
-    /// Where in the image the rest begins, in bytes.
+    /// Offset in the image at which the rest of the range begins, in bytes.
     offset: u64,
-    /// Bytes not transferred yet.
+    /// Number of bytes in the rest of the range.
     remaining: u64,
-    /// The steps that follow, in reverse order.
+    /// The steps that follow the current one, in reverse order.
     steps: Vec<Step>,
 }
 
@@ -106,14 +107,14 @@ impl Transfer {
         }
     }
 
-    /// Makes the next system call use this buffer alone.
+    /// Makes this buffer the only one of the next system call.
     pub fn set_buffer(&mut self, buffer: iovec) {
         self.first = 0;
         self.iovecs.clear();
         self.iovecs.push(buffer);
     }
 
-    /// Where in the image the next system call begins, in bytes.
+    /// Offset in the image at which the next system call begins, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -133,7 +134,7 @@ impl Transfer {
             return self.next_step();
         }
         if result == 0 {
-            // Somebody made the image shorter while it was open.
+            // A call that moves 0 bytes shows that another program has shortened the image.
             return Progress::Failed(io::ErrorKind::UnexpectedEof.into());
         }
         self.consume(result as usize);

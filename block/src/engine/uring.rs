@@ -1,4 +1,4 @@
-//! Makes system calls through io_uring, in batches. The same ring waits for kicks and stops.
+//! Makes system calls through io_uring, in batches. The same io_uring waits for kicks and stops.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +17,8 @@ use super::transfer::Transfer;
 use super::wakers::{POLL_INTERVAL, Wakers};
 use crate::operation::Operation;
 
-/// User data of the entries that belong to no slot. The entries of a slot have its number.
+/// User data of the entries that do not belong to a slot. The user data of any other entry is the
+/// number of its slot.
 const STOP: u64 = 1 << 32;
 const KICK_POLL: u64 = STOP + 1;
 const KICK_READ: u64 = STOP + 2;
@@ -25,11 +26,12 @@ const CANCEL: u64 = STOP + 3;
 
 /// How often [`Uring::rest`] waits for the cancelled operations to end.
 const CANCEL_WAITS: u32 = 100;
-/// The longest time of each of these waits.
+/// Maximum length of one wait for the cancelled operations.
 const CANCEL_WAIT: Duration = Duration::from_millis(10);
 
-/// The kernel stores the counters of all kick eventfds here. Nobody reads them, so all rings share
-/// one place. It is static, so that a pending read can outlive its engine.
+/// The kernel stores the counters of all kick eventfds here. The counters are never used, so all
+/// rings share this variable. The variable is static, so that a pending read can outlive its
+/// engine.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// The io_uring of a queue in use.
@@ -37,26 +39,27 @@ pub(super) struct Uring<'a> {
     ring: &'a mut IoUring,
     /// Set when the ring must not be used again.
     lost: &'a mut bool,
-    /// Number of operations of slots in the ring.
+    /// Number of operations in the ring that belong to slots.
     in_flight: usize,
     wakers: Wakers,
     kick: Kick,
-    /// The ring waits for the stop eventfd.
+    /// Whether the ring waits for the stop eventfd.
     stop_armed: bool,
     /// Number of cancellations in the ring.
     cancels: usize,
-    /// Results that were taken out of the ring early, and results of operations that no ring takes.
+    /// Results that were taken out of the ring early, and results of operations that io_uring does
+    /// not support.
     made: VecDeque<(u16, i32)>,
 }
 
 /// Whether the ring waits for the kick eventfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kick {
-    /// The ring does not wait. The next sleep arms it.
+    /// The ring does not wait for the kick eventfd. The next sleep makes it wait.
     Idle,
-    /// The ring waits.
+    /// The ring waits for the kick eventfd.
     Armed,
-    /// There is no usable kick, so each sleep is short.
+    /// The driver has not given a usable kick eventfd, so each sleep is short.
     None,
 }
 
@@ -108,8 +111,9 @@ impl<'a> Uring<'a> {
         Ok(())
     }
 
-    /// Hands queued entries to the kernel, and lets it run the work that completions need on this
-    /// thread. Makes no system call if there are no entries and no such work.
+    /// Hands queued entries to the kernel, and lets the kernel run the work that completions need
+    /// on this thread. Does not make a system call if there is nothing to hand over and nothing to
+    /// run.
     pub fn submit(&mut self) -> io::Result<()> {
         let submission = self.ring.submission();
         if submission.is_empty() && !submission.taskrun() {
@@ -119,7 +123,7 @@ impl<'a> Uring<'a> {
         transient_is_ok(self.ring.submit())
     }
 
-    /// Whether there are completions, or the next submission would produce some.
+    /// Whether there are completions, or the next submission would produce completions.
     pub fn has_results(&mut self) -> bool {
         if !self.made.is_empty() {
             return true;
@@ -165,7 +169,7 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Handles the completion of an entry that belongs to no slot.
+    /// Handles the completion of an entry that does not belong to a slot.
     fn woken(&mut self, entry: &cqueue::Entry) {
         match entry.user_data() {
             STOP => self.stop_armed = false,
@@ -183,7 +187,8 @@ impl<'a> Uring<'a> {
         let (Kick::Idle, Some(kick)) = (self.kick, &self.wakers.kick) else {
             return Ok(());
         };
-        // The success of the poll needs no completion, which would only wake this thread once more.
+        // A successful poll does not need a completion. A completion would only wake this thread a
+        // second time.
         let mut flags = squeue::Flags::IO_LINK;
         if self.ring.params().is_feature_skip_cqe_on_success() {
             flags |= squeue::Flags::SKIP_SUCCESS;
@@ -194,8 +199,8 @@ impl<'a> Uring<'a> {
             .build()
             .user_data(KICK_READ);
         // SAFETY: the read writes 8 bytes to `COUNTER`, which is static, atomic and never read. The
-        // kernel holds a reference to the file from the submission on, and `wakers` holds it till
-        // then.
+        // kernel holds a reference to the file from the submission on, and `wakers` keeps the file
+        // open until then.
         unsafe { self.push_all(&[poll, read]) }?;
         self.kick = Kick::Armed;
         Ok(())
@@ -208,7 +213,7 @@ impl<'a> Uring<'a> {
         }
         let poll = poll_entry(self.wakers.stop.as_fd().as_raw_fd()).user_data(STOP);
         // SAFETY: a poll has no buffers. The kernel holds a reference to the file from the
-        // submission on, and `wakers` holds it till then.
+        // submission on, and `wakers` keeps the file open until then.
         unsafe { self.push_all(&[poll]) }?;
         self.stop_armed = true;
         Ok(())
@@ -276,7 +281,7 @@ impl Drop for Uring<'_> {
     }
 }
 
-/// The state of the wait after a read of the kick eventfd or a failed poll.
+/// The state of the wait for kicks after a read of the kick eventfd or a failed poll.
 fn kick_after(result: i32) -> Kick {
     match -result {
         -8 | libc::EAGAIN | libc::EINTR | libc::ECANCELED => Kick::Idle,
@@ -304,7 +309,8 @@ fn entry(file: Fd, transfer: &Transfer) -> squeue::Entry {
     write_entry(file, transfer.iovecs(), offset, flags)
 }
 
-/// A single buffer needs no list, which saves the kernel reading one.
+/// The entry for a read. A single buffer is passed without a list, so that the kernel need not read
+/// a list.
 fn read_entry(file: Fd, buffers: &[iovec], offset: u64) -> squeue::Entry {
     match buffers {
         [iovec { iov_base, iov_len }] if let Ok(len) = u32::try_from(*iov_len) => {
@@ -318,7 +324,7 @@ fn read_entry(file: Fd, buffers: &[iovec], offset: u64) -> squeue::Entry {
     }
 }
 
-/// Like [`read_entry`].
+/// The entry for a write. A single buffer is passed without a list, as in [`read_entry`].
 fn write_entry(file: Fd, buffers: &[iovec], offset: u64, flags: i32) -> squeue::Entry {
     match buffers {
         [iovec { iov_base, iov_len }] if let Ok(len) = u32::try_from(*iov_len) => {
@@ -338,8 +344,8 @@ fn poll_entry(file: RawFd) -> squeue::Entry {
     opcode::PollAdd::new(Fd(file), libc::POLLIN as u32).build()
 }
 
-/// Turns errors that go away into success. A wait may end early, and a busy kernel may refuse
-/// entries: the caller waits and submits again in both cases.
+/// Turns temporary errors into success. A wait may end early, and a busy kernel may refuse entries.
+/// In both cases the caller waits and submits again.
 fn transient_is_ok(result: io::Result<usize>) -> io::Result<()> {
     let transient = [libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::ETIME];
     match result {

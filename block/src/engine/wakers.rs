@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use ipc::SharedEventFd;
 
-/// The longest sleep of an engine without a kick eventfd.
+/// Maximum length of a sleep of an engine without a kick eventfd.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Events that wake a sleeping engine, apart from its own results.
 #[derive(Debug)]
 pub(crate) struct Wakers {
-    /// The driver added requests. `None` makes the engine sleep for a short time only.
+    /// The kick eventfd, which is written when the driver has added requests. If it is `None`, each
+    /// sleep of the engine is short.
     pub kick: Option<Arc<SharedEventFd>>,
-    /// The worker has to check its stop flag.
+    /// The stop eventfd. When it is written, the worker has to check its stop flag.
     pub stop: Arc<SharedEventFd>,
 }

@@ -10,7 +10,7 @@ use rustix::fs::{FallocateFlags, fallocate, fstatfs, ioctl_blksszget, major, min
 use crate::ioctl::can_secure_erase;
 use crate::operation::SECTOR_SIZE;
 
-/// File systems in memory: tmpfs, ramfs, hugetlbfs (linux/magic.h).
+/// The magic numbers of file systems in memory: tmpfs, ramfs, hugetlbfs (linux/magic.h).
 const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
 /// Whether a file is in memory, so that reads and writes never wait for a device.
@@ -21,7 +21,7 @@ pub(super) fn is_in_memory(file: &File) -> bool {
 /// The abilities of storage besides reads, writes and flushes. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Abilities {
-    /// The storage is a block device, so that ioctls discard and erase its content.
+    /// Whether the storage is a block device, so that ioctls discard and erase its content.
     pub block_device: bool,
     /// The smallest unit that the storage reads and writes.
     pub logical_block: u32,
@@ -29,17 +29,17 @@ pub(crate) struct Abilities {
     pub physical_block: u32,
     /// The distance from the start of a physical block to the start of the disk.
     pub alignment_offset: u32,
-    /// The smallest transfer size that is not slow.
+    /// The smallest efficient transfer size.
     pub min_io: u32,
-    /// Transfers are best a multiple of this size. 0 if unknown.
+    /// The best transfer size. Its multiples are good as well. 0 if the size is unknown.
     pub opt_io: u32,
     /// The unit in which space can be freed. `None` if the storage cannot free space.
     pub discard: Option<u32>,
-    /// Ranges can be zeroed without moving data.
+    /// Whether the storage can zero ranges without moving data.
     pub zero: bool,
-    /// Ranges can be erased beyond recovery, in units of the physical block.
+    /// Whether the storage can erase ranges beyond recovery, in units of the physical block.
     pub secure_erase: bool,
-    /// Writes have to be sequential.
+    /// Whether the storage takes only sequential writes.
     pub zoned: bool,
 }
 
@@ -74,10 +74,11 @@ impl Abilities {
 
     fn of_file(file: &File, metadata: &Metadata, size: u64) -> Self {
         let block = u32::try_from(metadata.blksize()).unwrap_or(0);
-        // Some network file systems report a size that no block has.
+        // Some network file systems report a size that is not a valid block size.
         let plausible = block.is_power_of_two() && (512..=65536).contains(&block);
         let block = if plausible { block } else { 4096 };
-        // A hole behind the end changes nothing, and shows whether the file system has holes.
+        // A hole behind the end of the file does not change the file. The attempt to punch one
+        // shows whether the file system supports holes.
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let holes = fallocate(file, mode, size, u64::from(block)).is_ok();
         Self {
@@ -103,7 +104,7 @@ impl Abilities {
             min_io: size("minimum_io_size").max(logical_block),
             opt_io: size("optimal_io_size"),
             discard: discards.then_some(granularity),
-            // The kernel writes zeroes itself for a device that cannot zero.
+            // If the device cannot zero ranges, the kernel writes the zeroes itself.
             zero: true,
             secure_erase: can_secure_erase(file),
             zoned: limits
@@ -123,7 +124,8 @@ impl QueueLimits {
     fn of(device: u64) -> Self {
         let name = format!("/sys/dev/block/{}:{}", major(device), minor(device));
         let device = PathBuf::from(name);
-        // A partition uses the queue of its disk. The disk's folder is the one above.
+        // A partition uses the queue of its disk. The disk's folder is the parent of the
+        // partition's folder.
         let is_partition = device.join("partition").exists();
         let queue = device.join(if is_partition { "../queue" } else { "queue" });
         Self { device, queue }
@@ -133,13 +135,15 @@ impl QueueLimits {
         fs::read_to_string(self.queue.join(name)).ok()
     }
 
-    /// A limit by its name. A number that does not fit becomes the largest that does.
+    /// The limit with this name. A number that does not fit in 32 bits becomes the largest number
+    /// that does.
     fn number(&self, name: &str) -> Option<u32> {
         let number = self.text(name)?.trim().parse::<u64>().ok()?;
         Some(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
-    /// The alignment offset, or 0 for -1, which stands for a device that is never aligned.
+    /// The alignment offset. The kernel reports -1 for a device that is never aligned. This becomes
+    /// 0.
     fn alignment_offset(&self) -> u32 {
         let text = fs::read_to_string(self.device.join("alignment_offset"));
         text.ok()

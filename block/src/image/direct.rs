@@ -18,7 +18,7 @@ pub(crate) struct Direct {
     pub alignment: Alignment,
 }
 
-/// The alignment that direct I/O needs, in bytes. Both are powers of two.
+/// The alignments in bytes that direct I/O needs. Both alignments are powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Alignment {
     /// Alignment of addresses in memory.
@@ -28,11 +28,13 @@ pub(crate) struct Alignment {
 }
 
 impl Direct {
-    /// Opens the image at `path` again. `cached` is the image as it was opened before.
+    /// Opens the image at `path` again. `cached` is the file that was opened before, without direct
+    /// I/O.
     ///
     /// # Errors
     ///
-    /// When the file system has no direct I/O, or when `path` names another file by now.
+    /// When the file system does not support direct I/O, or when another file has replaced the
+    /// image at `path`.
     pub fn open(
         path: &Path,
         cached: &File,
@@ -53,8 +55,8 @@ impl Direct {
 fn alignment(file: &File, abilities: &Abilities) -> io::Result<Alignment> {
     let status = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)?;
     if status.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
-        // Linux before 6.1 and some file systems do not report the alignment. This one is enough
-        // for all of them.
+        // Linux before 6.1 and some file systems do not report the alignment. The alignment that is
+        // used here is enough for all of these kernels and file systems.
         return Ok(Alignment {
             memory: abilities.logical_block.max(512),
             image: if abilities.block_device {
@@ -68,7 +70,8 @@ fn alignment(file: &File, abilities: &Abilities) -> io::Result<Alignment> {
     if memory.is_power_of_two() && image.is_power_of_two() && image <= 65536 {
         Ok(Alignment { memory, image })
     } else {
-        // Some file systems take the flag but have no direct I/O. They report 0 for both.
+        // Some file systems accept O_DIRECT but do not support direct I/O. They report 0 for both
+        // alignments.
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -84,7 +87,7 @@ mod tests {
         let abilities = Abilities::default();
         let direct = Direct::open(other.path(), image.as_file(), false, &abilities);
         assert!(direct.is_err());
-        // The only other error is that of a file system without direct I/O.
+        // Opening the image itself fails only if the file system does not support direct I/O.
         match Direct::open(image.path(), image.as_file(), false, &abilities) {
             Ok(direct) => assert!(direct.alignment.image.is_power_of_two()),
             Err(error) => println!("no direct I/O: {error}"),

@@ -1,4 +1,4 @@
-//! Why an image cannot be served.
+//! The reasons why an image cannot be served.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,27 +7,27 @@ mod qcow2;
 
 pub use qcow2::Qcow2Error;
 
-/// Why an image cannot be served. Each text is one line.
+/// The reason why an image cannot be served. Each text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// Nothing is at this path.
+    /// The path does not exist.
     #[error("disk image {} does not exist", .0.display())]
     Missing(PathBuf),
     /// The image can be read but not written.
     #[error("disk image {} is not writable", path.display())]
     NotWritable {
-        /// The image.
+        /// Path of the image.
         path: PathBuf,
-        /// The answer of the operating system.
+        /// The error that the operating system returned.
         source: io::Error,
     },
     /// The image cannot be opened or examined.
     #[error("cannot open disk image {}", path.display())]
     Open {
-        /// The image.
+        /// Path of the image.
         path: PathBuf,
-        /// The answer of the operating system.
+        /// The error that the operating system returned.
         source: io::Error,
     },
     /// The path names a directory.
@@ -39,26 +39,26 @@ pub enum ImageError {
     /// The image has no sectors.
     #[error("disk image {} is empty", .0.display())]
     Empty(PathBuf),
-    /// The last sector or block is not whole.
+    /// The size of the image is not a multiple of the sector or block size.
     #[error(
         "disk image {} has {size} bytes, which is not a multiple of {block}",
         path.display()
     )]
     PartialSector {
-        /// The image.
+        /// Path of the image.
         path: PathBuf,
-        /// Its size in bytes.
+        /// Size of the image in bytes.
         size: u64,
         /// Size of a sector or block in bytes.
         block: u32,
     },
-    /// The block size that was asked for is neither 512 nor 4096.
+    /// The requested block size is neither 512 nor 4096.
     #[error("a block size of {0} bytes is neither 512 nor 4096")]
     BlockSize(u32),
-    /// The block size that was asked for is smaller than that of the storage.
+    /// The requested block size is smaller than the block size of the storage.
     #[error("disk image {} has blocks of {logical} bytes, which cannot be divided", path.display())]
     SmallBlocks {
-        /// The image.
+        /// Path of the image.
         path: PathBuf,
         /// The block size of the storage in bytes.
         logical: u32,
@@ -72,12 +72,12 @@ pub enum ImageError {
     /// Another program reads the image and needs it unchanged.
     #[error("another program reads disk image {} and needs it unchanged", .0.display())]
     InUse(PathBuf),
-    /// The file system has no direct I/O.
+    /// The file system does not support direct I/O.
     #[error("disk image {} cannot be used past the page cache", path.display())]
     NoDirectIo {
-        /// The image.
+        /// Path of the image.
         path: PathBuf,
-        /// The answer of the operating system.
+        /// The error that the operating system returned.
         source: io::Error,
     },
     /// The image is a zoned block device, which takes no random writes.
@@ -86,9 +86,9 @@ pub enum ImageError {
     /// The file cannot be served as a qcow2 image.
     #[error("cannot serve disk image {} as qcow2", path.display())]
     Qcow2 {
-        /// The image or one of its backing images.
+        /// Path of the image or of one of its backing images.
         path: PathBuf,
-        /// Why not.
+        /// The reason why the file cannot be served.
         source: Qcow2Error,
     },
 }

@@ -21,7 +21,7 @@ pub(super) fn open_checked(path: &Path, options: OpenOptions) -> Result<File, Im
     Ok(file)
 }
 
-/// Fails if two files that were opened by the same path are not the same.
+/// Fails if two files that were opened at the same path are different files.
 pub(super) fn check_same(one: &File, other: &File) -> io::Result<()> {
     let (one, other) = (one.metadata()?, other.metadata()?);
     if (one.dev(), one.ino()) == (other.dev(), other.ino()) {
@@ -48,7 +48,8 @@ fn open_file(path: &Path, options: OpenOptions) -> Result<File, ImageError> {
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
-    // This error suggests to open the image read-only, so it has to be sure that this works.
+    // The text of this error suggests opening the image read-only, so the error is returned only if
+    // that works.
     if !options.read_only && open(false).is_ok() {
         return Err(ImageError::NotWritable {
             path: path.into(),
@@ -63,7 +64,7 @@ fn lock_file(path: &Path, file: &File, read_only: bool) -> Result<(), ImageError
         Ok(Locked::Ours) => Ok(()),
         Ok(Locked::OtherWriter) => Err(ImageError::Written(path.into())),
         Ok(Locked::OtherUser) => Err(ImageError::InUse(path.into())),
-        // Some file systems have no locks. Their images are served all the same.
+        // Some file systems do not support locks. Images on them are served without a lock.
         Err(error) => {
             let path = path.display();
             tracing::warn!("cannot lock {path} against other programs: {error}");

@@ -2,10 +2,10 @@
 //!
 //! The locks are those of QEMU (`block/file-posix.c`): locks of open file descriptions on single
 //! bytes of the file. A program that uses permission n locks byte 100 + n. A program that does not
-//! want others to use permission n locks byte 200 + n. All locks are shared ones, so taking them
-//! never fails. A program first takes its own locks, then looks for locks of others that conflict
-//! with them. If two programs do so at the same time, at least one of them sees the other. The
-//! bytes need not exist in the file.
+//! want others to use permission n locks byte 200 + n. All locks are shared locks, so taking them
+//! never fails. A program first takes its own locks, then looks for conflicting locks of other
+//! programs. If two programs do this at the same time, at least one of them sees the locks of the
+//! other. The bytes need not exist in the file.
 
 #![allow(unsafe_code)]
 
@@ -16,7 +16,7 @@ use std::os::fd::AsRawFd;
 const USED: i64 = 100;
 const UNSHARED: i64 = 200;
 
-/// The permissions that matter here, as bit numbers of QEMU.
+/// The permissions that matter for an image, with the bit numbers that QEMU gives them.
 const CONSISTENT_READ: i64 = 0;
 const WRITE: i64 = 1;
 const RESIZE: i64 = 3;
@@ -40,7 +40,7 @@ pub(super) enum Locked {
 ///
 /// # Errors
 ///
-/// When the file system has no such locks.
+/// When the file system does not support locks of open file descriptions.
 pub(super) fn lock(file: &File, read_only: bool) -> io::Result<Locked> {
     let used: &[i64] = if read_only {
         &[CONSISTENT_READ]
@@ -86,7 +86,7 @@ fn control(file: &File, command: i32, kind: i32, byte: i64) -> io::Result<i32> {
         l_pid: 0,
     };
     // SAFETY: both commands make the kernel read and write one `flock` at the pointer, during the
-    // call only. `lock` is one, and nothing else borrows it.
+    // call only. `lock` is such a `flock`, and nothing else borrows it.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
     match result {
         0 => Ok(lock.l_type.into()),

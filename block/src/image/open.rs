@@ -11,7 +11,8 @@ use super::{Abilities, Cache, Direct, Format, Image, ImageError, OpenOptions, Qc
 use crate::operation::SECTOR_SIZE;
 
 impl Image {
-    /// Opens the regular file or block device at `path`. Its disk has to have whole sectors.
+    /// Opens the regular file or block device at `path`. The size of its disk has to be a multiple
+    /// of the sector size.
     ///
     /// # Errors
     ///
@@ -92,8 +93,8 @@ fn block_size(path: &Path, options: OpenOptions, abilities: &Abilities) -> Resul
     }
 }
 
-/// Warns if a raw image looks like a qcow2 image. The format does not change, because the driver
-/// of a raw disk can write anything there.
+/// Warns if a raw image looks like a qcow2 image. The image is still served as raw, because the
+/// driver of a raw disk can write the same bytes.
 fn warn_of_format(path: &Path, file: &File) {
     let mut magic = [0; 4];
     if file.read_exact_at(&mut magic, 0).is_ok() && magic == qcow2::MAGIC {
@@ -105,7 +106,7 @@ fn warn_of_format(path: &Path, file: &File) {
     }
 }
 
-/// Size in bytes: where a seek finds the end, for a block device as for a file.
+/// Size in bytes of a file or block device. It is the position of the end, as a seek reports it.
 fn size_of(file: &mut File) -> io::Result<u64> {
     file.seek(SeekFrom::End(0))
 }

@@ -3,20 +3,21 @@
 /// How to open an image.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
-    /// The format of the image. It is never guessed from the content, because the driver may have
-    /// written that.
+    /// The format of the image. The format is never guessed from the content, because the driver
+    /// may have written the content.
     pub format: Format,
-    /// Never write to the image, and tell the driver so.
+    /// Whether the disk is read-only. If it is, the image is never written, and the device tells
+    /// drivers that the disk is read-only.
     pub read_only: bool,
-    /// Free the space of discarded and zeroed ranges.
+    /// Whether to free the space of discarded and zeroed ranges.
     pub discard: bool,
-    /// The sector size in bytes that drivers are told: 512 or 4096. `None` stands for the sector
-    /// size of the storage, which is 512 for a file.
+    /// The sector size in bytes that the device reports to drivers: 512 or 4096. `None` stands for
+    /// the sector size of the storage, which is 512 for a file.
     pub block_size: Option<u32>,
-    /// When written data becomes stable.
+    /// The cache mode, which decides when written data becomes stable.
     pub cache: Cache,
-    /// Refuse an image if another program uses it in a conflicting way, and have QEMU refuse an
-    /// image that is open here. The locks are those of QEMU.
+    /// Whether to lock the image with the locks of QEMU. An image is then refused if another
+    /// program uses it in a conflicting way. QEMU then refuses an image that this process has open.
     pub lock: bool,
 }
 
@@ -47,26 +48,29 @@ impl OpenOptions {
     }
 }
 
-/// How a disk is laid out in its image.
+/// The format of a disk image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Byte `n` of the disk is byte `n` of the image.
     #[default]
     Raw,
-    /// The format of QEMU. The image may have backing images.
+    /// The qcow2 format of QEMU. The image may have backing images.
     Qcow2,
 }
 
-/// When written data becomes stable, which means that it survives a loss of power.
+/// The cache mode, which decides when written data becomes stable. Stable data survives a loss of
+/// power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cache {
-    /// When the driver flushes, unless it turns its cache off.
+    /// Written data becomes stable when the driver flushes, unless the driver turns the write cache
+    /// off.
     #[default]
     Writeback,
     /// As [`Cache::Writeback`], and the host keeps no copy of the data in its page cache.
     None,
-    /// At once, unless the driver turns its cache on.
+    /// Each write is stable when it is acknowledged, unless the driver turns the write cache on.
     Writethrough,
-    /// At no certain time: flushes do nothing. For disks that nobody will miss.
+    /// Flushes do nothing, so written data may never become stable. This is for disks whose loss
+    /// does not matter.
     Unsafe,
 }

@@ -1,5 +1,6 @@
-//! qcow2 images, in which a disk takes only as much space as was written to it. An image may be on
-//! top of a backing image. The imago crate reads and writes the format.
+//! qcow2 images. An image takes only the space of the data that was written to its disk. An image
+//! may have a backing image, which holds the data that was not written to the image itself. The
+//! imago crate reads and writes the format.
 
 use std::fs;
 use std::io;
@@ -18,24 +19,24 @@ mod header;
 
 pub(super) use header::MAGIC;
 
-/// Reads and writes of a qcow2 image are best in units of this many bytes: the page size of most
-/// hosts.
+/// The best unit in bytes for reads and writes of a qcow2 image. It is the page size of most hosts.
 const BEST_BLOCK: u32 = 4096;
 
-/// An open image and all its backing images. Its size never changes.
+/// An open image and all its backing images. The size of the disk never changes.
 #[derive(Debug)]
 pub(crate) struct Qcow2 {
-    /// Reads and writes share the lock. Discarding frees the clusters of data, and zeroing a part
-    /// of a cluster checks whether the whole cluster is zero. Nobody else may use the image
-    /// meanwhile.
+    /// The disk, behind a lock that reads and writes share. Discarding and zeroing need the lock
+    /// alone. Discarding frees the clusters of data, and zeroing a part of a cluster checks whether
+    /// the whole cluster is zero.
     disk: Arc<RwLock<FormatAccess<File>>>,
     size: u64,
     cluster_size: u32,
-    /// Ranges can be zeroed without moving data, which needs version 3 of the format.
+    /// Whether ranges can be zeroed without moving data. This needs version 3 of the format.
     zeroes: bool,
-    /// The reader panicked, so its state may be wrong. The image must not be used any more.
+    /// Whether the qcow2 reader has panicked. Its state may be wrong after that, so the image must
+    /// not be used any more.
     broken: AtomicBool,
-    /// The files of the image and its backing images. They hold the locks.
+    /// The files of the image and its backing images. The open files hold the locks.
     _files: Vec<fs::File>,
 }
 
@@ -45,7 +46,7 @@ impl Qcow2 {
         self.size
     }
 
-    /// The abilities of the image. They do not depend on those of its files.
+    /// The abilities of the image. They do not depend on the abilities of its files.
     pub fn abilities(&self) -> Abilities {
         Abilities {
             physical_block: BEST_BLOCK,
@@ -99,7 +100,7 @@ impl Qcow2 {
         Ok(buffer.len())
     }
 
-    /// Puts all data written so far, and the tables that say where it is, on stable storage.
+    /// Puts all data written so far, and the tables that locate the data, on stable storage.
     pub fn flush(&self) -> io::Result<()> {
         let disk = self.shared();
         disk.flush()?;
@@ -114,7 +115,8 @@ impl Qcow2 {
         change(&mut self.disk.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Stops all use of the image after a panic. Nothing more is written, not even at the close.
+    /// Stops all use of the image after a panic. Nothing more is written to the image, not even
+    /// when it is closed.
     fn give_up(&self) {
         tracing::error!("internal error in the qcow2 reader, all requests fail from now on");
         self.broken.store(true, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Throttle;
 use crate::request::Request;
 
-/// Holds one waiting request of a queue. Later requests stay in the vring.
+/// Holds one waiting request of a queue. Meanwhile later requests stay in the vring.
 #[derive(Debug)]
 pub(crate) struct Gate {
     throttle: Arc<Throttle>,
@@ -28,7 +28,7 @@ impl Gate {
         }
     }
 
-    /// Whether a request waits. No other may enter then.
+    /// Whether a request waits. While it waits, no other request may enter.
     pub fn is_closed(&self) -> bool {
         self.held.is_some()
     }
@@ -53,13 +53,13 @@ impl Gate {
         Some((held.slot, held.request))
     }
 
-    /// Takes the waiting request, however long it would have to wait.
+    /// Takes the waiting request, even if it has not waited long enough.
     pub fn open(&mut self) -> Option<(u16, Request)> {
         let held = self.held.take()?;
         Some((held.slot, held.request))
     }
 
-    /// How long the request still has to wait. `None` if no request waits.
+    /// The time that the request still has to wait. `None` if no request waits.
     pub fn wait(&self) -> Option<Duration> {
         let held = self.held.as_ref()?;
         Some(held.until.saturating_duration_since(Instant::now()))

@@ -10,10 +10,11 @@ use virtio_bindings::virtio_blk::{
 use super::{BlockRefusal, HEADER_LEN, Limits};
 use crate::operation::{Range, SECTOR_SIZE};
 
-/// The most ranges in a request.
+/// Maximum number of ranges in a request.
 pub(crate) const MAX_RANGES: u32 = 32;
 
-/// The most sectors in a range: 2 GiB, so that one request does not occupy the storage for long.
+/// Maximum number of sectors in a range. They are 2 GiB, so that one request does not occupy the
+/// storage for long.
 pub(crate) const MAX_RANGE_SECTORS: u32 = 1 << 22;
 
 /// Length in bytes of `struct virtio_blk_discard_write_zeroes`.
@@ -24,11 +25,11 @@ const UNMAP: u32 = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 /// The change that a request makes to its ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The content is not needed any more.
+    /// The driver does not need the content of the ranges any more.
     Discard,
-    /// The ranges read as zeroes from then on.
+    /// The ranges read as zeroes afterwards.
     WriteZeroes,
-    /// Nobody can recover the content.
+    /// The content of the ranges is erased, so that nobody can recover it.
     SecureErase,
 }
 
@@ -36,7 +37,7 @@ pub(crate) enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChangedRange {
     pub range: Range,
-    /// The space of the range may be freed.
+    /// Whether the device may free the space of the range.
     pub unmap: bool,
 }
 
@@ -59,7 +60,7 @@ impl Change {
         }
     }
 
-    /// The flags that the driver may set.
+    /// The flags that the driver may set in each range of such a request.
     fn allowed_flags(self) -> u32 {
         match self {
             Self::WriteZeroes => UNMAP,
@@ -67,7 +68,7 @@ impl Change {
         }
     }
 
-    /// Reads the ranges once and checks them. Leaves out empty ones.
+    /// Reads the ranges once and checks them. Leaves out empty ranges.
     pub fn parse(
         self,
         kind: u32,

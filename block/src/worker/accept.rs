@@ -7,7 +7,7 @@ use crate::engine::{Data, EngineError, Started};
 use crate::operation::{Operation, Range};
 use crate::request::{BlockRefusal, HEADER_LEN, Request};
 
-/// The engine has nothing to do for a request.
+/// The result of a request that does not need the engine.
 const NOTHING_TO_DO: Started = Started::Completed(Ok(()));
 
 impl From<EngineError> for BlockRefusal {
@@ -20,7 +20,7 @@ impl From<EngineError> for BlockRefusal {
 }
 
 impl Worker<'_> {
-    /// Reads the request in a slot, and carries it out if it need not wait.
+    /// Reads the request in a slot, and carries it out unless limits make it wait.
     pub(super) fn accept(&mut self, slot: u16) -> Result<(), QueueError> {
         let started = self.try_accept(slot);
         self.answer_unless_in_flight(slot, started)
@@ -51,7 +51,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Starts a request, or does it if the engine is not needed.
+    /// Starts a request. A request that does not need the engine is completed at once.
     pub(super) fn carry_out(
         &mut self,
         slot: u16,
@@ -71,7 +71,8 @@ impl Worker<'_> {
             Request::Read(range) => {
                 pending.data_in = range.len;
                 let data = Data::new(&chain.writable, 0);
-                // An error of the vring shows again when the next request is taken.
+                // An error of the vring is ignored here, because it will occur again when the next
+                // request is taken.
                 let others_wait = || self.queue.ring.has_requests().unwrap_or(false);
                 let aside = engine.is_better_aside(range.len) && others_wait();
                 return Ok(engine.transfer(slot, Operation::Read, range, data, aside)?);

@@ -7,16 +7,17 @@ use virtio::QueueError;
 use super::Worker;
 use crate::request::{STATUS_LEN, Status};
 
-/// The used index is updated after this many requests. A driver that is awake can then go on while
-/// the worker serves the rest.
+/// Number of requests after which the used index is updated. A driver that is awake can then
+/// process these requests while the worker serves further ones.
 const PUBLISH: u32 = 8;
 
-/// The driver is called after this many requests if it sleeps. For smaller batches the wake-up
+/// Number of requests after which a sleeping driver is called. For smaller batches the wake-up
 /// would be a third of the work.
 const CALL: u32 = 32;
 
 impl Worker<'_> {
-    /// Answers the requests that the engine has completed. False if there were none.
+    /// Answers the requests that the engine has completed. Returns false if the engine has
+    /// completed nothing.
     pub(crate) fn reap(&mut self) -> Result<bool, QueueError> {
         let mut any = false;
         while let Some((slot, result)) = self.engine.next_completion() {
@@ -26,8 +27,9 @@ impl Worker<'_> {
         Ok(any)
     }
 
-    /// Whether a change has to be flushed before it is acknowledged: it was started with the write
-    /// cache on, and the driver has turned that off since. True only once for each request.
+    /// Whether a change has to be flushed before it is acknowledged. This is the case if the change
+    /// was started with the write cache on, and the driver has turned the cache off since. Returns
+    /// true only once for each request.
     fn takes_flush(&mut self, slot: u16) -> bool {
         let volatile = std::mem::take(&mut self.pending[usize::from(slot)].volatile);
         volatile && !self.disk.cache.is_writeback()
@@ -66,7 +68,7 @@ impl Worker<'_> {
             Some(at) => chain.writable.write(&self.memory, at, &[status as u8]),
             None => Ok(()),
         };
-        // If the status cannot be written, the buffers go back with nothing written.
+        // If the status cannot be written, the device reports that it wrote 0 bytes to the buffers.
         let written = match written {
             Ok(()) if !chain.writable.is_empty() => data_in + STATUS_LEN,
             _ => 0,
@@ -82,7 +84,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Shows the driver the requests that were given back, and calls it if it asked for that.
+    /// Shows the driver the requests that were given back, and calls the driver if it asked for a
+    /// call.
     pub(crate) fn call(&mut self) -> Result<(), QueueError> {
         if std::mem::take(&mut self.used) == 0 || !self.queue.ring.needs_call()? {
             return Ok(());
@@ -93,8 +96,8 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Logs a problem: the first as a warning, later ones at debug level. A driver can send any
-    /// number of bad requests and must not fill the log with them.
+    /// Logs a problem. The first problem is a warning, and later problems are logged at debug
+    /// level. A driver can send any number of bad requests and must not fill the log with them.
     pub(super) fn complain(&mut self, problem: &dyn std::fmt::Display) {
         let index = self.queue.index;
         if std::mem::replace(&mut self.complained, true) {

@@ -7,7 +7,7 @@ use crate::limit::Gate;
 use crate::request::Request;
 
 impl Worker<'_> {
-    /// Returns the request if it may be carried out now. Otherwise it waits at the gate.
+    /// Returns the request if it may be carried out now. Otherwise the request waits at the gate.
     pub(super) fn admit(&mut self, slot: u16, request: Request) -> Option<Request> {
         match &mut self.gate {
             None => Some(request),
@@ -20,7 +20,8 @@ impl Worker<'_> {
         self.gate.as_ref().is_some_and(Gate::is_closed)
     }
 
-    /// Carries out the waiting request if its time has come. True if it still waits.
+    /// Carries out the waiting request if its time has come. Returns true if a request waits
+    /// afterwards.
     pub(super) fn hold(&mut self) -> Result<bool, QueueError> {
         let due = self.gate.as_mut().and_then(Gate::due);
         self.release(due)?;

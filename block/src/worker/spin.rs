@@ -1,24 +1,25 @@
 //! Waits for a short time without sleeping.
 //!
 //! A sleep costs more than a short wait, if the next request comes soon. But a spinning thread
-//! takes processor time from others. So the longest wait adapts, as in a kernel's polling for
-//! halted processors: it is long while waits succeed, and zero while requests are rare.
+//! takes processor time from others. So the length of a wait adapts, as in the halt polling of
+//! Linux. It is long while waits succeed, and zero while requests are rare.
 
 use std::time::{Duration, Instant};
 
-/// The longest wait: a few times the cost of a sleep.
+/// The maximum length of a wait. It is a few times the cost of a sleep.
 const MAX: Duration = Duration::from_micros(50);
 
-/// The time from an event to the end of the sleep that it ends.
+/// The time between an event and the moment at which a sleeping thread runs again.
 const WAKE_UP: Duration = Duration::from_micros(10);
 
-/// Waits shorter than this do not pay.
+/// The minimum length of a wait. Shorter waits cost more than they save.
 const MIN: Duration = Duration::from_micros(5);
 
-/// How often the condition is checked between two looks at the clock, which cost more.
+/// Number of checks of the condition between two readings of the clock. Reading the clock costs
+/// more than a check.
 const LOOKS: u32 = 32;
 
-/// The length of the next wait, learnt from earlier ones.
+/// The length of the next wait, learnt from earlier sleeps.
 #[derive(Debug)]
 pub(super) struct Spin {
     window: Duration,
@@ -31,12 +32,12 @@ impl Default for Spin {
 }
 
 impl Spin {
-    /// Whether to wait at all.
+    /// Whether a wait is worth its cost.
     pub fn pays(&self) -> bool {
         !self.window.is_zero()
     }
 
-    /// Waits for a condition. False if it did not become true in time.
+    /// Waits for a condition. Returns false if the condition did not become true in time.
     pub fn until<E>(&self, mut condition: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
         let begin = Instant::now();
         while begin.elapsed() < self.window {
@@ -50,8 +51,9 @@ impl Spin {
         Ok(false)
     }
 
-    /// Learns from a sleep of this length. If the longest wait would have made the sleep
-    /// unnecessary, the next wait is the longest. Otherwise it is half as long as the last one.
+    /// Adapts the length of the next wait after a sleep. If a wait of maximum length would have
+    /// made the sleep unnecessary, the next wait has the maximum length. Otherwise the next wait is
+    /// half as long as the last one.
     pub fn slept(&mut self, time: Duration) {
         let avoidable = self.window < MAX && self.window + time < MAX + WAKE_UP;
         self.window = match self.window / 2 {
@@ -80,7 +82,8 @@ mod tests {
         );
         spin.slept(Duration::from_micros(40));
         assert_eq!(spin.window, MAX);
-        // Events that take a little longer than the longest wait must not spin uselessly for ever.
+        // Events that take a little longer than the longest wait must not make the worker spin
+        // uselessly forever.
         for _ in 0..5 {
             spin.slept(Duration::from_micros(65) - spin.window);
         }

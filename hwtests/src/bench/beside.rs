@@ -1,4 +1,4 @@
-//! How this build compares with another one.
+//! Compares this build with another one.
 
 use super::costs::Costs;
 use super::markdown::{conditions, number};
@@ -8,13 +8,13 @@ use super::sample::Sample;
 use super::summary::{Summary, range};
 use super::{Cell, Findings};
 
-/// A column with a lower ratio of IOPS than this is slower.
+/// This build is slower in a column if the column's ratio of IOPS is below this number.
 const SLOWER: f64 = 0.97;
 
-/// A column with a higher ratio of CPU time or memory than this costs more.
+/// This build costs more in a column if the ratio of CPU time or memory is above this number.
 const DEARER: f64 = 1.03;
 
-/// The peers of the two builds, and how their front-ends reach them.
+/// The peers of the two builds, and the way in which their front-ends reach them.
 const WAYS: [(Peer, Peer, &str); 2] = [
     (Peer::Ours, Peer::Other, "socket"),
     (Peer::Pci, Peer::OtherPci, "proxy"),
@@ -61,7 +61,7 @@ fn columns(cell: &Cell) -> impl Iterator<Item = Column<'_>> {
     })
 }
 
-/// A ratio of medians, this build to the other, and the range of the ratios of single turns.
+/// A ratio of medians, this build to the other, and the range of the same ratio over single turns.
 struct Ratio {
     median: f64,
     range: (f64, f64),
@@ -136,7 +136,7 @@ impl Column<'_> {
         ])
     }
 
-    /// Turns with noise of both builds, and how many turns there were.
+    /// The number of noisy turns of both builds, and the number of all turns.
     fn noise(&self) -> String {
         let both = [self.ours, self.other];
         let sum = |get: fn(&Summary) -> usize| both.into_iter().map(get).sum::<usize>();
@@ -144,7 +144,7 @@ impl Column<'_> {
     }
 }
 
-/// What the builds cost without anything to do.
+/// A cost of the two builds when they have no requests.
 struct Cost {
     name: &'static str,
     ours: f64,
@@ -186,7 +186,7 @@ impl Cost {
         ])
     }
 
-    /// `None` where the other build needs nothing at all.
+    /// The ratio of this build's cost to the other's. It is `None` if the other build's cost is 0.
     fn ratio(&self) -> Option<f64> {
         (self.other > 0.0).then(|| self.ours / self.other)
     }
@@ -196,7 +196,7 @@ impl Cost {
     }
 }
 
-/// One line each for IOPS, CPU time and memory, with the columns in which this build is worse.
+/// Three lines, for IOPS, CPU time and memory. Each lists the columns in which this build is worse.
 fn verdict(columns: &[Column<'_>], costs: &[Cost]) -> String {
     let slower = columns.iter().filter(|column| column.iops.median < SLOWER);
     let slower = slower.map(|column| format!("{}: {}", column.name, column.iops.text()));

@@ -1,4 +1,4 @@
-//! What a benchmark found, as a picture: bars of IOPS relative to qemu-storage-daemon.
+//! Draws the results of a benchmark: bars of IOPS relative to qemu-storage-daemon.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ const BAR: usize = 12;
 const GAP: usize = 14;
 const LABEL: usize = 170;
 const WIDTH: usize = 760;
-/// Room right of the longest bar for its number.
+/// The space to the right of the longest bar, for its number.
 const NUMBER: usize = 50;
 
 fn colour(peer: Peer) -> &'static str {
@@ -23,7 +23,7 @@ fn colour(peer: Peer) -> &'static str {
     }
 }
 
-/// Draws all cells, one group of bars each.
+/// Draws each cell as one group of bars.
 pub fn svg(cells: &[Cell]) -> String {
     let longest = cells
         .iter()
@@ -42,7 +42,8 @@ pub fn svg(cells: &[Cell]) -> String {
     )
 }
 
-/// Peers that are compared with something else would need a scale of their own.
+/// Whether the chart shows a peer. It shows only peers that are compared with qemu-storage-daemon.
+/// The ratios of other peers would need another scale.
 fn is_shown(peer: Peer) -> bool {
     peer.references().first() == Some(&Peer::Qemu)
 }
@@ -66,7 +67,7 @@ fn legend() -> String {
     text
 }
 
-/// Draws a group from `y` on and returns where it ends.
+/// Draws a group of bars from `y` downwards, and returns the position of its end.
 fn group(text: &mut String, cell: &Cell, scale: f64, mut y: usize) -> usize {
     let name = cell.name();
     write_at(text, (8, y + 2 * BAR), &name);

@@ -1,4 +1,4 @@
-//! What a back-end costs when it has nothing to do: its start, its memory, its sleep.
+//! Measures the costs of a back-end that has no requests: its start, its memory, and its CPU time.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -16,16 +16,16 @@ use super::usage::{Memory, Usage};
 use crate::process::Process;
 use crate::progress;
 
-/// How many times each peer starts for each turn that it has.
+/// The number of starts of each peer, for each of its turns.
 const STARTS: usize = 4;
 
-/// How long a start or an end may take.
+/// The time limit for a start or an end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The peers whose costs are measured.
 const PEERS: [Peer; 3] = [Peer::Ours, Peer::Other, Peer::Qemu];
 
-/// The load that comes before a peer has nothing to do, so that all its memory is there.
+/// The load that a peer gets before it is idle, so that it has allocated all its memory.
 const BEFORE: Workload = Workload {
     name: "before idling",
     block: 4 << 10,
@@ -33,19 +33,19 @@ const BEFORE: Workload = Workload {
     write: false,
 };
 
-/// What a peer costs: medians of several turns. It offers [`QUEUES`](super::peer::QUEUES) queues,
-/// of which the front-end uses one.
+/// The costs of a peer: medians of several turns. The peer offers [`QUEUES`](super::peer::QUEUES)
+/// queues, and the front-end uses one of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
-    /// Who it is.
+    /// The peer.
     pub peer: Peer,
-    /// From its start until it serves, in milliseconds.
+    /// The time from the peer's start until it serves, in milliseconds.
     pub start: f64,
     /// Milliseconds of CPU time in a second without requests, with a front-end connected.
     pub idle: f64,
-    /// Resident memory in MiB, without the front-end's; see [`Memory::rss`].
+    /// Resident memory in MiB, without the front-end's memory; see [`Memory::rss`].
     pub rss: f64,
-    /// The same, where shared pages count in part; see [`Memory::pss`].
+    /// Proportional memory in MiB, in which shared pages count in part; see [`Memory::pss`].
     pub pss: f64,
 }
 
@@ -57,7 +57,7 @@ pub fn all(options: &Options, setting: &Setting) -> Result<Vec<Costs>> {
     let served: Vec<_> = served.collect::<Result<_>>()?;
     progress("sleep and memory");
     let idle = in_turns(&served, options.turns, idle)?;
-    // One that still ran would keep its image locked.
+    // A peer that still runs would keep its image locked.
     served.iter().try_for_each(Served::end)?;
     progress("start");
     let starts = in_turns(&served, STARTS * options.turns, |served| {
@@ -69,7 +69,7 @@ pub fn all(options: &Options, setting: &Setting) -> Result<Vec<Costs>> {
         .collect())
 }
 
-/// The results of each peer.
+/// Takes turns of all peers, and returns the results of each peer.
 fn in_turns<T>(
     served: &[Served],
     turns: usize,
@@ -87,7 +87,7 @@ fn in_turns<T>(
 
 /// A back-end without requests, with a front-end connected.
 struct Idle {
-    /// CPU time in a second.
+    /// The CPU time used in one second.
     cpu: Duration,
     memory: Memory,
 }
@@ -118,7 +118,7 @@ fn idle(served: &Served) -> Result<Idle> {
     })
 }
 
-/// How many milliseconds a start takes.
+/// Measures the time of a start in milliseconds.
 fn start(served: &Served, setting: &Setting) -> Result<f64> {
     let socket = setting.run.file("start.sock");
     let mut command = served.command(&socket, setting)?;

@@ -1,5 +1,5 @@
-//! Drivers of a disk with one queue. Without anything to do they sleep until they are called, as a
-//! guest sleeps until its interrupt.
+//! Drivers of a disk with one queue. A driver that has nothing to do sleeps until the back-end
+//! calls it, as a guest sleeps until its interrupt.
 
 mod one_file;
 mod packed;
@@ -12,38 +12,40 @@ use anyhow::Result;
 
 /// A connected disk, with a buffer for each request that may be in flight (a slot).
 pub trait FrontEnd {
-    /// The buffer of a slot that has no request in flight; `None` where the front-end keeps it to
-    /// itself.
+    /// The buffer of a slot that has no request in flight. It is `None` if the front-end does not
+    /// give access to its buffers.
     fn buffer(&mut self, slot: usize) -> Option<&mut [u8]> {
         let _ = slot;
         None
     }
 
-    /// How many whole blocks the disk has.
+    /// The number of whole blocks of the disk.
     fn blocks(&self) -> u64;
 
-    /// Puts a request for a whole block into the ring, from or to the buffer number `slot`.
+    /// Puts a request for a whole block into the ring. A read fills the buffer number `slot`, and a
+    /// write takes its data from there.
     fn submit(&mut self, write: bool, block: u64, slot: usize) -> Result<()>;
 
-    /// Kicks the back-end if it wants to be told of new requests.
+    /// Kicks the back-end if it has asked for notifications of new requests.
     fn kick(&mut self) -> Result<()>;
 
-    /// Adds the slots of requests that have ended. It is an error if one of them failed.
+    /// Adds the slots of completed requests to `slots`. It is an error if a request failed.
     fn ended(&mut self, slots: &mut Vec<usize>) -> Result<()>;
 
-    /// Asks for a call and sleeps until there is one, unless something has ended meanwhile.
+    /// Asks the back-end for a call, and sleeps until the call comes. Returns at once if a request
+    /// has completed meanwhile.
     fn wait(&mut self) -> Result<()>;
 
-    /// An eventfd that ends a [`FrontEnd::wait`] when written to.
+    /// An eventfd that ends a [`FrontEnd::wait`] when it is written to.
     fn alarm(&self) -> Result<OwnedFd>;
 }
 
 /// The kinds of front-end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// That of the virtio-driver crate, which is libblkio's.
+    /// The front-end of the virtio-driver crate, which libblkio uses, too.
     VirtioDriver,
-    /// The same with a packed virtqueue.
+    /// The front-end of the virtio-driver crate with a packed virtqueue.
     Packed,
     /// A front-end with all its memory in this file, for a back-end that accepts no other memory.
     OneFile(PathBuf),

@@ -1,7 +1,6 @@
-//! The disk in a guest, as a PCI function, beside QEMU's own virtio-blk-pci.
+//! Compares our disk in a guest, which is a PCI function, with QEMU's own virtio-blk-pci.
 //!
-//! One guest, under emulation, has both disks, and their images are alike. Its fio uses them in
-//! turns.
+//! One emulated guest has both disks, with equal images. fio in the guest uses the disks in turns.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -25,7 +24,7 @@ const IMAGE_SIZE: usize = 256 << 20;
 const SLOT: u8 = 0x10;
 const CPUS: u32 = 2;
 
-/// Names of loads, and fio's options for them.
+/// The names of the loads, and fio's options for them.
 const LOADS: [(&str, &str); 4] = [
     ("4k random read, QD1", "--rw=randread --bs=4k --iodepth=1"),
     ("4k random read, QD32", "--rw=randread --bs=4k --iodepth=32"),
@@ -38,21 +37,22 @@ const LOADS: [(&str, &str); 4] = [
 
 /// A disk in the guest.
 struct Disk {
-    /// Its node.
+    /// The path of the disk's device node.
     node: String,
     /// The name of its device, which is part of its interrupts' names.
     device: String,
 }
 
-/// What a turn achieved.
+/// The results of a turn.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     iops: f64,
-    /// Interrupts for a request.
+    /// The number of interrupts per request.
     interrupts: f64,
 }
 
-/// Compares them in five turns of two seconds each, or in three shorter ones for a `quick` look.
+/// Compares the disks in five turns of two seconds each, or in three shorter turns if `quick` is
+/// set.
 pub fn run(quick: bool) -> Result<()> {
     let strace = benchmark_tools()?.strace;
     let lab = Lab::open("bench-guest")?;
@@ -100,7 +100,7 @@ pub fn run(quick: bool) -> Result<()> {
     lab.run.discard()
 }
 
-/// Our disk and QEMU's.
+/// Finds our disk and QEMU's in the guest.
 fn disks(guest: &Vm) -> Result<[Disk; 2]> {
     let find = |condition: &str| {
         let script = format!(
@@ -120,7 +120,7 @@ fn disks(guest: &Vm) -> Result<[Disk; 2]> {
     Ok([find("=")?, find("!=")?])
 }
 
-/// Takes one turn; also returns its number of requests.
+/// Takes one turn. Returns its results and its number of requests.
 fn turn(guest: &Vm, disk: &Disk, load: &str, seconds: u32) -> Result<(Turn, f64)> {
     let Disk { node, device } = disk;
     let script = format!(
@@ -153,8 +153,8 @@ fn turn(guest: &Vm, disk: &Disk, load: &str, seconds: u32) -> Result<(Turn, f64)
     Ok((turn, requests))
 }
 
-/// Counts the messages that notify a queue: each is a `write` to its eventfd by the first thread of
-/// the process that serves.
+/// Counts the messages that notify a queue. Each message is a `write` to the queue's eventfd by the
+/// first thread of the process that serves the disk.
 struct Counting {
     strace: Process,
     table: std::path::PathBuf,

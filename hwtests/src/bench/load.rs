@@ -1,4 +1,4 @@
-//! Keeps a number of requests in flight and measures how long each takes.
+//! Keeps a number of requests in flight, and measures the latency of each request.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use anyhow::{Result, ensure};
 use super::front_end::FrontEnd;
 use super::plan::Workload;
 
-/// How often a sleeping front-end looks at the clock.
+/// The interval at which a sleeping front-end checks the time.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How much longer than planned a load may take.
+/// The time limit for a load, in addition to its planned time.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What a stretch of load achieved.
+/// The results of a period of load.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// How long it took.
+    /// The duration of the period.
     pub elapsed: Duration,
-    /// From submission to completion of each request, in nanoseconds.
+    /// The time from submission to completion of each request, in nanoseconds.
     pub latencies: Vec<u32>,
 }
 
-/// Generates one workload.
+/// Generates the requests of one workload.
 pub struct Load {
     front_end: Box<dyn FrontEnd>,
     workload: Workload,
@@ -36,20 +36,21 @@ pub struct Load {
 }
 
 impl Load {
-    /// Load for a front-end that has a buffer for each request in flight.
+    /// Prepares load for a front-end that has a buffer for each request in flight.
     pub fn new(front_end: Box<dyn FrontEnd>, workload: Workload) -> Result<Self> {
         let ticker = Ticker::start(front_end.alarm()?);
         Ok(Self {
             started: vec![Instant::now(); workload.depth],
             front_end,
             workload,
-            // Any odd number. It is the same for each peer, so that all get the same requests.
+            // The seed is any odd number. It is the same for each peer, so all peers get the same
+            // requests.
             random: 0x9e37_79b9_7f4a_7c15,
             _ticker: ticker,
         })
     }
 
-    /// Runs for this long, then waits for the requests in flight.
+    /// Sends requests for the given time, and then waits for the requests in flight.
     pub fn run(&mut self, time: Duration) -> Result<Outcome> {
         let begin = Instant::now();
         let mut latencies = Vec::with_capacity(1 << 20);
@@ -103,7 +104,8 @@ impl Load {
         Ok(())
     }
 
-    /// An xorshift generator: cheap, and good enough to defeat read-ahead.
+    /// The number of a random block, from an xorshift generator. The generator is cheap, and random
+    /// enough to defeat read-ahead.
     fn next_block(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -116,7 +118,7 @@ fn nanoseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos()).unwrap_or(u32::MAX)
 }
 
-/// Wakes a front-end now and then, in case its back-end never does.
+/// Wakes a front-end at intervals, in case its back-end never calls it.
 struct Ticker {
     end: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,

@@ -1,24 +1,25 @@
-//! Where and when a benchmark ran.
+//! The machine and the date of a benchmark.
 
 use std::fs;
 use std::process::Command;
 use std::thread::available_parallelism;
 
-/// The machine and the day, without which a number means little.
+/// The machine and the date. The numbers of a benchmark depend on both.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// Year, month and day, in UTC.
+    /// The date: year, month and day, in UTC.
     pub date: String,
-    /// How many processors there are.
+    /// The number of processors.
     pub processors: usize,
-    /// Their model, by their own name.
+    /// The model of the processors, as they report it.
     pub model: String,
-    /// The kernel's release.
+    /// The release of the kernel.
     pub kernel: String,
 }
 
 impl Machine {
-    /// This machine, today. A field is empty where the machine does not tell.
+    /// Describes this machine, and takes today's date. A field is empty if the machine does not
+    /// report its value.
     pub fn here() -> Self {
         let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
         let date = date.map(|output| output.stdout).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The part of a benchmark's findings that the README shows.
+//! The part of a benchmark's results that the README shows.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ pub fn text(findings: &Findings) -> String {
     text + &costs(findings)
 }
 
-/// Where and when everything was measured, and how much else there was to do.
+/// The machine and the date of all measurements, and the number of noisy turns.
 pub fn conditions(findings: &Findings) -> String {
     let machine = &findings.machine;
     let all = || findings.cells.iter().flat_map(|cell| &cell.peers);
@@ -35,12 +35,12 @@ pub fn conditions(findings: &Findings) -> String {
     )
 }
 
-/// A number with the given number of digits behind the point; `-` for none.
+/// Formats a number with `digits` digits behind the point. `None` becomes `-`.
 pub fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".into(), |value| format!("{value:.digits$}"))
 }
 
-/// One number of ours and the same of qemu-storage-daemon.
+/// Formats a number of our back-end beside the same number of qemu-storage-daemon.
 fn pair(cell: &Cell, digits: usize, get: impl Fn(&Summary) -> Option<f64>) -> String {
     let one = |peer| number(cell.summary(peer).and_then(&get), digits);
     format!("{} / {}", one(Peer::Ours), one(Peer::Qemu))

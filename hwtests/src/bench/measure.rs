@@ -1,4 +1,4 @@
-//! One turn of one peer.
+//! Measures one turn of one peer.
 
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::plan::{Options, Workload};
 use super::sample::Sample;
 use super::usage::{Usage, busy, children_cpu};
 
-/// Has a peer carry out a workload.
+/// Runs a workload on a peer, and returns the results.
 pub fn measure(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {
     let before = Moment::now()?;
     let mut sample = match &served.socket {
@@ -32,7 +32,7 @@ fn vhost_user(served: &Served, workload: &Workload, options: &Options) -> Result
     Ok(sample(outcome, used))
 }
 
-/// Connects to a peer to give it this load.
+/// Connects to a peer, and prepares this load for it.
 pub fn load(served: &Served, workload: &Workload) -> Result<Load> {
     let socket = served.socket.as_ref().context("no socket")?;
     let front_end = &served.front_end;
@@ -61,7 +61,8 @@ fn sample(mut outcome: Outcome, used: Usage) -> Sample {
     }
 }
 
-/// The machine's use of time up to a moment, to tell who used it since.
+/// Time counters at a moment. The difference between two moments tells the share of other
+/// processes.
 struct Moment {
     time: Instant,
     busy: Duration,

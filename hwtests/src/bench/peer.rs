@@ -15,43 +15,43 @@ use crate::process::{Process, wait_file};
 use crate::rundir::RunDir;
 use crate::tree::Program;
 
-/// Size of an image in bytes.
+/// The size of an image in bytes.
 const IMAGE_SIZE: u64 = 256 << 20;
 
-/// Size of the file with all memory of a front-end that has one file only.
+/// The size of the memory of a [`Kind::OneFile`] front-end in bytes.
 const MEMORY_SIZE: u64 = 16 << 20;
 
-/// How many queues are offered; the front-ends use one.
+/// The number of queues that a back-end offers. The front-ends use one of them.
 pub const QUEUES: u16 = 16;
 
-/// How long a program may take to serve.
+/// The time limit for a program to become ready.
 const READY: Duration = Duration::from_secs(30);
 
 /// An image, and the programs that serve it.
 pub struct Served {
-    /// Who it is.
+    /// The peer.
     pub peer: Peer,
-    /// Where the image is.
+    /// The medium of the image.
     pub medium: Medium,
-    /// The image.
+    /// The path of the image.
     pub image: PathBuf,
-    /// The vhost-user socket, which a local run does not have.
+    /// The path of the vhost-user socket. A local run has no socket.
     pub socket: Option<PathBuf>,
-    /// The front-end that connects to it.
+    /// The kind of front-end that connects to the socket.
     pub front_end: Kind,
-    /// The program for local runs.
+    /// The fio program for local runs.
     pub fio: Program,
     processes: Vec<Process>,
 }
 
 impl Served {
-    /// Makes an image for each peer and starts them all. No two share an image.
+    /// Makes an image for each peer and starts all peers. Each peer has its own image.
     pub fn start_all(options: &Options, medium: Medium, setting: &Setting) -> Result<Vec<Self>> {
         let start = |peer| Self::start(peer, medium, setting);
         options.peers(medium).map(start).collect()
     }
 
-    /// Makes an image for a peer and starts it.
+    /// Makes an image for a peer and starts the peer.
     pub fn start(peer: Peer, medium: Medium, setting: &Setting) -> Result<Self> {
         let (name, run) = (format!("{}-{}", peer.name(), medium.name()), &setting.run);
         let image = match medium {
@@ -100,7 +100,7 @@ impl Served {
         Ok(())
     }
 
-    /// Starts a program that serves as soon as this socket exists.
+    /// Starts a program that is ready as soon as the file `socket` exists.
     fn spawn(&mut self, name: &str, command: Command, socket: &Path, run: &RunDir) -> Result<()> {
         let process = Process::spawn(name, &mut { command }, run.path())?;
         if process.name().starts_with("vvu") {
@@ -134,7 +134,7 @@ impl Served {
         Ok(command)
     }
 
-    /// Options that builds of any age have.
+    /// The command with the options that all transports share. Old builds have these options, too.
     fn our_command(&self, setting: &Setting) -> Result<Command> {
         let mut command = Command::new(setting.program(self.peer, "vvu-block")?);
         command.arg(&self.image);
@@ -145,7 +145,8 @@ impl Served {
         Ok(command)
     }
 
-    /// A VVU function whose front-end has its memory in a file.
+    /// The command of `vvu-proxy`, which offers a VVU function whose front-end has its memory in a
+    /// file.
     fn proxy_command(
         &self,
         socket: &Path,
@@ -180,7 +181,7 @@ impl Served {
         command
     }
 
-    /// Ends the processes that serve it.
+    /// Ends the processes that serve the image.
     pub fn end(&self) -> Result<()> {
         for process in &self.processes {
             process.terminate(READY)?;
@@ -188,7 +189,7 @@ impl Served {
         Ok(())
     }
 
-    /// The processes that serve it.
+    /// The ids of the processes that serve the image.
     pub fn pids(&self) -> Vec<u32> {
         self.processes.iter().map(Process::id).collect()
     }
@@ -200,7 +201,7 @@ impl Drop for Served {
     }
 }
 
-/// Writes an image full of noise, so that nothing is sparse or compresses, and reads it once.
+/// Writes random bytes to an image, so it has no holes and cannot be compressed.
 fn fill(image: &Path) -> Result<()> {
     let context = || format!("cannot make the image {}", image.display());
     let mut noise = vec![0; 1 << 20];
@@ -215,6 +216,6 @@ fn fill(image: &Path) -> Result<()> {
     for _ in 0..IMAGE_SIZE >> 20 {
         file.write_all(&noise).with_context(context)?;
     }
-    // Otherwise the kernel would write it out while others are measured.
+    // Without this, the kernel would write the image to disk during later measurements.
     file.sync_all().with_context(context)
 }

@@ -1,24 +1,24 @@
-//! What is measured: media, workloads, peers, and the number and length of turns.
+//! The plan of a benchmark: media, workloads, peers, and the number and length of turns.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the image is, and how it is opened.
+/// The place of the image, and the way in which it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
     /// A file in memory.
     Tmpfs,
     /// A file on disk, all of it in the page cache.
     Cached,
-    /// A file on disk, past the page cache.
+    /// A file on disk, opened with O_DIRECT, so that requests bypass the page cache.
     Direct,
 }
 
 impl Medium {
-    /// All of them.
+    /// All media.
     pub const ALL: [Self; 3] = [Self::Tmpfs, Self::Cached, Self::Direct];
 
-    /// What it is called in reports.
+    /// The name of the medium in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tmpfs => "tmpfs",
@@ -31,13 +31,13 @@ impl Medium {
 /// A stream of requests of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// What it is called in reports and filters.
+    /// The name of the workload in reports and filters.
     pub name: &'static str,
-    /// Bytes in a request; offsets are multiples of it, at random.
+    /// The number of bytes in a request. The offsets of requests are random multiples of it.
     pub block: usize,
-    /// Requests kept in flight.
+    /// The number of requests in flight.
     pub depth: usize,
-    /// Writes instead of reads.
+    /// Whether the requests are writes. Otherwise they are reads.
     pub write: bool,
 }
 
@@ -60,31 +60,31 @@ pub const WORKLOADS: [Workload; 6] = [
     workload("read-128k-qd8", 128 << 10, 8, false),
 ];
 
-/// Who serves the image.
+/// The program that serves the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// `vvu-block` on a vhost-user socket.
     Ours,
-    /// The same program of another build.
+    /// `vvu-block` of another build on a vhost-user socket.
     Other,
     /// qemu-storage-daemon's vhost-user-blk export with io_uring.
     Qemu,
-    /// The same with its thread pool.
+    /// qemu-storage-daemon's vhost-user-blk export with its thread pool.
     QemuThreads,
-    /// Nobody: fio with io_uring on the file itself.
+    /// No program: fio with io_uring on the file itself.
     Local,
-    /// `vvu-block` on a vhost-user socket, with the front-end that [`Peer::Pci`] has.
+    /// `vvu-block` on a vhost-user socket, with the same front-end as [`Peer::Pci`].
     Socket,
     /// `vvu-block --pci vfio-user:PATH` behind `vvu-proxy`.
     Pci,
-    /// Both these programs of another build.
+    /// `vvu-block --pci vfio-user:PATH` behind `vvu-proxy`, both of another build.
     OtherPci,
     /// `vvu-block` on a vhost-user socket with a packed virtqueue.
     Packed,
 }
 
 impl Peer {
-    /// All of them, in the order in which they take turns.
+    /// All peers, in the order in which they take turns.
     pub const ALL: [Self; 9] = [
         Self::Ours,
         Self::Other,
@@ -97,7 +97,7 @@ impl Peer {
         Self::Packed,
     ];
 
-    /// What it is called in reports and filters.
+    /// The name of the peer in reports and filters.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "vvu-block",
@@ -112,17 +112,17 @@ impl Peer {
         }
     }
 
-    /// Whether its programs are those of another build.
+    /// Whether the programs of the peer are those of another build.
     pub fn is_other(self) -> bool {
         matches!(self, Self::Other | Self::OtherPci)
     }
 
-    /// Whether a VVU device stands between it and its front-end.
+    /// Whether a VVU device stands between the peer and its front-end.
     pub fn is_behind_proxy(self) -> bool {
         matches!(self, Self::Pci | Self::OtherPci)
     }
 
-    /// The peers that this one is compared with: with the first of them that is measured.
+    /// The peers to compare this one with. Only the first of them that is measured counts.
     pub fn references(self) -> &'static [Self] {
         match self {
             Self::Ours => &[Self::Qemu, Self::Other],
@@ -133,34 +133,36 @@ impl Peer {
         }
     }
 
-    /// Whether it is measured on this medium. The medium makes no difference to a request's way
-    /// through a proxy.
+    /// Whether the peer is measured on this medium. Peers with the front-end for a proxy are
+    /// measured on one medium only, because the medium does not change a request's way through a
+    /// proxy.
     pub fn takes(self, medium: Medium) -> bool {
         medium == Medium::Tmpfs || !(self.is_behind_proxy() || self == Self::Socket)
     }
 }
 
-/// How much is measured.
+/// The options of a benchmark: the number and length of turns, and filters.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many turns each peer has.
+    /// The number of turns of each peer.
     pub turns: usize,
-    /// How long a turn is measured.
+    /// The measured time of a turn.
     pub time: Duration,
-    /// How long each turn runs before that.
+    /// The time that each turn runs before the measured time.
     pub warm_up: Duration,
-    /// Only what has one of these words in `MEDIUM WORKLOAD`; everything when empty.
+    /// Words of which one has to be in `MEDIUM WORKLOAD`. If empty, all workloads are measured.
     pub filter: Vec<String>,
-    /// Only peers that have one of these words in their names; everyone when empty.
+    /// Words of which one has to be in the name of a peer. If empty, all peers are measured.
     pub peers: Vec<String>,
     /// Whether packed virtqueues are measured, too.
     pub packed: bool,
-    /// The folder with the programs of another build, which is then all that ours is compared with.
+    /// The folder with the programs of another build. If set, our programs are compared only with
+    /// them.
     pub beside: Option<PathBuf>,
 }
 
 impl Options {
-    /// Five turns of two seconds; or three shorter ones for a `quick` look.
+    /// Five turns of two seconds each, or three shorter turns if `quick` is set.
     pub fn new(quick: bool) -> Self {
         let (turns, milliseconds) = if quick { (3, 700) } else { (5, 2000) };
         Self {
@@ -174,13 +176,13 @@ impl Options {
         }
     }
 
-    /// The media that are left after filtering.
+    /// The media that pass the filter.
     pub fn media(&self) -> impl Iterator<Item = Medium> + '_ {
         let any = |medium: &Medium| self.workloads(*medium).next().is_some();
         Medium::ALL.into_iter().filter(any)
     }
 
-    /// The workloads that are left after filtering.
+    /// The workloads that pass the filter.
     pub fn workloads(&self, medium: Medium) -> impl Iterator<Item = Workload> + '_ {
         WORKLOADS.into_iter().filter(move |workload| {
             matches(
@@ -190,7 +192,7 @@ impl Options {
         })
     }
 
-    /// The peers that are left on a medium after filtering.
+    /// The peers that pass the filter, on this medium.
     pub fn peers(&self, medium: Medium) -> impl Iterator<Item = Peer> + '_ {
         Peer::ALL.into_iter().filter(move |peer| {
             self.wants(*peer) && peer.takes(medium) && matches(&self.peers, peer.name())

@@ -1,4 +1,4 @@
-//! All that a benchmark found, as a table and as JSON.
+//! Formats all results of a benchmark as a table and as JSON.
 
 use std::fmt::Write;
 
@@ -26,7 +26,7 @@ pub fn table(cells: &[Cell]) -> String {
     text
 }
 
-/// The peers that others are compared with.
+/// Pairs of peers, formatted as "A to B", that show the reference of each peer.
 fn references(cells: &[Cell]) -> Vec<String> {
     let Some(cell) = cells.first() else {
         return Vec::new();
@@ -38,7 +38,7 @@ fn references(cells: &[Cell]) -> Vec<String> {
     pairs.collect()
 }
 
-/// The rows of some cells.
+/// Formats the rows of the table for some cells.
 pub fn rows<'a>(cells: impl Iterator<Item = &'a Cell>) -> String {
     let mut text = String::new();
     for cell in cells {
@@ -73,7 +73,7 @@ fn row(cell: &Cell, peer: Peer, summary: &Summary) -> String {
     )
 }
 
-/// A peer's IOPS as a ratio to those of the peer that it is compared with.
+/// The ratio of a peer's IOPS to the IOPS of the peer that it is compared with.
 pub fn ratio(cell: &Cell, peer: Peer) -> Option<f64> {
     let iops = |peer| Some(cell.summary(peer)?.median.iops);
     Some(iops(peer)? / iops(reference(cell, peer)?)?)
@@ -84,7 +84,7 @@ fn reference(cell: &Cell, peer: Peer) -> Option<Peer> {
     peer.references().iter().find(measured).copied()
 }
 
-/// All findings, for other programs.
+/// Formats all results as JSON, for other programs.
 pub fn json(findings: &Findings) -> Result<String> {
     let machine = &findings.machine;
     let costs: Vec<_> = findings.costs.iter().map(cost).collect();

@@ -14,8 +14,8 @@ use crate::progress;
 /// One turn of each peer, in the order of the peers.
 type Round = Vec<Sample>;
 
-/// Runs rounds until as many as wanted were quiet, but at most twice as many as wanted, and keeps
-/// the quietest. It does not look at what the peers achieve, so that it favours none.
+/// Runs rounds until the wanted number of rounds were quiet, but at most twice that number, and
+/// keeps the quietest rounds. The choice does not depend on the results, so it favours no peer.
 pub fn run(
     options: &Options,
     medium: Medium,
@@ -44,8 +44,8 @@ pub fn run(
     })
 }
 
-/// Every other round goes backwards (A B C C B A), so that a machine that slowly gets faster or
-/// slower favours none.
+/// Runs one round. Every second round has the reverse order (A B C C B A), so that no peer gains
+/// from a machine that slowly gets faster or slower.
 fn round(
     options: &Options,
     workload: &Workload,
@@ -82,7 +82,7 @@ fn quietest(mut rounds: Vec<Round>, wanted: usize) -> Vec<Round> {
     rounds
 }
 
-/// The samples of each peer.
+/// Sorts the samples of rounds by peer.
 fn columns(rounds: Vec<Round>, peers: usize) -> Vec<Vec<Sample>> {
     let column = |peer| rounds.iter().map(|round| round[peer]).collect();
     (0..peers).map(column).collect()

@@ -1,20 +1,20 @@
-//! What is measured in one turn.
+//! The results of one turn.
 
-/// What a turn achieved.
+/// The results of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Requests a second.
+    /// The number of requests per second.
     pub iops: f64,
-    /// Median latency in microseconds.
+    /// The median latency in microseconds.
     pub p50: f64,
     /// The latency that one request in a hundred exceeds.
     pub p99: f64,
     /// The latency that one request in a thousand exceeds.
     pub p999: f64,
-    /// Microseconds of CPU time that the back-end used for a request.
+    /// The CPU time that the back-end used per request, in microseconds.
     pub cpu: f64,
-    /// Context switches of the back-end for a request.
+    /// The number of context switches of the back-end per request.
     pub switches: f64,
-    /// The part of the processors' time that others used: neither a peer nor the benchmark.
+    /// The part of the processors' time that other programs used: neither a peer nor the benchmark.
     pub foreign: f64,
 }

@@ -1,4 +1,4 @@
-//! Everything a benchmark starts its peers with.
+//! The programs and the folder that a benchmark needs to start its peers.
 
 use std::path::PathBuf;
 
@@ -12,16 +12,16 @@ use crate::rundir::RunDir;
 /// The programs of all peers, and a folder for their files.
 #[derive(Debug)]
 pub struct Setting {
-    /// Programs that we did not write.
+    /// Programs that other projects wrote.
     pub tools: BenchmarkTools,
-    /// Sockets, images and logs.
+    /// The folder for sockets, images and logs.
     pub run: RunDir,
-    /// The folder with the programs of another build, to compare this one with.
+    /// The folder with the programs of another build, to compare this build with.
     other: Option<PathBuf>,
 }
 
 impl Setting {
-    /// Fetches the tools, if need be, and makes the folder.
+    /// Fetches the tools if they are not in the cache yet, and makes the folder.
     pub fn new(options: &Options) -> Result<Self> {
         let other = options.beside.as_ref().map(|folder| {
             let found = folder.canonicalize();
@@ -34,7 +34,7 @@ impl Setting {
         })
     }
 
-    /// One of our programs, for this peer: of this tree, or of the other build.
+    /// The path of one of our programs for this peer, of this build or of the other one.
     pub fn program(&self, peer: Peer, name: &str) -> Result<PathBuf> {
         if !peer.is_other() {
             return binaries::build("vvu-block", name);

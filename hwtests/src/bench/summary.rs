@@ -1,23 +1,24 @@
-//! The numbers of several turns in one.
+//! Sums up several turns of a peer.
 
 use super::sample::Sample;
 
-/// A turn is noisy when others used more than this part of the processors.
+/// A turn is noisy if other programs used more than this part of the processors' time.
 const NOISY: f64 = 0.15;
 
-/// What a peer achieved in all its turns.
+/// The results of a peer in all its turns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// Each number's median.
+    /// The median of each number.
     pub median: Sample,
-    /// All turns. Those of the peers of a cell that have the same index were in the same round.
+    /// The samples of all turns. Samples of several peers with the same index are from the same
+    /// round.
     pub samples: Vec<Sample>,
-    /// System calls of the back-end for a request, counted in a run of its own.
+    /// The number of system calls of the back-end per request, counted in a separate run.
     pub syscalls: Option<f64>,
 }
 
 impl Summary {
-    /// Sums up samples, of which there must be one at least.
+    /// Sums up samples. There must be at least one sample.
     pub fn new(samples: Vec<Sample>) -> Self {
         let all = |get: fn(&Sample) -> f64| median(samples.iter().map(get).collect());
         let median = Sample {
@@ -36,17 +37,17 @@ impl Summary {
         }
     }
 
-    /// How many turns there were.
+    /// The number of turns.
     pub fn turns(&self) -> usize {
         self.samples.len()
     }
 
-    /// How many turns were noisy.
+    /// The number of noisy turns.
     pub fn noisy(&self) -> usize {
         self.samples.iter().filter(|s| s.is_noisy()).count()
     }
 
-    /// The difference between the best and the worst turn's IOPS, as a part of the median.
+    /// The difference between the best and the worst IOPS of a turn, as a part of the median.
     pub fn spread(&self) -> f64 {
         let (least, most) = range(self.samples.iter().map(|sample| sample.iops));
         (most - least) / self.median.iops
@@ -54,19 +55,19 @@ impl Summary {
 }
 
 impl Sample {
-    /// Whether others used so much of the processors that the turn says little.
+    /// Whether other programs used so much of the processors' time that the turn says little.
     pub fn is_noisy(&self) -> bool {
         self.foreign > NOISY
     }
 }
 
-/// The least and the greatest of some numbers.
+/// The minimum and the maximum of some numbers.
 pub fn range(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let least = values.clone().fold(f64::INFINITY, f64::min);
     (least, values.fold(f64::NEG_INFINITY, f64::max))
 }
 
-/// The middle of some numbers.
+/// The median of some numbers.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -1,6 +1,6 @@
-//! How many system calls a back-end makes for a request.
+//! Counts the system calls that a back-end makes per request.
 //!
-//! strace counts them in a run of its own, because it slows the back-end down.
+//! strace counts them in a separate run, because strace slows the back-end down.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,19 +17,20 @@ use crate::process::Process;
 use crate::rundir::RunDir;
 use crate::tree::Program;
 
-/// How long is counted.
+/// The time for which system calls are counted.
 const TIME: Duration = Duration::from_millis(400);
 
-/// How long strace may take to begin and to end.
+/// The time limit for strace to attach and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// System calls for a request, by all threads of the peer's processes; `None` for a local run.
+/// The number of system calls per request, of all threads of the peer's processes. It is `None` for
+/// a local run.
 pub fn count(served: &Served, workload: &Workload, setting: &Setting) -> Result<Option<f64>> {
     if served.socket.is_none() {
         return Ok(None);
     }
     let mut load = load(served, workload)?;
-    // The first requests start threads, which takes calls of its own.
+    // The first requests start threads, which takes additional system calls.
     load.run(TIME)?;
     let table = setting.run.file("syscalls");
     let pids = family(&served.pids())?;
@@ -48,7 +49,7 @@ pub fn count(served: &Served, workload: &Workload, setting: &Setting) -> Result<
     Ok(Some(calls as f64 / requests.max(1) as f64))
 }
 
-/// Has strace, with these options, count the calls by their names until it is interrupted.
+/// Starts strace with these options. It counts the system calls by name until SIGINT ends it.
 pub fn attach(
     pids: &[u32],
     options: &[&str],
@@ -69,7 +70,8 @@ pub fn attach(
     Ok(tracer)
 }
 
-/// How often a call was made; `total` stands for all calls. A line has a number and a name.
+/// The number of calls with this name in strace's table. The name `total` stands for all calls.
+/// Each line of the table has a number and a name.
 pub fn calls(table: &str, name: &str) -> Option<u64> {
     let mut lines = table.lines().map(str::split_whitespace);
     let mut words = lines.find(|words| words.clone().last() == Some(name))?;

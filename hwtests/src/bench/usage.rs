@@ -1,4 +1,4 @@
-//! What processes and the machine have used.
+//! Reads the CPU time and memory that processes and the machine have used.
 
 use std::fs;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use anyhow::{Context, Result};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 
-/// Time that processes have used, and how often they gave up a processor.
+/// The CPU time of processes, and the number of their context switches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// User and system time of all threads, also of those that have ended.
+    /// The user and system time of all threads, including threads that have ended.
     pub cpu: Duration,
-    /// Context switches of the threads that are there.
+    /// The number of context switches of the threads that still run.
     pub switches: u64,
 }
 
 impl Usage {
-    /// What these processes and their descendants have used so far.
+    /// The usage of these processes and their descendants so far.
     pub fn of(pids: &[u32]) -> Result<Self> {
         let mut sum = Self::default();
         for pid in family(pids)? {
@@ -27,7 +27,7 @@ impl Usage {
         Ok(sum)
     }
 
-    /// What was used since `before`.
+    /// The usage since `before`.
     pub fn since(self, before: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(before.cpu),
@@ -36,7 +36,7 @@ impl Usage {
     }
 }
 
-/// These processes and their descendants.
+/// The ids of these processes and their descendants.
 pub fn family(pids: &[u32]) -> Result<Vec<u32>> {
     let mut all = pids.to_vec();
     let mut at = 0;
@@ -47,20 +47,21 @@ pub fn family(pids: &[u32]) -> Result<Vec<u32>> {
     Ok(all)
 }
 
-/// Memory of processes in bytes, without the front-end's.
+/// The memory of processes in bytes, without the front-end's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Resident pages.
+    /// The size of all resident pages.
     pub rss: u64,
-    /// The same, where a page that several processes use counts in part (such as a library's).
+    /// The size of all resident pages, where a page that several processes share (such as a
+    /// library's) counts in part.
     pub pss: u64,
 }
 
-/// What the names of the front-end's memory contain.
+/// Parts of the names that the front-end's memory has in `smaps`.
 const FRONT_END: [&str; 2] = ["/memfd:", "/dev/shm/"];
 
 impl Memory {
-    /// The sum over these processes and their descendants.
+    /// The memory of these processes and their descendants.
     pub fn of(pids: &[u32]) -> Result<Self> {
         let mut sum = Self::default();
         for pid in family(pids)? {
@@ -69,8 +70,8 @@ impl Memory {
         Ok(sum)
     }
 
-    /// Adds the mappings of one process. Its `status` is not exact: the kernel counts there by
-    /// processor and adds up now and then.
+    /// Adds the mappings of one process, from its `smaps`. The numbers in `status` are not exact,
+    /// because the kernel counts them per processor and adds them up only at intervals.
     fn add(&mut self, smaps: &str) {
         let mut counts = true;
         for line in smaps.lines() {
@@ -92,19 +93,20 @@ impl Memory {
     }
 }
 
-/// Time in which the machine's processors were not idle.
+/// The time in which the machine's processors were not idle.
 pub fn busy() -> Result<Duration> {
     let stat = read("/proc/stat")?;
     let first = stat.lines().next().unwrap_or_default();
     let numbers: Vec<u64> = first.split(' ').filter_map(|n| n.parse().ok()).collect();
-    // user nice system idle iowait irq softirq steal; later fields are part of user and nice.
+    // The fields are: user nice system idle iowait irq softirq steal. Later fields are already part
+    // of user and nice.
     let busy = [0, 1, 2, 5, 6, 7];
     Ok(duration(
         busy.iter().filter_map(|&at| numbers.get(at)).sum(),
     ))
 }
 
-/// Time that those children of this process used that have ended.
+/// The CPU time of the children of this process that have ended.
 pub fn children_cpu() -> Result<Duration> {
     let stat = read("/proc/self/stat")?;
     let ticks = parse_ticks(&stat, 13).context("cannot read the CPU time of children")?;
@@ -117,19 +119,20 @@ pub fn load_average() -> String {
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// How long this number of the kernel's clock ticks is.
+/// Converts a number of the kernel's clock ticks to a duration.
 fn duration(ticks: u64) -> Duration {
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// Read from the process's CPU clock, because `/proc` counts in ticks of 10 ms.
+/// The CPU time of a process. It is read from the process's CPU clock, because `/proc` counts in
+/// ticks of 10 ms.
 fn cpu(pid: u32) -> Result<Duration> {
     let pid = Pid::from_raw(i32::try_from(pid)?);
     Ok(clock_getcpuclockid(pid)?.now()?.into())
 }
 
-/// Two times that lie `skip` fields after the name, which may hold anything: 13 for those of the
-/// process's children.
+/// The sum of two times, which lie `skip` fields after the name. The times of the process's
+/// children have a `skip` of 13. The name may contain any character.
 fn parse_ticks(stat: &str, skip: usize) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(skip);
@@ -138,7 +141,8 @@ fn parse_ticks(stat: &str, skip: usize) -> Option<u64> {
     Some(user + system)
 }
 
-/// The processes with this parent. They are searched for because not every kernel lists them.
+/// The ids of the processes with this parent. All processes are searched, because not every kernel
+/// lists the children of a process.
 fn children(parent: u32) -> Result<Vec<u32>> {
     let entries = fs::read_dir("/proc").context("cannot read /proc")?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -157,7 +161,7 @@ fn parse_parent(stat: &str) -> Option<u32> {
 fn switches(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may have ended since.
+        // The thread may have ended meanwhile.
         let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
         sum += parse_switches(&status);
     }
@@ -203,7 +207,7 @@ mod tests {
         assert_eq!(memory, expected);
     }
 
-    /// Without descendants: other tests start some, which may end at any time.
+    /// Descendants are left out, because other tests start some, which may end at any time.
     #[test]
     fn a_process_sees_its_own_usage() {
         let own = std::process::id();

@@ -34,7 +34,7 @@ fn main() -> Result<()> {
         "this program has to be the first process of a test guest"
     );
     if let Err(error) = run() {
-        // This goes to the console, which the host logs.
+        // The message is written to the console, which the host logs.
         eprintln!("guest agent: {error:#}");
     }
     end(RebootCommand::PowerOff);
@@ -71,8 +71,8 @@ fn load_modules() -> Result<()> {
     Ok(())
 }
 
-/// Opens the port to the host. It may have to wait, because the kernel gets the name of the port
-/// only some time after the driver has started.
+/// Opens the port to the host. The function may have to wait, because the kernel gets the name of
+/// the port only some time after the driver has started.
 fn open_port() -> Result<File> {
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut pause = Duration::from_millis(1);
@@ -107,8 +107,8 @@ fn end(how: RebootCommand) {
 
 type Out = Arc<Mutex<File>>;
 
-/// Sends a frame in one piece. A failure is only printed, because without the host nothing can be
-/// done.
+/// Sends a frame in one piece. A failure is only printed, because the agent cannot do anything
+/// without the host.
 fn send(out: &Out, frame: &Frame) {
     let mut port = out.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = frame.write_to(&mut *port) {
@@ -138,7 +138,8 @@ impl Agent {
                 }
                 FrameKind::PowerOff => return Ok(()),
                 FrameKind::Reboot => {
-                    // Other threads must not send any more, so that Hello is the next frame.
+                    // The lock prevents other threads from sending, so that Hello is the next
+                    // frame.
                     let _no_frames = self.out.lock().unwrap_or_else(PoisonError::into_inner);
                     end(RebootCommand::Restart);
                     bail!("the guest did not restart");

@@ -50,12 +50,13 @@ fn make_efi_partition(lab: &Lab, tools: &Tree, image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The bytes before the first partition: GRUB for a BIOS, and the partition table.
+/// Makes the bytes before the first partition: GRUB for a BIOS, and the partition table.
 fn boot_sectors(lab: &Lab, tools: &Tree) -> Result<Vec<u8>> {
     let modules = ["biosdisk", "part_msdos", "ext2", "search", "linux"];
     let core = fs::read(grub(lab, tools, "i386-pc", &modules)?)?;
     let mut sectors = fs::read(tools.root().join("usr/lib/grub/i386-pc/boot.img"))?;
-    // GRUB's boot sector has code for diskettes here. The partition table replaces it.
+    // GRUB's boot sector has code for diskettes in these bytes. The partition table replaces that
+    // code.
     sectors[446..510].copy_from_slice(&partition_table());
     sectors[510..512].copy_from_slice(&[0x55, 0xaa]);
     sectors.extend(core);
@@ -78,7 +79,7 @@ fn grub(lab: &Lab, tools: &Tree, platform: &str, modules: &[&str]) -> Result<Pat
     Ok(image)
 }
 
-/// Two primary partitions: an active one for Linux, and one for UEFI firmware.
+/// Makes a table of two primary partitions: an active one for Linux, and one for UEFI firmware.
 fn partition_table() -> [u8; 64] {
     let mut table = [0; 64];
     let entries = [
@@ -93,7 +94,7 @@ fn partition_table() -> [u8; 64] {
     table
 }
 
-/// The UEFI firmware for QEMU.
+/// The path of the UEFI firmware for QEMU.
 pub fn uefi() -> Result<PathBuf> {
     Ok(debian_tools()?.root().join("usr/share/ovmf/OVMF.fd"))
 }

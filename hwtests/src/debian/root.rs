@@ -12,20 +12,20 @@ use crate::progress;
 use crate::provision::{debian_tools, mirror};
 use crate::tree::{KEYRING, Tree, quiet};
 
-/// The name in the cache. Count it up when the content changes.
+/// The name of the root file system in the cache. Increase its number when the content changes.
 const NAME: &str = "bookworm-debootstrap-1";
 const SUITE: &str = "bookworm";
 
-/// The package that guests install. The root file system has it in apt's cache.
+/// The package that guests install. apt's cache in the root file system contains the package.
 const PACKAGE: &str = "hello";
 
-/// Whether this process can make a root file system. It has to be root, because the files belong to
-/// several users.
+/// Whether this process can make a root file system. The process has to run as root, because the
+/// files belong to several users.
 pub fn possible() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The folder with the root file system. It is made if it is not in the cache yet.
+/// Returns the folder with the root file system. Makes the folder if it is not in the cache yet.
 pub fn root() -> Result<PathBuf> {
     ensure!(possible(), "only root can make a root file system");
     let tools = debian_tools()?;
@@ -60,7 +60,7 @@ fn make(tools: &Tree, folder: &Path) -> Result<()> {
     keep_the_package(&root.join("var/cache/apt/archives"))
 }
 
-/// Makes a folder with wget. debootstrap needs it, and the machine may not have it.
+/// Makes a folder with wget, because debootstrap needs wget and the machine may not have it.
 fn with_wget(tools: &Tree, folder: &Path) -> Result<PathBuf> {
     let wget = tools.program("wget")?.command();
     let words = std::iter::once(wget.get_program()).chain(wget.get_args());

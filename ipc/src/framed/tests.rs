@@ -2,7 +2,7 @@ use std::io::Write;
 
 use super::*;
 
-/// The reason why [`missing`] refuses a message.
+/// Why a message of [`missing`] is refused.
 #[derive(Debug, thiserror::Error)]
 enum TestError {
     #[error(transparent)]

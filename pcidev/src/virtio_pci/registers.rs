@@ -16,7 +16,7 @@ mod state;
 
 use state::{Queue, State};
 
-/// The effect of a write that the rest of the device has to handle.
+/// What a write did that concerns the rest of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The driver reset the device. The registers are already reset.
@@ -25,7 +25,7 @@ pub enum Change {
     DriverOk,
 }
 
-/// The common configuration and the interrupt status of a device.
+/// The registers of a device.
 #[derive(Debug)]
 pub struct Registers {
     offered: u64,
@@ -34,8 +34,7 @@ pub struct Registers {
     state: State,
     /// Interrupt status. The threads of queues set it, too.
     isr: Arc<AtomicU8>,
-    /// The configuration generation. A reset does not set it back to 0, because a driver could then
-    /// miss a change.
+    /// A reset does not change it, so that a driver notices the reset.
     generation: u8,
 }
 
@@ -106,7 +105,7 @@ impl Registers {
         self.isr.swap(0, Ordering::SeqCst)
     }
 
-    /// The layout of the rings of a queue; `None` while the driver does not use the queue.
+    /// Where the rings of a queue are; `None` while the driver does not use it.
     pub fn queue(&self, index: u16) -> Option<VringLayout> {
         let queue = self.state.queues.get(usize::from(index))?;
         let usable = self.is_running() && queue.enabled;
@@ -128,8 +127,7 @@ impl Registers {
         read_padded(&self.image(), offset, data);
     }
 
-    /// Writes one register. A write that does not match a register, or comes at the wrong time, is
-    /// ignored.
+    /// Writes one register. Writes to no register, or at the wrong time, are ignored.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Option<Change> {
         let mut bytes = [0; 8];
         bytes.get_mut(..data.len())?.copy_from_slice(data);
@@ -179,7 +177,7 @@ impl Registers {
         }
     }
 
-    /// Writes the device status. The driver can only set bits; a reset clears all bits.
+    /// The driver can only set bits. A reset clears them.
     fn write_status(&mut self, value: u8) -> Option<Change> {
         if value == 0 {
             self.reset();

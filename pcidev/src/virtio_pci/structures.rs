@@ -3,31 +3,30 @@
 use super::{Change, Layout, Place, Registers};
 use crate::msix::Msix;
 
-/// All structures in BAR 0, except the device-specific configuration.
+/// All structures in BAR 0 but the device-specific configuration.
 #[derive(Debug)]
 pub struct Structures {
-    /// The location of the structures in BAR 0.
+    /// Where they are.
     pub layout: Layout,
     /// Common configuration and interrupt status.
     pub registers: Registers,
 }
 
-/// The event that a driver's access causes, for the device to handle.
+/// What a driver's access means for the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The driver reset the device. The registers are already reset.
+    /// It reset the device. The registers are already reset.
     Reset,
-    /// The driver is ready.
+    /// It is ready.
     DriverOk,
-    /// The driver added buffers to this queue.
+    /// It added buffers to this queue.
     Notify(u16),
-    /// The driver accesses device-specific configuration at this offset. The device has to carry
-    /// out the access.
+    /// It accesses device-specific configuration at this offset. The device has to do that.
     Config(u64),
 }
 
 impl Structures {
-    /// Carries out a read, unless the driver reads device-specific configuration.
+    /// Does a read, unless device-specific configuration is read.
     pub fn read(&mut self, msix: &Msix, offset: u64, data: &mut [u8]) -> Option<Event> {
         match self.layout.locate(offset) {
             Place::Common(offset) => self.registers.read(offset, data),
@@ -45,7 +44,7 @@ impl Structures {
         None
     }
 
-    /// Carries out a write. Returns an event if the device has to act on the write.
+    /// Does a write, as far as that needs no knowledge of the device.
     pub fn write(&mut self, msix: &mut Msix, offset: u64, data: &[u8]) -> Option<Event> {
         match self.layout.locate(offset) {
             Place::Common(offset) => {

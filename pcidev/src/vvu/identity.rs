@@ -1,4 +1,4 @@
-//! The device as its driver sees it: identity, BARs, capabilities.
+//! What the device looks like: identity, BARs, capabilities.
 
 use virtio::pci::{Capability, VENDOR_ID};
 use vvu_abi as abi;
@@ -17,35 +17,32 @@ pub(super) const SIGNAL_BAR: usize = 2;
 pub(super) const MEMORY_BAR: usize = 4;
 /// Length of the BAR of doorbells and notifications in bytes.
 const SIGNAL_BAR_SIZE: u64 = 0x4000;
-/// Offset of the notifications in the BAR of doorbells and notifications. The doorbells begin at 0.
+/// Where in that BAR the notifications begin; the doorbells begin at 0.
 pub(super) const NOTIFICATIONS: u64 = 0x2000;
-/// Length in bytes of the notifications, and of the device configuration, in their capabilities.
+/// Length that the capabilities tell of notifications and of configuration in bytes.
 const PAGE: u32 = 0x1000;
 /// Class "unclassified, other", and no programming interface.
 const CLASS: u32 = 0x00_ff00;
-/// The maximum length in bytes that is a whole number of pages and fits into a 32-bit field.
+/// The longest length that a 32-bit field holds in whole pages.
 const MAX_LENGTH: u64 = 0xffff_f000;
 
-/// The properties of a device that its user chooses.
+/// What can be chosen about a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The maximum number of vhost queues, 1 to 256. A message has 8 bits for the number of a
-    /// queue.
+    /// How many vhost queues can be relayed for, 1 to 256: a message has 8 bits for them.
     pub max_vhost_queues: u16,
-    /// The UUID by which a driver identifies the device. All zero means that the device has no
-    /// identity.
+    /// Identifies the device to its driver; all zero: no identity.
     pub uuid: [u8; 16],
 }
 
 impl Options {
-    /// The number of MSI-X vectors: one for configuration changes, one for each of the two
-    /// virtqueues, and one for the kicks of each vhost queue.
+    /// A vector for configuration changes, two for the queues, one for each kick.
     pub(super) fn vectors(&self) -> u16 {
         1 + abi::queue::COUNT + self.max_vhost_queues
     }
 }
 
-/// The PCI function of a device with this layout of BAR 0 and this memory.
+/// The function of a device with this layout of BAR 0 and this memory.
 pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> Function {
     let mut config = ConfigSpace::new(&Identity {
         vendor: VENDOR_ID,
@@ -77,7 +74,7 @@ pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> F
     }
 }
 
-/// The capabilities that only a VVU device has. The length of its memory BAR is `memory` bytes.
+/// The capabilities that only a VVU device has, for this much memory.
 fn capabilities(memory: u64) -> [Capability; 3] {
     [
         Capability {

@@ -1,6 +1,5 @@
-//! The descriptors of messages are put to use, and some messages are changed, on the way to the
-//! other side. The table of the vhost-user crate says which messages are passed on, and how many
-//! descriptors each message has.
+//! What of messages is put to use or changed on their way. Which of them cross, and how many
+//! descriptors they bring, says the table of vhost-user.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -16,7 +15,7 @@ use super::notification::Notifications;
 use super::window::Window;
 use crate::poller::Poller;
 
-/// The parts of the device that use the front-end's descriptors.
+/// What the front-end's descriptors became.
 #[derive(Debug)]
 pub(super) struct Resources {
     pub(super) window: Window,
@@ -26,9 +25,8 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    /// Takes a message and its descriptors from the front-end at `socket`, and puts the descriptors
-    /// to use. Returns the message for the driver, without the parts that the driver must not see.
-    /// To be called before the driver gets the message.
+    /// Takes a message of the front-end at `socket`: puts its descriptors to use and gives the
+    /// message for the driver, without what it must not see. To be done before the driver gets it.
     pub(super) fn take(
         &mut self,
         message: Message,
@@ -57,7 +55,7 @@ impl Resources {
                 self.doorbells.set(Doorbell::Error(index.into()), fd)?;
                 None
             }
-            // The driver cannot log dirty pages, because it does not see the memory of the log.
+            // Dirty pages would be logged in memory that the driver does not see.
             Request::SetFeatures(features) => Some(Request::SetFeatures(features & !F_LOG_ALL)),
             Request::SetProtocolFeatures(features) => {
                 let features = features & features_without_descriptors();
@@ -89,16 +87,16 @@ impl Resources {
         inspected.map_err(Refusal::Inspection)
     }
 
-    /// Forgets everything that came from the front-end.
+    /// Forgets everything of the front-end.
     pub(super) fn disconnect(&mut self, poller: &Poller) {
         self.notifications.disconnect(poller);
         self.doorbells.disconnect();
     }
 }
 
-/// Removes the features and the queues that the front-end must not see from a driver's reply.
+/// Changes what the front-end must not see of a driver's reply.
 pub(super) fn mask_reply(reply: &mut Message, max_queues: u16) {
-    // A malformed payload is passed on unchanged, for the front-end to refuse.
+    // A payload that should be a number but is not is for the front-end to judge.
     let Some(value) = reply.as_number() else {
         return;
     };
@@ -111,7 +109,7 @@ pub(super) fn mask_reply(reply: &mut Message, max_queues: u16) {
     reply.payload = value.to_le_bytes().to_vec();
 }
 
-/// The queue that has stopped, if the message is a driver's reply to GET_VRING_BASE.
+/// The queue that a driver's reply to GET_VRING_BASE stopped.
 pub(super) fn stopped_queue(reply: &Message) -> Option<u16> {
     if Code::from_number(reply.head.request) != Some(Code::GET_VRING_BASE) {
         return None;

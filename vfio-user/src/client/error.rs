@@ -19,7 +19,7 @@ pub enum ClientError {
     Connect {
         /// The path of the socket.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The socket failed, or the server sent something that is not a message.
@@ -47,9 +47,9 @@ pub enum ClientError {
     /// The server speaks another version of the protocol.
     #[error("the vfio-user server speaks version {major}.{minor}, not {MAJOR}.{MINOR} or less")]
     Version {
-        /// Its major version.
+        /// The major version of the server.
         major: u16,
-        /// Its minor version.
+        /// The minor version of the server.
         minor: u16,
     },
     /// The reply does not answer the command.

@@ -29,7 +29,7 @@ impl Client {
         };
         self.send(command, &header, &request.0, fds, deadline)?;
         loop {
-            // Whatever else the server sends does not give it more time.
+            // Other messages of the server do not extend the deadline.
             self.time_left(command, deadline)?;
             let packet = self.recv(command, deadline)?;
             match packet.header.kind {
@@ -42,8 +42,8 @@ impl Client {
         }
     }
 
-    /// Refuses a command of the server. The server only has commands that access memory, and the
-    /// device is to use the file descriptors that it was given.
+    /// Refuses a command of the server. A server only has commands that access memory. Instead, the
+    /// device is to access memory through the file descriptors that the client sent.
     fn refuse(
         &mut self,
         waiting_for: Command,
@@ -93,7 +93,7 @@ impl Client {
         Ok(())
     }
 
-    /// How long the reply may still take. An error when its time has passed.
+    /// The time left for the reply. Returns an error when the deadline has passed.
     fn time_left(&self, command: Command, deadline: Instant) -> Result<Duration> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -19,8 +19,8 @@ const ACTION_UNMASK: u32 = 16;
 const ACTION_TRIGGER: u32 = 32;
 
 impl Client {
-    /// Has the device signal these eventfds for the interrupts of kind `index` from number `start`
-    /// on. `None`: the interrupt signals nothing any more.
+    /// Makes the device signal these eventfds for the interrupts of kind `index` from number
+    /// `start` on. `None`: the interrupt no longer signals an eventfd.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl Client {
         fds: &[Option<BorrowedFd<'_>>],
     ) -> Result<()> {
         let mut number = start;
-        // A message has a file descriptor for each of its interrupts, or none at all.
+        // A message has either a file descriptor for each of its interrupts, or no file descriptor.
         for run in fds.chunk_by(|one, next| one.is_some() == next.is_some()) {
             for part in run.chunks(self.server.max_fds.max(1)) {
                 let fds: Vec<_> = part.iter().flatten().copied().collect();
@@ -53,7 +53,8 @@ impl Client {
         self.set(DATA_NONE | ACTION_TRIGGER, index, 0, 0, &[])
     }
 
-    /// Triggers `count` interrupts of kind `index` from number `start` on, as if the device did.
+    /// Triggers `count` interrupts of kind `index` from number `start` on, as if the device had
+    /// triggered them.
     ///
     /// # Errors
     ///

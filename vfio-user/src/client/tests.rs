@@ -25,7 +25,7 @@ fn eventfd() -> OwnedFd {
     rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap()
 }
 
-/// The commands that the foreign server got.
+/// The commands that the foreign server received.
 #[derive(Default)]
 struct Log {
     calls: Vec<String>,
@@ -89,7 +89,8 @@ impl peer::ServerBackend for Log {
     }
 }
 
-/// The device of the foreign server. A part of BAR 4 can be mapped, nothing of BAR 0.
+/// The regions of the foreign server's device. A part of BAR 4 can be mapped. BAR 0 cannot be
+/// mapped.
 fn foreign_regions(file: &File) -> Vec<peer::ServerRegion> {
     let region = |index: u32, size| peer::ServerRegion {
         region_info: vfio_region_info {
@@ -182,7 +183,7 @@ fn a_foreign_server_understands_each_command() {
     assert_eq!(log.irqs, 2);
 }
 
-/// A server that answers the version, and then sends `reply` to whatever command comes.
+/// A server that answers the version, and then sends `reply` as the answer to any command.
 fn lying_server(reply: &[u8]) -> (Client, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let version = Version::ours().encode().0;
@@ -289,7 +290,7 @@ fn other_messages_do_not_give_the_server_more_time() {
         kind: Kind::Command { no_reply: true },
     };
     let flood = other.encode(0).repeat(100);
-    // Ends with an error when the client is dropped.
+    // The write fails when the client is dropped, and the thread ends.
     let server = thread::spawn(move || while server.write_all(&flood).is_ok() {});
     let (done, result) = channel();
     thread::spawn(move || done.send(client.reset().unwrap_err()).unwrap());

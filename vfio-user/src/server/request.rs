@@ -1,4 +1,4 @@
-//! Requests: what a client asks of the device, checked as far as the message alone allows.
+//! Requests of a client to the device. They are checked as far as the message alone allows.
 
 use std::os::fd::OwnedFd;
 
@@ -9,35 +9,35 @@ use crate::codec::{INFO_SIZE, REGION_INFO_SIZE};
 use crate::types::DmaFlags;
 use crate::wire::{Command, Fields, MAX_DATA};
 
-/// How many interrupts one request may concern: the size of the largest MSI-X table.
+/// The maximum number of interrupts in one request: the size of the largest MSI-X table.
 const MAX_IRQS: u32 = 2048;
-/// How many writes one REGION_WRITE_MULTI may have: QEMU's limit.
+/// The maximum number of writes in one REGION_WRITE_MULTI. QEMU has the same limit.
 const MAX_WRITES: u64 = 200;
-/// The length of the longest of these writes, in bytes.
+/// The maximum length of each write in a REGION_WRITE_MULTI, in bytes.
 const MAX_SMALL_WRITE: usize = 8;
 /// `VFIO_DMA_UNMAP_FLAG_ALL`.
 const UNMAP_ALL: u32 = 2;
 
-/// What a client asks for. Numbers of regions and interrupts are not checked.
-/// [`Connection::reply_done`](super::Connection::reply_done) answers requests that name no other
-/// method.
+/// A request of a client. The numbers of regions and interrupts are not checked.
+/// [`Connection::reply_done`](super::Connection::reply_done) answers a request whose documentation
+/// names no other method.
 #[derive(Debug)]
 pub enum Request {
     /// Lets the device access memory.
     DmaMap(DmaMap),
-    /// Takes memory away from the device.
+    /// Ends the device's access to memory.
     DmaUnmap(DmaUnmap),
-    /// Asks what the device has. [`Connection::reply_device`](super::Connection::reply_device)
-    /// answers.
+    /// Asks for the device's kind, and for its numbers of regions and of kinds of interrupts.
+    /// [`Connection::reply_device`](super::Connection::reply_device) answers.
     DeviceInfo,
-    /// Asks about this region. [`Connection::reply_region`](super::Connection::reply_region)
-    /// answers.
+    /// Asks for the description of the region with this number.
+    /// [`Connection::reply_region`](super::Connection::reply_region) answers.
     RegionInfo(u32),
-    /// Asks for the eventfds that stand for writes to this region.
+    /// Asks for the eventfds that stand for writes to the region with this number.
     /// [`Connection::reply_io_fds`](super::Connection::reply_io_fds) answers.
     RegionIoFds(u32),
-    /// Asks about this kind of interrupts. [`Connection::reply_irq`](super::Connection::reply_irq)
-    /// answers.
+    /// Asks for the description of the interrupts of this kind.
+    /// [`Connection::reply_irq`](super::Connection::reply_irq) answers.
     IrqInfo(u32),
     /// Sets up, masks, unmasks or triggers interrupts.
     SetIrqs(SetIrqs),
@@ -45,44 +45,45 @@ pub enum Request {
     RegionRead {
         /// Number of the region.
         region: u32,
-        /// Where in the region, in bytes.
+        /// Offset in the region, in bytes.
         offset: u64,
-        /// Number of bytes.
+        /// Number of bytes to read.
         len: usize,
     },
     /// Writes to a region.
     RegionWrite(RegionWrite),
-    /// Writes several times, in this order.
+    /// Makes several writes to regions, in this order.
     RegionWriteMulti(Vec<RegionWrite>),
     /// Resets the device.
     Reset,
 }
 
-/// A range of addresses that the device may access. It is not empty and ends below 2^64.
+/// A range of addresses that the device may access. The range is not empty and ends below 2^64.
 #[derive(Debug)]
 pub struct DmaMap {
-    /// First address.
+    /// First address of the range.
     pub address: u64,
-    /// Length in bytes.
+    /// Length of the range in bytes.
     pub size: u64,
-    /// Where in the file the range begins, in bytes.
+    /// Offset in the file at which the range begins, in bytes.
     pub offset: u64,
-    /// What the device may do there.
+    /// The kinds of access that the device may make to the range.
     pub flags: DmaFlags,
-    /// The memory. `None`: the device has to ask the client for each access.
+    /// The file that has the memory. `None`: the device has to ask the client for each access.
     pub fd: Option<OwnedFd>,
 }
 
 /// A range of addresses that the device may no longer access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DmaUnmap {
-    /// All ranges.
+    /// All ranges of addresses.
     All,
-    /// This range. It may end beyond 2^64, and it need not be one that was mapped.
+    /// This range of addresses. The range may end beyond 2^64, and it may differ from every mapped
+    /// range.
     Range {
-        /// First address.
+        /// First address of the range.
         address: u64,
-        /// Length in bytes.
+        /// Length of the range in bytes.
         size: u64,
     },
 }
@@ -92,57 +93,57 @@ pub enum DmaUnmap {
 pub struct RegionWrite {
     /// Number of the region.
     pub region: u32,
-    /// Where in the region, in bytes.
+    /// Offset in the region, in bytes.
     pub offset: u64,
     /// The bytes to write.
     pub data: Vec<u8>,
 }
 
-/// What to do with the interrupts `start..start + count` of one kind.
+/// An action on the interrupts `start..start + count` of one kind.
 #[derive(Debug)]
 pub struct SetIrqs {
-    /// The kind; see [`crate::index`].
+    /// The kind of interrupts; see [`crate::index`].
     pub index: u32,
-    /// First interrupt.
+    /// Number of the first interrupt.
     pub start: u32,
-    /// Number of interrupts. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 disables all of
-    /// the kind.
+    /// Number of interrupts. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 disables all
+    /// interrupts of the kind.
     pub count: u32,
-    /// What to do.
+    /// The action on the interrupts: mask, unmask or trigger.
     pub action: IrqAction,
-    /// To which of the interrupts, or with what.
+    /// The interrupts that the action applies to, or the eventfds that the action uses.
     pub data: IrqData,
 }
 
-/// What to do with interrupts.
+/// An action on interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IrqAction {
-    /// Mask them.
+    /// Masks the interrupts.
     Mask,
-    /// Unmask them.
+    /// Unmasks the interrupts.
     Unmask,
-    /// Trigger them.
+    /// Triggers the interrupts.
     Trigger,
 }
 
 /// How an action applies to the interrupts.
 #[derive(Debug)]
 pub enum IrqData {
-    /// It is done to all of them, now.
+    /// The action applies to all interrupts, now.
     None,
-    /// It is done to those with `true`, now. Each interrupt has an entry.
+    /// The action applies to the interrupts with `true`, now. Each interrupt has an entry.
     Bool(Vec<bool>),
-    /// When it happens, the interrupt's eventfd is signalled from now on. `None` takes the former
-    /// one away. Each interrupt has an entry.
+    /// From now on, the interrupt's eventfd is signalled when the action happens. `None` removes
+    /// the former eventfd. Each interrupt has an entry.
     EventFds(Vec<Option<OwnedFd>>),
 }
 
 /// Why a message is not a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It is not laid out as its command says.
+    /// The message does not have the layout of its command.
     Malformed,
-    /// It asks for something impossible.
+    /// The message asks for something impossible.
     Unacceptable(Errno),
 }
 
@@ -174,7 +175,7 @@ impl Request {
     }
 }
 
-/// Reads argsz (how long the reply may be), flags and an index. Gives the index.
+/// Reads the maximum length of the reply (argsz), flags and an index. Returns the index.
 fn index(mut fields: Fields<'_>, smallest: u32) -> Result<u32, Refusal> {
     let argsz = fields.u32().ok_or(Refusal::Malformed)?;
     fields.skip(4).ok_or(Refusal::Malformed)?;

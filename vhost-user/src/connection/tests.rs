@@ -23,7 +23,7 @@ fn messages_arrive_whole_however_they_are_cut() {
     }
     assert!(connection.recv().unwrap().is_none());
     assert!(connection.time_left().is_some());
-    // The last byte comes together with the next message.
+    // The last byte of the message arrives together with the next message.
     let next = request(Code::GET_FEATURES, &[]);
     peer.write_all(&[&bytes[bytes.len() - 1..], &next.encode()[..]].concat())
         .unwrap();

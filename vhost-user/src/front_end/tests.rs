@@ -5,7 +5,8 @@ use crate::message::Head;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A front-end whose first request after `before` others is answered like this.
+/// Connects a front-end to a back-end that answers `before` requests as usual and the next request
+/// with `answer`.
 fn answered(
     before: usize,
     answer: impl FnOnce(Head) -> Message + Send + 'static,
@@ -34,7 +35,7 @@ fn answered(
     result
 }
 
-/// How many requests [`FrontEnd::negotiate`] makes.
+/// The number of requests that [`FrontEnd::negotiate`] makes.
 const NEGOTIATION: usize = 5;
 
 fn receive(connection: &mut Connection) -> Message {

@@ -22,7 +22,7 @@ fn acknowledgements_say_zero_for_success() {
     }
 }
 
-/// Each kind of message that fails, with and without acknowledgements: what it is answered with.
+/// Checks the answer to each kind of failed message, with and without acknowledgements.
 #[test]
 fn only_what_the_protocol_can_say_is_said_of_failures() {
     let failed = Reply::ack(false).payload;

@@ -5,7 +5,7 @@ use crate::message::{HEADER_SIZE, Reply};
 use crate::test_bytes::hex;
 use proptest::prelude::*;
 
-/// The request that bytes stand for, with as many descriptors as they call for.
+/// Decodes a request from bytes, with the number of descriptors that the bytes call for.
 fn decode(bytes: &[u8]) -> Result<Request<Absent>, RequestError> {
     let message = Message::decode(bytes).unwrap();
     let brings = message
@@ -20,7 +20,7 @@ fn state(index: u32, num: u32) -> VringState {
     VringState { index, num }
 }
 
-/// Requests as they are on the wire.
+/// Requests and their bytes in a message.
 #[test]
 fn requests_have_the_bytes_that_the_protocol_gives_them() {
     let vectors: Vec<(Request<Absent>, &str)> = vec![
@@ -206,7 +206,7 @@ fn back_ends_say_that_the_configuration_changed() {
 #[test]
 fn payloads_of_a_wrong_length_are_refused() {
     for code in (1..=44).filter_map(Code::from_number) {
-        // Of these, any bytes make sense, or nothing here knows what they mean.
+        // Only raw requests accept a payload of any length, because this crate does not decode it.
         let known = decode(&Message::request(code.number(), &[0; 9]).encode());
         if let Ok(request) = known {
             assert!(matches!(request, Request::Raw { .. }), "{code:?}");
@@ -254,7 +254,7 @@ fn requests_of_no_use_without_descriptors_are_refused_where_they_stay_behind() {
     assert!(matches!(request, Request::Raw { number: 200, .. }));
 }
 
-/// Clears what a payload has between its fields.
+/// Clears the padding between the fields of a payload.
 fn without_padding(code: Option<Code>, bytes: &mut [u8]) {
     let padding = match code {
         Some(Code::SET_MEM_TABLE) => 4..8,
@@ -268,7 +268,7 @@ fn without_padding(code: Option<Code>, bytes: &mut [u8]) {
     bytes[HEADER_SIZE..][padding].fill(0);
 }
 
-/// Payloads that are likely to be one of something.
+/// Payloads that often have the length and the counts of a valid request.
 fn payloads() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![3 => Just(0u8), 1 => Just(1), 1 => any::<u8>()];
     let lengths = prop_oneof![Just(0usize), Just(8), Just(40), Just(72), 0usize..80];

@@ -15,10 +15,10 @@ use crate::payload::{ConfigAccess, VringAddr, VringFd, VringState};
 use crate::request::Request;
 use crate::resources::Attached;
 
-/// Where virtio-mmio has the configuration space.
+/// The offset of the configuration space among the registers of virtio-mmio.
 const MMIO_CONFIG_OFFSET: u32 = 0x100;
 
-/// What was agreed on and set up with one front-end.
+/// The agreed features, the memory and the vrings of one front-end.
 pub struct Conversation<'a> {
     runner: &'a mut Runner,
     offered_protocol: ProtocolFeatures,
@@ -40,7 +40,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Forgets the front-end and gets ready for the next one.
+    /// Stops all vrings, and resets the state for the next front-end.
     pub fn restart(&mut self) {
         self.end();
         self.protocol = ProtocolFeatures::empty();
@@ -64,7 +64,7 @@ impl<'a> Conversation<'a> {
         self.runner.features() | F_PROTOCOL_FEATURES
     }
 
-    /// Does what a request asks for. Gives its reply, if it has one of its own.
+    /// Handles a request. Returns a reply if the request has a reply of its own.
     pub fn handle(
         &mut self,
         head: Head,
@@ -80,7 +80,8 @@ impl<'a> Conversation<'a> {
             Request::GetConfig(access) => return self.get_config(access).map(Some),
             Request::GetVringBase(state) => return self.get_vring_base(state).map(Some),
 
-            // There is one owner by design. RESET_OWNER is to be ignored, as its meaning is lost.
+            // The front-end is the only owner, so SET_OWNER changes nothing. RESET_OWNER is
+            // deprecated, and the specification allows ignoring it.
             Request::SetOwner | Request::ResetOwner => {}
             Request::SetFeatures(features) => self.set_features(features)?,
             Request::SetProtocolFeatures(features) => self.set_protocol_features(features)?,
@@ -164,8 +165,8 @@ impl<'a> Conversation<'a> {
         Ok(self.runner.device().write_config(offset, &access.data)?)
     }
 
-    /// Stops every vring, changes the memory, and starts them again in the new memory. A change
-    /// that is refused stops nothing.
+    /// Stops every vring, changes the memory, and starts the vrings again in the new memory. A
+    /// refused change stops no vring.
     fn set_memory(
         &mut self,
         change: impl FnOnce(&SharedMemory) -> Result<MemoryTable<Arc<Region>>, MemoryError>,
@@ -187,8 +188,9 @@ impl<'a> Conversation<'a> {
 
     fn set_vring_base(&mut self, state: VringState) -> Result<(), Mistake> {
         let base = match self.is_packed() {
-            // The upper half is the position of the next used buffer. It is the same one, because a
-            // stopped vring has nothing in flight. Not all front-ends fill it in.
+            // Ignore the upper half, the position of the next used buffer. A stopped vring has no
+            // requests in flight, so both positions are equal. Not all front-ends fill the upper
+            // half in.
             true => state.num as u16,
             false => u16::try_from(state.num).map_err(|_| Mistake::Base(state.num))?,
         };
@@ -234,7 +236,7 @@ impl<'a> Conversation<'a> {
     ) -> Result<(), Mistake> {
         self.vring(index.into())?.call = call.clone();
         self.runner.set_call(index.into(), call.clone());
-        // Buffers used before the front-end could be told are announced now.
+        // Signal now, because the device may have used buffers while there was no call notifier.
         if let Some(call) = call
             && self.runner.is_started(index.into())
             && let Err(error) = call.notify()
@@ -272,7 +274,7 @@ impl<'a> Conversation<'a> {
         self.start(index)
     }
 
-    /// Stops a vring if it runs, and remembers how far it got.
+    /// Stops a vring if it runs, and remembers the vring's position.
     fn stop(&mut self, index: u32) -> Result<(), Mistake> {
         let slot = self.vring(index)?;
         let queue = slot.index();
@@ -283,7 +285,7 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// Starts a vring that does not run and for which everything is there.
+    /// Starts a vring that is not running, if it is enabled and everything that it needs is known.
     fn start(&mut self, index: u32) -> Result<(), Mistake> {
         let always_enabled = self.features & F_PROTOCOL_FEATURES == 0;
         let slot = self.vrings.get(index as usize);
@@ -297,14 +299,14 @@ impl<'a> Conversation<'a> {
         started.map_err(|source| Mistake::Start { queue, source })
     }
 
-    /// Starts all vrings that can be started; the answer is the first failure.
+    /// Starts all vrings that can be started. Returns the first failure.
     fn start_all(&mut self) -> Result<(), Mistake> {
         let indices = 0..self.vrings.len() as u32;
         let results: Vec<_> = indices.map(|index| self.start(index)).collect();
         results.into_iter().collect()
     }
 
-    /// Stops all vrings that run, at once, and remembers how far they got.
+    /// Stops all running vrings at the same time, and remembers their positions.
     fn stop_all(&mut self) -> Result<(), Mistake> {
         let slots = self.vrings.iter_mut();
         let running: Vec<_> = slots
@@ -328,7 +330,7 @@ fn new_slots(runner: &Runner) -> Vec<VringSlot> {
     (0..runner.queue_count()).map(VringSlot::new).collect()
 }
 
-/// Checks an access to the configuration space against its largest size.
+/// Checks that an access lies inside a configuration space of the maximum size.
 fn check_range(access: &ConfigAccess) -> Result<(), Mistake> {
     let &ConfigAccess { offset, size, .. } = access;
     match offset.checked_add(size) {

@@ -1,4 +1,4 @@
-//! The front-end's memory, as its messages build it up.
+//! The front-end's memory, which its messages set piece by piece.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use vm_memory::{GuestAddress, GuestMemoryRegion};
 use super::mistake::Mistake;
 use crate::memory::MemoryTable;
 
-/// A front-end's memory, by both of its addresses.
+/// A front-end's memory, accessible by guest-physical addresses and by the front-end's own
+/// addresses.
 #[derive(Default)]
 pub struct SharedMemory {
     table: MemoryTable<Arc<Region>>,
@@ -28,17 +29,17 @@ impl SharedMemory {
         Ok(Self { table, guest })
     }
 
-    /// The regions.
+    /// The memory regions.
     pub fn table(&self) -> &MemoryTable<Arc<Region>> {
         &self.table
     }
 
-    /// All of the memory, by guest-physical address.
+    /// All memory regions, accessible by guest-physical addresses.
     pub fn guest(&self) -> &Arc<GuestMemory> {
         &self.guest
     }
 
-    /// Where an address of the front-end's own address space is in the guest's.
+    /// Translates an address of the front-end's own address space into a guest-physical address.
     pub fn translate(&self, user_addr: u64) -> Result<GuestAddress, Mistake> {
         let found = self.table.translate(user_addr);
         found.ok_or(Mistake::Address(user_addr))

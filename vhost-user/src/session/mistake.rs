@@ -1,4 +1,4 @@
-//! What a front-end can do wrong.
+//! The mistakes that a front-end can make.
 
 use virtio::{ConfigError, StartError, StopError};
 use vm_memory::GuestRegionCollectionError;
@@ -7,7 +7,7 @@ use crate::features::ProtocolFeatures;
 use crate::memory::MemoryError;
 use crate::request::RequestError;
 
-/// The longest configuration space that a front-end may ask for, in bytes.
+/// The maximum size of the configuration space, in bytes. Accesses beyond this size are refused.
 pub const MAX_CONFIG_SIZE: u32 = 256;
 
 /// Why a request was refused.
@@ -40,7 +40,8 @@ pub enum Mistake {
          {MAX_CONFIG_SIZE} bytes"
     )]
     ConfigRange { offset: u32, size: u32 },
-    /// A mistake that is known: the offset of the registers in another transport was added.
+    /// A known mistake of front-ends: adding the offset that the configuration space has in
+    /// virtio-mmio.
     #[error(
         "offset 0x100 is where virtio-mmio has the configuration space, which begins at 0 here: \
          Cloud Hypervisor up to version 50 has this mistake"

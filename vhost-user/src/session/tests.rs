@@ -1,4 +1,4 @@
-//! The session against a script of messages, and against a front-end that we did not write.
+//! Tests of the session with a script of messages, and with an independent front-end.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -31,9 +31,9 @@ use device::Recorder;
 use script::{Script, Stand, eventfd, region, state, table};
 
 const EVENT_IDX: u64 = 1 << 29;
-/// A feature of the device's type.
+/// A feature bit that belongs to the device's type.
 const OWN: u64 = 1 << 5;
-/// All features that are offered, VERSION_1 included.
+/// All features that the session offers, VERSION_1 included.
 const OFFERED: u64 = OWN | RING_FEATURES | PACKED | 1 << 32 | F_PROTOCOL_FEATURES;
 const RINGS: RingOptions = RingOptions {
     max_size: 256,
@@ -120,7 +120,8 @@ fn vrings_are_enabled_by_themselves_without_protocol_features() {
 
 #[test]
 fn a_packed_vring_has_a_position_in_each_half_of_its_base() {
-    // What a front-end says of used buffers does not count: they are where the requests are.
+    // The session ignores the front-end's position of used buffers. That position is always equal
+    // to the position of requests.
     for (base, start) in [(None, 0x8000u16), (Some(0x5_8007), 0x8007), (Some(0), 0)] {
         let mut script = Script::default()
             .ask(Request::SetFeatures(PACKED))

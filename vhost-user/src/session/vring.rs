@@ -1,4 +1,4 @@
-//! One vring, as the front-end's messages build it up.
+//! The state of one vring, which the front-end's messages set piece by piece.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use virtio::{Notifier, Vring, VringLayout};
 use super::memory::SharedMemory;
 use super::mistake::Mistake;
 
-/// Where a vring is in the front-end's own address space.
+/// The addresses of a vring's parts in the front-end's own address space.
 #[derive(Clone, Copy)]
 pub struct UserLayout {
     pub desc: u64,
@@ -19,7 +19,8 @@ pub struct UserLayout {
 }
 
 impl UserLayout {
-    /// The same place in the guest's address space; the rest is filled in by the caller.
+    /// The layout with guest-physical addresses. The caller fills in the fields `packed` and
+    /// `size`.
     pub fn translate(&self, memory: &SharedMemory) -> Result<VringLayout, Mistake> {
         Ok(VringLayout {
             packed: false,
@@ -31,15 +32,18 @@ impl UserLayout {
     }
 }
 
-/// What is known of a vring. It runs once everything that it needs is known.
+/// The known settings of a vring. The vring runs when it is enabled and all settings that it needs
+/// are known.
 pub struct VringSlot {
     index: u16,
     pub size: u16,
     pub layout: Option<UserLayout>,
-    /// Where it was left; `None` as long as nobody has said so.
+    /// The position at which the vring stopped or is to start. `None`: the position is not known
+    /// yet.
     pub next_avail: Option<u16>,
     pub enabled: bool,
-    /// Set by SET_VRING_KICK, which starts the vring; the inner `None`: it is polled.
+    /// Set by SET_VRING_KICK, which starts the vring. The outer `None`: there was no such request.
+    /// The inner `None`: the device polls the vring.
     pub kick: Option<Option<Arc<SharedEventFd>>>,
     pub call: Option<Arc<dyn Notifier>>,
     pub error: Option<Arc<dyn Notifier>>,
@@ -59,20 +63,22 @@ impl VringSlot {
         }
     }
 
-    /// Which of the device's queues it is.
+    /// The index of the device's queue that the vring belongs to.
     pub fn index(&self) -> u16 {
         self.index
     }
 
-    /// Where it was left, as the front-end is told: of a packed vring, the position of the next
-    /// request in the lower half and of the next used buffer in the upper one.
+    /// The position at which the vring stopped, in the form that GET_VRING_BASE returns. For a
+    /// packed vring, the lower half is the position of the next request, and the upper half is the
+    /// position of the next used buffer.
     pub fn base(&self, packed: bool) -> u32 {
         let position = self.next_avail.unwrap_or(first_position(packed));
         let used = if packed { position } else { 0 };
         u32::from(position) | u32::from(used) << 16
     }
 
-    /// The vring to start, if all that it needs is known and it is enabled.
+    /// The vring to start. `None`: the vring is not enabled, or a setting that it needs is not
+    /// known yet.
     pub fn complete(
         &self,
         memory: &SharedMemory,

@@ -16,17 +16,17 @@ use crate::message::{Head, Reply};
 use crate::request::Request;
 use attach::Descriptors;
 
-/// A back-end's end of vhost-user over a Unix socket.
+/// The back-end's end of a vhost-user connection over a Unix socket.
 #[derive(Debug)]
 pub struct SocketTransport {
     listener: Option<Listener>,
     connection: Option<Connection>,
     inspector: Option<Box<dyn Inspect>>,
-    /// Whether it was said that another front-end waits.
+    /// Whether the log already says that another front-end waits.
     queue_reported: bool,
 }
 
-/// What a wait ended with.
+/// The descriptors that a wait found readable.
 struct Ready {
     wake: bool,
     /// Another front-end has connected.
@@ -57,7 +57,7 @@ impl SocketTransport {
         }
     }
 
-    /// Has `inspector` look at front-ends' memory before it is taken.
+    /// Has `inspector` inspect the memory of each front-end before the transport maps the memory.
     pub fn inspected_by(mut self, inspector: impl Inspect + 'static) -> Self {
         self.inspector = Some(Box::new(inspector));
         self
@@ -80,7 +80,7 @@ impl SocketTransport {
         Ok(())
     }
 
-    /// A whole message, if there is one.
+    /// Receives a message. `None`: the message has not completely arrived yet.
     fn receive(
         connection: &mut Connection,
         inspector: &mut Option<Box<dyn Inspect>>,
@@ -98,7 +98,8 @@ impl SocketTransport {
         }))
     }
 
-    /// Waits for the socket in use or for `wake`, and for a further front-end until one came.
+    /// Waits for the socket in use, or for `wake`. Also waits for another front-end, until the log
+    /// says that one has connected.
     fn wait(&self, wake: BorrowedFd<'_>) -> Result<Ready, TransportError> {
         let (source, timeout) = match (&self.connection, &self.listener) {
             (Some(connection), _) => (Interest::readable(connection), connection.time_left()),
@@ -165,7 +166,8 @@ impl Transport for SocketTransport {
                 "the front-end does not get its reply: {}",
                 WithCauses(&error)
             );
-            // What it said before is still served, then its end is seen like any other.
+            // The front-end's earlier requests are still served. Then `next` reports the end of the
+            // connection.
             connection.shut_down();
         }
         Ok(())

@@ -12,7 +12,7 @@ use vm_memory::{FileOffset, MmapRegion};
 /// The smallest page of all supported machines, in bytes.
 const MIN_PAGE: u64 = 4096;
 
-/// What a region is mapped for.
+/// The accesses for which a region is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Reads.
@@ -24,17 +24,17 @@ pub enum Access {
 /// Whole pages of a file, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pages {
-    /// Where in the file they begin.
+    /// The offset of the first page in the file.
     pub offset: u64,
     pub len: usize,
 }
 
 impl Pages {
-    /// The pages that `size` bytes of a file from `offset` on lie in. `None` when the end of them
-    /// does not fit 64 bits.
+    /// The pages that hold the `size` bytes of a file from `offset` on. `None` if the end of the
+    /// pages does not fit 64 bits.
     ///
-    /// The kernel maps huge pages only as a whole. It also refuses to unmap a part of one, so that
-    /// a mapping with a length of half a page would stay for good.
+    /// The kernel maps huge pages only as a whole. It also refuses to unmap a part of a huge page,
+    /// so a mapping with the length of half a page could never be unmapped.
     pub fn around(metadata: &Metadata, offset: u64, size: u64) -> Option<Self> {
         Self::of_size(page_size(metadata), offset, size)
     }
@@ -46,7 +46,7 @@ impl Pages {
         Some(Self { offset, len })
     }
 
-    /// Maps them, until the answer is dropped.
+    /// Maps the pages, until the returned region is dropped.
     pub fn map(self, access: Access, file: Arc<File>) -> io::Result<MmapRegion> {
         let protection = match access {
             Access::Read => PROT_READ,
@@ -63,9 +63,10 @@ impl Pages {
 
 /// The size of a file's pages, in bytes.
 ///
-/// Huge pages of a memfd or of hugetlbfs are the block size of their file. A block of another file
-/// system may be larger than a page, which only maps more of that file. What is not a regular file
-/// gets the smallest size, because memory beside the BAR of a device may belong to something else.
+/// For a memfd or hugetlbfs file with huge pages, the block size is the page size. In other file
+/// systems a block may be larger than a page. Then more of the file is mapped, which does no harm.
+/// A file that is not a regular file gets the smallest size, because memory beside the BAR of a
+/// device may not belong to that BAR.
 fn page_size(metadata: &Metadata) -> u64 {
     let block = metadata.blksize();
     if metadata.is_file() && block.is_power_of_two() {

@@ -16,18 +16,18 @@ use super::pages::{Access, Pages};
 /// One contiguous range of guest-physical addresses, mapped into this process.
 #[derive(Debug)]
 pub struct Region {
-    /// Whole pages of the file, of which the region is a part.
+    /// The mapped whole pages of the file. The region is a part of these pages.
     pages: MmapRegion,
-    /// Where in these pages the region begins, in bytes.
+    /// The offset of the region in its mapped pages, in bytes.
     skip: usize,
-    /// Length in bytes.
+    /// Length of the region in bytes.
     len: usize,
     start: GuestAddress,
     file: FileOffset,
     direct_io: bool,
 }
 
-/// Why a region could not be mapped.
+/// The reason for which a region could not be mapped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
@@ -36,7 +36,7 @@ pub enum RegionError {
     BadRange {
         /// First guest-physical address.
         start: u64,
-        /// Length in bytes.
+        /// Length of the region in bytes.
         size: u64,
     },
     /// The backing file ends before the region does.
@@ -50,14 +50,14 @@ pub enum RegionError {
     /// The kernel refused the mapping.
     #[error("cannot map a memory region")]
     Map(#[source] io::Error),
-    /// The kernel did not say how large the backing file is.
+    /// The kernel did not report the size of the backing file.
     #[error("cannot get the size of a memory region's file")]
     Stat(#[source] io::Error),
 }
 
 impl Region {
     /// Maps `size` bytes of `file` from `offset` on as the guest-physical range that begins at
-    /// `start`, for reads and writes. A regular file has to be long enough.
+    /// `start`, for reads and writes. A regular file must not be shorter than `offset + size`.
     ///
     /// `direct_io` says whether the kernel can pin this memory: true for RAM (a memfd, hugetlbfs,
     /// tmpfs), false for the BAR of a PCI device.
@@ -75,8 +75,9 @@ impl Region {
         Self::map_for(Access::ReadWrite, file, offset, start, size, direct_io)
     }
 
-    /// As [`Region::map`], but for this access. Only the kernel may write to a region that is
-    /// mapped for reads: it reports a failure, where a write by this process is a fault.
+    /// As [`Region::map`], but for the given access. This process must not write to a region that
+    /// is mapped for reads, because that is a fault. A system call that writes to the region
+    /// reports an error.
     ///
     /// # Errors
     ///
@@ -108,7 +109,8 @@ impl Region {
         let mapped = pages.map(access, file.clone());
         Ok(Self {
             pages: mapped.map_err(RegionError::Map)?,
-            // Neither is more than the length of the pages, which fits.
+            // The offset in the pages and the size both fit, because neither is more than the
+            // length of the pages.
             skip: (offset - pages.offset) as usize,
             len: size as usize,
             start,
@@ -117,7 +119,7 @@ impl Region {
         })
     }
 
-    /// True when the kernel can pin this memory, so that O_DIRECT I/O can go straight to it.
+    /// Whether the kernel can pin this memory, so that O_DIRECT I/O needs no copy in between.
     pub fn direct_io(&self) -> bool {
         self.direct_io
     }

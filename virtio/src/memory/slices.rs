@@ -1,4 +1,4 @@
-//! Slices of memory that lies in pieces.
+//! Slices of a range of memory that consists of several pieces.
 
 use std::iter::FusedIterator;
 use std::vec;
@@ -11,23 +11,23 @@ use super::Region;
 
 type Regions = GuestRegionCollection<Region>;
 
-/// Bytes that follow each other in the regions' own addresses.
+/// A range of bytes that is contiguous in the regions' own addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub addr: GuestAddress,
     pub len: usize,
 }
 
-/// The slices of some pieces. Ends at the first error.
+/// An iterator over the slices of several pieces. It ends at the first error.
 pub(crate) struct Slices<'a> {
     regions: &'a Regions,
-    /// `None` at the end and after an error.
+    /// The slices of the current piece. `None` at the end and after an error.
     piece: Option<GuestMemoryBackendSliceIterator<'a, Regions>>,
     rest: vec::IntoIter<Piece>,
 }
 
 impl<'a> Slices<'a> {
-    /// Slices of the first piece, if there is one, and of the rest.
+    /// The slices of the first piece, if any, and then of the other pieces.
     pub(super) fn new(regions: &'a Regions, first: Option<Piece>, rest: Vec<Piece>) -> Self {
         Self {
             regions,

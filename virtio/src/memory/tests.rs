@@ -130,7 +130,7 @@ fn a_buffer_in_memory_for_reads_can_be_read_and_found_but_not_written() {
         assert!(queue.pop(&mut chain).unwrap());
         let read = chain.readable.read(&memory, 0, &mut [0; 8]).is_ok();
         let written = chain.writable.write(&memory, 0, &[0; 8]).is_ok();
-        // The kernel refuses what the memory is not for.
+        // The kernel refuses accesses that the memory does not allow.
         let found = chain
             .writable
             .iovecs(&memory, 0, 8, &mut Vec::new())
@@ -174,7 +174,7 @@ fn buffers_are_in_use_until_they_are_given_back() {
             "{first:#x}..={last:#x}"
         );
     }
-    // A driver that lies makes the same chain available twice.
+    // A driver that breaks the rules makes the same chain available twice.
     ring.publish(chain.head);
     assert!(queue.pop(&mut chain).unwrap());
     queue.push_used(chain.head, 0).unwrap();

@@ -1,4 +1,4 @@
-//! The meaning of addresses that a driver behind an IOMMU uses.
+//! The translation of addresses that a driver behind an IOMMU uses.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -9,35 +9,39 @@ use vm_memory::{GuestAddress, Permissions};
 use super::slices::Piece;
 use super::watch::{Watch, Watches};
 
-/// The most mappings of a [`Translation`]. Neighbours on both sides count as one.
+/// The maximum number of mappings in a [`Translation`]. A mapping that continues the one before it,
+/// in its addresses and in its target, is merged with that one.
 pub const MAX_MAPPINGS: usize = 32 * 1024;
 
-/// A table of mappings that one thread changes while others use it.
+/// A table of mappings that one thread changes while other threads look addresses up.
 ///
-/// Behind an IOMMU of a virtual machine, mappings come and go by the thousand, page by page. So the
-/// table is a tree behind a lock, and queues keep what they found there: the places of their rings
-/// until one of these addresses is unmapped, and the places of a chain's buffers while the chain is
-/// in flight.
+/// An IOMMU of a virtual machine adds and removes thousands of mappings, page by page. So the table
+/// is a tree behind a lock, and queues keep the places that they looked up. A queue keeps the
+/// places of its rings until one of the rings' addresses is unmapped, and the places of a chain's
+/// buffers while the chain is in flight.
 ///
 /// # Taking memory away
 ///
-/// Whoever owns the translation takes these steps, in this order:
+/// The owner of the translation takes these steps, in this order:
 ///
 /// 1. It stops each queue whose rings overlap the range ([`VringLayout::overlaps`]) or whose chains
-///    do ([`GuestMemory::is_in_use`]).
+///    in flight overlap the range ([`GuestMemory::is_in_use`]).
 /// 2. It calls [`Translation::unmap`].
-/// 3. It asks the remaining queues again, and stops those that took a chain in the meantime.
+/// 3. It checks the remaining queues again, and stops the queues that took a chain with buffers in
+///    the range in the meantime.
 ///
-/// After that no queue accesses the range. A queue records a chain's buffers before it looks them
-/// up, both under the lock that `is_in_use` takes. If the record comes before the third step, that
-/// step sees it, and the queue is stopped. If it comes later, the look-up comes after the `unmap`,
-/// and finds nothing; so does a queue that is started later. An indirect table is read before
-/// anything is recorded: if a driver takes one away before it has got the chain back, the old place
-/// of the table may be read once more.
+/// After these steps no queue accesses the range. The reason: a queue first records a chain's
+/// buffers, and then looks up their places. It does both under the lock that `is_in_use` takes. If
+/// the queue records the buffers before the third step, that step finds the record, and the queue
+/// is stopped. If the queue records the buffers later, its look-up comes after the `unmap`, and
+/// finds no memory. The look-ups of a queue that is started later find no memory either. The
+/// exception is an indirect table, because a queue reads the table before it records the buffers.
+/// If a driver takes the table's memory away while the chain is in flight, the queue may read the
+/// old place of the table once more.
 ///
-/// None of this is needed for the safety of this process. Regions stay mapped as long as a
-/// [`GuestMemory`] has them, and a queue keeps its `GuestMemory`, so that an access that comes too
-/// late still meets the driver's memory.
+/// The safety of this process does not depend on these steps. Regions stay mapped as long as a
+/// [`GuestMemory`] has them, and a queue keeps its `GuestMemory`. So an access that comes too late
+/// still reaches the driver's memory.
 ///
 /// [`GuestMemory`]: super::GuestMemory
 /// [`GuestMemory::is_in_use`]: super::GuestMemory::is_in_use
@@ -51,33 +55,33 @@ struct Table {
     watches: Watches,
 }
 
-/// Mappings by their first addresses.
+/// All mappings of a translation. The key is a mapping's first address.
 #[derive(Debug, Default)]
 pub(super) struct Mappings(BTreeMap<u64, Mapping>);
 
-/// The meaning of a range of addresses.
+/// A mapping from a range of the driver's addresses to the regions' own addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// Length in bytes, not 0.
+    /// Length of the range in bytes, not 0.
     pub size: u64,
-    /// Where the range begins in the regions' own addresses. `None`: the range is taken, but has no
-    /// memory.
+    /// The start of the range in the regions' own addresses. `None` if the range is reserved, but
+    /// has no memory.
     pub target: Option<GuestAddress>,
-    /// The accesses that the range is for.
+    /// The accesses that the range allows.
     pub access: Permissions,
 }
 
-/// Why a range was not added.
+/// The reason for which a range was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
-    /// It is empty, or a last address does not fit 64 bits.
+    /// The range is empty, or the last address of the range or of its target does not fit 64 bits.
     #[error("range is empty or wraps around")]
     BadRange,
-    /// Part of it is mapped already.
+    /// A part of the range is mapped already.
     #[error("range overlaps another one")]
     Overlap,
-    /// There are [`MAX_MAPPINGS`] already.
+    /// The translation has [`MAX_MAPPINGS`] mappings already.
     #[error("more than {MAX_MAPPINGS} ranges")]
     Full,
 }
@@ -87,21 +91,21 @@ impl Translation {
     ///
     /// # Errors
     ///
-    /// [`MapError`], and nothing has changed.
+    /// [`MapError`]. The translation is then unchanged.
     pub fn map(&self, start: u64, mapping: Mapping) -> Result<(), MapError> {
-        // No watch breaks: addresses that mean something already keep their meaning.
+        // No watch has to break, because addresses that are mapped already keep their places.
         self.write().mappings.add(start, mapping)
     }
 
-    /// Removes the addresses `first..=last` from all mappings. See the type for what has to happen
-    /// before and afterwards.
+    /// Removes the addresses `first..=last` from all mappings. The documentation of [`Translation`]
+    /// lists the necessary steps before and after this call.
     pub fn unmap(&self, first: u64, last: u64) {
         let mut table = self.write();
         table.mappings.remove(first, last);
         table.watches.break_in(first, last);
     }
 
-    /// Whether any mapping satisfies this.
+    /// Whether any mapping satisfies the condition.
     pub fn any(&self, condition: impl FnMut(&Mapping) -> bool) -> bool {
         self.read().mappings.0.values().any(condition)
     }
@@ -111,17 +115,17 @@ impl Translation {
         self.read().mappings.0.len()
     }
 
-    /// True when there are no mappings.
+    /// Whether the translation has no mappings.
     pub fn is_empty(&self) -> bool {
         self.read().mappings.0.is_empty()
     }
 
-    /// Watches the addresses `first..=last`, whose places are to be found afterwards.
+    /// Begins to watch the addresses `first..=last`, before the caller looks up their places.
     pub(super) fn watch(&self, first: u64, last: u64) -> Arc<Watch> {
         self.write().watches.begin(first, last)
     }
 
-    /// Calls a function with the mappings, which do not change meanwhile.
+    /// Calls a function with the mappings. The mappings do not change during the call.
     pub(super) fn with<T>(&self, user: impl FnOnce(&Mappings) -> T) -> T {
         user(&self.read().mappings)
     }
@@ -149,7 +153,8 @@ impl Mappings {
             if at + (before.size - 1) >= start {
                 return Err(MapError::Overlap);
             }
-            // Two halves of all 2^64 addresses stay two mappings.
+            // Two mappings that cover all 2^64 addresses are not merged, because the size does not
+            // fit 64 bits.
             let size = before.size.checked_add(mapping.size);
             if let Some(size) = size
                 && at + before.size == start
@@ -187,7 +192,7 @@ impl Mappings {
         self.0.remove(&at).map(|mapping| (at, mapping))
     }
 
-    /// The pieces that make up `count` bytes from `addr` on. Ends at the first error.
+    /// The pieces that make up `count` bytes from `addr` on. The iterator ends at the first error.
     pub fn pieces(
         &self,
         addr: GuestAddress,
@@ -214,7 +219,8 @@ impl Mappings {
         })
     }
 
-    /// As much of a range as lies in one mapping, and the accesses that it is for.
+    /// The first part of a range, up to the end of one mapping, and the accesses that the mapping
+    /// allows.
     fn piece(&self, addr: GuestAddress, count: usize) -> MemoryResult<(Piece, Permissions)> {
         let found = self.0.range(..=addr.0).next_back();
         let found = found.filter(|(start, mapping)| addr.0 - *start < mapping.size);
@@ -233,7 +239,8 @@ impl Mappings {
 }
 
 impl Mapping {
-    /// Whether `next`, whose addresses follow, also follows on the other side.
+    /// Whether `next` continues this mapping with the same accesses in the regions' own addresses.
+    /// The driver's addresses of `next` have to follow those of this mapping.
     fn continues_in(&self, next: &Self) -> bool {
         let follows = match (self.target, next.target) {
             (Some(target), Some(next)) => target.0.checked_add(self.size) == Some(next.0),

@@ -1,4 +1,4 @@
-//! Which buffers are in use, and where they are, for chains in translated memory.
+//! The buffers in use and their places, for chains in translated memory.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,21 +6,23 @@ use super::translation::{Mappings, Translation};
 use crate::Chain;
 use crate::chain::{MAX_PIECES, Segment, clear};
 
-/// The buffers of the chains that were taken from a queue and not given back, by the chains' heads.
+/// The buffers of the chains in flight: taken from a queue and not given back. The index is the
+/// chain's head.
 #[derive(Debug, Default)]
 pub(super) struct Uses(Mutex<Vec<Use>>);
 
-/// The buffers of all chains with one head. There is one such chain, unless the driver lies.
+/// The buffers of all chains with the same head. A correct driver has at most one such chain in
+/// flight.
 #[derive(Debug, Default)]
 struct Use {
     chains: u32,
-    /// By the driver's addresses.
+    /// The buffers of these chains, with the driver's addresses.
     segments: Vec<Segment>,
 }
 
 impl Uses {
-    /// Records the buffers of a chain, and finds their places. See [`Translation`] for the reason
-    /// why both happen under one lock, and in this order.
+    /// Records the buffers of a chain, and then looks up their places, both under one lock. The
+    /// documentation of [`Translation`] explains the lock and the order.
     pub fn hold(&self, chain: &mut Chain, translation: &Translation) {
         let mut uses = self.lock();
         let index = usize::from(chain.head);
@@ -35,8 +37,8 @@ impl Uses {
         held.segments.append(chain.writable.segments_mut());
         let (before, writable) = held.segments.split_at(writable);
         let readable = &before[first..];
-        // At least one piece is left for each segment, so that the answer to a request finds a
-        // place although the data does not.
+        // One piece is reserved for each segment. So a request whose data has too many pieces still
+        // has a place for its answer.
         let mut spare = MAX_PIECES.saturating_sub(readable.len() + writable.len());
         translation.with(|mappings| {
             locate(
@@ -81,8 +83,8 @@ impl Uses {
     }
 }
 
-/// Appends to `out` the pieces that make up segments of the driver's. Takes `spare` pieces at most
-/// besides one for each segment.
+/// Appends to `out` the pieces that make up the driver's `segments`. Takes one piece for each
+/// segment, and at most `spare` more.
 fn locate(mappings: &Mappings, segments: &[Segment], out: &mut Vec<Segment>, spare: &mut usize) {
     for segment in segments {
         let first = out.len();
@@ -90,7 +92,7 @@ fn locate(mappings: &Mappings, segments: &[Segment], out: &mut Vec<Segment>, spa
             match found {
                 Ok((piece, access)) if out.len() - first <= *spare => out.push(Segment {
                     addr: piece.addr,
-                    // Not more than the segment's length.
+                    // The length fits, because it is at most the segment's length.
                     len: piece.len as u32,
                     access: Some(access),
                 }),

@@ -1,9 +1,11 @@
-//! Ranges of addresses whose places are kept, and whether the places are still right.
+//! Watches over ranges of addresses. A watch tells whether the places that were looked up for its
+//! range are still right.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-/// A range of translated addresses whose places a ring keeps.
+/// A watch over a range of translated addresses. A ring keeps the places that it looked up for
+/// these addresses.
 #[derive(Debug)]
 pub(crate) struct Watch {
     first: u64,
@@ -12,8 +14,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Whether no address of the range has been unmapped since the watch began. This sees each
-    /// [`Translation::unmap`](super::Translation::unmap) that happens before it.
+    /// Whether no address of the range has been unmapped since the watch began. This call sees each
+    /// [`Translation::unmap`](super::Translation::unmap) that happened before the call.
     pub fn holds(&self) -> bool {
         !self.broken.load(Ordering::Acquire)
     }
@@ -24,7 +26,7 @@ impl Watch {
 pub(super) struct Watches(Vec<Weak<Watch>>);
 
 impl Watches {
-    /// Begins to watch the addresses `first..=last`, until the answer is dropped.
+    /// Begins to watch the addresses `first..=last`, until the returned watch is dropped.
     pub fn begin(&mut self, first: u64, last: u64) -> Arc<Watch> {
         self.0.retain(|watch| watch.strong_count() > 0);
         let watch = Arc::new(Watch {
@@ -36,7 +38,7 @@ impl Watches {
         watch
     }
 
-    /// Breaks the watches that have one of the addresses `first..=last`.
+    /// Breaks the watches whose ranges contain one of the addresses `first..=last`.
     pub fn break_in(&mut self, first: u64, last: u64) {
         self.0.retain(|watch| {
             let Some(watch) = watch.upgrade() else {

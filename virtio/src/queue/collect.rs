@@ -1,4 +1,4 @@
-//! Collects the descriptors of a chain, in which the driver may lie anywhere.
+//! Collects the descriptors of a chain. The driver is not trusted, so each field may be wrong.
 
 use super::{MAX_DESCRIPTORS, QueueError};
 use crate::Chain;
@@ -8,14 +8,15 @@ use crate::ring::{Descriptor, WRITE};
 #[derive(Debug)]
 pub(super) struct Collector<'a> {
     chain: &'a mut Chain,
-    /// Descriptors so far.
+    /// The number of descriptors collected so far.
     taken: u16,
-    /// The most that there may be, so that also a chain that goes round in a circle ends.
+    /// The maximum number of descriptors. With this limit, the walk along a looping chain ends.
     most: u16,
 }
 
 impl<'a> Collector<'a> {
-    /// Begins with the descriptors in a ring of this size, no more of which belong to one chain.
+    /// Begins with the descriptors in a ring. A chain has at most `size` descriptors there, because
+    /// that is the ring's size.
     pub fn new(chain: &'a mut Chain, size: u16) -> Self {
         Self {
             chain,
@@ -24,18 +25,18 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Goes on in an indirect table. Drivers size these by the device's segment limit, so that a
-    /// table may have more descriptors than the ring.
+    /// Continues in an indirect table. A table may have more descriptors than the ring, because
+    /// drivers derive its size from the device's segment limit.
     pub fn enter_table(&mut self) {
         self.most = MAX_DESCRIPTORS;
     }
 
-    /// The number of descriptors so far.
+    /// The number of descriptors collected so far.
     pub fn taken(&self) -> u16 {
         self.taken
     }
 
-    /// The given number of descriptors, if the chain may have so many more.
+    /// Returns `count`, if the chain may have `count` more descriptors.
     pub fn fit(&self, count: u32) -> Result<u16, QueueError> {
         let room = self.most - self.taken;
         match u16::try_from(count) {

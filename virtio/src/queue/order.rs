@@ -1,5 +1,5 @@
-//! Holds chains back that end before earlier ones do (VIRTIO_F_IN_ORDER; virtio 1.2, sections 2.7.9
-//! and 2.8.8).
+//! Gives chains back in the order in which they were made available (VIRTIO_F_IN_ORDER; virtio 1.2,
+//! sections 2.7.9 and 2.8.8).
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use super::QueueError;
 #[derive(Debug)]
 pub(super) struct Order {
     heads: VecDeque<u16>,
-    /// By head.
+    /// The state of each chain. The index is the chain's head.
     states: Box<[State]>,
 }
 
@@ -17,12 +17,12 @@ pub(super) struct Order {
 enum State {
     Free,
     InFlight,
-    /// After the given number of bytes was written.
+    /// The chain has ended, and the device wrote this number of bytes to it.
     Ended(u32),
 }
 
 impl Order {
-    /// For a queue of this size.
+    /// The order of a queue of this size, with no chains in flight.
     pub fn new(size: u16) -> Self {
         Self {
             heads: VecDeque::new(),
@@ -30,7 +30,7 @@ impl Order {
         }
     }
 
-    /// Puts a chain behind all others.
+    /// Adds a chain that was made available after all others in flight.
     ///
     /// # Errors
     ///
@@ -44,12 +44,13 @@ impl Order {
         Ok(())
     }
 
-    /// Notes that a chain has ended, after `written` bytes were written to it.
+    /// Records that a chain has ended, and that the device wrote `written` bytes to it.
     pub fn end(&mut self, head: u16, written: u32) {
         self.states[usize::from(head)] = State::Ended(written);
     }
 
-    /// The next chain to give back with the bytes written to it, once it has ended.
+    /// The head of the next chain to give back, and the number of bytes written to the chain.
+    /// `None` if this chain has not ended yet.
     pub fn next_ended(&mut self) -> Option<(u16, u32)> {
         let head = *self.heads.front()?;
         let state = &mut self.states[usize::from(head)];

@@ -9,23 +9,23 @@ use crate::ring::{Descriptor, Event, INDIRECT, Layout, NEXT, PackedRing, is_avai
 use crate::vring::WRAP;
 use crate::{Chain, GuestMemory, VringLayout};
 
-/// See [`Queue`](super::Queue) for what its methods do.
+/// A packed virtqueue. The methods are documented at [`Queue`](super::Queue).
 #[derive(Debug)]
 pub(super) struct PackedQueue {
     ring: PackedRing,
     size: u16,
     features: Features,
-    /// The first request not taken yet.
+    /// The position of the first request that was not taken yet.
     next_avail: Position,
-    /// Where the next used descriptor goes.
+    /// The position of the next used descriptor.
     next_used: Position,
-    /// The number of the ring's descriptors in each chain in flight, by the chain's identity.
+    /// The number of ring descriptors of each chain in flight. The index is the chain's identity.
     lengths: Box<[u16]>,
-    /// The sum of these lengths.
+    /// The number of ring descriptors of all chains in flight.
     taken: u16,
-    /// The chain that [`PackedQueue::advance`] takes: its identity and length.
+    /// The identity and the length of the chain that [`PackedQueue::advance`] takes next.
     peeked: (u16, u16),
-    /// Descriptors given back since the driver was last asked whether it wants to be called.
+    /// The number of descriptors given back since the last call of [`PackedQueue::needs_call`].
     fresh: u32,
 }
 
@@ -48,9 +48,9 @@ impl Position {
         self.index | if self.wrap { WRAP } else { 0 }
     }
 
-    /// The position `count` descriptors further on, which is `size` at most.
+    /// The position `count` descriptors after this one. `count` is at most `size`.
     fn after(self, count: u16, size: u16) -> Self {
-        // No overflow: the index is below 32768, and the count is 32768 at most.
+        // The sum cannot overflow: the index is below 32768, and the count is at most 32768.
         match self.index + count {
             index if index < size => Self { index, ..self },
             index => Self {
@@ -60,8 +60,9 @@ impl Position {
         }
     }
 
-    /// Whether this is one of the `count` positions before `next`. Only the last two laps can be
-    /// told apart. A position that may be in an earlier one counts as one that is yet to come.
+    /// Whether this is one of the `count` positions before `next`. The wrap counter distinguishes
+    /// only two laps. A position with the wrap counter of `next` and an index not below that of
+    /// `next` counts as yet to come, not as two laps old.
     fn is_among_last(self, count: u32, next: Self, size: u16) -> bool {
         let lap = match self.wrap == next.wrap {
             true => 0,
@@ -102,7 +103,8 @@ impl PackedQueue {
         self.next_avail.encode()
     }
 
-    /// Copies the next request into `chain` without taking it. False when there is none.
+    /// Copies the next request into `chain` without taking it. Returns false if there are no
+    /// requests.
     pub fn peek(&mut self, memory: &GuestMemory, chain: &mut Chain) -> Result<bool, QueueError> {
         let Position { index, wrap } = self.next_avail;
         let first = self.ring.descriptor(index)?;
@@ -114,7 +116,8 @@ impl PackedQueue {
             0 => self.along(first, chain)?,
             _ => self.indirect(first, memory, chain)?,
         };
-        // No more descriptors are in flight than there are, so that used ones overwrite no others.
+        // The descriptors in flight must not outnumber those of the ring. Otherwise a used
+        // descriptor could overwrite an available one.
         if length > self.size - self.taken {
             return Err(QueueError::ChainTooLong(self.size - self.taken));
         }
@@ -128,7 +131,7 @@ impl PackedQueue {
         Ok(true)
     }
 
-    /// Takes the request that was copied last.
+    /// Takes the request that `peek` copied last.
     pub fn advance(&mut self) {
         let (id, length) = self.peeked;
         self.lengths[usize::from(id)] = length;
@@ -156,8 +159,9 @@ impl PackedQueue {
         if fresh == 0 {
             return Ok(false);
         }
-        // The driver writes its event field and then reads flags. This side does it the other way
-        // round, so that one of the two sees what the other has written.
+        // The driver writes its event field, and then reads descriptor flags. This side writes the
+        // flags before the fence, and reads the event field after it. So at least one side sees the
+        // other's write.
         fence(Ordering::SeqCst);
         Ok(match self.ring.driver_event()? {
             Event::Never => false,
@@ -178,13 +182,14 @@ impl PackedQueue {
             true => Event::At(self.next_avail.encode()),
             false => Event::Always,
         })?;
-        // The driver writes flags and then reads the event field. This side does it the other way
-        // round, so that one of the two sees what the other has written.
+        // The driver writes descriptor flags, and then reads this side's event field. This side
+        // writes the event field before the fence, and reads the flags after it. So at least one
+        // side sees the other's write.
         fence(Ordering::SeqCst);
         self.has_requests()
     }
 
-    /// Collects the buffers of a chain in the ring: its identity and length.
+    /// Collects the buffers of a chain in the ring. Returns the chain's identity and length.
     fn along(&self, first: Descriptor, chain: &mut Chain) -> Result<(u16, u16), QueueError> {
         let mut collector = Collector::new(chain, self.size);
         let (mut descriptor, mut position) = (first, self.next_avail);
@@ -201,7 +206,8 @@ impl PackedQueue {
         }
     }
 
-    /// Collects the buffers of an indirect table, all of which belong to the chain.
+    /// Collects the buffers of an indirect table. All entries of the table belong to the chain.
+    /// Returns the chain's identity and its length in the ring.
     fn indirect(
         &self,
         first: Descriptor,

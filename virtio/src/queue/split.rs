@@ -1,6 +1,6 @@
 //! The device side of a split virtqueue (virtio 1.2, section 2.7).
 //!
-//! Tests check it against virtio-queue.
+//! Tests compare this queue with the crate virtio-queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -12,21 +12,22 @@ use super::{Features, QueueError};
 use crate::ring::{Descriptor, INDIRECT, Layout, NEXT, SplitRing};
 use crate::{Chain, GuestMemory, VringLayout};
 
-/// See [`Queue`](super::Queue) for what its methods do.
+/// A split virtqueue. The methods are documented at [`Queue`](super::Queue).
 #[derive(Debug)]
 pub(super) struct SplitQueue {
     ring: SplitRing,
     size: u16,
     features: Features,
-    /// The first request not taken yet.
+    /// The available ring's index of the first request that was not taken yet.
     next_avail: u16,
-    /// The available index as last read: requests before it can be taken without another look.
+    /// The available index as last read. Requests before this index can be taken without another
+    /// read.
     avail_index: u16,
-    /// Where the next used buffer goes.
+    /// The used ring's index for the next used chain.
     next_used: u16,
     /// The used index that the driver sees.
     published: u16,
-    /// The used index when [`SplitQueue::needs_call`] was last asked.
+    /// The used index at the last call of [`SplitQueue::needs_call`].
     decided: u16,
 }
 
@@ -56,7 +57,8 @@ impl SplitQueue {
         self.next_avail
     }
 
-    /// Copies the next request into `chain` without taking it. False when there is none.
+    /// Copies the next request into `chain` without taking it. Returns false if there are no
+    /// requests.
     pub fn peek(&mut self, memory: &GuestMemory, chain: &mut Chain) -> Result<bool, QueueError> {
         if self.avail_index == self.next_avail && !self.look()? {
             return Ok(false);
@@ -91,7 +93,7 @@ impl SplitQueue {
         self.ring.descriptor(index)
     }
 
-    /// Takes the request that was copied last.
+    /// Takes the request that `peek` copied last.
     pub fn advance(&mut self) {
         self.next_avail = self.next_avail.wrapping_add(1);
     }
@@ -120,8 +122,9 @@ impl SplitQueue {
         if before == self.published {
             return Ok(false);
         }
-        // The driver writes used_event or its flags and then reads the used index. This side does
-        // it the other way round, so that one of the two sees what the other has written.
+        // The driver writes used_event or its flags, and then reads the used index. This side
+        // writes the used index before the fence, and reads the driver's fields after it. So at
+        // least one side sees the other's write.
         fence(Ordering::SeqCst);
         if !self.features.event_idx {
             return Ok(self.ring.avail_flags()? & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0);
@@ -131,7 +134,8 @@ impl SplitQueue {
 
     pub fn disable_kick(&mut self) -> Result<(), QueueError> {
         match self.features.event_idx {
-            // Further behind than any index from which a driver may go on, so that none passes it.
+            // This index is more than a queue's size in the past. The driver's index cannot pass
+            // it, so the driver sends no kick.
             true => {
                 let behind = self.next_avail.wrapping_sub(self.size + 1);
                 self.ring.set_avail_event(behind)
@@ -145,13 +149,14 @@ impl SplitQueue {
             true => self.ring.set_avail_event(self.next_avail)?,
             false => self.ring.set_used_flags(0)?,
         }
-        // The driver writes its index and then reads avail_event or our flags. This side does it
-        // the other way round, so that one of the two sees what the other has written.
+        // The driver writes its index, and then reads avail_event or the used flags. This side
+        // writes those fields before the fence, and reads the index after it. So at least one side
+        // sees the other's write.
         fence(Ordering::SeqCst);
         self.has_requests()
     }
 
-    /// Reads the available index. False when there is nothing new.
+    /// Reads the available index. Returns false if there are no new requests.
     fn look(&mut self) -> Result<bool, QueueError> {
         let (next, index, size) = (self.next_avail, self.ring.avail_index()?, self.size);
         if index.wrapping_sub(next) > size {
@@ -162,8 +167,8 @@ impl SplitQueue {
     }
 }
 
-/// Collects buffers from the descriptor at `index` on, up to the end of the chain, or to the
-/// descriptor of an indirect table, which is the answer.
+/// Collects buffers from the descriptor at `index` on, up to the end of the chain or up to an
+/// indirect descriptor. Returns the indirect descriptor, or `None` at the end of the chain.
 fn along(
     get: impl Fn(u16) -> Result<Descriptor, QueueError>,
     mut index: u16,
@@ -182,8 +187,8 @@ fn along(
     }
 }
 
-/// Whether the entry at `event` is among those from `before` on and before `published`, all of
-/// which count on without end (virtio 1.2, section 2.7.7.2).
+/// Whether `event` is one of the indices `before..published` (virtio 1.2, section 2.7.7.2). The
+/// indices wrap at 65536.
 fn is_among(before: u16, published: u16, event: u16) -> bool {
     let new = published.wrapping_sub(before);
     let age = published.wrapping_sub(event);

@@ -64,7 +64,7 @@ fn a_table_at_the_end_of_a_chain_is_followed() {
     let (desc, table) = (ring.layout().desc, GuestAddress(0x7000));
     ring.write_descriptor(table, 0, (0x5000, 8, WRITE, 0));
     ring.write_descriptor(desc, 0, (0x4000, 16, NEXT, 1));
-    // WRITE means nothing in a descriptor that leads to a table.
+    // WRITE has no meaning in a descriptor that points to a table.
     ring.write_descriptor(desc, 1, (table.0, 16, INDIRECT | WRITE, 0));
     ring.publish(0);
     let mut chain = Chain::default();
@@ -242,14 +242,15 @@ fn event_idx_suppresses_calls_and_kicks() {
         queue.push_used(chain.head, 0).unwrap();
         assert_eq!(queue.needs_call().unwrap(), expected);
     }
-    // The NO_INTERRUPT flag means nothing once EVENT_IDX is negotiated.
+    // The NO_INTERRUPT flag has no effect if EVENT_IDX is negotiated.
     ring.set_avail_flags(1);
     ring.set_used_event(2);
     queue.push_used(0, 0).unwrap();
     assert!(queue.needs_call().unwrap());
     assert!(!queue.enable_kick().unwrap());
     assert_eq!(ring.avail_event(), 2);
-    // A device that is awake wants no kick for the next request, nor for a batch of them.
+    // A device that has disabled kicks gets none for the next request, and none for a batch of
+    // requests.
     queue.disable_kick().unwrap();
     let needs_kick = |old: u16, new: u16| {
         let age = new.wrapping_sub(ring.avail_event()).wrapping_sub(1);
@@ -259,7 +260,7 @@ fn event_idx_suppresses_calls_and_kicks() {
 }
 
 proptest! {
-    /// For any content of the rings, a pop ends, and the head of a chain is inside the ring.
+    /// For any content of the rings, a pop ends, and the head of a chain is below the ring's size.
     #[test]
     fn survives_any_ring(
         bytes in proptest::collection::vec(any::<u8>(), 16 * 8 + 6 + 16),

@@ -18,18 +18,18 @@ pub(crate) enum Layout {
     Packed,
 }
 
-/// A descriptor as the driver wrote it, copied once.
+/// A descriptor, copied once from the driver's memory. The driver cannot change the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub buffer: Segment,
     pub flags: u16,
-    /// In a split ring, the index of the next descriptor. In a packed one, the chain's identity,
-    /// which counts in the last descriptor of the chain only.
+    /// In a split ring, the index of the next descriptor. In a packed ring, the chain's identity.
+    /// Only the value in the last descriptor of the chain is valid.
     pub link: u16,
 }
 
 impl Descriptor {
-    /// From its two halves as they are in memory.
+    /// Decodes a descriptor from its two halves, in the byte order of memory.
     pub fn decode(layout: Layout, [addr, rest]: [u64; 2]) -> Self {
         let rest = u64::from_le(rest);
         let (third, fourth) = ((rest >> 32) as u16, (rest >> 48) as u16);
@@ -52,12 +52,13 @@ pub(crate) struct Table<'a> {
     memory: &'a GuestMemory,
     start: GuestAddress,
     len: u32,
-    /// The entries that are in one place with the first one, usually all.
+    /// The slice of memory that begins with the first entry. It usually holds all entries.
     found: Option<VolatileSlice<'a, BS<'a, ()>>>,
 }
 
 impl<'a> Table<'a> {
-    /// The table in a buffer. Its place is looked up once, if it is one place.
+    /// The table in a buffer. The place of the entries is looked up once, if the table is in one
+    /// piece of memory.
     pub fn new(
         layout: Layout,
         memory: &'a GuestMemory,
@@ -91,7 +92,7 @@ impl<'a> Table<'a> {
         let found = self.found.as_ref();
         let halves = match found.map(|slice| slice.read_obj(offset as usize)) {
             Some(Ok(halves)) => halves,
-            // Wraps only for a table that no region holds.
+            // The sum wraps only for a table outside all regions.
             _ => self
                 .memory
                 .read_obj(GuestAddress(self.start.0.wrapping_add(offset)))?,

@@ -8,23 +8,24 @@ use super::descriptor::{Descriptor, Layout};
 use super::part::{Part, WritablePart};
 use crate::{GuestMemory, QueueError, VringLayout};
 
-/// Descriptor flag: made available, in the laps of the ring that have this wrap counter.
+/// Descriptor flag: the wrap counter of the lap in which the descriptor was made available.
 const AVAIL: u16 = 1 << 7;
-/// Descriptor flag: used, in the laps of the ring that have this wrap counter.
+/// Descriptor flag: the wrap counter of the lap in which the descriptor was used.
 const USED: u16 = 1 << 15;
 
-/// Whether a descriptor with these flags was made available in a lap with this wrap counter.
+/// Whether a descriptor with these flags is available, and not used yet, in a lap with this wrap
+/// counter.
 pub(crate) fn is_available(flags: u16, wrap: bool) -> bool {
     flags & (AVAIL | USED) == if wrap { AVAIL } else { USED }
 }
 
-/// When one side wants to be notified by the other (virtio 1.2, section 2.8.14).
+/// The condition for a notification from the other side (virtio 1.2, section 2.8.14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// At each descriptor.
+    /// Notify for each descriptor.
     Always,
     Never,
-    /// When the descriptor at this position is reached.
+    /// Notify when the descriptor at this position is made available or used.
     At(u16),
 }
 
@@ -34,7 +35,7 @@ impl Event {
         match word >> 16 & 3 {
             1 => Self::Never,
             2 => Self::At(word as u16),
-            // 3 is reserved. One notification too many does no harm.
+            // The value 3 is reserved. An unneeded notification does no harm.
             _ => Self::Always,
         }
     }
@@ -53,14 +54,14 @@ impl Event {
 #[derive(Debug)]
 pub(crate) struct PackedRing {
     descriptors: WritablePart<u64>,
-    /// When the driver wants to be called.
+    /// The condition for a call to the driver.
     driver: Part<u32>,
-    /// When the device wants to be kicked.
+    /// The condition for a kick to the device.
     device: WritablePart<u32>,
 }
 
 impl PackedRing {
-    /// Checks a layout and finds its parts.
+    /// Checks a layout, and finds the parts of the virtqueue in memory.
     pub fn new(memory: &Arc<GuestMemory>, layout: VringLayout) -> Result<Self, QueueError> {
         let size = usize::from(layout.size);
         let find = || {
@@ -77,8 +78,8 @@ impl PackedRing {
         found.ok_or(QueueError::BadLayout(layout))
     }
 
-    /// The descriptor at `index`. The flags are loaded first, so that the rest, and later loads,
-    /// see what the driver stored before them.
+    /// The descriptor at `index`. The flags are loaded first, with acquire order. All later loads
+    /// then see the data that the driver stored before the flags.
     pub fn descriptor(&self, index: u16) -> Result<Descriptor, QueueError> {
         let at = 2 * usize::from(index);
         let rest = self.descriptors.load(at + 1, Ordering::Acquire)?;
@@ -95,7 +96,7 @@ impl PackedRing {
     }
 
     /// Gives the chain with this identity back at `index`, in a lap with this wrap counter. The
-    /// driver sees it at once, with all that was written before.
+    /// driver sees the chain at once, and all data that this side wrote before.
     pub fn set_used(
         &self,
         index: u16,
@@ -110,12 +111,12 @@ impl PackedRing {
         self.descriptors.store(at, rest.to_le(), Ordering::Release)
     }
 
-    /// When the driver wants to be called.
+    /// The condition for a call to the driver.
     pub fn driver_event(&self) -> Result<Event, QueueError> {
         Ok(Event::from_le(self.driver.load(0, Ordering::Relaxed)?))
     }
 
-    /// Sets when this side wants to be kicked.
+    /// Sets the condition for a kick to this side.
     pub fn set_device_event(&self, event: Event) -> Result<(), QueueError> {
         self.device.store(0, event.to_le(), Ordering::Relaxed)
     }

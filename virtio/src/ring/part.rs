@@ -1,7 +1,7 @@
 //! An array of numbers in the driver's memory.
 //!
-//! Its place is looked up once, and an access is then one load or store. All of them are atomic,
-//! because the driver may write at any time. All unsafe code of rings is here.
+//! The array's place is looked up once. Each access is then one atomic load or store, because the
+//! driver may write at any time. All unsafe code of rings is here.
 
 #![allow(unsafe_code)]
 
@@ -14,26 +14,27 @@ use vm_memory::{AtomicAccess, AtomicInteger, Bytes, GuestAddress, Permissions};
 use super::place::Place;
 use crate::{GuestMemory, QueueError};
 
-/// An array of numbers in the driver's memory, which the device may only write if it is `WRITABLE`.
+/// An array of numbers in the driver's memory. The device may write the numbers only if `WRITABLE`
+/// is true.
 #[derive(Debug)]
 pub(super) struct Part<T, const WRITABLE: bool = false> {
     memory: Arc<GuestMemory>,
     addr: u64,
     len: usize,
-    /// Found in `memory`, for `len` numbers from `addr` on.
+    /// The place in `memory` of the `len` numbers that begin at `addr`.
     place: Place<T>,
 }
 
-/// An array that the device may write as well.
+/// An array that the device may read and write.
 pub(super) type WritablePart<T> = Part<T, true>;
 
-// SAFETY: only the pointers of `place` keep it from being `Send` by itself. They lead into
-// `memory`, which is shared among threads anyway, and are used for atomic accesses alone.
+// SAFETY: only the pointers of `place` keep it from being `Send` by itself. They point into
+// `memory`, which several threads may share, and only atomic accesses use them.
 unsafe impl<T, const WRITABLE: bool> Send for Part<T, WRITABLE> {}
 
 impl<T: AtomicAccess, const WRITABLE: bool> Part<T, WRITABLE> {
-    /// `len` numbers, at least one, at `addr`. `None` when they are not all in memory that the
-    /// device may access so.
+    /// An array of `len` numbers, at least one, at `addr`. `None` if some of the numbers are not in
+    /// memory, or the memory does not allow these accesses.
     pub fn new(memory: &Arc<GuestMemory>, addr: u64, len: usize) -> Option<Self> {
         let access = match WRITABLE {
             true => Permissions::ReadWrite,
@@ -69,46 +70,46 @@ impl<T: AtomicAccess, const WRITABLE: bool> Part<T, WRITABLE> {
         }
     }
 
-    /// The number at `index`, if the array never moves.
+    /// The number at `index`, if the array has a fixed place in this process.
     #[inline]
     fn fixed(&self, index: usize) -> Option<&T::A> {
         assert!(index < self.len, "entry {index} of {}", self.len);
         let Place::Fixed(first) = self.place else {
             return None;
         };
-        // SAFETY: `Place::find` found all `len` numbers there, in one piece, and `index` is below
-        // `len`. For the rest, see `atomic`.
+        // SAFETY: `Place::find` found all `len` numbers in one piece from `first` on, and `index`
+        // is below `len`. The other conditions are in `atomic`.
         Some(unsafe { self.atomic(first.add(index)) })
     }
 
-    /// The number at `index`, if its page is where it was found.
+    /// The number at `index`, if the array's pages are still in the places where `Place::find`
+    /// found them.
     fn in_page(&self, index: usize) -> Option<&T::A> {
         assert!(index < self.len, "entry {index} of {}", self.len);
         let Place::Pages(pages) = &self.place else {
             return None;
         };
         let place = pages.at(index * size_of::<T>())?.cast();
-        // SAFETY: `Place::find` found the page with all of the array's numbers in it, of which
-        // `index` is one.
+        // SAFETY: `Place::find` found the page and all of the array's numbers in the page. The
+        // number at `index` is one of these numbers.
         Some(unsafe { self.atomic(place) })
     }
 
     /// # Safety
     ///
-    /// `place` is one of those that `Place::find` found for the array.
+    /// `place` has to be the place of a number that `Place::find` found for the array.
     #[inline]
     unsafe fn atomic(&self, place: NonNull<T>) -> &T::A {
         // SAFETY: `place` is aligned, and in a region of `memory` that is mapped for this access.
-        // The region stays mapped as long as `memory`, which `self` holds, also when the address
-        // has lost its meaning by now. An atomic integer is laid out like its number. No reference
-        // but those to atomics leads there, because memory of the driver is never behind any other.
-        // Whoever else writes there is another process, the kernel, or an atomic access of this
-        // process.
+        // `self` holds `memory`, so the region stays mapped, even after the driver's address has
+        // been unmapped. An atomic integer has the layout of its number. All references to the
+        // driver's memory are references to atomics. Other writes to this place come from another
+        // process, from the kernel, or from atomic accesses of this process.
         unsafe { place.cast::<T::A>().as_ref() }
     }
 
     fn address(&self, index: usize) -> GuestAddress {
-        // It does not wrap, as `new` checked.
+        // The sum cannot overflow: `new` checked the end of the array.
         GuestAddress(self.addr + (index * size_of::<T>()) as u64)
     }
 }

@@ -1,4 +1,4 @@
-//! Where a part of a ring is in this process.
+//! The place of a part of a ring in this process.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -9,35 +9,38 @@ use vm_memory::{GuestAddress, Permissions, VolatileSlice};
 use crate::GuestMemory;
 use crate::memory::Watch;
 
-/// Addresses are translated in units of this many bytes, or in multiples of it.
+/// The smallest unit of address translation, in bytes. All other units are multiples of this size.
 const PAGE: usize = 4096;
 
-/// Where an array of numbers is in this process, found once instead of at each access.
+/// The place of an array of numbers in this process. It is looked up once, not at each access.
 #[derive(Debug)]
 pub(super) enum Place<T> {
-    /// The array begins here, and is in one piece as long as the memory is there.
+    /// The array is in one piece that begins at this pointer. It stays there as long as its
+    /// `GuestMemory` lives.
     Fixed(NonNull<T>),
-    /// The array is in whole pages.
+    /// The array is in whole pages, each of which has its own place.
     Pages(Box<Pages>),
-    /// The array is in other pieces, so that each access has to look its number up.
+    /// The array is in pieces that are not whole pages. Each access has to look up the place of its
+    /// number.
     Scattered,
 }
 
-/// Whole pages, each of which may be anywhere.
+/// The places of an array's pages.
 #[derive(Debug)]
 pub(super) struct Pages {
-    /// Holds as long as the pages are where they were found. `None`: they never move.
+    /// The watch over the array's addresses. While the watch holds, `starts` is right. `None` if
+    /// the pages never move.
     watch: Option<Arc<Watch>>,
-    /// Where in the first page the array begins, in bytes.
+    /// The offset of the array in its first page, in bytes.
     skip: usize,
-    /// Where each page begins. Of the first and last one, only the array's part is known to be
+    /// The start of each page. In the first and the last page, only the array's part is known to be
     /// memory.
     starts: Box<[*mut u8]>,
 }
 
 impl<T> Place<T> {
-    /// Where the `bytes` bytes of an array from `start` on are. `None` when they are not all in
-    /// memory that is for this access.
+    /// Finds the place of an array of `bytes` bytes that begins at `start`. `None` if some of the
+    /// bytes are not in memory, or the memory does not allow this access.
     pub fn find(
         memory: &GuestMemory,
         start: GuestAddress,
@@ -45,7 +48,8 @@ impl<T> Place<T> {
         access: Permissions,
     ) -> Option<Self> {
         let last = start.0.checked_add(bytes as u64 - 1)?;
-        // The watch comes first: it sees all that changes while the places are found.
+        // The watch has to begin before the look-up, so that it notices each change during the
+        // look-up.
         let watch = memory.watch(start.0, last);
         let slices = memory.slices(start, bytes, access).ok()?;
         let slices: Vec<_> = slices.collect::<Result<_, _>>().ok()?;
@@ -67,8 +71,8 @@ impl<T> Place<T> {
 }
 
 impl Pages {
-    /// Where the byte at `offset` of the array is. `None` when that has changed, so that it has to
-    /// be looked up.
+    /// The place of the byte at `offset` of the array. `None` if the pages may have moved, and the
+    /// caller has to look the byte up.
     pub fn at(&self, offset: usize) -> Option<NonNull<u8>> {
         if self.watch.as_ref().is_some_and(|watch| !watch.holds()) {
             return None;
@@ -79,8 +83,8 @@ impl Pages {
     }
 }
 
-/// Where the pages of an array begin that is in these slices. `None` when a page is in several, or
-/// a number is not aligned.
+/// The starts of the pages of an array that consists of these slices. `None` if a page is split
+/// between slices, or a number is not aligned.
 fn page_starts<T>(start: u64, slices: &[VolatileSlice<'_, BS<'_, ()>>]) -> Option<Box<[*mut u8]>> {
     let mut starts = Vec::new();
     let mut skip = (start % PAGE as u64) as usize;

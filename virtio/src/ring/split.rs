@@ -14,18 +14,18 @@ use crate::{GuestMemory, QueueError, VringLayout};
 #[derive(Debug)]
 pub(crate) struct SplitRing {
     descriptors: Part<u64>,
-    /// Flags, index, entries, used_event.
+    /// The available ring: flags, index, entries and used_event.
     avail: Part<u16>,
-    /// Flags and index.
+    /// The first two fields of the used ring: flags and index.
     used: WritablePart<u16>,
-    /// Identity and length of each entry.
+    /// The entries of the used ring. Each has a chain's identity and a length.
     used_entries: WritablePart<u32>,
     avail_event: WritablePart<u16>,
     size: u16,
 }
 
 impl SplitRing {
-    /// Checks a layout and finds its parts.
+    /// Checks a layout, and finds the parts of the virtqueue in memory.
     pub fn new(memory: &Arc<GuestMemory>, layout: VringLayout) -> Result<Self, QueueError> {
         let size = usize::from(layout.size);
         let part = |addr: GuestAddress, offset: usize| addr.0.checked_add(offset as u64);
@@ -59,12 +59,14 @@ impl SplitRing {
         Ok(u16::from_le(self.avail.load(0, Ordering::Relaxed)?))
     }
 
-    /// The available ring's index. Later loads see what the driver stored before it.
+    /// The available ring's index. Later loads see the data that the driver stored before this
+    /// index.
     pub fn avail_index(&self) -> Result<u16, QueueError> {
         Ok(u16::from_le(self.avail.load(1, Ordering::Acquire)?))
     }
 
-    /// The head at `index` of the available ring. The index counts on without end.
+    /// The head at `index` of the available ring. The index is not reduced to the ring's size, and
+    /// wraps only at 65536.
     pub fn avail_entry(&self, index: u16) -> Result<u16, QueueError> {
         let at = 2 + self.slot(index);
         Ok(u16::from_le(self.avail.load(at, Ordering::Relaxed)?))
@@ -81,7 +83,8 @@ impl SplitRing {
         Ok(u16::from_le(self.used.load(1, Ordering::Relaxed)?))
     }
 
-    /// Stores an entry at `index` of the used ring. The index counts on without end.
+    /// Stores an entry at `index` of the used ring. The index is not reduced to the ring's size,
+    /// and wraps only at 65536.
     pub fn set_used_entry(&self, index: u16, head: u16, written: u32) -> Result<(), QueueError> {
         let at = 2 * self.slot(index);
         let order = Ordering::Relaxed;
@@ -90,7 +93,7 @@ impl SplitRing {
         self.used_entries.store(at + 1, written.to_le(), order)
     }
 
-    /// Shows all entries before `index` to the driver, with all that was written before.
+    /// Shows all entries before `index` to the driver, and all data that this side wrote before.
     pub fn set_used_index(&self, index: u16) -> Result<(), QueueError> {
         self.used.store(1, index.to_le(), Ordering::Release)
     }

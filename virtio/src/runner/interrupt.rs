@@ -10,13 +10,13 @@ use std::thread::JoinHandle;
 use libc::{SIGUSR1, c_int, c_void, siginfo_t};
 use vmm_sys_util::signal::{Killable, register_signal_handler};
 
-/// Set when the handler is installed. Without the handler, the signal would end the process.
+/// Set when the signal handler is installed. Without the handler, the signal would end the process.
 static INSTALLED: OnceLock<()> = OnceLock::new();
 
-/// Does nothing. Its call interrupts the system call.
+/// The signal handler. It does nothing, because the signal itself interrupts the system call.
 extern "C" fn ignore(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
 
-/// Installs the handler. Has to be called before a filter of system calls forbids that.
+/// Installs the signal handler. Call this before a filter of system calls forbids the installation.
 pub(super) fn install() -> io::Result<()> {
     if INSTALLED.get().is_none() {
         register_signal_handler(SIGUSR1, ignore).map_err(io::Error::from)?;
@@ -25,7 +25,7 @@ pub(super) fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// Interrupts the system call that a thread makes, if it makes one.
+/// Interrupts the thread's current system call, if the thread is in one.
 pub(super) fn interrupt(thread: &JoinHandle<()>) {
     if INSTALLED.get().is_none() {
         return;

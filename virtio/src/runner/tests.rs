@@ -16,24 +16,24 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const RING_SIZE: u16 = 16;
 const RING_AREA: u64 = 0x1000;
 
-/// The behaviour of [`Echo`].
+/// The behaviour of the device [`Echo`].
 #[derive(Clone, Copy)]
 enum Mode {
     /// Gives each request back.
     Echo,
-    /// Gives each request back this long after the queue was asked to stop.
+    /// Gives each request back after the queue was asked to stop and this time has passed.
     Slow(Duration),
     Fail,
     Panic,
 }
 
-/// A device that gives requests back.
+/// A device that gives requests back, or fails, as its mode says.
 struct Echo {
     queues: u16,
     mode: Mode,
     served: AtomicU64,
     threads: Mutex<Vec<thread::ThreadId>>,
-    /// Gets a message at each start.
+    /// Gets the index of each queue that starts.
     started: Mutex<Sender<u16>>,
 }
 
@@ -199,7 +199,7 @@ fn dropping_the_runner_ends_its_threads() {
     }
     drop(runner);
     let end = Instant::now() + DEADLINE;
-    // Each thread holds the device.
+    // Each thread holds a reference to the device until the thread ends.
     while Arc::strong_count(&device) > 1 {
         assert!(Instant::now() < end, "a thread is left");
         thread::yield_now();
@@ -226,7 +226,7 @@ fn queues_that_are_missing_running_or_outside_of_memory_are_not_started() {
     assert!(matches!(twice, Err(StartError::Running(0))));
 }
 
-/// Counts calls.
+/// A notifier that counts its notifications.
 #[derive(Debug, Default)]
 struct Counter(AtomicU32, Option<Arc<SharedEventFd>>);
 
@@ -306,7 +306,7 @@ fn sixty_four_busy_queues_stop_in_the_time_of_one() {
     }
     let begin = Instant::now();
     runner.stop_all().unwrap();
-    // One after another they would take 19 seconds.
+    // If the queues stopped one after another, the 64 stops would take 19 seconds.
     assert!(begin.elapsed() < 10 * SLOW, "{:?}", begin.elapsed());
 }
 
@@ -329,13 +329,14 @@ fn a_stop_fails_at_its_deadline_and_can_be_repeated() {
         runner.start(busy.vring.clone()),
         Err(StartError::Running(0))
     ));
-    // The queue ends later, and can then be stopped.
+    // The slow request ends later, and the queue can then be stopped.
     let mut runner = runner.with_stop_deadline(DEADLINE);
     runner.stop_all().unwrap();
     assert!(!runner.is_started(0));
 }
 
-/// Signals an eventfd that is full and blocks. A peer can make its eventfd so.
+/// A notifier that blocks, because its eventfd is full and has no O_NONBLOCK. A peer can bring its
+/// eventfd into this state.
 #[derive(Debug)]
 struct Blocking(Arc<SharedEventFd>);
 

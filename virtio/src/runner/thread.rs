@@ -10,8 +10,8 @@ use super::interrupt::interrupt;
 use crate::served::Targets;
 use crate::{Device, ServeError, ServedQueue, Vring, Wake};
 
-/// The time from a request to stop to the first interruption of system calls, and between two
-/// interruptions.
+/// The time between two interruptions of a thread that has not stopped yet. The first interruption
+/// comes this long after the request to stop.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// The thread of one queue. It serves one vring after another.
@@ -30,9 +30,9 @@ struct Shared {
 
 struct State {
     phase: Phase,
-    /// No more vrings will come.
+    /// Whether the runner was dropped, so that no more vrings will come.
     over: bool,
-    /// The last vring ended although nobody asked it to stop.
+    /// Whether the last vring failed: it ended without a request to stop.
     failed: bool,
     /// The position at which the last vring ended.
     next_avail: Option<u16>,
@@ -91,13 +91,13 @@ impl QueueThread {
         self.shared.wake.request_stop();
     }
 
-    /// Whether the last vring ended although nobody asked it to stop.
+    /// Whether the last vring failed: it ended without a request to stop.
     pub fn has_failed(&self) -> bool {
         self.shared.lock().failed
     }
 
-    /// Waits until the thread is idle, and interrupts system calls that block. False if the thread
-    /// is not idle by the deadline.
+    /// Waits until the thread is idle, and interrupts the thread's system calls that block. Returns
+    /// false if the thread is not idle by the deadline.
     pub fn wait_idle(&self, deadline: Instant) -> bool {
         let mut state = self.shared.lock();
         loop {
@@ -124,8 +124,8 @@ impl QueueThread {
 }
 
 impl Drop for QueueThread {
-    /// Lets the thread end, but does not wait for it. A thread that hangs in the kernel keeps
-    /// everything that it uses.
+    /// Lets the thread end, but does not wait for the end. A thread that hangs in the kernel keeps
+    /// all objects that it uses.
     fn drop(&mut self) {
         self.shared.lock().over = true;
         self.shared.changed.notify_all();
@@ -146,7 +146,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a vring. `None` when no more will come.
+    /// Waits for a vring. `None` when no more vrings will come.
     fn next_vring(&self) -> Option<Box<ServedQueue>> {
         let mut state = self.lock();
         loop {
@@ -168,7 +168,7 @@ impl Shared {
         match served {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.report(index, &WithSource(&error)),
-            // The panic hook has printed the message.
+            // The device panicked, and the panic hook has printed the message.
             Err(_) => self.report(index, &"internal error"),
         }
     }
@@ -188,7 +188,7 @@ impl Shared {
     }
 }
 
-/// An error with its source.
+/// Displays an error together with its source.
 struct WithSource<'a>(&'a ServeError);
 
 impl std::fmt::Display for WithSource<'_> {

@@ -1,11 +1,11 @@
-//! The driver's side of a virtqueue of either layout.
+//! The driver's side of a split or packed virtqueue.
 
 use std::sync::Arc;
 
 use super::{DriverRing, EVENT_ENABLE, PackedDriverRing};
 use crate::{GuestMemory, VringLayout};
 
-/// The driver's side of a virtqueue of either layout, for drivers that keep to the rules.
+/// The driver's side of a split or packed virtqueue, for drivers that follow the rules of virtio.
 #[derive(Debug)]
 pub enum AnyDriverRing {
     /// A split virtqueue.
@@ -35,7 +35,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Where the ring is.
+    /// The layout of the ring.
     pub fn layout(&self) -> VringLayout {
         match self {
             Self::Split(ring) => ring.layout(),
@@ -51,7 +51,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Makes a chain available that breaks the rules, so that the device gives the ring up.
+    /// Makes an invalid chain available, so that the device gives up the ring.
     pub fn break_it(&mut self) {
         let size = self.layout().size;
         match self {
@@ -60,7 +60,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Whether the device wants a kick for each chain.
+    /// Whether the device has asked for a kick after each chain.
     pub fn kicks_are_on(&self) -> bool {
         match self {
             Self::Split(ring) => ring.used_flags() == 0,
@@ -93,7 +93,8 @@ impl AnyDriverRing {
         }
     }
 
-    /// Whether the device wants a kick for the chains that were added since this was last asked.
+    /// Whether the device wants a kick for the chains that were added since the previous call of
+    /// this method.
     pub fn wants_kick(&mut self, event_idx: bool) -> bool {
         match self {
             Self::Split(ring) => ring.wants_kick(event_idx),

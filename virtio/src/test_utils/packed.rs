@@ -8,19 +8,19 @@ use vm_memory::{ByteValued, Bytes, GuestAddress};
 use super::{INDIRECT, NEXT, WRITE};
 use crate::{GuestMemory, VringLayout};
 
-/// Descriptor flag: made available in a lap with wrap counter 1.
+/// Descriptor flag: the descriptor was made available in a lap with wrap counter 1.
 pub const AVAIL: u16 = 1 << 7;
-/// Descriptor flag: used in a lap with wrap counter 1.
+/// Descriptor flag: the descriptor was used in a lap with wrap counter 1.
 pub const USED: u16 = 1 << 15;
 
-/// Event flags: at each descriptor.
+/// Event flags: notify at each descriptor.
 pub const EVENT_ENABLE: u16 = 0;
-/// Event flags: never.
+/// Event flags: never notify.
 pub const EVENT_DISABLE: u16 = 1;
-/// Event flags: at the descriptor whose position is beside the flags.
+/// Event flags: notify at the descriptor whose position is in the field beside the flags.
 pub const EVENT_DESC: u16 = 2;
 
-/// A place in the ring and its wrap counter.
+/// An index in the ring, and the wrap counter of the lap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     index: u16,
@@ -40,7 +40,7 @@ impl Place {
     }
 }
 
-/// The driver's side of a packed virtqueue, which can also break the rules.
+/// The driver's side of a packed virtqueue. This side can also break the rules of virtio.
 #[derive(Debug)]
 pub struct PackedDriverRing {
     memory: Arc<GuestMemory>,
@@ -48,15 +48,15 @@ pub struct PackedDriverRing {
     next: Place,
     used: Place,
     free_ids: Vec<u16>,
-    /// Descriptors of each chain in flight, by its identity.
+    /// The number of descriptors of each chain in flight. The key is the chain's identity.
     lengths: Vec<u16>,
-    /// Descriptors added since [`PackedDriverRing::wants_kick`] was last asked.
+    /// The number of descriptors added since the last call of [`PackedDriverRing::wants_kick`].
     added: u16,
 }
 
 impl PackedDriverRing {
-    /// A ring of `size` descriptors from `base` on, which is aligned to 16 bytes. The ring takes
-    /// `16 * size + 8` bytes.
+    /// A ring of `size` descriptors from `base` on. `base` has to be aligned to 16 bytes. The ring
+    /// takes `16 * size + 8` bytes.
     pub fn new(memory: Arc<GuestMemory>, base: u64, size: u16) -> Self {
         let driver = base + 16 * u64::from(size);
         let layout = VringLayout {
@@ -81,12 +81,13 @@ impl PackedDriverRing {
         }
     }
 
-    /// Where the ring is.
+    /// The layout of the ring.
     pub fn layout(&self) -> VringLayout {
         self.layout
     }
 
-    /// The position of the next chain, in the encoding of a back-end that has taken all before it.
+    /// The position of the next chain, in the encoding of
+    /// [`Vring::next_avail`](crate::Vring::next_avail).
     pub fn position(&self) -> u16 {
         self.next.encode()
     }
@@ -119,7 +120,7 @@ impl PackedDriverRing {
         id
     }
 
-    /// Adds a chain with any number as its identity.
+    /// Adds a chain with a given identity, which may be wrong.
     ///
     /// # Panics
     ///
@@ -131,7 +132,7 @@ impl PackedDriverRing {
             .enumerate()
             .map(|(n, &(addr, len, writable))| {
                 let more = if n < last { NEXT } else { 0 };
-                // The identity counts in the last descriptor only.
+                // The device uses only the identity in the chain's last descriptor.
                 let id = if n < last { !id } else { id };
                 (addr, len, id, more | if writable { WRITE } else { 0 })
             })
@@ -139,7 +140,8 @@ impl PackedDriverRing {
         self.add_entries(&entries);
     }
 
-    /// Adds a chain whose buffers are in an indirect table, which is written at `table`.
+    /// Adds a chain whose buffers are in an indirect table. This method writes the table at
+    /// `table`.
     ///
     /// # Panics
     ///
@@ -156,8 +158,8 @@ impl PackedDriverRing {
         id
     }
 
-    /// Makes descriptors available, the first one last. Each is (address, length, id, flags),
-    /// without the flags that say which lap it is for.
+    /// Makes descriptors available. The first descriptor is written last. Each entry is (address,
+    /// length, id, flags), and this method adds the flags for the lap.
     pub fn add_entries(&mut self, entries: &[(u64, u32, u16, u16)]) {
         let size = self.layout.size;
         for (n, &(addr, len, id, flags)) in entries.iter().enumerate().rev() {
@@ -200,7 +202,7 @@ impl PackedDriverRing {
         Some((id.into(), written))
     }
 
-    /// Sets when a call is wanted: one of the event flags, and a position.
+    /// Sets the condition for a call from the device: one of the event flags, and a position.
     pub fn set_event(&self, flags: u16, position: u16) {
         let event = u32::from(flags) << 16 | u32::from(position);
         self.put(event.to_le(), self.layout.avail.0);
@@ -213,13 +215,14 @@ impl PackedDriverRing {
         fence(Ordering::SeqCst);
     }
 
-    /// When the device wants a kick: one of the event flags, and a position.
+    /// The device's condition for a kick: one of the event flags, and a position.
     pub fn device_event(&self) -> (u16, u16) {
         let event = u32::from_le(self.get(self.layout.used.0));
         ((event >> 16) as u16, event as u16)
     }
 
-    /// Whether the device wants a kick for the chains that were added since this was last asked.
+    /// Whether the device wants a kick for the chains that were added since the previous call of
+    /// this method.
     pub fn wants_kick(&mut self) -> bool {
         fence(Ordering::SeqCst);
         let added = i32::from(std::mem::take(&mut self.added));

@@ -1,26 +1,27 @@
 //! The registers of a virtio-vhost-user device, as its driver and its device model need them.
 //!
 //! Source: the virtio-vhost-user device type proposed for the virtio specification in 2017, with
-//! what the QEMU (2019) and crosvm (2022) implementations made of it.
+//! the changes of the implementations in QEMU (2019) and crosvm (2022).
 
-/// PCI device ids under which VVU devices were seen: QEMU (2019) modern and transitional, QEMU
-/// (2022) modern and transitional, crosvm and ours.
+/// PCI device ids of the known VVU devices: QEMU (2019) modern and transitional, QEMU (2022) modern
+/// and transitional, crosvm and ours.
 pub const PCI_DEVICE_IDS: [u16; 5] = [0x1058, 0x1017, 0x106b, 0x1016, PCI_DEVICE_ID];
 
 /// PCI device id of our device model and of crosvm's: virtio device id 61.
 pub const PCI_DEVICE_ID: u16 = 0x107d;
 
-/// PCI subsystem id that tells our device model from crosvm's, which repeats its device id there.
+/// PCI subsystem id of our device model. crosvm's device model has the same device id, and a
+/// subsystem id that repeats the device id.
 pub const PCI_SUBSYSTEM_ID: u16 = 0x5655;
 
-/// The virtio capabilities that only a VVU device has; values of `cfg_type`.
+/// The types (`cfg_type`) of the virtio capabilities that only a VVU device has.
 pub mod cfg_type {
     /// Doorbells: a write to one signals the front-end.
     pub const DOORBELL: u8 = 6;
-    /// Notifications: which MSI-X vector a front-end's kick raises.
+    /// Notifications: registers that choose the MSI-X vector of a front-end's kick.
     pub const NOTIFICATION: u8 = 7;
-    /// Shared memory: the front-end's RAM. A plain 16-byte capability, unlike the one that virtio
-    /// 1.2 later gave this number.
+    /// Shared memory: the front-end's RAM. The capability has 16 bytes. Virtio 1.2 later gave this
+    /// type to a capability of 24 bytes.
     pub const SHARED_MEMORY: u8 = 8;
 }
 
@@ -30,19 +31,20 @@ pub mod queue {
     pub const RX: u16 = 0;
     /// Carries messages from the driver to the front-end.
     pub const TX: u16 = 1;
-    /// How many there are.
+    /// The number of virtqueues.
     pub const COUNT: u16 = 2;
 }
 
 /// Offsets in the device configuration space.
 pub mod config {
-    /// See [`status`](super::status), 32 bits.
+    /// The status field, 32 bits. The bits are in [`status`](super::status).
     pub const STATUS: u64 = 0;
-    /// How many vhost queues the device can relay for, 32 bits.
+    /// The maximum number of vhost queues that the device can relay for, 32 bits.
     pub const MAX_VHOST_QUEUES: u64 = 4;
-    /// Identifies the device to its driver, 16 bytes; all zero: no identity.
+    /// The UUID that identifies the device to its driver, 16 bytes. All zeros mean that the device
+    /// has no UUID.
     pub const UUID: u64 = 8;
-    /// Length of the space in bytes.
+    /// Length of the device configuration space in bytes.
     pub const SIZE: u64 = 24;
 }
 
@@ -56,16 +58,16 @@ pub mod status {
 
 /// Offsets in the notification structure.
 pub mod notification {
-    /// Selects the vhost queue that the vector register is about, 16 bits.
+    /// Selects the vhost queue whose vector the vector register holds, 16 bits.
     pub const SELECT: u64 = 0;
     /// MSI-X vector of the selected queue's kick, 16 bits.
     pub const VECTOR: u64 = 2;
-    /// Length of the structure in bytes.
+    /// Length of the notification structure in bytes.
     pub const SIZE: u64 = 4;
 }
 
-/// What a doorbell register signals. With N = `max_vhost_queues`: 0 to N-1 the calls, N to 2N-1 the
-/// errors of the vhost queues, 2N the log.
+/// The signal of a doorbell register. With N = `max_vhost_queues`, registers 0 to N-1 are the calls
+/// of the vhost queues, registers N to 2N-1 are their errors, and register 2N is the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doorbell {
     /// The vhost queue has used buffers.
@@ -77,7 +79,7 @@ pub enum Doorbell {
 }
 
 impl Doorbell {
-    /// What doorbell number `index` of a device with `queues` vhost queues signals.
+    /// The signal of doorbell number `index` of a device with `queues` vhost queues.
     pub fn from_index(index: u32, queues: u16) -> Option<Self> {
         let count = u32::from(queues);
         match index {
@@ -88,7 +90,7 @@ impl Doorbell {
         }
     }
 
-    /// Which vhost queue it is about; 0 for the log.
+    /// The vhost queue that the doorbell belongs to, or 0 for the log.
     pub fn queue(self) -> u16 {
         match self {
             Self::Call(queue) | Self::Error(queue) => queue,

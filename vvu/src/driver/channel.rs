@@ -9,11 +9,11 @@ use super::dma::Dma;
 use super::vector;
 use crate::virtio_pci::{DriverQueue, QueueNotify, UsedError, VirtioError, VirtioPci};
 
-/// The most buffers of each queue. Few are in use at once, because the front-end waits for replies.
-/// And behind a virtual IOMMU it is costly to map memory for DMA.
+/// The maximum number of buffers in a queue. Few buffers are in use at once, because the front-end
+/// waits for replies. Mapping more memory for DMA would be costly behind a virtual IOMMU.
 const QUEUE_SIZE: u16 = 16;
 
-/// Length of a buffer in bytes: that of the longest message, rounded up to a multiple of 64.
+/// Length of a buffer in bytes: the length of the longest message, rounded up to a multiple of 64.
 const BUFFER_SIZE: usize = (HEADER_SIZE + MAX_PAYLOAD).next_multiple_of(64);
 
 /// Why messages cannot be exchanged until the device is restarted.
@@ -41,13 +41,14 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// The most memory that the queues take, in bytes.
+    /// The maximum size of the memory for the two queues, in bytes.
     pub fn memory_size() -> usize {
         let rx = DriverQueue::end(0, QUEUE_SIZE, BUFFER_SIZE);
         DriverQueue::end(rx, QUEUE_SIZE, BUFFER_SIZE)
     }
 
-    /// Lays out the queues and tells the device where they are. It does not use them yet.
+    /// Lays out the queues and tells the device their addresses. The device does not use the queues
+    /// yet.
     pub fn configure(virtio: &VirtioPci, dma: &Dma) -> Result<Self, VirtioError> {
         let new_queue = |index, start, device_writes| {
             let size = virtio.choose_queue_size(index, QUEUE_SIZE)?;
@@ -72,12 +73,13 @@ impl Channel {
         })
     }
 
-    /// Tells the device that there are receive buffers.
+    /// Notifies the device of the receive buffers.
     pub fn offer_buffers(&mut self) -> Result<(), ChannelError> {
         Ok(self.rx_notify.notify()?)
     }
 
-    /// Takes the next message if there is one. It consists of any bytes that the device wrote.
+    /// Takes the next message if there is one. The message consists of the bytes that the device
+    /// wrote, which are not checked.
     pub fn receive(&mut self) -> Result<Option<Vec<u8>>, ChannelError> {
         let Some(used) = self.rx.take_used()? else {
             return Ok(None);
@@ -91,8 +93,8 @@ impl Channel {
 
     /// Takes all waiting messages and drops them.
     pub fn discard_received(&mut self) -> Result<(), ChannelError> {
-        // The limit is for a device that breaks the rules: without a front-end it must not fill
-        // buffers, so no more messages wait than there are buffers.
+        // Without a front-end the device must not fill buffers, so the number of waiting messages
+        // is at most the number of buffers. The limit ends the loop if the device breaks this rule.
         for _ in 0..2 * self.rx.size() {
             if self.receive()?.is_none() {
                 break;
@@ -101,7 +103,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends a message. False if the device has all buffers. It signals when it returns one.
+    /// Sends a message. Returns false if the device has all buffers. The device raises the TX
+    /// vector when it returns a buffer.
     pub fn send(&mut self, message: &[u8]) -> Result<bool, ChannelError> {
         if message.len() > BUFFER_SIZE {
             return Err(ChannelError::TooLong(message.len()));
@@ -116,7 +119,7 @@ impl Channel {
         Ok(true)
     }
 
-    /// Whether a message waits.
+    /// Whether a message from the front-end waits.
     pub fn has_message(&self) -> bool {
         self.rx.has_used()
     }

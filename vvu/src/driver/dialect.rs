@@ -10,35 +10,35 @@ use crate::pci::Identity;
 /// The behaviour of one kind of VVU device where kinds differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
-    /// The name on the command line.
+    /// The dialect's name on the command line.
     pub name: &'static str,
-    /// Where regions are in the memory window.
+    /// The rule for the places of memory regions in the window.
     pub layout: LayoutRule,
-    /// How the driver learns that the front-end left.
+    /// The device's way to tell the driver that the front-end left.
     pub peer_loss: PeerLoss,
     /// Whether the device has doorbells that tell the front-end of a broken queue.
     pub error_doorbells: bool,
 }
 
-/// Where in the memory window the regions of a memory table are.
+/// The rule for the places of a memory table's regions in the memory window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayoutRule {
-    /// Each region begins where the one before it ends.
+    /// Each region begins where the previous region ends.
     Packed,
-    /// Between the end of a region and the start of the next there are as many bytes as the next
-    /// region's `mmap_offset`, because the device maps the file of each region from its start.
+    /// Before each region there is a gap of as many bytes as the region's `mmap_offset`, because
+    /// the device maps the file of each region from its start.
     WithOffsets,
-    /// Each region begins where the one before it ends. The first region of a new table begins
-    /// where the last table of the same front-end ends.
+    /// Each region begins where the previous region ends. The first region of a new table begins
+    /// where the previous table of the same front-end ends.
     Growing,
 }
 
-/// How the driver learns that the front-end left.
+/// The device's way to tell the driver that the front-end left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerLoss {
     /// The device clears the status bits and raises a configuration interrupt.
     Status,
-    /// The device returns an empty receive buffer. The driver has to reset it then.
+    /// The device returns an empty receive buffer. The driver has to reset the device then.
     EmptyMessage,
 }
 
@@ -73,7 +73,7 @@ impl Dialect {
     pub const ALL: [Self; 4] = [Self::OURS, Self::SPEC, Self::QEMU, Self::CROSVM];
 
     /// The dialect of a device with this identity. A device that follows the specification has the
-    /// same identity as QEMU's, so it gets QEMU's dialect.
+    /// same identity as QEMU's devices, so such a device gets QEMU's dialect.
     pub fn of(identity: &Identity) -> Self {
         match (identity.device, identity.subsystem) {
             (abi::PCI_DEVICE_ID, abi::PCI_SUBSYSTEM_ID) => Self::OURS,
@@ -89,7 +89,7 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// A name that is not the name of a dialect.
+/// The error for an unknown name of a dialect.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0:?} is not a dialect; the dialects are ours, spec, qemu and crosvm")]
 pub struct UnknownDialect(String);

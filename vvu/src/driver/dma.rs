@@ -7,7 +7,7 @@ use vhost_user::WithCauses;
 
 use crate::pci::{DmaMemory, PciError, PciFunction, choose_iova};
 
-/// Why there is no memory that the device can access.
+/// Why memory cannot be shared with the device.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DmaError {
@@ -17,16 +17,16 @@ pub enum DmaError {
     /// The operating system has no memory.
     #[error("cannot allocate memory for the device")]
     Memory(#[from] io::Error),
-    /// The memory cannot be mapped.
+    /// The memory cannot be mapped for the device.
     #[error(transparent)]
     Map(#[from] PciError),
 }
 
-/// Memory that is mapped for a function, until it is dropped.
+/// Memory that a function can access. Dropping this value unmaps the memory.
 #[derive(Debug)]
 pub struct Dma {
     function: Arc<dyn PciFunction>,
-    /// The memory.
+    /// The memory that the function can access.
     pub memory: Arc<DmaMemory>,
     /// The I/O virtual address of the memory.
     pub iova: u64,
@@ -37,7 +37,7 @@ impl Dma {
     ///
     /// # Errors
     ///
-    /// [`DmaError`] when there is no memory, no address for it, or the mapping is refused.
+    /// [`DmaError`] when memory or a free address is missing, or when the mapping is refused.
     pub fn new(function: Arc<dyn PciFunction>, len: usize) -> Result<Self, DmaError> {
         let memory = DmaMemory::new(len)?;
         let iova = choose_iova(&function.iova_ranges(), memory.len() as u64)

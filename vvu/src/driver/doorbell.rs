@@ -17,7 +17,7 @@ pub struct Doorbells {
 }
 
 impl Doorbells {
-    /// Doorbells that are `multiplier` bytes apart. None can be rung before
+    /// Makes doorbells that are `multiplier` bytes apart. No doorbell can be rung before
     /// [`Doorbells::set_queues`].
     pub fn new(registers: Registers, multiplier: u32) -> Self {
         Self {
@@ -27,12 +27,13 @@ impl Doorbells {
         }
     }
 
-    /// Sets the number of vhost queues of the device. The numbers of doorbells depend on it.
+    /// Sets the number of vhost queues of the device. The index of a doorbell depends on this
+    /// number.
     pub fn set_queues(&mut self, queues: u32) {
         self.queues = queues.try_into().unwrap_or(u16::MAX);
     }
 
-    /// A notifier that rings this doorbell. `None` if the device does not have it.
+    /// A notifier that rings this doorbell. `None` if the device does not have the doorbell.
     pub fn get(&self, doorbell: Doorbell) -> Option<Arc<dyn Notifier>> {
         let (Doorbell::Call(queue) | Doorbell::Error(queue)) = doorbell else {
             return None;

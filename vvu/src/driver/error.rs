@@ -28,29 +28,29 @@ pub enum DriverError {
     /// The device cannot be driven as a virtio device.
     #[error(transparent)]
     Virtio(#[from] VirtioError),
-    /// The device's queues are broken.
+    /// Messages cannot be exchanged with the device.
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The device does not have an MSI-X vector for each queue.
     #[error("the device has {available} MSI-X vectors; {needed} are needed")]
     TooFewVectors {
-        /// The number needed: 3, and one for each queue.
+        /// The number of vectors that the driver needs: 3, and one for each queue.
         needed: u32,
-        /// The number that the device has.
+        /// The number of vectors that the device has.
         available: u16,
     },
     /// The device has too few vhost queues.
     #[error("the device relays for {available} vhost queues; {needed} are needed")]
     TooFewQueues {
-        /// The number that the back-end has.
+        /// The number of vhost queues that the back-end has.
         needed: u16,
-        /// The number that the device has.
+        /// The number of vhost queues that the device has.
         available: u32,
     },
     /// The device has too few doorbells.
     #[error("the device has no doorbells for {needed} vhost queues")]
     TooFewDoorbells {
-        /// The number of queues that need one.
+        /// The number of vhost queues that need a doorbell.
         needed: u16,
     },
     /// The device lacks one of the virtqueues that carry messages.
@@ -59,15 +59,15 @@ pub enum DriverError {
     /// The device does not accept the vector for the kicks of a queue.
     #[error("the device refuses MSI-X vector {vector} for kicks of vhost queue {queue}")]
     NotificationRefused {
-        /// The vhost queue.
+        /// The number of the vhost queue.
         queue: u16,
-        /// The vector.
+        /// The MSI-X vector that the device refuses.
         vector: u16,
     },
     /// The device does not disconnect the front-end.
     #[error("the device did not drop the front-end within {0:?}")]
     DisconnectTimeout(Duration),
-    /// The device cannot get memory for messages.
+    /// Memory for messages cannot be shared with the device.
     #[error(transparent)]
     Dma(#[from] DmaError),
     /// The window for the front-end's memory begins behind the end of its BAR.

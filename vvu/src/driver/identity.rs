@@ -45,14 +45,14 @@ pub fn identify(function: &dyn PciFunction) -> Result<(Capabilities, Identity), 
     Ok((capabilities, identity))
 }
 
-/// The capability for the front-end's memory. Virtio 1.2 gave its type to another capability of 24
-/// bytes. That one is decoded with a multiplier, so it can be told apart.
+/// The capability for the front-end's memory. Virtio 1.2 gave the same type to another capability,
+/// which has 24 bytes. Only the capability of virtio 1.2 is decoded with a multiplier.
 pub fn shared_memory(capabilities: &Capabilities) -> Result<&Capability, VirtioError> {
     capabilities.find_like(cfg_type::SHARED_MEMORY, |cap| cap.multiplier.is_none())
 }
 
-/// Whether a function with this identity may be a VVU device. Other virtio devices have got the
-/// same ids since, so only the capabilities decide.
+/// Whether a function with this identity may be a VVU device. Other virtio devices have been given
+/// the same ids since, so the capabilities have to be checked too.
 fn may_be_vvu(identity: &Identity) -> bool {
     identity.vendor == VENDOR_ID && PCI_DEVICE_IDS.contains(&identity.device)
 }

@@ -18,7 +18,7 @@ pub struct Notifications {
 }
 
 impl Notifications {
-    /// Finds the registers, for a back-end of `queue_count` queues.
+    /// Finds the notification registers, for a back-end of `queue_count` queues.
     ///
     /// # Errors
     ///
@@ -35,8 +35,8 @@ impl Notifications {
         })
     }
 
-    /// Makes the kicks of each queue raise the queue's own vector. Has to be done for each
-    /// front-end, because some devices forget the vectors when a front-end leaves.
+    /// Makes the kicks of each queue raise the queue's own vector. The driver has to repeat this
+    /// for each front-end, because some devices forget the vectors when a front-end leaves.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Notifications {
         }
     }
 
-    /// Makes kicks raise no vector.
+    /// Stops kicks from raising vectors.
     ///
     /// # Errors
     ///

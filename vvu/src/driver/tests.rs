@@ -12,12 +12,12 @@ use crate::virtio_pci::VirtioError;
 mod lies;
 mod noise;
 
-/// Checks the device only once.
+/// Limits with which the driver checks the device only once.
 pub(crate) const IMPATIENT: Patience = Patience {
     limit: Duration::ZERO,
     step: Duration::ZERO,
 };
-/// Checks the device until the event comes.
+/// Limits with which the driver checks the device until the event comes.
 pub(crate) const PATIENT: Patience = Patience {
     limit: Duration::from_secs(3600),
     step: Duration::ZERO,

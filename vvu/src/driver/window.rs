@@ -19,7 +19,7 @@ pub struct Window {
     base: u64,
     bar_size: u64,
     rule: LayoutRule,
-    /// Where the regions of the next table begin, in bytes from the base.
+    /// Where the regions of the next memory table begin, in bytes from the start of the window.
     cursor: u64,
 }
 
@@ -27,7 +27,7 @@ pub struct Window {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WindowError {
-    /// A region would end behind the end of the BAR.
+    /// A memory region would end behind the end of the BAR.
     #[error(
         "memory region {index} would end at {end:#x} of BAR {bar}, which has {bar_size:#x} bytes: \
          give the device a larger BAR"
@@ -35,9 +35,9 @@ pub enum WindowError {
     TooLarge {
         /// The index of the region in the table.
         index: usize,
-        /// Where in the BAR it would end, in bytes.
+        /// The end of the region in the BAR, in bytes.
         end: u64,
-        /// The BAR.
+        /// The number of the BAR.
         bar: u8,
         /// The size of the BAR in bytes.
         bar_size: u64,
@@ -47,7 +47,7 @@ pub enum WindowError {
     NotMappable {
         /// The index of the region in the table.
         index: usize,
-        /// The BAR.
+        /// The number of the BAR.
         bar: u8,
     },
     /// The operating system refuses the mapping.
@@ -56,8 +56,9 @@ pub enum WindowError {
 }
 
 impl Window {
-    /// The window that a capability describes. It goes on to the end of the BAR. The length in the
-    /// capability is ignored, because its field is too short and some devices have a wrong value.
+    /// Makes the window that a capability describes. The window extends to the end of the BAR. The
+    /// length in the capability is ignored, because the length field is too short and some devices
+    /// have a wrong value there.
     ///
     /// # Errors
     ///
@@ -122,8 +123,8 @@ impl Window {
         Ok(places)
     }
 
-    /// Maps the regions of a table. Nothing else of the BAR is mapped, because the kernel may
-    /// populate the whole of a mapping at the first access.
+    /// Maps the regions of a table. The rest of the BAR is not mapped, because the kernel may
+    /// populate a whole mapping at the first access.
     ///
     /// # Errors
     ///

@@ -8,11 +8,11 @@ use std::str::FromStr;
 pub struct Address {
     /// PCI domain (segment), 0 on most machines.
     pub domain: u32,
-    /// Bus in the domain.
+    /// The number of the bus in the domain.
     pub bus: u8,
-    /// Device on the bus, 0 to 31.
+    /// The number of the device on the bus, 0 to 31.
     pub device: u8,
-    /// Function of the device, 0 to 7.
+    /// The number of the function in the device, 0 to 7.
     pub function: u8,
 }
 
@@ -24,8 +24,8 @@ pub struct BadAddress(pub String);
 impl FromStr for Address {
     type Err = BadAddress;
 
-    /// Reads `[domain:]bus:device.function`. All parts are hexadecimal and have 4 to 8, 2, 2 and 1
-    /// digits.
+    /// Reads `[domain:]bus:device.function`. All parts are hexadecimal. The domain has 4 to 8
+    /// digits, the bus 2, the device 2 and the function 1.
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         parse(text).ok_or_else(|| BadAddress(text.to_owned()))
     }

@@ -10,12 +10,12 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use super::Mapping;
 use super::mapping::page_size;
 
-/// The preferred address for memory. It is clear of address 0, of the interrupt window of x86 below
-/// 4 GiB, and of the low memory that firmware reserves.
+/// The preferred I/O virtual address for memory. This address avoids address 0, the interrupt
+/// window of x86 below 4 GiB, and the low memory that firmware reserves.
 const PREFERRED_IOVA: u64 = 0x1000_0000;
 
-/// Anonymous shared memory in whole pages, zeroed at first. It has a file, so that it can be shared
-/// with another process.
+/// Anonymous shared memory in whole pages, zeroed at first. A file holds the memory, so that
+/// another process can share it.
 #[derive(Debug)]
 pub struct DmaMemory {
     file: Arc<File>,
@@ -41,7 +41,7 @@ impl DmaMemory {
         Ok(Arc::new(Self { file, mapping }))
     }
 
-    /// The file that holds the memory. The memory begins at its start.
+    /// The file that holds the memory. The memory begins at the start of the file.
     pub fn file(&self) -> &Arc<File> {
         &self.file
     }
@@ -55,7 +55,7 @@ impl Deref for DmaMemory {
     }
 }
 
-/// Picks an I/O virtual address for `len` bytes. It is aligned to a page and is not 0.
+/// Picks an I/O virtual address for `len` bytes. The address is aligned to a page and is not 0.
 pub fn choose_iova(ranges: &[RangeInclusive<u64>], len: u64) -> Option<u64> {
     let fits = |start: u64, range: &RangeInclusive<u64>| {
         let last = start.checked_add(len.checked_sub(1)?)?;

@@ -8,17 +8,17 @@ use vfio_user::ClientError;
 
 use super::{Address, BadAddress, Identity};
 
-/// Why a PCI function cannot be used. The text is one line that says what is wrong and what to do.
+/// Why a PCI function cannot be used. The text names the problem and the remedy in one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PciError {
-    /// The text is not an address.
+    /// The given text is not an address of a PCI function.
     #[error(transparent)]
     BadAddress(#[from] BadAddress),
     /// There is no device at the address.
     #[error("there is no PCI device {0}: `lspci -D` lists the devices")]
     NoSuchDevice(Address),
-    /// The function is not one that the caller drives.
+    /// The caller does not drive functions with this identity.
     #[error("{address} is another device: {identity}")]
     Unwanted {
         /// The function's address.
@@ -26,7 +26,7 @@ pub enum PciError {
         /// The identity of the function.
         identity: Identity,
     },
-    /// The function belongs to another driver, or to none.
+    /// The function is not bound to vfio-pci.
     #[error(
         "{address} is bound to {driver}, not to vfio-pci: as root, run {}",
         bind_commands(address)
@@ -37,13 +37,13 @@ pub enum PciError {
         /// The driver's name, or "no driver".
         driver: String,
     },
-    /// The machine has no IOMMU, or does not use it.
+    /// The machine has no IOMMU, or the kernel does not use the IOMMU.
     #[error(
         "{0} has no IOMMU group, because the kernel uses no IOMMU: boot with intel_iommu=on or \
          amd_iommu=on; a virtual machine needs a virtual IOMMU that remaps interrupts"
     )]
     NoIommuGroup(Address),
-    /// Other functions of the group are in use.
+    /// Other functions of the IOMMU group are in use.
     #[error(
         "IOMMU group {group} of {address} is not viable: bind its other members ({members}) to \
          vfio-pci too, or unbind them from their drivers"
@@ -51,12 +51,12 @@ pub enum PciError {
     GroupNotViable {
         /// The function's address.
         address: Address,
-        /// The group's number.
+        /// The number of the IOMMU group.
         group: String,
-        /// Addresses and drivers of the members in use.
+        /// The addresses and drivers of the group's members that are in use.
         members: String,
     },
-    /// The IOMMU does not remap interrupts, so a device could forge them.
+    /// The IOMMU does not remap interrupts, so a device could forge interrupts.
     #[error(
         "the IOMMU does not remap interrupts for {0}: use an IOMMU that does or, if you trust the \
          device, load vfio_iommu_type1 with allow_unsafe_interrupts=1"
@@ -71,13 +71,13 @@ pub enum PciError {
     /// Another process uses the function.
     #[error("{} is in use by another process: stop that process first", .0.display())]
     Busy(PathBuf),
-    /// This process may not lock as much memory as is needed.
+    /// The limit on locked memory is too low for this process.
     #[error(
         "the limit on locked memory is too low to let the device access {kib} KiB: raise it with \
          `ulimit -l`, or with LimitMEMLOCK= in a systemd unit"
     )]
     MemlockLimit {
-        /// How much memory is needed, in KiB.
+        /// The amount of memory that the device has to access, in KiB.
         kib: usize,
     },
     /// No vfio-user server listens on the socket.
@@ -85,15 +85,15 @@ pub enum PciError {
     NoVfioUserServer {
         /// The path of the socket.
         path: PathBuf,
-        /// The answer of the operating system.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A vfio-user server cannot be used.
     #[error("cannot use the vfio-user server at {}", .path.display())]
     VfioUser {
-        /// The path of its socket.
+        /// The path of the server's socket.
         path: PathBuf,
-        /// The error.
+        /// The error of the client.
         source: ClientError,
     },
     /// A vfio-user server has another kind of device.
@@ -112,7 +112,7 @@ pub enum PciError {
         address: Address,
         /// The device node.
         node: PathBuf,
-        /// The answer of the operating system.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// VFIO reports another error.
@@ -120,15 +120,15 @@ pub enum PciError {
     Vfio {
         /// The function's address.
         address: Address,
-        /// The error.
+        /// The error of VFIO.
         source: VfioError,
     },
     /// The operating system or the server refused something.
     #[error("cannot {what}")]
     Io {
-        /// The action that failed, after "cannot".
+        /// The action that failed. The text follows "cannot" in the message.
         what: &'static str,
-        /// The answer.
+        /// The error of the operating system or server.
         source: io::Error,
     },
 }

@@ -1,4 +1,5 @@
-//! Memory that a device or a sibling VM may change at any moment. Only this module accesses it.
+//! Memory that a device or a sibling VM may change at any moment. Only this module accesses such
+//! memory.
 
 use std::fs::File;
 use std::io;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
-/// An unsigned integer as wide as a bus access can be.
+/// An unsigned integer with the width of a bus access: 1, 2, 4 or 8 bytes.
 pub trait Scalar: Copy + Sized + private::Sealed {
     /// The integer's little-endian bytes.
     type Bytes: AsRef<[u8]> + AsMut<[u8]> + Default;
@@ -56,7 +57,7 @@ pub struct Mapping {
 
 impl Mapping {
     /// Maps `len` bytes of `file` from `offset` on, for reading and writing. `offset` has to be
-    /// aligned to a page. The mapping then begins after the first `lead` of these bytes.
+    /// aligned to a page. The mapping leaves out the first `lead` of these bytes.
     ///
     /// # Errors
     ///
@@ -73,12 +74,12 @@ impl Mapping {
         Ok(Self { region, lead })
     }
 
-    /// Length in bytes.
+    /// The length of the mapping in bytes.
     pub fn len(&self) -> usize {
         self.region.size() - self.lead
     }
 
-    /// Whether the mapping has no bytes, which is never the case.
+    /// Always false, because a mapping has at least one byte.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -91,8 +92,9 @@ impl Mapping {
     pub fn read<T: Scalar>(&self, offset: usize) -> T {
         let pointer = self.pointer::<T>(offset);
         // SAFETY: `pointer()` checked that the integer is aligned and inside the mapping, which
-        // lives as long as `self`. Any bytes are a valid integer. Others may change the memory
-        // meanwhile: the access is volatile, and no reference to this memory exists.
+        // lives as long as `self`. Any bytes are a valid integer. Devices and other processes may
+        // change the memory meanwhile, so the access is volatile, and no reference to this memory
+        // exists.
         unsafe { ptr::read_volatile(pointer) }.to_le()
     }
 

@@ -1,6 +1,6 @@
-//! A mock VVU device for tests. It speaks every dialect and can lie.
+//! A mock VVU device for tests. The mock supports every dialect and can break the rules.
 //!
-//! It does nothing by itself. A register access has its effect at once, and the test causes
+//! The mock does nothing by itself. A register access takes effect at once, and the test causes
 //! everything else.
 
 use std::fs::File;
@@ -30,7 +30,7 @@ pub struct MockFunction {
     config: Mutex<[u8; 256]>,
     /// The file behind the BAR with the front-end's memory.
     window: Arc<File>,
-    /// The file behind the doorbells if they are mapped.
+    /// The file behind the doorbells, used if the doorbells are mapped.
     doorbells: Arc<File>,
     state: Mutex<State>,
     gone: SharedEventFd,
@@ -64,7 +64,7 @@ impl MockFunction {
         &self.window
     }
 
-    /// The file behind the doorbells if they are mapped.
+    /// The file behind the doorbells, used if the doorbells are mapped.
     pub fn doorbells(&self) -> &File {
         &self.doorbells
     }

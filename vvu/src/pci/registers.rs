@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Mapping, PciFunction, Scalar, map_bar};
 
-/// A structure of registers in a BAR. If it is mapped, an access is one load or store. If it is
-/// trapped, an access is a system call or message.
+/// A structure of registers in a BAR. An access to a mapped structure is one load or store. An
+/// access to a trapped structure is a system call or message.
 #[derive(Clone, Debug)]
 pub struct Registers {
     function: Arc<dyn PciFunction>,
@@ -44,12 +44,12 @@ impl Registers {
         Ok(Self { mapping, ..trapped })
     }
 
-    /// Length in bytes.
+    /// The length of the structure in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are no registers.
+    /// Whether the structure has no registers.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Address, Identity, PciError, Wanted};
 
-/// Drivers that do no DMA, so that a group with them is viable for VFIO.
+/// Drivers that do no DMA. VFIO can use an IOMMU group whose other members are bound to such
+/// drivers.
 const HARMLESS_DRIVERS: [&str; 2] = ["pcieport", "pci-stub"];
 
 /// A PCI function's directory in sysfs.
@@ -17,7 +18,7 @@ pub struct SysfsDevice {
 }
 
 impl SysfsDevice {
-    /// Finds a function below `root`. That is `/sys`, or another folder in tests.
+    /// Finds a function below `root`. The root is `/sys`, or another folder in tests.
     ///
     /// # Errors
     ///
@@ -42,7 +43,8 @@ impl SysfsDevice {
     /// See [`PciError`].
     pub fn check(&self, wanted: Wanted) -> Result<String, PciError> {
         self.check_identity(wanted)?;
-        // Checked before the driver, because binding to vfio-pci is useless without an IOMMU.
+        // The group is checked before the driver, because binding to vfio-pci is useless without an
+        // IOMMU.
         let group = link_name(&self.path.join("iommu_group"));
         let group = group.ok_or(PciError::NoIommuGroup(self.address))?;
         self.check_driver()?;
@@ -101,7 +103,7 @@ impl SysfsDevice {
         })
     }
 
-    /// Addresses and drivers of the group's members whose drivers keep the group from being viable.
+    /// The address and driver of each group member whose driver keeps VFIO from using the group.
     fn members_in_use(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path.join("iommu_group/devices")) else {
             return Vec::new();
@@ -125,7 +127,7 @@ fn driver_of(device: &Path) -> Option<String> {
     link_name(&device.join("driver"))
 }
 
-/// The last component of what a symbolic link points to.
+/// The last component of a symbolic link's target.
 fn link_name(link: &Path) -> Option<String> {
     let target = fs::read_link(link).ok()?;
     Some(target.file_name()?.to_string_lossy().into_owned())

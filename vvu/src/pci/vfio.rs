@@ -27,11 +27,11 @@ use error::explain;
 
 /// A PCI function that is reached through the kernel's VFIO.
 ///
-/// The kernel resets the function when this is dropped.
+/// Dropping this value makes the kernel reset the function.
 pub struct VfioFunction {
     address: Address,
-    /// A copy of the device's descriptor that mappings of BARs share. Regions of sibling memory may
-    /// outlive this function and hold it.
+    /// A copy of the device's descriptor that mappings of BARs share. Regions of sibling memory
+    /// hold this copy and may outlive the `VfioFunction`.
     file: ManuallyDrop<Arc<File>>,
     device: ManuallyDrop<VfioDevice>,
     container: Arc<VfioContainer>,
@@ -41,11 +41,11 @@ pub struct VfioFunction {
 }
 
 impl VfioFunction {
-    /// Opens the function at `address` if it is `wanted`.
+    /// Opens the function at `address` if its identity is `wanted`.
     ///
     /// # Errors
     ///
-    /// [`PciError`], whose text is one line that says what is wrong and what to do.
+    /// [`PciError`], whose text names the problem and the remedy in one line.
     pub fn open(address: &Address, wanted: Wanted) -> Result<Self, PciError> {
         let address = *address;
         let sysfs = SysfsDevice::find(Path::new("/sys"), address)?;
@@ -115,7 +115,7 @@ impl VfioFunction {
 
 fn duplicate(device: &VfioDevice) -> io::Result<File> {
     // SAFETY: `device` owns the descriptor and is borrowed, so the descriptor stays open until this
-    // function returns. The borrowed descriptor does not live longer than that.
+    // function returns. The borrowed descriptor is not used after that.
     let fd = unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) };
     Ok(File::from(fd.as_fd().try_clone_to_owned()?))
 }
@@ -196,7 +196,7 @@ impl PciFunction for VfioFunction {
         if eventfds.is_empty() {
             return self.device.disable_msix().map_err(io::Error::other);
         }
-        // The kernel keeps references to the eventfds, so these descriptors are closed after the
+        // The kernel keeps references to the eventfds, so these descriptors may be closed after the
         // call.
         let eventfds: Vec<_> = eventfds
             .iter()
@@ -214,7 +214,7 @@ impl PciFunction for VfioFunction {
 /// A new descriptor of an eventfd, in the type that the vfio crate takes.
 fn as_vfio_eventfd(eventfd: &BorrowedFd<'_>) -> io::Result<EventFd> {
     let fd = eventfd.try_clone_to_owned()?.into_raw_fd();
-    // SAFETY: the descriptor was made above and nobody else owns it. `EventFd` takes the ownership.
+    // SAFETY: the descriptor was made above and has no other owner. `EventFd` takes the ownership.
     Ok(unsafe { EventFd::from_raw_fd(fd) })
 }
 
@@ -224,7 +224,8 @@ impl Drop for VfioFunction {
         // SAFETY: only this drop drops `file`, and nothing uses it afterwards.
         unsafe { ManuallyDrop::drop(&mut self.file) };
         // `VfioDevice` looks up its group in sysfs when it is dropped, and panics if the device was
-        // unplugged meanwhile. It is then leaked until the end of the process.
+        // unplugged meanwhile. In that case the `VfioDevice` is leaked until the end of the
+        // process.
         if self.sysfs_path.join("iommu_group").exists() {
             // SAFETY: only this drop drops `device`, and nothing uses it afterwards.
             unsafe { ManuallyDrop::drop(&mut self.device) };

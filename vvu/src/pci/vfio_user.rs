@@ -14,18 +14,19 @@ use vfio_user::{Client, ClientError, DeviceFlags, DmaFlags, IoEventFd, RegionInf
 
 use super::{BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, VFIO_USER_PREFIX};
 
-/// How long the server may take to answer one message.
+/// The maximum time for the server's answer to a message.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The addresses that every server can take. The protocol sets no limit, and IOMMUs translate 48
-/// bits.
+/// The I/O virtual addresses that every server is assumed to accept. The protocol sets no limit,
+/// and IOMMUs translate addresses of 48 bits.
 const IOVA_RANGE: RangeInclusive<u64> = 0..=0xffff_ffff_ffff;
 
 /// A PCI function that a vfio-user server emulates.
 pub struct VfioUserFunction {
     path: PathBuf,
     client: Mutex<Client>,
-    /// A copy of the client's socket, to wait for it without the lock.
+    /// A copy of the client's socket. A thread can wait for this copy without the lock of the
+    /// client.
     socket: OwnedFd,
     bars: Vec<Bar>,
     vector_count: u16,
@@ -93,7 +94,7 @@ impl Bar {
         let region = client.region_info(index)?;
         let eventfds = match client.region_io_fds(index) {
             Ok(eventfds) => eventfds,
-            // A server need not support this request.
+            // Support for this request is optional in a server.
             Err(ClientError::Refused { .. }) => Vec::new(),
             Err(error) => return Err(error),
         };

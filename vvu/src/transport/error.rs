@@ -1,4 +1,4 @@
-//! What can go wrong with a device in use.
+//! Errors of a device in use.
 
 use std::io;
 
@@ -10,19 +10,19 @@ use crate::driver::{ChannelError, DriverError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The device says that it is broken.
+    /// The device reports that it needs a reset.
     #[error("the device asks to be reset")]
     NeedsReset,
     /// The device does not return buffers in time.
     #[error("the device takes no replies")]
     TakesNoReplies,
-    /// The queues of messages are broken.
+    /// Messages cannot be exchanged with the device.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    /// The device does not do what it is told.
+    /// The driver cannot drive the device.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// The front-end sent what is not a message.
+    /// The front-end sent bytes that are not a valid message.
     #[error(transparent)]
     Message(#[from] DecodeError),
 }
@@ -34,33 +34,33 @@ pub enum VvuError {
     /// The function is gone.
     #[error("{0} is gone")]
     Gone(String),
-    /// Restarting the device does not help.
+    /// The device fails again after each restart.
     #[error("the device failed {restarts} times in a row")]
     AlwaysBroken {
-        /// How often it was restarted.
+        /// The number of restarts.
         restarts: u32,
-        /// How it failed at last.
+        /// The last failure of the device.
         #[source]
         fault: Fault,
     },
-    /// The device, which has failed, does not start again.
+    /// The device has failed and cannot be restarted.
     #[error(
         "cannot restart the device, which failed ({})",
         vhost_user::WithCauses(fault)
     )]
     Restart {
-        /// How it failed.
+        /// The failure before the restart.
         fault: Fault,
-        /// Why it does not start.
+        /// The reason why the restart failed.
         source: Box<DriverError>,
     },
-    /// The device does not do what it is told.
+    /// The driver cannot drive the device.
     #[error(transparent)]
     Driver(#[from] DriverError),
     /// The function cannot be accessed.
     #[error("cannot access the device")]
     Access(#[from] io::Error),
-    /// There is no waiting for the device.
+    /// Waiting for the device failed.
     #[error("cannot wait for the device")]
     Wait(#[source] io::Error),
 }

@@ -1,4 +1,4 @@
-//! What takes the place of descriptors: parts of BARs, interrupts and doorbells.
+//! Parts of BARs, interrupts and doorbells take the place of the front-end's descriptors.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use vvu_abi::Doorbell;
 
 use crate::driver::VvuDriver;
 
-/// The device, which has what front-ends' descriptors stand for.
+/// Attaches the device's memory window, interrupts and doorbells to requests, in place of the
+/// front-end's descriptors.
 pub struct Signals<'a>(pub &'a mut VvuDriver);
 
 impl Attach for Signals<'_> {
@@ -25,12 +26,13 @@ impl Attach for Signals<'_> {
         mapped.map_err(|error| AttachError::Transport(error.into()))
     }
 
-    /// The eventfd of the queue's notification, signalled: a kick may have come before anybody
-    /// listened.
+    /// Signals the eventfd of the queue's kicks and returns it. The signal stands for a kick that
+    /// may have come before the caller waits for the eventfd.
     fn kick(&mut self, index: u8, _: Absent) -> Result<Arc<SharedEventFd>, AttachError> {
         let kick = self.0.kick(index.into());
         let kick = kick.ok_or(AttachError::NoSuchVring(index))?;
-        // It fails only when the counter is at its limit, and the eventfd readable anyway.
+        // `signal` fails only when the counter is at its limit. The eventfd is readable then
+        // anyway.
         let _ = kick.signal();
         Ok(kick.clone())
     }

@@ -14,7 +14,7 @@ use ipc::SharedEventFd;
 mod failures;
 mod vectors;
 
-/// A transport over a mock device with a front-end, and how to talk to both.
+/// A transport over a mock device with a front-end, and an eventfd that wakes the transport.
 struct Setup {
     mock: Arc<MockFunction>,
     transport: VvuTransport,
@@ -52,7 +52,7 @@ impl Setup {
         }
     }
 
-    /// Has the front-end send this, and returns what the transport makes of it.
+    /// Makes the front-end send a message, and returns the request that the transport receives.
     fn send(&mut self, message: &Message) -> Result<Request<Attached>, RequestError> {
         self.mock.state().deliver(&message.encode());
         let incoming = self.request();
@@ -65,7 +65,7 @@ impl Setup {
         self.transport.reply(to.head, reply).unwrap();
     }
 
-    /// Checks that nothing is to be said.
+    /// Checks that the transport has no event to report.
     fn assert_idle(&mut self) {
         self.wake.signal().unwrap();
         assert!(matches!(self.next(), Event::Woken));
@@ -87,7 +87,7 @@ impl Setup {
         }
     }
 
-    /// Checks that a new front-end is served as the first was.
+    /// Checks that the device is set up for a new front-end and that this front-end is served.
     fn assert_serves_the_next(&mut self) {
         assert_eq!(self.mock.state().config_status, 1);
         assert_eq!(self.mock.state().notifications[..4], [3, 4, 5, 6]);

@@ -12,7 +12,7 @@ use crate::pci::{BAR_COUNT, PciFunction, Registers};
 const CONFIG_SIZE: usize = 256;
 /// The first offset at which a capability can begin.
 const FIRST: usize = 0x40;
-/// The most capabilities that fit. Each has at least 4 bytes.
+/// The maximum number of capabilities in configuration space. Each capability has at least 4 bytes.
 const MAX_CAPABILITIES: usize = (CONFIG_SIZE - FIRST) / 4;
 
 /// The virtio capabilities of a device, in the order of their list.
@@ -20,7 +20,7 @@ const MAX_CAPABILITIES: usize = (CONFIG_SIZE - FIRST) / 4;
 pub struct Capabilities(Vec<Capability>);
 
 impl Capabilities {
-    /// Reads the capabilities from configuration space. Invalid ones are skipped.
+    /// Reads the capabilities from configuration space. Invalid capabilities are skipped.
     ///
     /// # Errors
     ///
@@ -82,12 +82,12 @@ impl Capabilities {
         found.ok_or(VirtioError::MissingCapability(cfg_type))
     }
 
-    /// The registers of this type, accessed by system calls or messages. They have to be at least
-    /// `needed` bytes long.
+    /// The registers that the capability of this type describes, accessed by system calls or
+    /// messages. The registers have to be at least `needed` bytes long.
     ///
     /// # Errors
     ///
-    /// [`VirtioError`] when they are missing, too short, or not inside their BAR.
+    /// [`VirtioError`] when the registers are missing, too short, or not inside their BAR.
     pub fn trapped(
         &self,
         function: &Arc<dyn PciFunction>,
@@ -99,8 +99,8 @@ impl Capabilities {
         Ok(Registers::trapped(function.clone(), cap.bar, offset, len))
     }
 
-    /// The registers of this type, mapped if that is possible. They have to be at least `needed`
-    /// bytes long.
+    /// The registers that the capability of this type describes, mapped if that is possible. The
+    /// registers have to be at least `needed` bytes long.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ pub enum VirtioError {
     /// The device has no capability of this type.
     #[error("the device has no virtio capability of type {0}")]
     MissingCapability(u8),
-    /// A structure is not inside its BAR.
+    /// A structure of registers is not inside its BAR.
     #[error(
         "the device puts its virtio structure of type {cfg_type} ({len:#x} bytes) at {offset:#x} \
          of BAR {bar}, which has {bar_size:#x} bytes"
@@ -18,25 +18,25 @@ pub enum VirtioError {
     OutsideBar {
         /// The structure's type.
         cfg_type: u8,
-        /// The BAR in the structure's capability.
+        /// The BAR that the structure's capability names.
         bar: u8,
         /// Where in the BAR the structure begins, in bytes.
         offset: u64,
-        /// Its length in bytes.
+        /// The structure's length in bytes.
         len: u64,
         /// The size of the BAR in bytes, or 0 if there is no such BAR.
         bar_size: u64,
     },
-    /// A structure is too short for its registers.
+    /// A structure of registers is too short.
     #[error(
         "the device's virtio structure of type {cfg_type} has {len} bytes; {needed} are needed"
     )]
     TooShort {
         /// The structure's type.
         cfg_type: u8,
-        /// Its length in bytes.
+        /// The structure's length in bytes.
         len: u64,
-        /// The length of the registers in bytes.
+        /// The length that the driver needs, in bytes.
         needed: u64,
     },
     /// The device lacks features that the driver needs (a bit mask).
@@ -54,7 +54,7 @@ pub enum VirtioError {
     /// A queue has an invalid number of entries.
     #[error("the device's queue {0} has {1} entries")]
     BadQueueSize(u16, u16),
-    /// The notification register of a queue is not inside its structure.
+    /// The notification register of a queue is unaligned, or outside of the notification structure.
     #[error("the notification register of the device's queue {0} has index {1}, out of range")]
     BadNotifyOffset(u16, u16),
     /// The function cannot be accessed.

@@ -19,11 +19,11 @@ const ALIGNMENT: usize = 16;
 /// The I/O virtual addresses of the parts of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLayout {
-    /// Descriptor table.
+    /// The address of the descriptor table.
     pub desc: u64,
-    /// Driver area (available ring).
+    /// The address of the driver area (available ring).
     pub avail: u64,
-    /// Device area (used ring).
+    /// The address of the device area (used ring).
     pub used: u64,
 }
 
@@ -32,7 +32,8 @@ pub struct QueueLayout {
 pub struct Used {
     /// The number of the buffer.
     pub id: u16,
-    /// How many bytes the device wrote, as it says. Never more than the length of the buffer.
+    /// The number of bytes that the device claims to have written, at most the length of the
+    /// buffer.
     pub len: usize,
 }
 
@@ -46,16 +47,16 @@ pub enum UsedError {
     /// The device claims to have written past the end of a buffer.
     #[error("the device says that it wrote {0} bytes to a buffer of {1}")]
     TooLong(u32, usize),
-    /// The device returned more buffers than there are.
+    /// The device returned more buffers than the queue has.
     #[error("the device returned {0} buffers at once; there are only {1}")]
     TooMany(u16, u16),
 }
 
-/// A queue in a part of some DMA memory.
+/// A virtqueue that lies in a part of DMA memory.
 #[derive(Debug)]
 pub struct DriverQueue {
     memory: Arc<DmaMemory>,
-    /// The I/O virtual address of the memory.
+    /// The I/O virtual address of the DMA memory.
     iova: u64,
     offsets: Offsets,
     size: u16,
@@ -66,7 +67,7 @@ pub struct DriverQueue {
     in_flight: Vec<bool>,
 }
 
-/// The offsets of the parts of a queue in the memory, in bytes.
+/// The offsets of the parts of a queue in the DMA memory, in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Offsets {
     desc: usize,
@@ -95,7 +96,7 @@ impl Offsets {
 }
 
 impl DriverQueue {
-    /// The end of a queue that begins at `start`, in bytes.
+    /// The offset in memory of the end of a queue that begins at offset `start`, in bytes.
     pub fn end(start: usize, size: u16, buffer_size: usize) -> usize {
         Offsets::new(start, size, buffer_size).end
     }
@@ -142,17 +143,17 @@ impl DriverQueue {
         }
     }
 
-    /// Number of buffers.
+    /// The number of buffers in the queue.
     pub fn size(&self) -> u16 {
         self.size
     }
 
-    /// Length of a buffer in bytes.
+    /// The length of a buffer in bytes.
     pub fn buffer_size(&self) -> usize {
         self.buffer_size
     }
 
-    /// A buffer that the device does not have. `None` if it has all of them.
+    /// Finds a buffer that the device does not have. `None` if the device has all buffers.
     pub fn free_buffer(&self) -> Option<u16> {
         let free = self.in_flight.iter().position(|in_flight| !in_flight);
         free.map(|id| id as u16)
@@ -162,7 +163,7 @@ impl DriverQueue {
     ///
     /// # Panics
     ///
-    /// When the message is longer than the buffer, or when there is no such buffer.
+    /// When the message is longer than the buffer, or when the queue has no buffer `id`.
     pub fn fill(&self, id: u16, message: &[u8]) {
         assert!(message.len() <= self.buffer_size);
         self.memory.copy_in(self.buffer_offset(id), message);
@@ -177,7 +178,7 @@ impl DriverQueue {
     ///
     /// # Panics
     ///
-    /// When the device already has the buffer, or when there is no such buffer.
+    /// When the device already has the buffer, or when the queue has no buffer `id`.
     pub fn post(&mut self, id: u16, len: usize) {
         assert!(len <= self.buffer_size);
         let in_flight = &mut self.in_flight[usize::from(id)];
@@ -209,7 +210,7 @@ impl DriverQueue {
     ///
     /// # Errors
     ///
-    /// [`UsedError`]. The queue must not be used any more then.
+    /// [`UsedError`]. The queue must not be used after an error.
     pub fn take_used(&mut self) -> Result<Option<Used>, UsedError> {
         fence(Ordering::SeqCst);
         let index: u16 = self.memory.read(self.offsets.used + 2);
@@ -238,8 +239,8 @@ impl DriverQueue {
         if in_flight != Some(&true) {
             return Err(UsedError::NotInFlight(id));
         }
-        // The device writes nothing to a buffer that it reads. Some devices report the length that
-        // they read, which is ignored.
+        // The device does not write to the buffers of a queue that it reads. Some devices report
+        // the number of bytes that they read, so the length is ignored.
         let len = if self.device_writes { len } else { 0 };
         if len as usize > self.buffer_size {
             return Err(UsedError::TooLong(len, self.buffer_size));

@@ -1,12 +1,12 @@
-//! Why a file cannot be served as a qcow2 image.
+//! The reasons why a file cannot be served as a qcow2 image.
 
 use std::io;
 
-/// Why a file cannot be served as a qcow2 image. Each text is one line.
+/// The reason why a file cannot be served as a qcow2 image. Each text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Qcow2Error {
-    /// The file does not begin like a qcow2 image.
+    /// The file does not begin with the header of a qcow2 image.
     #[error("it is not a qcow2 image")]
     NotQcow2,
     /// The image has an unknown version of the format.
@@ -15,13 +15,13 @@ pub enum Qcow2Error {
     /// The content of the image is encrypted.
     #[error("it is encrypted")]
     Encrypted,
-    /// The last user of the image did not close it, or found it corrupt.
+    /// The last program that used the image did not close it, or found it corrupt.
     #[error("it was not closed properly, or is corrupt")]
     Dirty,
     /// The image uses a feature of the format that is not supported.
     #[error("it uses {0}, which is not supported")]
     Features(&'static str),
-    /// The disk is empty or does not have whole sectors.
+    /// The size of the disk is 0 or not a multiple of the sector size.
     #[error("its disk has {0} bytes, which is 0 or not a multiple of 512")]
     Size(u64),
     /// The content of the image contradicts the format.
@@ -30,15 +30,15 @@ pub enum Qcow2Error {
     /// The image names a backing file but not its format. The format is never guessed.
     #[error("it does not name the format of its backing file {file}")]
     NoBackingFormat {
-        /// The backing file as the image names it.
+        /// Name of the backing file, as the image contains it.
         file: String,
     },
     /// A backing file has a format that is not supported.
     #[error("its backing file {file} has the format {format}, which is neither raw nor qcow2")]
     BackingFormat {
-        /// The backing file as the image names it.
+        /// Name of the backing file, as the image contains it.
         file: String,
-        /// The format as the image names it.
+        /// Name of the format, as the image contains it.
         format: String,
     },
     /// A backing file is not a local file.

@@ -18,7 +18,7 @@ use crate::image::{Cache, ImageError, OpenOptions, Qcow2Error};
 type StorageFile = imago::file::File;
 type Layer = imago::qcow2::Qcow2<StorageFile>;
 
-/// The most backing images of an image.
+/// Maximum number of backing images in a chain.
 const MAX_DEPTH: usize = 32;
 
 /// A backing image.
@@ -28,7 +28,7 @@ struct Backing {
 }
 
 impl Qcow2 {
-    /// Opens the image at `path`.
+    /// Opens the qcow2 image at `path` and all its backing images.
     pub fn open(path: &Path, options: OpenOptions) -> Result<Self, ImageError> {
         let mut chain = Chain {
             files: Vec::new(),
@@ -62,9 +62,10 @@ impl Qcow2 {
 
 /// The images that were opened so far.
 struct Chain {
-    /// The opened and locked files, the image itself first.
+    /// The opened and locked files. The first file is the image itself.
     files: Vec<File>,
-    /// The qcow2 images among them. Only the last file can be a raw image, which is not here.
+    /// The opened qcow2 images, in the order of their files. A raw image can only be the last file
+    /// and is not in this list.
     layers: Vec<Layer>,
     options: OpenOptions,
 }
@@ -120,7 +121,7 @@ impl Chain {
         Ok(())
     }
 
-    /// The file for the reader. For direct I/O the file is opened again.
+    /// The file for the qcow2 reader. For direct I/O the file is opened again.
     fn storage(&self, path: &Path, file: &File, writable: bool) -> Result<StorageFile, Qcow2Error> {
         let direct = self.options.cache == Cache::None;
         let options = StorageOpenOptions::new().write(writable).direct(direct);
@@ -138,7 +139,7 @@ impl Chain {
         Ok(StorageFile::from_open_file(file, options)?)
     }
 
-    /// Makes each image the backing image of the one before it.
+    /// Makes each image the backing image of the image before it.
     fn assemble(
         self,
         path: &Path,
@@ -152,13 +153,14 @@ impl Chain {
         }
         match below {
             Some(disk) => Ok((disk, self.files)),
-            // Cannot happen, because the image itself is always a layer.
+            // This cannot happen, because the image itself is always a layer.
             None => Err(qcow2_error(path, Qcow2Error::NotQcow2)),
         }
     }
 }
 
-/// Calls the reader. A panic becomes an error, because a corrupt image must not end the program.
+/// Calls the qcow2 reader. A panic becomes an error, because a corrupt image must not end the
+/// program.
 fn read<T>(open: impl FnOnce() -> std::io::Result<T>) -> Result<T, Qcow2Error> {
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(opened) => Ok(opened?),
@@ -166,7 +168,8 @@ fn read<T>(open: impl FnOnce() -> std::io::Result<T>) -> Result<T, Qcow2Error> {
     }
 }
 
-/// The backing image. The header names its path relative to the folder of the image itself.
+/// The backing image that an image names. Its path in the header is relative to the folder of the
+/// image.
 fn backing(path: &Path, layer: &Layer) -> Result<Option<Backing>, Qcow2Error> {
     let Some(file) = layer.implicit_backing_file().cloned() else {
         return Ok(None);

@@ -1,5 +1,5 @@
-//! Reads and checks the header of an image. This comes before the image is opened by its reader,
-//! which may change it.
+//! Reads and checks the header of a qcow2 image. The check comes before the qcow2 reader opens the
+//! image, because the reader may change the image.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -8,13 +8,14 @@ use std::os::unix::fs::FileExt;
 use crate::image::Qcow2Error;
 use crate::operation::SECTOR_SIZE;
 
-/// The first bytes of an image.
+/// The first bytes of a qcow2 image.
 pub(in crate::image) const MAGIC: [u8; 4] = *b"QFI\xfb";
 
-/// The bytes of the header that are read. In version 2 the last 8 of them are not part of it.
+/// Number of bytes that are read from the start of an image. In version 2 the last 8 of these bytes
+/// are not part of the header.
 const LEN: usize = 80;
 
-/// The most entries of the L1 table, as in QEMU.
+/// Maximum number of entries in the L1 table. QEMU has the same limit.
 const MAX_L1_ENTRIES: u64 = 4 << 20;
 
 /// Bits of the incompatible features "dirty" and "corrupt".
@@ -32,8 +33,8 @@ pub(super) struct Qcow2Header {
     pub version: u32,
     pub cluster_bits: u32,
     pub size: u64,
-    /// The refcount table, which says which clusters are in use: its offset in bytes and its length
-    /// in clusters.
+    /// Offset in bytes and length in clusters of the refcount table. The table shows which clusters
+    /// are in use.
     refcounts: (u64, u32),
 }
 
@@ -95,8 +96,8 @@ impl Qcow2Header {
         if self.size == 0 || !self.size.is_multiple_of(SECTOR_SIZE) {
             return Err(Qcow2Error::Size(self.size));
         }
-        // An L2 table fills one cluster with entries of 8 bytes. Each entry stands for one cluster,
-        // and each entry of the L1 table for one L2 table.
+        // An L2 table fills one cluster with entries of 8 bytes. Each of these entries stands for
+        // one cluster. Each entry of the L1 table stands for one L2 table.
         let needed = self.size.div_ceil(1 << (2 * self.cluster_bits - 3));
         if l1_entries < needed {
             return Err(Qcow2Error::Corrupt("its L1 table is too small"));

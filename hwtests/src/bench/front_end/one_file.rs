@@ -1,7 +1,7 @@
 //! A small vhost-user front-end whose rings and buffers are all in one named file.
 //!
 //! A VVU device has to know its front-end's memory beforehand. The front-end of the virtio-driver
-//! crate allocates its memory as it goes.
+//! crate does not fit, because it allocates memory while it runs.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,27 +19,28 @@ use vm_memory::{AtomicAccess, Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 use super::FrontEnd;
 
-/// Descriptors in the queue.
+/// The number of descriptors in the queue.
 const QUEUE_SIZE: u16 = 512;
 
-/// Each slot has this many descriptors, always the same ones.
+/// The number of descriptors of each slot. A slot always has the same descriptors.
 const DESCRIPTORS: usize = 3;
 
-// Where things are in the file.
+// The offsets of the rings, headers and buffers in the file.
 const AVAIL: usize = 16 * QUEUE_SIZE as usize;
 const USED: usize = AVAIL + 0x1000;
 const REQUESTS: usize = USED + 0x2000;
 const BUFFERS: usize = REQUESTS + 0x8000;
 
-/// Length of a request's header, which its status follows.
+/// The length of a request's header. The request's status follows it.
 const HEADER: usize = 16;
 const REQUEST: usize = 32;
 
-/// `VIRTIO_F_VERSION_1`, `VIRTIO_RING_F_EVENT_IDX`, `VIRTIO_BLK_F_FLUSH` (without which each write
-/// would have to be stable) and `VHOST_USER_F_PROTOCOL_FEATURES`.
+/// The features: `VIRTIO_F_VERSION_1`, `VIRTIO_RING_F_EVENT_IDX`, `VIRTIO_BLK_F_FLUSH` and
+/// `VHOST_USER_F_PROTOCOL_FEATURES`. Without FLUSH, the back-end would have to make each write
+/// stable.
 const FEATURES: u64 = 1 << 32 | 1 << 29 | 1 << 9 | F_PROTOCOL_FEATURES;
 
-/// How long the back-end may take for anything.
+/// The time limit for each answer of the back-end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const NEXT: u16 = 1;
@@ -52,11 +53,11 @@ pub struct OneFile {
     call: SharedEventFd,
     block: usize,
     capacity: u64,
-    /// How many requests were made available, modulo 2^16.
+    /// The number of requests that were made available, modulo 2^16.
     avail: u16,
-    /// How many of them the back-end was told about, modulo 2^16.
+    /// The number of available requests that the back-end was notified of, modulo 2^16.
     told: u16,
-    /// How many came back, modulo 2^16.
+    /// The number of requests that came back, modulo 2^16.
     used: u16,
     _connection: Connection,
 }
@@ -135,7 +136,7 @@ impl FrontEnd for OneFile {
     }
 
     fn kick(&mut self) -> Result<()> {
-        // The back-end writes its event index before it looks for requests the last time.
+        // The back-end writes its event index before it looks for new requests the last time.
         fence(Ordering::SeqCst);
         let at = USED + 4 + 8 * usize::from(QUEUE_SIZE);
         let event: u16 = self.load(at, Ordering::Relaxed)?;
@@ -162,7 +163,7 @@ impl FrontEnd for OneFile {
     fn wait(&mut self) -> Result<()> {
         let event = AVAIL + 4 + 2 * usize::from(QUEUE_SIZE);
         self.store(event, self.used, Ordering::Relaxed)?;
-        // The back-end writes its index before it looks whether a call is wanted.
+        // The back-end writes the used index before it checks whether the front-end wants a call.
         fence(Ordering::SeqCst);
         if self.has_ended()? {
             return Ok(());
@@ -186,7 +187,7 @@ fn map(path: &Path) -> Result<MmapRegion> {
     MmapRegion::from_file(FileOffset::new(file, 0), usize::try_from(len)?).with_context(context)
 }
 
-/// Connects and agrees on features; returns the disk's size in bytes, too.
+/// Connects and agrees on features. Returns the connection and the disk's size in bytes.
 fn negotiate(socket: &Path) -> Result<(Connection, u64)> {
     let mut connection = Connection::connect(socket, PATIENCE)
         .with_context(|| format!("cannot connect to {}", socket.display()))?;
@@ -197,7 +198,7 @@ fn negotiate(socket: &Path) -> Result<(Connection, u64)> {
     Ok((connection, u64::from_le_bytes(*capacity) * 512))
 }
 
-/// Shares the memory, whose addresses are offsets into it, and starts the queue.
+/// Shares the memory, in which addresses are offsets into the file, and starts the queue.
 fn start_queue(
     connection: &mut Connection,
     memory: &MmapRegion,

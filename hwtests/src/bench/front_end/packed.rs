@@ -1,7 +1,8 @@
-//! Stands between the front-end of the virtio-driver crate and a back-end, for packed virtqueues.
+//! Relays messages between the front-end of the virtio-driver crate and a back-end, and corrects
+//! them for packed virtqueues.
 //!
-//! That front-end says that each virtqueue begins at 0. For a packed one this means its second lap,
-//! but the front-end uses it from the first lap on. This corrects the message on its way.
+//! The front-end says that each virtqueue begins at 0. For a packed virtqueue, 0 means the second
+//! lap, but the front-end begins in the first lap. This module replaces the 0 in the message.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,13 +13,14 @@ use anyhow::{Context, Result};
 use ipc::{Interest, poll};
 use vhost_user::{Code, Connection, VringState};
 
-/// Where a packed virtqueue begins in its first lap.
+/// The start of a packed virtqueue's first lap: index 0 with a wrap counter of 1, for available and
+/// for used descriptors.
 const FIRST_LAP: u32 = 0x8000_8000;
 
-/// A socket for one front-end of the back-end at `socket`.
+/// Makes a socket for one front-end of the back-end at `socket`, and returns its path.
 pub fn between(socket: &Path) -> Result<PathBuf> {
     let path = socket.with_extension("packed");
-    // An earlier front-end may have left it.
+    // An earlier front-end may have left its socket.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).context("cannot listen")?;
     let back_end = UnixStream::connect(socket).context("cannot connect")?;
@@ -30,7 +32,7 @@ pub fn between(socket: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Passes messages on until either side leaves.
+/// Passes messages on in both directions until either side closes its connection.
 fn relay(mut front_end: Connection, mut back_end: Connection) -> Result<()> {
     loop {
         let both = [
@@ -43,7 +45,7 @@ fn relay(mut front_end: Connection, mut back_end: Connection) -> Result<()> {
     }
 }
 
-/// Passes on what there is.
+/// Passes on all messages that have arrived.
 fn pass(from: &mut Connection, to: &mut Connection) -> Result<()> {
     while let Some((mut message, fds)) = from.recv()? {
         let is_base = message.head.request == Code::SET_VRING_BASE.number();

@@ -1,4 +1,4 @@
-//! A vhost-user front-end that we did not write, with buffers to do I/O on.
+//! The vhost-user front-end of the virtio-driver crate, with buffers for I/O.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,7 +16,8 @@ use virtio_driver::{
 
 use super::FrontEnd;
 
-/// Descriptors in the queue: enough for any depth with three to a request.
+/// The number of descriptors in the queue: enough for any depth, with three descriptors for a
+/// request.
 const QUEUE_SIZE: u16 = 512;
 
 /// A connected disk with one queue.
@@ -25,9 +26,10 @@ pub struct VirtioDriver {
     kick: Box<dyn QueueNotifier>,
     call: Arc<EventFd>,
     block: usize,
-    /// All buffers. Dropped before the transport, whose peer maps them by file.
+    /// The buffers of all slots. They are dropped before the transport, whose peer maps them by
+    /// file.
     buffers: MmapMut,
-    /// Bytes on the disk.
+    /// The size of the disk in bytes.
     capacity: u64,
     _transport: Box<VirtioBlkTransport>,
 }
@@ -38,7 +40,7 @@ impl VirtioDriver {
         Self::with_rings(socket, VirtioFeatureFlags::empty(), block, count)
     }
 
-    /// As [`VirtioDriver::connect`], with a packed virtqueue.
+    /// Connects like [`VirtioDriver::connect`], but with a packed virtqueue.
     pub fn packed(socket: &Path, block: usize, count: usize) -> Result<Self> {
         Self::with_rings(socket, VirtioFeatureFlags::RING_PACKED, block, count)
     }
@@ -51,7 +53,7 @@ impl VirtioDriver {
     ) -> Result<Self> {
         let features = VirtioFeatureFlags::VERSION_1 | VirtioFeatureFlags::RING_EVENT_IDX | rings;
         let path = socket.to_str().context("the socket's path is not UTF-8")?;
-        // Without FLUSH a back-end would have to make each write stable.
+        // Without FLUSH, a back-end would have to make each write stable.
         let disk = VirtioBlkFeatureFlags::FLUSH
             | VirtioBlkFeatureFlags::DISCARD
             | VirtioBlkFeatureFlags::WRITE_ZEROES;
@@ -84,24 +86,25 @@ impl VirtioDriver {
         &mut self.buffers[slot * self.block..][..self.block]
     }
 
-    /// Puts a request into the ring to make all earlier writes stable.
+    /// Puts a request into the ring that makes all earlier writes stable.
     pub fn flush(&mut self, slot: usize) -> Result<()> {
         Ok(self.queue.flush(slot)?)
     }
 
-    /// Puts a request into the ring to discard a whole block.
+    /// Puts a request into the ring that discards a whole block.
     pub fn discard(&mut self, block: u64, slot: usize) -> Result<()> {
         let len = self.block as u64;
         Ok(self.queue.discard(block * len, len, slot)?)
     }
 
-    /// Puts a request into the ring to make a whole block zero.
+    /// Puts a request into the ring that fills a whole block with zeroes.
     pub fn write_zeroes(&mut self, block: u64, unmap: bool, slot: usize) -> Result<()> {
         let len = self.block as u64;
         Ok(self.queue.write_zeroes(block * len, len, unmap, slot)?)
     }
 
-    /// Kicks, and waits until this many requests have ended. It is an error if one of them failed.
+    /// Kicks the back-end, and waits until `pending` requests have ended. It is an error if a
+    /// request failed.
     pub fn finish(&mut self, mut pending: usize) -> Result<()> {
         self.kick()?;
         let mut slots = Vec::new();
@@ -155,7 +158,8 @@ impl FrontEnd for VirtioDriver {
     fn wait(&mut self) -> Result<()> {
         self.queue.set_used_notif_enabled(true);
         if !self.queue.completions().has_next() {
-            // A back-end may have made the eventfd non-blocking, so reading alone does not wait.
+            // A back-end may have made the eventfd non-blocking. Then reading from the eventfd
+            // would not wait.
             poll(&mut [PollFd::new(&self.call, PollFlags::IN)], None)?;
             self.call.read()?;
         }
@@ -168,7 +172,7 @@ impl FrontEnd for VirtioDriver {
     }
 }
 
-/// Memory that the back-end maps as well.
+/// Allocates memory that the back-end maps, too.
 fn shared_buffers(transport: &mut VirtioBlkTransport, len: usize) -> Result<MmapMut> {
     let file = File::from(memfd_create("buffers", MemfdFlags::CLOEXEC)?);
     file.set_len(len as u64)?;

@@ -11,17 +11,17 @@ pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Runs cargo, for tests whose programs are built for release.
+/// Runs cargo. Tests use programs that are built for release.
 pub fn run(arguments: &str) -> Result<()> {
     run_for(arguments, "release")
 }
 
-/// Runs cargo, for tests whose programs are built with this profile.
+/// Runs cargo. Tests use programs that are built with this profile.
 pub fn run_for(arguments: &str, profile: &str) -> Result<()> {
     run_with(arguments.split(' ').map(String::from), profile)
 }
 
-/// As [`run_for`], with arguments that may contain spaces.
+/// Runs cargo like [`run_for`], with arguments that may contain spaces.
 pub fn run_with(arguments: impl Iterator<Item = String>, profile: &str) -> Result<()> {
     let arguments: Vec<_> = arguments.collect();
     let text = arguments.join(" ");
@@ -36,7 +36,7 @@ pub fn run_with(arguments: impl Iterator<Item = String>, profile: &str) -> Resul
     Ok(())
 }
 
-/// The cargo that runs this program, in the workspace's folder.
+/// A command that runs the cargo that started this program, in the workspace's folder.
 pub fn command() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());

@@ -1,4 +1,5 @@
-//! The demo: the main job, from an empty disk to files that the host reads back.
+//! The demo of the main use: it begins with an empty disk and ends with files that the host reads
+//! back.
 
 use std::path::Path;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use hwtests::scenario::{BDF, DISK_SIZE, DeviceVm, Proxy, end};
 use hwtests::workload::{FioReport, Written, check_image, fio_verify, write_files};
 use hwtests::{Lab, Result, progress};
 
-/// Prepares, runs and reports.
+/// Prepares the demo, runs it, and prints the results.
 pub fn run() -> Result<()> {
     let start = Instant::now();
     progress("preparing (fetches about 160 MB the first time)");

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: the checks that need no test to run.
+//! `cargo xtask lint`: the checks that do not run tests.
 
 mod circles;
 mod dependencies;
@@ -16,12 +16,13 @@ use hwtests::{Context, Result, ensure, progress};
 use crate::cargo;
 use exceptions::Exceptions;
 
-/// What a check found: the name by which an exception may allow it, and the text for the user.
+/// The findings of a check. The key is the name by which an exception may allow the finding, and
+/// the value is the text for the user.
 type Findings = BTreeMap<String, String>;
 
 type Check = fn(&Metadata) -> Result<Findings>;
 
-/// Each check by the name of its list of exceptions.
+/// All checks, each with the name of its list of exceptions.
 const CHECKS: [(&str, Check); 6] = [
     ("circles", circles::find),
     ("long-files", text::long_files),
@@ -31,7 +32,7 @@ const CHECKS: [(&str, Check); 6] = [
     ("incomplete", manifests::incomplete),
 ];
 
-/// Runs the quick checks first, so that what they find is seen within seconds.
+/// Runs all checks. The quick checks come first, so that their findings appear within seconds.
 pub fn run() -> Result<()> {
     let metadata = metadata()?;
     check(&metadata)?;
@@ -50,7 +51,7 @@ fn metadata() -> Result<Metadata> {
         .context("cannot tell what the workspace holds")
 }
 
-/// The checks that are our own.
+/// Runs the checks that this program itself contains.
 fn check(metadata: &Metadata) -> Result<()> {
     progress("checking modules, text and manifests");
     let exceptions = Exceptions::read(metadata, &CHECKS.map(|(name, _)| name))?;

@@ -81,7 +81,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(arguments: BenchArguments) -> Result<()> {
-    // A front-end that is not optimised would be what is measured.
+    // In a debug build, the benchmark would measure the slow front-end instead of the back-end.
     if cfg!(debug_assertions) {
         let same = std::env::args().skip(1);
         let release = "run --quiet --release --package hwtests --bin xtask --".split(' ');
@@ -103,13 +103,13 @@ fn test() -> Result<()> {
     hwtests::provision::provision()?;
     cargo::run("build --release --workspace --bins")?;
     cargo::run("test --workspace --exclude hwtests")?;
-    // One at a time: two nested VMs are as many as two processors carry.
+    // The tests run one at a time, because two processors can run only two nested VMs.
     cargo::run("test --package hwtests -- --test-threads=1")?;
     test_debug_builds()
 }
 
-/// A guest for each way of serving, with programs that were not optimised: they make other system
-/// calls, which their jail has to allow as well.
+/// Runs a guest for each way of serving, with programs that are not optimised. These programs make
+/// other system calls, which their jail has to allow, too.
 fn test_debug_builds() -> Result<()> {
     let tests = "--test socket --test virtio_pci --test vfio_user --test vvu --test entropy";
     let names = "an_old_qemu a_guest_uses a_sibling_uses an_old_sibling bytes_over_vhost_user";
@@ -117,7 +117,7 @@ fn test_debug_builds() -> Result<()> {
     cargo::run_for(&arguments, "dev")
 }
 
-/// The tests that compare the pages write them when this is set.
+/// Writes the manual pages. The tests that compare the pages write them if VVU_WRITE_MAN is set.
 fn man() -> Result<()> {
     cargo::run("test --quiet --package vvu-block --bins --config env.VVU_WRITE_MAN='1' manual_page")
 }

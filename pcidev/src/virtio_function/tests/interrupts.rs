@@ -1,4 +1,4 @@
-//! Interrupts, for clients that use them correctly and for clients that do not.
+//! Interrupts, as clients use them and as they should not use them.
 
 use std::os::fd::BorrowedFd;
 

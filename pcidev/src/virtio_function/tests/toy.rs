@@ -1,7 +1,6 @@
 //! A device that writes one byte into each chain, when the test lets it.
 //!
-//! A real device does not hold a request until a test releases it, and does not count how often its
-//! queues were started.
+//! Real devices neither keep a request until a test lets it go on, nor count their starts.
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -24,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) struct Toy(Watch);
 
-/// The handle by which tests watch and control the device.
+/// By what tests watch and control the device.
 #[derive(Clone, Default)]
 pub(super) struct Watch(Arc<(Mutex<State>, Condvar)>);
 

@@ -1,8 +1,8 @@
-//! The register values that the driver wrote.
+//! What the driver wrote.
 
 use virtio::pci::{NO_VECTOR, common};
 
-/// The register values that the driver wrote. A reset undoes them.
+/// What the driver wrote, which a reset undoes.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) device_feature_select: u32,

@@ -1,8 +1,8 @@
-//! Each form of the commands that have several.
+//! Tests of each form of the commands that have several forms.
 
 use super::*;
 
-/// The request that the server makes of a valid command.
+/// The request that the server decodes from a valid command.
 fn request(number: Command, payload: &Payload) -> Request {
     let (mut connection, mut client) = negotiated();
     client

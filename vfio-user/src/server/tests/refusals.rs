@@ -1,4 +1,4 @@
-//! Requests that are refused, and clients that are dropped.
+//! Tests of requests that are refused, and of clients that are dropped.
 
 use super::*;
 

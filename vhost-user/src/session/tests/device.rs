@@ -1,8 +1,8 @@
-//! A device that remembers what a session does with it.
+//! A device that records the session's calls to it.
 
 use super::*;
 
-/// A device that serves nothing and remembers what it was told.
+/// A device that serves no requests and records the calls to it.
 #[derive(Clone, Default)]
 pub(super) struct Recorder {
     pub(super) log: Arc<Mutex<Vec<String>>>,
@@ -10,7 +10,7 @@ pub(super) struct Recorder {
     pub(super) config: Arc<Mutex<[u8; 16]>>,
 }
 
-/// What a device sees of a vring.
+/// The properties of a vring that the device was given.
 #[derive(Clone)]
 pub(super) struct Served {
     pub(super) features: u64,
@@ -72,7 +72,7 @@ impl Device for Recorder {
         Ok(())
     }
 
-    /// Serves nothing until it is stopped.
+    /// Waits until the queue is stopped, and serves no requests.
     fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
         let (index, position) = (queue.index, queue.ring.next_avail());
         self.write(format!("start {index} at {position}"));

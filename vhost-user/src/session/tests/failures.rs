@@ -1,4 +1,4 @@
-//! What requests that fail are answered with.
+//! Tests of the answers to requests that fail.
 
 use super::*;
 use crate::transport::DropReason;
@@ -11,7 +11,7 @@ fn encode(request: Request<Absent>) -> Message {
     request.encode().0
 }
 
-/// Requests that are refused and have no reply of their own.
+/// Requests that the session refuses and that have no reply of their own.
 fn wrong_requests() -> Vec<Message> {
     let addr = VringAddr {
         desc: USER + SIZE,
@@ -61,8 +61,8 @@ fn wrong_requests() -> Vec<Message> {
     ]
 }
 
-/// Each is refused with an acknowledgement that says so where the front-end asked for one, and
-/// else by dropping it.
+/// If the front-end asked for an acknowledgement, it gets one that reports the failure. Otherwise
+/// the session drops the front-end.
 #[test]
 fn wrong_requests_are_acknowledged_as_failed_or_drop_the_front_end() {
     for message in wrong_requests() {
@@ -84,7 +84,7 @@ fn wrong_requests_are_acknowledged_as_failed_or_drop_the_front_end() {
     }
 }
 
-/// An acknowledgement would be taken for the reply itself.
+/// The front-end would take an acknowledgement for the reply itself.
 #[test]
 fn requests_that_have_a_reply_end_the_connection_when_they_fail() {
     let wrong = [
@@ -152,7 +152,7 @@ fn replies_drop_the_front_end() {
 fn what_was_not_negotiated_is_refused() {
     let (played, _) = Script::default().ask(Request::GetQueueNum).play();
     assert_eq!(played.dropped, 1);
-    // Without REPLY_ACK there is no way to say no but to leave.
+    // Without REPLY_ACK, the session can refuse a request only by dropping the front-end.
     let (played, _) = Script::default().ask_ack(Request::SetFeatures(1)).play();
     assert_eq!((played.dropped, played.replies.len()), (1, 0));
 }

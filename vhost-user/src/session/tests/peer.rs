@@ -1,4 +1,5 @@
-//! The session over its socket, driven by our front-end and by that of the `vhost` crate.
+//! Tests of the session over its socket, with our front-end and with the front-end of the `vhost`
+//! crate.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;

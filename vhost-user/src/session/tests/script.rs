@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What stands for the descriptors of a script's request.
+/// The objects in the place of the descriptors of a script's request.
 #[derive(Clone, Default)]
 pub(super) struct Stand {
     pub(super) kick: Option<Arc<SharedEventFd>>,
@@ -89,7 +89,7 @@ pub(super) fn state(index: u32, num: u32) -> VringState {
 }
 
 impl Script {
-    /// A front-end that negotiated everything and shared 64 KiB at guest address 0x10000.
+    /// A script that negotiates all protocol features and shares 64 KiB at guest address 0x10000.
     pub(super) fn negotiated() -> Self {
         Self::default()
             .ask(Request::SetOwner)
@@ -98,7 +98,7 @@ impl Script {
             .ask(Request::SetMemTable(table(0x1_0000, USER)))
     }
 
-    /// Any message, with as many descriptors as it calls for.
+    /// Adds any message, with the number of descriptors that the message calls for.
     pub(super) fn message(mut self, message: &Message, mut stand: Stand) -> Self {
         let brings = message.head.kind().map(|kind| kind.brings);
         let count = brings.map_or(0, |brings| brings.count(&message.payload).0);
@@ -113,7 +113,7 @@ impl Script {
         self.message(&request.encode().0, Stand::default())
     }
 
-    /// The same with the flag that asks for an acknowledgement.
+    /// Adds a request with the flag that asks for an acknowledgement.
     pub(super) fn ask_ack(self, request: Request<Absent>) -> Self {
         self.message(&request.encode().0.needing_reply(), Stand::default())
     }
@@ -145,7 +145,7 @@ impl Script {
         self.message(&message, Stand { kick, notifier })
     }
 
-    /// All that a vring needs but the kick.
+    /// Adds all requests that a vring needs, except the kick.
     pub(super) fn vring(self, queue: u32) -> Self {
         self.ask(Request::SetVringNum(state(queue, 128)))
             .ask(Request::SetVringBase(state(queue, 7)))
@@ -158,7 +158,7 @@ impl Script {
         self
     }
 
-    /// Plays the script to a fresh device. At its end all vrings are stopped.
+    /// Plays the script to a new device. At the end of the script all vrings are stopped.
     pub(super) fn play(mut self) -> (Self, Recorder) {
         let device = Recorder::default();
         let never = eventfd();

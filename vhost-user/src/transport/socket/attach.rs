@@ -1,4 +1,4 @@
-//! What the descriptors of a front-end's messages stand for.
+//! Turns the descriptors of a front-end's messages into the objects that they stand for.
 
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -12,11 +12,11 @@ use super::Inspect;
 use crate::memory::{MemoryRegion, MemoryTable};
 use crate::resources::{Attach, AttachError, Attached, Signal};
 
-/// The descriptors of one front-end.
+/// Handles the descriptors of one front-end.
 pub struct Descriptors<'a> {
-    /// Its socket.
+    /// The socket of the front-end.
     pub front_end: BorrowedFd<'a>,
-    /// Who is asked about its memory.
+    /// Inspects the front-end's memory before it is mapped. `None`: the memory is not inspected.
     pub inspector: Option<&'a mut (dyn Inspect + 'static)>,
 }
 

@@ -25,7 +25,7 @@ fn connected() -> (Connection, SocketTransport) {
     )
 }
 
-/// What the transport makes of one message.
+/// The request that the transport makes from one message, or the text of the error.
 fn received(message: &Message, fds: &[BorrowedFd<'_>]) -> Result<Request<Attached>, String> {
     let (mut front, mut transport) = connected();
     front.send(message, fds).unwrap();
@@ -88,7 +88,7 @@ fn memory_that_cannot_be_is_refused() {
     );
 }
 
-/// The front-end's own addresses, which only some carriers looked at once.
+/// In earlier versions only some carriers checked the front-end's own addresses.
 #[test]
 fn overlapping_addresses_of_the_front_end_are_refused() {
     let file = anonymous_file(0x1000);
@@ -102,7 +102,7 @@ fn overlapping_addresses_of_the_front_end_are_refused() {
     let table = MemoryTable::new(vec![region(0, 0), region(0x1000, 0x1000)]).unwrap();
     let (mut message, fds) = Request::SetMemTable(table).encode();
     assert!(received(&message, &fds).is_ok());
-    // The second region's address of the front-end, 16 bytes into it.
+    // Change the front-end's address of the second region, at byte 16 of the region.
     message.payload[8 + 32 + 16 + 1] = 8;
     let refusal = received(&message, &fds).unwrap_err();
     assert_eq!(refusal, "memory regions 0 and 1 overlap");

@@ -1,4 +1,4 @@
-//! Memory on huge pages, which the kernel maps and unmaps only as a whole.
+//! Tests of memory in huge pages. The kernel maps and unmaps a huge page only as a whole.
 
 use super::*;
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, fstat, ftruncate, memfd_create};
@@ -7,7 +7,7 @@ use std::io::Write;
 
 const HUGE: u64 = 2 << 20;
 
-/// A file of huge pages. `None` when the kernel has no support for them.
+/// A file of huge pages. `None` if the kernel does not support huge pages.
 fn huge_file(len: u64) -> Option<Arc<File>> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
     let file = memfd_create("huge", flags).ok()?;
@@ -15,13 +15,13 @@ fn huge_file(len: u64) -> Option<Arc<File>> {
     Some(Arc::new(File::from(file)))
 }
 
-/// Says why a test, or a part of it, did not run. Goes past the test harness, which hides what is
-/// printed by tests that pass.
+/// Prints the reason for which a test, or a part of a test, did not run. Writes directly to the
+/// output, because the test harness hides the messages of successful tests.
 fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
-/// How many mappings of a file this process has.
+/// The number of mappings of a file in this process.
 fn mappings_of(file: &File) -> usize {
     let inode = fstat(file).unwrap().st_ino.to_string();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();

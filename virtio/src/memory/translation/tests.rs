@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A mapping for all accesses.
+/// A mapping that allows all accesses.
 fn mapping(target: u64, size: u64) -> Mapping {
     Mapping {
         size,
@@ -66,7 +66,8 @@ fn all_addresses_can_be_mapped() {
     }
 }
 
-/// A small address space, address by address: where each one leads, and what it is for.
+/// A model of a small address space: the target of each single address, and the accesses that it
+/// allows.
 type Model = [Option<(Option<u64>, Permissions)>; 16];
 
 #[derive(Clone, Debug)]
@@ -100,7 +101,7 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![3 => map, 2 => unmap]
 }
 
-/// Makes a change in the model; false when it is one that a translation refuses.
+/// Applies a change to the model. Returns false if a translation has to refuse the change.
 fn change_model(model: &mut Model, change: &Change) -> bool {
     match *change {
         Change::Map {
@@ -133,7 +134,7 @@ fn access(writable: bool) -> Permissions {
     }
 }
 
-/// Where each byte of a range leads, up to the first that leads nowhere.
+/// The target of each byte of a range, up to the first byte without a target.
 fn found(mappings: &Mappings, start: u64, count: usize) -> Vec<(u64, Permissions)> {
     let pieces = mappings
         .pieces(GuestAddress(start), count)

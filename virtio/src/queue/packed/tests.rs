@@ -1,6 +1,7 @@
 use super::*;
 
-/// The position after `count` descriptors since the first lap, in which the wrap counter is set.
+/// The position after `count` descriptors, counted from the start of the first lap. The wrap
+/// counter is set in the first lap.
 fn position(count: u32, size: u16) -> Position {
     let (lap, index) = (count / u32::from(size), count % u32::from(size));
     Position {

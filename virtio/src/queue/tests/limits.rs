@@ -1,4 +1,4 @@
-//! The largest chains.
+//! Tests of chains of the maximum size.
 
 use super::*;
 use crate::chain::MAX_PIECES;
@@ -14,16 +14,16 @@ const BUFFER: u64 = 0x20_0000;
 
 const MOST: usize = MAX_DESCRIPTORS as usize;
 
-/// Where a chain's descriptors are.
+/// The place of a chain's descriptors.
 #[derive(Clone, Copy, Debug)]
 enum Where {
     Ring,
     Table,
-    /// The given number of them in the ring, and the others in a table.
+    /// This number of descriptors is in the ring, and the others are in a table.
     Both(usize),
 }
 
-/// A queue with a chain of buffers of one byte, the last of which is for an answer.
+/// A queue with one chain of `count` buffers of one byte each. The last buffer is writable.
 fn chain_of(packed: bool, count: usize, place: Where) -> Queue {
     let memory = memory(0x40_0000);
     let mut ring = AnyDriverRing::new(packed, memory.clone(), 0x1000, SIZE);
@@ -39,7 +39,7 @@ fn chain_of(packed: bool, count: usize, place: Where) -> Queue {
     Queue::new(memory, ring.layout(), RING_FEATURES, first).unwrap()
 }
 
-/// Adds a chain whose buffers from `direct` on are in a table.
+/// Adds a chain. The first `direct` buffers are in the ring, and the others are in a table.
 fn add_table(ring: &mut DriverRing, direct: usize, buffers: &[(u64, u32, bool)]) {
     let (direct, rest) = buffers.split_at(direct);
     for (index, &(addr, len, write)) in (0..).zip(rest) {
@@ -82,7 +82,7 @@ fn a_chain_that_goes_round_in_a_large_ring_or_table_ends() {
             Where::Ring => 0x1000,
             _ => TABLE,
         };
-        // The second descriptor leads back to the first one.
+        // The second descriptor's `next` field names the first descriptor.
         let next = GuestAddress(start + 30);
         queue.memory().write_obj(0u16, next).unwrap();
         let error = pop_error(&mut queue);
@@ -91,7 +91,7 @@ fn a_chain_that_goes_round_in_a_large_ring_or_table_ends() {
     }
 }
 
-/// Memory in which each of the given number of bytes, from `BUFFER` on, is a mapping of its own.
+/// Memory in which each single byte of the `bytes` bytes from `BUFFER` on has its own mapping.
 fn scattered(bytes: u64) -> Arc<GuestMemory> {
     let translation = Translation::default();
     let map = |start, size, target| {
@@ -109,8 +109,8 @@ fn scattered(bytes: u64) -> Arc<GuestMemory> {
     Arc::new(memory(0x40_0000).translated(Arc::new(translation)))
 }
 
-/// How many places the data of a request is found in, and whether its status can be written, where
-/// each of the given number of bytes of data is a mapping of its own.
+/// Makes a request with `bytes` bytes of data, each in its own mapping. Returns the number of
+/// pieces of the data, and whether the device can write the request's status.
 fn access_scattered(bytes: u64) -> (Option<usize>, bool) {
     let memory = scattered(bytes);
     let mut ring = DriverRing::new(memory.clone(), 0x1000, 16);
@@ -145,7 +145,7 @@ fn a_buffer_over_too_many_regions_is_refused() {
     let mut chain = Chain::default();
     assert!(queue.pop(&mut chain).unwrap());
     let mut iovecs = Vec::new();
-    // Up to the end of the last region but one.
+    // The length up to the end of the second-to-last region.
     let most = ((count - 1) << 12) - 0x800;
     let found = chain.writable.iovecs(&memory, 0, most, &mut iovecs);
     assert_eq!((found.is_ok(), iovecs.len()), (true, MAX_PIECES));
@@ -159,7 +159,7 @@ fn a_buffer_over_too_many_regions_is_refused() {
 fn the_largest_chain_takes_little_memory_and_gives_it_back() {
     let memory = scattered(MAX_PIECES as u64 + 1);
     let mut ring = DriverRing::new(memory.clone(), 0x1000, SIZE);
-    // Each buffer but one has more pieces than a chain may have.
+    // All buffers but one have more pieces than the limit for a chain.
     let mut buffers = vec![(BUFFER, MAX_PIECES as u32 + 1, true); MOST];
     buffers[1].1 = 3000;
     ring.add(&buffers);

@@ -1,4 +1,4 @@
-//! Chains that are given back in the order in which they were made available.
+//! Tests of chains that are given back in the order in which they were made available.
 
 use super::*;
 use crate::test_utils::AnyDriverRing;
@@ -49,7 +49,7 @@ fn a_chain_that_is_in_flight_cannot_be_made_available() {
 }
 
 proptest! {
-    /// In whatever order chains end, all of them come back in the order of the ring.
+    /// Chains may end in any order, but all of them come back in the order of the ring.
     #[test]
     fn order_is_kept(
         packed: bool,

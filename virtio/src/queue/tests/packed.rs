@@ -1,4 +1,4 @@
-//! Packed virtqueues.
+//! Tests of packed virtqueues.
 
 use super::*;
 use crate::test_utils::{
@@ -7,7 +7,7 @@ use crate::test_utils::{
 use crate::vring::first_position;
 use std::collections::VecDeque;
 
-/// Bytes of memory.
+/// The size of the driver's memory in bytes.
 const SIZE: u64 = 0x10000;
 
 const BUFFER: (u64, u32, bool) = (0x4000, 16, false);
@@ -111,7 +111,7 @@ fn chains_longer_than_the_free_part_of_the_ring_are_refused() {
     ring.add_entries(&[(0x4000, 1, 0, NEXT); 4]);
     assert!(matches!(pop_error(&mut queue), QueueError::ChainTooLong(4)));
 
-    // Over the end of what is free.
+    // One descriptor more than the free part of the ring.
     let (mut ring, mut queue) = pair(4, 0);
     ring.add(&[BUFFER; 2]);
     pop(&mut queue).unwrap();
@@ -243,15 +243,15 @@ fn without_event_idx_a_position_asks_for_each_call() {
     assert!(queue.needs_call().unwrap());
 }
 
-/// What a driver or the device does next.
+/// The next action of the driver or of the device.
 #[derive(Clone, Debug)]
 enum Action {
-    /// A chain of the given number of buffers, in an indirect table or not.
+    /// Adds a chain with this number of buffers, in an indirect table if the flag is true.
     Add(u16, bool),
     Pop,
     /// Gives one of the chains in flight back.
     Push(usize, u32),
-    /// Asks for a call the given number of descriptors after the last one that was taken back.
+    /// Asks for a call when the device has used this number of further descriptors.
     CallAt(u16),
     DecideCall,
     TakeOver,
@@ -268,11 +268,11 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// A chain: identity, descriptors in the ring, buffers.
+/// A chain: its identity, its number of descriptors in the ring, and its number of buffers.
 type Model = (u16, u16, u16);
 
-/// Positions of used descriptors, counted from the start: where they end now, where they ended at
-/// the last decision whether to call, and where the driver wants a call.
+/// Numbers of used descriptors, counted from the start of the test: all so far, those at the last
+/// decision whether to call, and the number at which the driver wants a call.
 #[derive(Default)]
 struct Calls {
     used: u64,
@@ -308,7 +308,8 @@ proptest! {
                         true => ring.add_indirect(0x8000, &buffers),
                         false => ring.add(&buffers),
                     };
-                    // All chains have the same table, so its chain is taken before the next one.
+                    // All chains use the same table, so the device takes a chain before the next
+                    // one overwrites the table.
                     waiting.push_back((id, slots, length));
                     if table {
                         while let Some(model) = waiting.pop_front() {
@@ -341,7 +342,7 @@ proptest! {
                 }
                 Action::DecideCall => {
                     let expected = (calls.decided..calls.used).contains(&calls.wanted);
-                    // A position of two laps ago is the same as one of now.
+                    // A position of two laps ago is encoded like a current one.
                     if calls.used - calls.decided.min(calls.wanted) <= u64::from(size) {
                         prop_assert_eq!(queue.needs_call().unwrap(), expected);
                     } else {
@@ -363,7 +364,8 @@ proptest! {
         }
     }
 
-    /// For any content of the ring, a pop ends, and the identity of a chain is inside the ring.
+    /// For any content of the ring, a pop ends, and the identity of a chain is below the ring's
+    /// size.
     #[test]
     fn survives_any_ring(
         bytes in proptest::collection::vec(any::<u8>(), 16 * 8),

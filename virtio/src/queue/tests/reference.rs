@@ -1,19 +1,21 @@
-//! The same driver in front of our queue and of virtio-queue's. Both have to see and say the same.
+//! Runs the same driver against our queue and the queue of the crate virtio-queue. Both have to
+//! take the same chains and give the same results.
 
 use super::*;
 use crate::test_utils::swapped_pages;
 use virtio_queue::{Queue as TheirQueue, QueueT};
 
 const SIZE: u16 = 32;
-/// Bytes of memory.
+/// The size of the driver's memory in bytes.
 const MEMORY: u64 = 0x10000;
-/// How many chains of the longest kind fit the ring at a time.
+/// The number of chains of the maximum length that fit the ring at the same time.
 const CHAINS: usize = 8;
 
-/// What a driver or the device does next.
+/// The next action of the driver or of the device.
 #[derive(Clone, Debug)]
 enum Event {
-    /// A chain of the given numbers of buffers to read and to write, in an indirect table or not.
+    /// Adds a chain with these numbers of readable and of writable buffers, in an indirect table if
+    /// the flag is true.
     Add(u8, u8, bool),
     CallAt(u16),
     Pop,
@@ -40,7 +42,7 @@ fn event() -> impl Strategy<Value = Event> {
 struct Side {
     ring: DriverRing,
     memory: Arc<GuestMemory>,
-    /// What makes the driver's addresses those of the memory, and the other way round.
+    /// The XOR of a driver's address and the address of the same byte in memory.
     swap: u64,
 }
 
@@ -83,7 +85,8 @@ impl Side {
     }
 }
 
-/// A chain as it is compared: its head, and address, length and direction of each buffer.
+/// A chain in a form that can be compared: its head, and the address, length and direction of each
+/// buffer.
 type Popped = (u16, Vec<(u64, u32, bool)>);
 
 struct Ours(Side, Queue);
@@ -145,7 +148,8 @@ proptest! {
         let (mut waiting, mut taken) = (0, std::collections::VecDeque::new());
         for event in events {
             match event {
-                // A driver that kept to the rules would not have more of them.
+                // A correct driver never has more chains in flight, because they would not fit the
+                // ring.
                 Event::Add(..) if waiting + taken.len() == CHAINS => {}
                 Event::Add(out, into, table) => {
                     ours.0.add(out, into, table);
@@ -172,7 +176,7 @@ proptest! {
                 Event::DecideCall => {
                     let decided = ours.1.needs_call().unwrap();
                     let reference = theirs.1.needs_notification(memory.as_ref()).unwrap();
-                    // It says yes whenever it is asked, otherwise.
+                    // Without EVENT_IDX, virtio-queue always answers that a notification is needed.
                     prop_assert!(!event_idx || decided == reference);
                 }
                 Event::EnableKick => {

@@ -1,4 +1,4 @@
-//! Tests with devices that lack something or lie.
+//! Tests with devices that lack something or break the rules.
 
 use super::*;
 use crate::pci::mock::Lies;

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use virtio::GuestMemory;
 use vm_memory::Bytes;
 
-/// A table with 2 GiB below 4 GiB and 1 GiB above, in one file.
+/// A memory table of one file, with 2 GiB of memory below the address 4 GiB and 1 GiB above.
 fn table() -> MemoryTable<Absent> {
     let low = region(0, 0x8000_0000, 0x7f00_0000_0000, 0);
     let high = region(0x1_0000_0000, 0x4000_0000, 0x7f00_8000_0000, 0x8000_0000);

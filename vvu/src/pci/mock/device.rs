@@ -14,21 +14,22 @@ use vvu_abi::{self as abi, queue};
 /// The mistakes of a mock device.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lies {
-    /// How many reads of the device status after a reset return the old value.
+    /// The number of reads of the device status that return the old value after a reset.
     pub slow_reset: u32,
-    /// How many reads of the status in the configuration return the old value after it was cleared.
+    /// The number of reads of the status in the configuration that return the old value after the
+    /// status was cleared.
     pub slow_disconnect: u32,
-    /// The device does not accept features.
+    /// Whether the device refuses all features.
     pub refuse_features: bool,
-    /// The device does not accept this MSI-X vector.
+    /// The MSI-X vector that the device refuses, if any.
     pub refuse_vector: Option<u16>,
-    /// The vectors of notifications cannot be changed.
+    /// Whether the device refuses changes of the vectors of notifications.
     pub refuse_notifications: bool,
-    /// The sizes of queues cannot be changed.
+    /// Whether the device refuses changes of the sizes of queues.
     pub fixed_queue_size: bool,
-    /// The device does not take messages of the driver.
+    /// Whether the device takes no messages from the driver.
     pub hold_tx: bool,
-    /// The device asks for a reset each time it starts.
+    /// Whether the device asks for a reset each time it starts.
     pub always_broken: bool,
 }
 
@@ -43,11 +44,11 @@ pub struct State {
     pub vectors: Vec<SharedEventFd>,
     /// The I/O virtual address and memory that is mapped for the device.
     pub dma: Option<(u64, Arc<DmaMemory>)>,
-    /// The device status.
+    /// The virtio device status.
     pub status: u8,
     /// The features that the driver accepted.
     pub driver_features: u64,
-    /// The status in the configuration.
+    /// The status field in the device configuration.
     pub config_status: u32,
     /// Whether there is a front-end.
     pub peer: bool,
@@ -98,7 +99,7 @@ impl State {
         state
     }
 
-    /// Records an access.
+    /// Records an access as text.
     pub fn log(&mut self, what: String) {
         self.writes.push(what);
     }
@@ -112,7 +113,7 @@ impl State {
         self.notifications = vec![NO_VECTOR; self.profile.max_vhost_queues as usize];
     }
 
-    /// A virtio reset. Like a device, it disconnects the front-end.
+    /// Does a virtio reset, which disconnects the front-end as on a real device.
     pub(super) fn reset(&mut self) {
         self.clear();
         self.peer = false;
@@ -125,7 +126,7 @@ impl State {
         }
     }
 
-    /// Makes the device break.
+    /// Makes the device fail and ask for a reset.
     pub fn break_down(&mut self) {
         self.status |= status::NEEDS_RESET;
         self.interrupt(self.config_vector);
@@ -159,7 +160,7 @@ impl State {
         }
     }
 
-    /// A write of the driver to the status in the configuration.
+    /// Handles a write of the driver to the status in the configuration.
     pub(super) fn set_config_status(&mut self, value: u32) {
         if value & !3 != 0 {
             return self.break_down();
@@ -173,7 +174,7 @@ impl State {
         self.tell_of_peer();
     }
 
-    /// Makes the front-end send a message. It is delivered as soon as there is a buffer.
+    /// Makes the front-end send a message. The message is delivered as soon as there is a buffer.
     pub fn deliver(&mut self, message: &[u8]) {
         self.backlog.push_back(message.to_vec());
         self.pump();
@@ -201,7 +202,7 @@ impl State {
         self.status & status::DRIVER_OK != 0 && self.status & status::NEEDS_RESET == 0
     }
 
-    /// Puts bytes into a receive buffer. False if there is no buffer.
+    /// Puts bytes into a receive buffer. Returns false if there is no buffer.
     pub fn put(&mut self, message: &[u8]) -> bool {
         let (dma, ring) = self.ring(queue::RX);
         match ring.put(&dma, message) {
@@ -232,14 +233,15 @@ impl State {
         }
     }
 
-    /// Writes this entry to the used ring of a queue, moves its index by `steps`, and interrupts.
+    /// Writes this entry to the used ring of a queue, moves the ring's index by `steps`, and raises
+    /// the queue's interrupt.
     pub fn lie_in_ring(&mut self, index: u16, id: u32, len: u32, steps: u16) {
         let (dma, ring) = self.ring(index);
         ring.push_used(&dma, id, len, steps);
         self.interrupt(self.rings[usize::from(index)].vector);
     }
 
-    /// How many unused buffers the driver offers.
+    /// The number of unused buffers that the driver offers in a queue.
     pub fn buffers(&mut self, index: u16) -> u16 {
         let (dma, ring) = self.ring(index);
         ring.available(&dma)
@@ -268,7 +270,7 @@ impl State {
     }
 }
 
-/// Whether a message has as many bytes as its header says.
+/// Whether the length of a message matches the size in its header.
 fn is_whole(message: &[u8]) -> bool {
     let size = message.get(8..12).and_then(|bytes| bytes.try_into().ok());
     size.is_some_and(|size| message.len() == 12 + u32::from_le_bytes(size) as usize)

@@ -8,7 +8,7 @@ use vvu_abi::{self as abi, cfg_type};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarOffset(pub u8, pub u64);
 
-/// The properties of a mock device. Its capabilities may lie about them.
+/// The properties of a mock device. The device's capabilities need not match the other properties.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// PCI device id.
@@ -19,9 +19,10 @@ pub struct Profile {
     pub bars: [u64; 6],
     /// The BAR with the front-end's memory.
     pub window_bar: u8,
-    /// The bytes of the capabilities, in the order of the list.
+    /// The bytes of the capabilities, in the order of the capability list.
     pub capabilities: Vec<Vec<u8>>,
-    /// The real location of the common registers, whatever the capabilities say.
+    /// The real location of the common registers, which may differ from the location in the
+    /// capabilities.
     pub common: BarOffset,
     /// The real location of the device configuration.
     pub config: BarOffset,
@@ -43,9 +44,10 @@ pub struct Profile {
     pub features: u64,
     /// The notification offset of each virtqueue.
     pub notify_offs: [u16; 2],
-    /// Whether doorbells can be mapped. The mock then does not see writes to them.
+    /// Whether doorbells can be mapped. The mock does not see writes to mapped doorbells.
     pub doorbells_mapped: bool,
-    /// Whether the status shows the front-end. Otherwise an empty message shows that it left.
+    /// Whether the status shows the front-end. Otherwise an empty message shows that the front-end
+    /// left.
     pub status_tells: bool,
 }
 

@@ -37,7 +37,7 @@ pub struct Ring {
     pub avail: u64,
     pub used: u64,
     pub notify_off: u16,
-    /// The newest buffer is used first.
+    /// Whether the device uses the newest buffer first.
     pub newest_first: bool,
     pending: Vec<u16>,
     next_avail: u16,
@@ -103,7 +103,7 @@ impl Ring {
         let (id, address, len) = self.pop(dma)?;
         let offset = (address - dma.iova) as usize;
         let message = dma.memory.copy_out(offset, len as usize);
-        // Some devices report how many bytes they read.
+        // Some devices report the number of bytes that they read, and so does the mock.
         self.push_used(dma, u32::from(id), len, 1);
         Some(message)
     }

@@ -1,4 +1,4 @@
-//! VFIO ioctls that the vfio-ioctls crate does not make, or whose results it hides.
+//! VFIO ioctls that the vfio-ioctls crate lacks, or whose results that crate hides.
 
 use std::fs::File;
 use std::io;
@@ -15,14 +15,15 @@ use vmm_sys_util::ioctl_io_nr;
 ioctl_io_nr!(VFIO_DEVICE_RESET, VFIO_TYPE.into(), VFIO_BASE + 11);
 ioctl_io_nr!(VFIO_IOMMU_GET_INFO, VFIO_TYPE.into(), VFIO_BASE + 12);
 
-/// Room for the information about an IOMMU and its capabilities, in bytes.
+/// Length of the buffer for the information about an IOMMU and its capabilities, in bytes.
 const INFO_SIZE: usize = 4096;
 
-/// The address ranges of an IOMMU if the kernel (before 5.4) does not report them. Every Intel
-/// IOMMU translates at least 39 bits. The interrupt window below 4 GiB is left out.
+/// The address ranges that are assumed if the kernel does not report the ranges of the IOMMU.
+/// Kernels from 5.4 on report the ranges. Every Intel IOMMU translates at least 39 bits. The
+/// interrupt window below 4 GiB is left out.
 const FALLBACK_RANGES: [RangeInclusive<u64>; 2] = [0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff];
 
-/// The information, followed by its capabilities, as the kernel writes it.
+/// A buffer for the information about an IOMMU and the capabilities that follow it.
 #[repr(C, align(8))]
 struct Info([u8; INFO_SIZE]);
 
@@ -30,8 +31,8 @@ struct Info([u8; INFO_SIZE]);
 pub fn iova_ranges(container: &impl AsRawFd) -> io::Result<Vec<RangeInclusive<u64>>> {
     let mut info = Info([0; INFO_SIZE]);
     info.0[..4].copy_from_slice(&(INFO_SIZE as u32).to_ne_bytes());
-    // SAFETY: the kernel writes at most as many bytes as the first field (argsz) says. That is the
-    // size of `info`, which outlives the call.
+    // SAFETY: the first field (argsz) holds the size of `info`. The kernel writes at most that
+    // number of bytes, and `info` outlives the call.
     let result = unsafe { ioctl_with_mut_ref(container, VFIO_IOMMU_GET_INFO(), &mut info) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -40,7 +41,7 @@ pub fn iova_ranges(container: &impl AsRawFd) -> io::Result<Vec<RangeInclusive<u6
     Ok(ranges.unwrap_or_else(|| FALLBACK_RANGES.to_vec()))
 }
 
-/// Finds the ranges in the information about an IOMMU. `None` if there are none.
+/// Finds the ranges in the information about an IOMMU. `None` if the information has no ranges.
 fn parse_ranges(info: &[u8]) -> Option<Vec<RangeInclusive<u64>>> {
     if u32_at(info, 4)? & VFIO_IOMMU_INFO_CAPS == 0 {
         return None;
@@ -82,7 +83,7 @@ fn u64_at(info: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes))
 }
 
-/// Resets the function. False if it has no reset.
+/// Resets the function. Returns false if the function has no reset.
 pub fn reset(device: &File) -> io::Result<bool> {
     // SAFETY: this ioctl takes no argument and accesses no memory of this process.
     if unsafe { ioctl(device, VFIO_DEVICE_RESET()) } == 0 {
@@ -98,7 +99,8 @@ pub fn reset(device: &File) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    /// Information with another capability at 24 and the ranges at 64.
+    /// Information about an IOMMU, with another capability at offset 24 and the address ranges at
+    /// offset 64.
     fn info(ranges: &[(u64, u64)]) -> Vec<u8> {
         let mut info = vec![0; 256];
         let mut put =

@@ -281,7 +281,7 @@ fn a_server_that_leaves_takes_the_function_along() {
         poll(&mut fds, Some(&Default::default())).unwrap() == 1
     };
     assert!(!is_readable());
-    // The mock has no such register, which ends the server.
+    // BAR 5 of the mock has no registers, so this read ends the server.
     assert!(function.read_bar(5, 0, &mut [0; 4]).is_err());
     assert!(is_readable());
     assert!(server.join().is_err());

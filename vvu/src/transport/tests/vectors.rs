@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Bytes written as hexadecimal digits, with whatever between them.
+/// Parses bytes written as hexadecimal digits. Other characters are ignored.
 fn bytes(text: &str) -> Vec<u8> {
     let digits: Vec<_> = text.chars().filter(char::is_ascii_hexdigit).collect();
     let pairs = digits.chunks(2).map(|pair| pair.iter().collect::<String>());
@@ -11,7 +11,7 @@ fn bytes(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Requests, and where there is one the reply's payload and its bytes.
+/// The bytes of each request. If the request has a reply, also the reply's payload and bytes.
 const EXCHANGES: [(&str, Option<(&str, &str)>); 7] = [
     (
         "01 00 00 00|01 00 00 00|00 00 00 00",

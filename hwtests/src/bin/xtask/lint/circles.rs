@@ -1,12 +1,12 @@
 //! Finds modules that import each other in a circle.
 //!
-//! The rule: at no level of a crate do sibling modules reach each other in both directions. What a
-//! file names counts for its ancestor at the level where its way and the named module's way part. A
-//! module and its own descendants may name each other, because a parent that holds the types which
-//! its children share is how this tree is built. Tests may name what they like.
+//! The rule: sibling modules must not reach each other in both directions, at any level of a crate.
+//! If two modules have different parents, the check compares their ancestors at the level where the
+//! two paths part. A module and its descendants may name each other, because in this tree a parent
+//! holds the types that its children share. Tests may name any module.
 //!
-//! A name is followed through `use` to the module that defines it. So importing from `crate` what
-//! another module defines counts as importing from that module.
+//! A name is followed through `use` to the module that defines the item. So an item that is
+//! imported from `crate` but defined in another module counts as imported from that module.
 
 mod modules;
 mod references;
@@ -25,10 +25,10 @@ use super::Findings;
 use modules::{Crate, ModulePath};
 use resolve::resolve;
 
-/// A module and one that it names, by their paths.
+/// The path of a module, and the path of a module that it names.
 type Edge = (ModulePath, ModulePath);
 
-/// Where an edge comes from, as `file:line`.
+/// The places in the code that cause an edge, as file and line.
 type Sources = BTreeSet<(String, usize)>;
 
 /// Finds the circles in all libraries, programs and examples.
@@ -80,7 +80,7 @@ impl Circle {
     }
 }
 
-/// Groups the modules that are in circles: each group is as large as it can be.
+/// Groups the modules that are in circles. Each group contains all modules that reach each other.
 fn circles(tree: &Crate) -> Vec<Circle> {
     let edges = edges(tree);
     let mut groups = BTreeSet::new();
@@ -103,7 +103,7 @@ fn circles(tree: &Crate) -> Vec<Circle> {
     groups.into_iter().map(circle).collect()
 }
 
-/// What sibling names what sibling, at all levels.
+/// The pairs of siblings at all levels of which one names the other.
 fn edges(tree: &Crate) -> BTreeMap<Edge, Sources> {
     let mut edges = BTreeMap::<Edge, Sources>::new();
     for (from, module) in &tree.modules {
@@ -118,14 +118,15 @@ fn edges(tree: &Crate) -> BTreeMap<Edge, Sources> {
     edges
 }
 
-/// The siblings at which two modules' ways part; none if one module is in the other.
+/// The siblings at the level where the paths of two modules part. It is `None` if one module
+/// contains the other.
 fn part(from: &ModulePath, to: &ModulePath) -> Option<Edge> {
     let common = from.iter().zip(to).take_while(|(a, b)| a == b).count();
     let is_nested = common == from.len() || common == to.len();
     (!is_nested).then(|| (from[..=common].to_vec(), to[..=common].to_vec()))
 }
 
-/// All modules that `start` names, and those that these name, and so on.
+/// The modules that are reachable from `start` through any number of edges.
 fn reachable(edges: &BTreeMap<Edge, Sources>, start: &ModulePath) -> BTreeSet<ModulePath> {
     let mut reached = BTreeSet::new();
     let mut open = vec![start];

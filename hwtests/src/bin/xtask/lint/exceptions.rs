@@ -1,4 +1,5 @@
-//! What the checks let pass, and why: the tables below `[workspace.metadata.lint]` in Cargo.toml.
+//! The exceptions of the checks and their reasons, from the tables below
+//! `[workspace.metadata.lint]` in Cargo.toml.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +8,11 @@ use hwtests::{Context, Result, ensure};
 
 use super::Findings;
 
-/// Reasons by name of an exception, by name of a check.
+/// The reason of each exception, by the name of the check and the name of the exception.
 pub struct Exceptions(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Exceptions {
-    /// Reads the lists of all `checks`. A list that no check looks at is an error.
+    /// Reads the lists of all `checks`. A list that belongs to none of the checks is an error.
     pub fn read(metadata: &Metadata, checks: &[&str]) -> Result<Self> {
         let lists = metadata.workspace_metadata["lint"].clone();
         let lists: BTreeMap<_, _> = serde_json::from_value(lists)
@@ -26,7 +27,7 @@ impl Exceptions {
         Ok(exceptions)
     }
 
-    /// Returns the problems: findings that are no exception, and exceptions that are not needed.
+    /// Returns the problems: findings without an exception, and exceptions that are not needed.
     pub fn sift(&self, check: &str, findings: Findings) -> Vec<String> {
         let none = BTreeMap::new();
         let listed = self.0.get(check).unwrap_or(&none);

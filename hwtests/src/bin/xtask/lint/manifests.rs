@@ -1,4 +1,4 @@
-//! Whether a library's manifest says all that a registry shows of it.
+//! Checks that the manifest of a library has all fields that a registry shows.
 
 use cargo_metadata::camino::Utf8Path;
 use cargo_metadata::{Metadata, Package};
@@ -6,14 +6,15 @@ use hwtests::Result;
 
 use super::Findings;
 
-/// What the names of our packages begin with, because "virtio" or "block" belong to nobody.
+/// The prefix of our packages' names. It keeps general names such as "virtio" or "block" free.
 const PREFIX: &str = "vvu";
 const LICENSES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-BSD-3-Clause"];
-/// Of crates.io: the most keywords of a crate, and the most characters of one.
+/// The limits of crates.io: the maximum number of keywords of a crate, and the maximum number of
+/// characters of a keyword.
 const KEYWORDS: usize = 5;
 const KEYWORD_LENGTH: usize = 20;
 
-/// Whether a package may be given to a registry.
+/// Whether a package may be published in a registry.
 pub fn is_published(package: &Package) -> bool {
     package
         .publish
@@ -39,7 +40,7 @@ pub fn unpublished(metadata: &Metadata) -> Result<Findings> {
         .collect())
 }
 
-/// Finds packages that can be published and whose manifests lack something.
+/// Finds packages that can be published but have incomplete manifests.
 pub fn incomplete(metadata: &Metadata) -> Result<Findings> {
     let mut findings = Findings::new();
     for package in metadata.workspace_packages() {
@@ -52,13 +53,13 @@ pub fn incomplete(metadata: &Metadata) -> Result<Findings> {
     Ok(findings)
 }
 
-/// A package's manifest, below the workspace's folder.
+/// The path of a package's manifest, relative to the workspace's folder.
 fn manifest<'a>(metadata: &Metadata, package: &'a Package) -> &'a Utf8Path {
     let path = &package.manifest_path;
     path.strip_prefix(&metadata.workspace_root).unwrap_or(path)
 }
 
-/// What a manifest lacks.
+/// The fields and files that a package lacks.
 fn lacks(package: &Package) -> Vec<String> {
     let is_set = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.is_empty());
     let documentation = format!("https://docs.rs/{}", package.name);
@@ -106,8 +107,8 @@ mod tests {
 
     use super::*;
 
-    /// What a crate lacks that has these lines in its manifest and these files beside it, and
-    /// whether it is among those that cannot be published.
+    /// Makes a crate with these lines in its manifest and these files beside it. Returns the fields
+    /// and files that the crate lacks, and whether [`unpublished`] finds it.
     fn check(lines: &str, files: &[&str]) -> (Vec<String>, bool) {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("src")).unwrap();
@@ -159,7 +160,7 @@ mod tests {
             .filter(|line| line.contains(" = ") && !line.contains("name"))
         {
             let without = COMPLETE.replace(line, "");
-            // Cargo takes a README.md that is there.
+            // Cargo finds a README.md without the field.
             let files = if line.contains("readme") {
                 &FILES[1..]
             } else {

@@ -1,7 +1,7 @@
-//! Whether documents name files and tests that there are.
+//! Checks that the files and tests that documents name exist.
 //!
-//! Looked at is what stands in backticks in the Markdown files of the top folder and of `docs`. A
-//! test has to be in the file that is named next to it.
+//! The check covers names in backticks in the Markdown files of the top folder and of `docs`. A
+//! test has to be in the file that the document names next to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +11,13 @@ use hwtests::Result;
 use super::Findings;
 use super::text::{code_lines, files, numbered, paths};
 
-/// What the name of a file of this repository ends with.
+/// The endings of the names of this repository's files.
 const ENDINGS: [&str; 7] = [".rs", ".md", ".toml", ".policy", ".svg", ".yml", ".1"];
 
-/// Words of a name that is long enough to be nothing but a test's.
+/// The minimum number of words in a name that can only be a test's.
 const TEST_WORDS: usize = 5;
 
-/// Finds names in documents that stand for nothing.
+/// Finds names in documents that do not exist in the repository.
 pub fn find(_: &Metadata) -> Result<Findings> {
     let names = Names::read()?;
     let mut findings = Findings::new();
@@ -34,14 +34,14 @@ pub fn find(_: &Metadata) -> Result<Findings> {
     Ok(findings)
 }
 
-/// What documents may name.
+/// The names that documents may mention.
 #[derive(Default)]
 struct Names {
-    /// Files and folders, by their paths from the top.
+    /// The paths of files and folders, relative to the top folder.
     paths: BTreeSet<String>,
-    /// Files without their folder and ending.
+    /// The names of files, without folder and ending.
     stems: BTreeSet<String>,
-    /// Functions, with the files that they are in.
+    /// The names of functions, with the files that contain them.
     functions: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -74,11 +74,11 @@ impl Names {
         }
     }
 
-    /// What is wrong with a document, by the number of the line.
+    /// The problems of a document, each with the number of its line.
     fn problems(&self, document: &str) -> Vec<(usize, String)> {
         let code = code_lines(document);
         let mut problems = Vec::new();
-        // Tests whose file has not been named yet.
+        // The tests for which the document has not named a file yet.
         let mut tests = Vec::new();
         for (number, line) in numbered(document).filter(|(number, _)| !code.contains(number)) {
             if line.is_empty() || line.starts_with('|') {
@@ -111,7 +111,7 @@ impl Names {
         Vec::new()
     }
 
-    /// Whether a name can be nothing but a path in this repository.
+    /// Whether a name can only be a path in this repository.
     fn is_path(&self, name: &str) -> bool {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         let Some((first, rest)) = name.split_once('/') else {
@@ -124,7 +124,7 @@ impl Names {
     }
 }
 
-/// Whether a name can be nothing but a test's.
+/// Whether a name can only be a test's.
 fn is_test(name: &str) -> bool {
     let word = |word: &str| {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

@@ -1,4 +1,4 @@
-//! Whether each library makes a package that builds by itself.
+//! Checks that each library makes a package that builds by itself.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,11 +11,12 @@ use hwtests::{Context, Result, ensure, progress};
 use super::manifests::is_published;
 use crate::cargo;
 
-/// Makes all packages and builds each from what is in them.
+/// Makes all packages, and builds each package from its own files.
 ///
-/// The build shows that no file was left out, and that a crate asks for all features that it uses.
-/// In the workspace it gets those of its neighbours, too. Cargo can build packages itself, but then
-/// it takes a library's neighbours from an earlier run, as long as their versions stay.
+/// The build shows that the package contains all its files, and that the crate asks for all
+/// features that it uses. In the workspace, a crate also gets the features that its neighbours ask
+/// for. Cargo can build packages itself. But while the versions stay the same, it takes a library's
+/// neighbours from an earlier run.
 pub fn check(metadata: &Metadata) -> Result<()> {
     progress("cargo package (each library)");
     let packages = metadata.workspace_packages();
@@ -32,7 +33,7 @@ pub fn check(metadata: &Metadata) -> Result<()> {
 
     let folder = metadata.target_directory.join("packages");
     unpack(metadata, &packages, folder.as_std_path()).context("cannot unpack the packages")?;
-    // One by one, as together they would share their features.
+    // The packages are built one by one, because a common build would share their features.
     for package in &packages {
         let mut command = cargo::command();
         command.args(["check", "--package", &package.name]);
@@ -43,7 +44,7 @@ pub fn check(metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo, which must not even warn.
+/// Runs cargo. A warning is an error, too.
 fn run_cleanly(mut command: Command) -> Result<()> {
     let output = command.output().context("cannot run cargo")?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -60,7 +61,8 @@ fn run_cleanly(mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Makes a workspace of packages that get each other from there, and the rest as we do.
+/// Unpacks packages into a workspace, in which they depend on each other. Their other dependencies
+/// are the same as in our workspace.
 fn unpack(metadata: &Metadata, packages: &[&Package], folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
@@ -72,7 +74,7 @@ fn unpack(metadata: &Metadata, packages: &[&Package], folder: &Path) -> Result<(
         let file = metadata
             .target_directory
             .join(format!("package/{name}-{version}.crate"));
-        // With new times, by which cargo tells what to build again.
+        // The files get new times, because cargo decides by the times whether to build again.
         let mut tar = Command::new("tar");
         tar.args([
             "--extract",

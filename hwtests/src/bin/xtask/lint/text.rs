@@ -1,4 +1,4 @@
-//! How long lines and files may be.
+//! Checks the length of lines and files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,9 +10,9 @@ use hwtests::{Context, Result, ensure};
 use super::Findings;
 use crate::cargo;
 
-/// Characters in a line.
+/// The maximum number of characters in a line.
 const COLUMNS: usize = 100;
-/// Lines in a file of code.
+/// The maximum number of lines in a file of code.
 const LINES: usize = 450;
 
 /// Finds files of Rust code that are too long.
@@ -55,7 +55,7 @@ fn problem(name: &str, number: usize, line: &str) -> String {
     format!("{name}:{number}: has {columns} columns: break it, at {COLUMNS} at the latest")
 }
 
-/// All files that git knows or would add, with their text.
+/// The paths and texts of all files that git knows or would add.
 pub(super) fn files(patterns: &[&str]) -> Result<Vec<(String, String)>> {
     let read = |name: String| {
         let text = fs::read_to_string(cargo::root().join(&name)).context(name.clone())?;
@@ -64,7 +64,7 @@ pub(super) fn files(patterns: &[&str]) -> Result<Vec<(String, String)>> {
     paths(patterns)?.into_iter().map(read).collect()
 }
 
-/// The paths of all files that git knows or would add, from the top.
+/// The paths of all files that git knows or would add, relative to the top folder.
 pub(super) fn paths(patterns: &[&str]) -> Result<Vec<String>> {
     let output = Command::new("git")
         .args("ls-files -z --cached --others --exclude-standard --".split(' '))
@@ -78,7 +78,7 @@ pub(super) fn paths(patterns: &[&str]) -> Result<Vec<String>> {
         String::from_utf8_lossy(&output.stderr)
     );
     let names = String::from_utf8(output.stdout).context("a file's name is not UTF-8")?;
-    // Git lists what was removed until that is added.
+    // Git also lists files that were removed, until the removal is added.
     let names = names.split_terminator('\0');
     let names = names.filter(|name| cargo::root().join(name).exists());
     Ok(names.map(str::to_owned).collect())
@@ -90,7 +90,7 @@ pub(super) fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(|(index, line)| (index + 1, line))
 }
 
-/// The numbers of a Markdown file's lines that are code between fences.
+/// The numbers of the lines of a Markdown file that are code between fences.
 pub(super) fn code_lines(text: &str) -> BTreeSet<usize> {
     let mut is_code = false;
     let mut lines = BTreeSet::new();
@@ -104,8 +104,8 @@ pub(super) fn code_lines(text: &str) -> BTreeSet<usize> {
     lines
 }
 
-/// Whether a line is too long and can be broken. A single word, such as a link, cannot, and neither
-/// can the row of a table.
+/// Whether a line is too long and can be broken. A single word, such as a link, cannot be broken,
+/// and a row of a table cannot, either.
 fn is_long(line: &str) -> bool {
     let text = line
         .trim()

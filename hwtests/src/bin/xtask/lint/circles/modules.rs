@@ -10,21 +10,21 @@ use syn::{Attribute, Expr, ExprLit, Ident, Item, ItemMod, Lit, Meta};
 
 use super::references::{Reference, attributes, collect, is_for_tests, leaves};
 
-/// The names from the crate's root to a module; none for the root.
+/// The names from the crate's root to a module. The path of the root is empty.
 pub type ModulePath = Vec<String>;
 
-/// A crate's modules, without those for tests.
+/// The modules of a crate, without the modules for tests.
 #[derive(Default)]
 pub struct Crate {
     pub modules: BTreeMap<ModulePath, Module>,
 }
 
-/// What a module binds and names.
+/// The names that a module defines, imports and uses.
 #[derive(Default)]
 pub struct Module {
-    /// What each name that a `use` brings stands for, as written there.
+    /// The names that a `use` imports, each with its path as written there.
     pub bindings: BTreeMap<String, Vec<String>>,
-    /// What `use …::*` brings in.
+    /// The paths of glob imports, such as `path` in `use path::*`.
     pub globs: Vec<Vec<String>>,
     /// The names of items that the module defines.
     pub items: BTreeSet<String>,
@@ -40,7 +40,7 @@ impl Crate {
         Ok(tree)
     }
 
-    /// Adds a file's module. Those below it are in `folder`.
+    /// Adds the module of a file. The files of its child modules are in `folder`.
     fn read(&mut self, path: ModulePath, file: &Path, folder: &Path) -> Result<()> {
         let name = || file.display().to_string();
         let text = fs::read_to_string(file).with_context(name)?;
@@ -95,7 +95,7 @@ impl Module {
     }
 }
 
-/// The file of a module that is written as `mod name;`, and the folder of those below it.
+/// The file of a module that is written as `mod name;`, and the folder of its child modules.
 fn find_file(module: &ItemMod, parent: &Path, below: &Path) -> Result<(PathBuf, PathBuf)> {
     if let Some(path) = module.attrs.iter().find_map(path_attribute) {
         let folder = parent.parent().context("a file has a folder")?;

@@ -11,14 +11,14 @@ use syn::{Attribute, ImplItem, Item, ItemUse, Macro, Meta, Token, UseTree, Visib
 pub struct Reference {
     pub segments: Vec<String>,
     pub file: PathBuf,
-    /// Counted from 1.
+    /// The number of the line, counted from 1.
     pub line: usize,
 }
 
-/// What one `use` brings.
+/// One import of a `use`.
 pub struct Leaf {
     pub segments: Vec<String>,
-    /// What it is called here; none for `*`.
+    /// The name of the import in this module, or `None` for `*`.
     pub name: Option<String>,
     line: usize,
 }
@@ -48,7 +48,7 @@ impl Collector<'_> {
         });
     }
 
-    /// As [`Self::add`], if the path cannot begin at another crate or at a name in scope.
+    /// Adds a path like [`Self::add`], but only if its first name is `crate`, `self` or `super`.
     fn add_anchored(&mut self, segments: Vec<&Ident>) {
         let Some(first) = segments.first().filter(|first| is_anchor(first)) else {
             return;
@@ -113,7 +113,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
 
     fn visit_attribute(&mut self, _: &'ast Attribute) {}
 
-    /// `pub(super)` imports nothing.
+    /// A visibility such as `pub(super)` imports nothing, so it is skipped.
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 }
 
@@ -123,7 +123,7 @@ fn is_anchor(name: &Ident) -> bool {
         .any(|anchor| name == anchor)
 }
 
-/// The path that these tokens begin with.
+/// The path at the beginning of these tokens.
 fn path_in(tokens: &[TokenTree]) -> Vec<&Ident> {
     let mut path = Vec::new();
     let mut rest = tokens;
@@ -140,7 +140,8 @@ fn path_in(tokens: &[TokenTree]) -> Vec<&Ident> {
     path
 }
 
-/// All that a `use` brings from this crate, as far as its text tells.
+/// All imports of a `use`. If its path begins with `::`, it imports from another crate, and the
+/// result is empty.
 pub fn leaves(item: &ItemUse) -> Vec<Leaf> {
     let mut leaves = Vec::new();
     if item.leading_colon.is_none() {
@@ -191,7 +192,7 @@ fn glob_leaf(path: &[String], star: &Token![*]) -> Leaf {
     }
 }
 
-/// Whether one of these attributes keeps code out of all builds but those of tests.
+/// Whether one of these attributes limits code to builds for tests.
 pub fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let is_cfg = attribute.path().is_ident("cfg");
@@ -216,7 +217,7 @@ fn needs_test(condition: &Meta) -> bool {
     list.path.is_ident("any") && parts.iter().all(needs_test)
 }
 
-/// An item's attributes.
+/// The attributes of an item.
 pub fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,

@@ -1,13 +1,13 @@
-//! Tells which module defines what a path names.
+//! Finds the module that defines the item at the end of a path.
 
 use super::modules::{Crate, ModulePath};
 
-/// Longer chains of `use` than this are not followed; they may be circles.
+/// The maximum number of steps through `use` for a path. A longer chain may be endless.
 const MOST_STEPS: usize = 32;
 
-/// The module that defines what these segments name when written in module `from`.
+/// Finds the module that defines the item at the end of a path. Module `from` contains the path.
 ///
-/// A path that leads out of the crate ends at the last module that is in it.
+/// For a path to an item of another crate, the result is the last module of this crate on the path.
 pub fn resolve(tree: &Crate, from: &ModulePath, segments: &[String]) -> ModulePath {
     Resolver {
         tree,
@@ -38,8 +38,8 @@ impl Resolver<'_> {
         at
     }
 
-    /// The module that `name` leads to from module `at`; none if it is no module's name, or if `at`
-    /// itself defines it.
+    /// The module to which `name` points in module `at`. It is `None` if the name does not point to
+    /// a module, or if `at` itself defines the name.
     fn step(&mut self, at: &ModulePath, name: &str) -> Option<ModulePath> {
         self.steps = self.steps.checked_sub(1)?;
         let child = [at.as_slice(), &[name.to_owned()]].concat();
@@ -71,7 +71,7 @@ impl Resolver<'_> {
         self.step(&target, name)
     }
 
-    /// Whether a `use` in module `at` names something of this crate.
+    /// Whether the path of a `use` in module `at` begins in this crate.
     fn leads_inside(&self, at: &ModulePath, path: &[String]) -> bool {
         let Some(first) = path.first() else {
             return false;

@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 
-/// The crate of a few files, given by their names below its root and their texts.
+/// Makes a crate of a few files. Each file has its path below the crate's root, and its text.
 fn krate(files: &[(&str, &str)]) -> Crate {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
