@@ -1,4 +1,4 @@
-//! Eventfds that another process has, too.
+//! Eventfds that are shared with another process.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,15 +9,15 @@ use rustix::io::{Errno, IoSliceMut, ReadWriteFlags, ioctl_fionbio, preadv2};
 
 use crate::poll::{Interest, poll};
 
-/// An eventfd that another process has, too.
+/// An eventfd that is shared with another process.
 ///
-/// The other process may signal it, take from it, fill its counter, or change its flags at any
-/// moment: O_NONBLOCK belongs to the eventfd, not to the descriptor. None of that makes
-/// [`take`](Self::take) block. [`signal`](Self::signal) blocks only while the peer keeps O_NONBLOCK
-/// off and the counter full, and a signal handler gets it out of there; the kernel has no write to
-/// an eventfd that never blocks. Threads that nothing interrupts have
-/// [`signal_if_room`](Self::signal_if_room). The peer can also keep the eventfd readable without
-/// end, by signalling it or with EFD_SEMAPHORE and a large counter.
+/// The other process may signal the eventfd, take its signals, fill its counter, or clear
+/// O_NONBLOCK at any moment: all descriptors of the eventfd share that flag. [`take`](Self::take)
+/// never blocks nonetheless. [`signal`](Self::signal) blocks only while O_NONBLOCK is clear and the
+/// counter is full, and only until a signal handler interrupts the call: the kernel has no write to
+/// an eventfd that never blocks. Threads that no signal handler interrupts use
+/// [`signal_if_room`](Self::signal_if_room). The other process can also keep the eventfd readable
+/// without end, by signalling it or with EFD_SEMAPHORE and a large counter.
 ///
 /// # Examples
 ///
@@ -36,14 +36,14 @@ use crate::poll::{Interest, poll};
 #[derive(Debug)]
 pub struct SharedEventFd(OwnedFd);
 
-/// Why a descriptor was not taken as an eventfd.
+/// The reason why a descriptor was refused as an eventfd.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SharedEventFdError {
-    /// It is something else, or its counter is full already.
+    /// The descriptor is not an eventfd, or the counter of the eventfd is full.
     #[error("not an eventfd with room in its counter")]
     NotAnEventFd,
-    /// The operating system refuses to say what it is, or to change its flags.
+    /// The operating system fails to examine the descriptor or to change its flags.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -61,19 +61,19 @@ impl SharedEventFd {
 
     /// Takes a descriptor that came from another process, and sets O_NONBLOCK.
     ///
-    /// Whether it is an eventfd is told by how it behaves, because a jailed process has no `/proc`
-    /// to ask: no other kind of file that this was tried with both refuses a read of 4 bytes as
-    /// invalid and has room to write. That refuses regular and other file systems' files, sockets,
-    /// pipes, memfds, timerfds, signalfds, epoll instances and devices such as `/dev/zero`, without
-    /// asking a file system anything. It cannot be told who else has the eventfd, or whether
-    /// EFD_SEMAPHORE is set.
+    /// An eventfd is recognised by its behaviour, because a jailed process has no `/proc`. An
+    /// eventfd refuses a read of 4 bytes as invalid, and is writable. No other kind of file that
+    /// was tested does both. Regular files, other files of file systems, sockets, pipes, memfds,
+    /// timerfds, signalfds, epoll instances and devices such as `/dev/zero` are refused, and no
+    /// file system gets a request. The check cannot tell which other processes have the eventfd, or
+    /// whether EFD_SEMAPHORE is set.
     ///
     /// # Errors
     ///
-    /// [`SharedEventFdError`]; the descriptor is closed then.
+    /// [`SharedEventFdError`]. The descriptor is closed then.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, SharedEventFdError> {
         let eventfd = Self(fd);
-        // An eventfd gives 8 bytes or none; this takes nothing from its counter.
+        // An eventfd refuses a read of fewer than 8 bytes, and its counter keeps its value.
         if eventfd.read(&mut [0; 4]) != Err(Errno::INVAL) {
             return Err(SharedEventFdError::NotAnEventFd);
         }
@@ -84,13 +84,14 @@ impl SharedEventFd {
         Ok(eventfd)
     }
 
-    /// Signals it. A counter that is full counts as signalled: whoever waits has a signal to take.
+    /// Signals the eventfd. A full counter counts as success, because the reader already has
+    /// signals to take.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::Interrupted`] when a signal handler ran while this was blocked: nothing was
-    /// signalled, and the caller decides whether to try again. Any other error means that the
-    /// descriptor cannot be used.
+    /// [`io::ErrorKind::Interrupted`] when a signal handler ran while this call was blocked. The
+    /// eventfd was not signalled then, and the caller decides whether to try again. Any other error
+    /// means that the descriptor cannot be used.
     pub fn signal(&self) -> io::Result<()> {
         match rustix::io::write(&self.0, &1u64.to_ne_bytes()) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
@@ -98,9 +99,9 @@ impl SharedEventFd {
         }
     }
 
-    /// Signals it as [`signal`](Self::signal) does, but looks first whether that would block. For
-    /// threads that nothing interrupts: only a peer that fills the counter between the look and the
-    /// signal makes them block.
+    /// Signals the eventfd as [`signal`](Self::signal) does, but only if its counter has room. For
+    /// threads that no signal handler interrupts: the call blocks only if the peer fills the
+    /// counter after the check.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl SharedEventFd {
         Ok(())
     }
 
-    /// Takes the signals that came so far; false when there were none. Never blocks.
+    /// Takes the signals that are pending; false if there are none. Never blocks.
     ///
     /// # Errors
     ///
@@ -134,15 +135,15 @@ impl SharedEventFd {
         self.0.try_clone()
     }
 
-    /// Whether its counter is not full now.
+    /// Whether the counter has room for another signal.
     fn has_room(&self) -> io::Result<bool> {
         let [writable] = poll([Interest::writable(self)], Some(Duration::ZERO))?;
         Ok(writable)
     }
 
-    /// Reads without blocking, whatever the flags are: the peer may change them at any moment.
+    /// Reads without blocking, even if the peer has cleared O_NONBLOCK.
     fn read(&self, bytes: &mut [u8]) -> rustix::io::Result<usize> {
-        // This offset asks for a plain read (preadv2(2)).
+        // With this offset, preadv2(2) reads as readv(2) does. An eventfd has no offsets.
         const NO_OFFSET: u64 = u64::MAX;
         let parts = &mut [IoSliceMut::new(bytes)];
         preadv2(&self.0, parts, NO_OFFSET, ReadWriteFlags::NOWAIT)
@@ -150,7 +151,7 @@ impl SharedEventFd {
 }
 
 impl AsFd for SharedEventFd {
-    /// Readable when there is a signal to take.
+    /// The descriptor is readable when there is a signal to take.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -1,4 +1,4 @@
-//! Whole messages over a stream.
+//! Whole messages over a Unix stream socket.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 
 use crate::stream::{Stream, StreamError};
 
-/// How long a peer may take from the first byte of a message to its last, where nothing else is
-/// asked for.
+/// The default time limit for a peer, from the first byte of a message to its last.
 const MESSAGE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Messages over a Unix stream socket, for a protocol that tells the length of a message from its
-/// first bytes. Never blocks: its user waits for the descriptor.
+/// Messages over a Unix stream socket, for a protocol in which the first bytes of a message give
+/// its length. No method blocks: the caller polls the descriptor.
 #[derive(Debug)]
 pub struct Framed {
     stream: Stream,
-    /// The most descriptors that one message may bring.
+    /// The maximum number of descriptors in one received message.
     max_fds: usize,
-    /// The message that arrives: `received` bytes of it, and room for what it is known to lack.
+    /// The incomplete message: its first `received` bytes, and room for the bytes that are known to
+    /// be missing.
     bytes: Vec<u8>,
     received: usize,
     fds: Vec<OwnedFd>,
-    /// When the first bytes of the message that arrives came.
+    /// The time when the first bytes of the incomplete message arrived.
     began: Option<Instant>,
     limit: Duration,
     outbox: Outbox,
 }
 
-/// The part of a message that the socket did not take yet. There is at most one.
+/// The part of a sent message that the socket has not accepted yet. At most one message is kept.
 #[derive(Debug, Default)]
 struct Outbox {
     bytes: Vec<u8>,
@@ -36,21 +36,21 @@ struct Outbox {
     fds: Vec<OwnedFd>,
 }
 
-/// A whole message, as it came.
+/// A whole message, as it was received.
 #[derive(Debug)]
 pub struct Frame {
     /// All bytes of the message.
     pub bytes: Vec<u8>,
-    /// The descriptors that came with any of them, in this order.
+    /// The descriptors that came with the message, in the order of their arrival.
     pub fds: Vec<OwnedFd>,
 }
 
 impl Framed {
-    /// Takes a connected socket, on which one message may bring `max_fds` descriptors.
+    /// Takes a connected socket. A received message may have at most `max_fds` descriptors.
     ///
     /// # Errors
     ///
-    /// When it cannot be made non-blocking.
+    /// When the socket cannot be made non-blocking.
     pub fn new(socket: UnixStream, max_fds: usize) -> io::Result<Self> {
         Ok(Self {
             stream: Stream::new(socket)?,
@@ -64,22 +64,23 @@ impl Framed {
         })
     }
 
-    /// Gives the peer `limit`, in place of 5 seconds, from the first byte of a message to its last.
+    /// Sets the time limit from the first byte of a received message to its last. The default is 5
+    /// seconds.
     pub fn with_message_limit(self, limit: Duration) -> Self {
         Self { limit, ..self }
     }
 
-    /// The next message, or `None` when it is not all here yet.
+    /// The next message; `None` if it has not arrived completely.
     ///
-    /// `missing` is given the bytes of the message that are here. It says how many more are known
-    /// to be missing, 0 when the message is whole. It may first ask for a header, then for what the
-    /// header announces. Its errors end the connection, so a header that announces too much has to
-    /// be one.
+    /// `missing` gets the bytes of the message that have arrived. It returns the number of bytes
+    /// that are known to be missing, 0 if the message is complete. For instance, it asks for a
+    /// header first, and then for the payload that the header announces. It must return an error if
+    /// the header announces too much. An error ends the connection.
     ///
     /// # Errors
     ///
-    /// [`StreamError`], [`Stalled`](StreamError::Stalled) when the end of a message is late, or an
-    /// error of `missing`; the connection is to be dropped then.
+    /// A [`StreamError`], which is [`Stalled`](StreamError::Stalled) if a message is not complete
+    /// within the time limit, or an error of `missing`. The connection is to be dropped then.
     pub fn receive<E: From<StreamError>>(
         &mut self,
         missing: impl Fn(&[u8]) -> Result<usize, E>,
@@ -94,8 +95,8 @@ impl Framed {
                 break;
             }
         }
-        // When this is called late, the peer may have waited for room in the socket: bytes that
-        // came only now show that it goes on.
+        // A late message is an error only if none of its bytes arrived in this call. If the caller
+        // was late, the peer may have been waiting for room in the socket.
         let progress = self.received > before;
         if !progress && self.time_left() == Some(Duration::ZERO) {
             return Err(StreamError::Stalled.into());
@@ -103,13 +104,13 @@ impl Framed {
         Ok(None)
     }
 
-    /// How long the peer may still take to end the message that it began; `None`: it began none.
-    /// When this has passed, [`receive`](Self::receive) is to be called again.
+    /// The time that the peer still has to complete its message; `None` if no message has begun.
+    /// When this time has passed, [`receive`](Self::receive) is to be called again.
     pub fn time_left(&self) -> Option<Duration> {
         Some(self.limit.saturating_sub(self.began?.elapsed()))
     }
 
-    /// Receives at most `limit` bytes. False when there is nothing to receive now.
+    /// Receives at most `limit` bytes. False if no bytes have arrived.
     fn receive_some(&mut self, limit: usize) -> Result<bool, StreamError> {
         let end = self.received + limit;
         if self.bytes.len() < end {
@@ -138,13 +139,13 @@ impl Framed {
         }
     }
 
-    /// Sends a message with its descriptors. What the socket does not take now is kept, and
-    /// [`flush`](Self::flush) sends it.
+    /// Sends a message with its descriptors. Bytes that the socket does not accept now are kept
+    /// until [`flush`](Self::flush) sends them.
     ///
     /// # Errors
     ///
-    /// [`StreamError`], [`Stuck`](StreamError::Stuck) when a message before this one is still kept;
-    /// the connection is to be dropped then.
+    /// A [`StreamError`], which is [`Stuck`](StreamError::Stuck) if a part of the previous message
+    /// is still kept. The connection is to be dropped then.
     pub fn send(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), StreamError> {
         if self.wants_write() {
             return Err(StreamError::Stuck);
@@ -160,12 +161,13 @@ impl Framed {
         self.flush().map(drop)
     }
 
-    /// Sends a message that is so short that a peer which reads at all has room for it.
+    /// Sends a short message as a whole. If the peer reads its messages, the socket has room for
+    /// it.
     ///
     /// # Errors
     ///
-    /// [`StreamError`], [`Stuck`](StreamError::Stuck) when there is no room; the connection is to
-    /// be dropped then.
+    /// A [`StreamError`], which is [`Stuck`](StreamError::Stuck) if there is no room. The
+    /// connection is to be dropped then.
     pub fn send_whole(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), StreamError> {
         self.send(bytes, fds)?;
         if self.wants_write() {
@@ -174,7 +176,7 @@ impl Framed {
         Ok(())
     }
 
-    /// Sends what was kept; true when nothing is left.
+    /// Sends the bytes that were kept; true when all of them are sent.
     ///
     /// # Errors
     ///
@@ -196,12 +198,13 @@ impl Framed {
     }
 
     /// Whether a part of a message is kept until the socket has room for it. A caller that sends
-    /// only in answer to messages, and receives none meanwhile, keeps no more than one.
+    /// only replies, and receives no messages while this is true, never keeps more than one
+    /// message.
     pub fn wants_write(&self) -> bool {
         self.outbox.sent < self.outbox.bytes.len()
     }
 
-    /// Lets both ends see the end of the connection, after what was sent already.
+    /// Shuts the connection down. Both ends see its end after the bytes that were already sent.
     pub fn shut_down(&self) {
         self.stream.shut_down();
     }

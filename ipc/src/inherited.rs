@@ -1,4 +1,4 @@
-//! Sockets that were open before the program began.
+//! Sockets that the program inherited from the process that started it.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -22,16 +22,16 @@ pub enum Inherited {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InheritError {
-    /// Nothing is open under this number.
+    /// No descriptor with this number is open.
     #[error("file descriptor {0} is not open")]
     NotOpen(RawFd),
-    /// It is closed on exec, so this program opened it itself.
+    /// The descriptor is closed on exec, so this program opened it itself.
     #[error("file descriptor {0} was not inherited")]
     NotInherited(RawFd),
-    /// It is another kind of file.
+    /// The descriptor is not a Unix stream socket.
     #[error("file descriptor {0} is not a Unix stream socket")]
     NotAUnixStream(RawFd),
-    /// It is a socket without a peer.
+    /// The socket is neither connected nor listening.
     #[error("file descriptor {0} is a socket that is neither connected nor listening")]
     Idle(RawFd),
     /// The operating system reports a failure.
@@ -40,7 +40,7 @@ pub enum InheritError {
 }
 
 impl Inherited {
-    /// Takes over the socket under this number, which is closed on exec from now on.
+    /// Takes over the socket with this descriptor number, and makes it close on exec.
     ///
     /// # Safety
     ///
@@ -54,8 +54,8 @@ impl Inherited {
         if number < 0 {
             return Err(InheritError::NotOpen(number));
         }
-        // SAFETY: it is not negative. If it is open, it stays so by this function's contract; if it
-        // is not, each system call reports that.
+        // SAFETY: the number is not negative. An open descriptor stays open by this function's
+        // contract. If the number is not open, each system call reports that.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         let flags = fcntl_getfd(fd).map_err(|_| InheritError::NotOpen(number))?;
         if flags.contains(FdFlags::CLOEXEC) {
@@ -63,7 +63,8 @@ impl Inherited {
         }
         let listens = listens(fd)?;
         fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(io::Error::from)?;
-        // SAFETY: it is open, as it is a socket, and by this function's contract nobody else's.
+        // SAFETY: the descriptor is open, because it is a socket. By this function's contract
+        // nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(number) };
         if listens {
             Ok(Self::Listening(Listener::new(fd.into())?))
@@ -73,7 +74,7 @@ impl Inherited {
     }
 }
 
-/// Whether a Unix stream socket listens. It is connected if not.
+/// Whether a Unix stream socket listens; if not, it is connected.
 fn listens(fd: BorrowedFd<'_>) -> Result<bool, InheritError> {
     let number = fd.as_raw_fd();
     let domain = sockopt::socket_domain(fd).map_err(|_| InheritError::NotAUnixStream(number))?;
@@ -103,7 +104,7 @@ mod tests {
 
     fn take_over(file: impl IntoRawFd + AsFd) -> Result<Inherited, InheritError> {
         inherit(&file);
-        // SAFETY: the number is the only trace of it.
+        // SAFETY: `into_raw_fd` gives up the ownership, so nothing else uses the descriptor.
         unsafe { Inherited::take_over(file.into_raw_fd()) }
     }
 
@@ -140,7 +141,7 @@ mod tests {
         inherit(&file);
         inherit(&datagram);
         for number in [file.as_raw_fd(), datagram.as_raw_fd()] {
-            // SAFETY: it is refused, so that it stays its owner's.
+            // SAFETY: the descriptor is refused, so its owner keeps it.
             let refused = unsafe { Inherited::take_over(number) };
             assert!(matches!(refused, Err(InheritError::NotAUnixStream(_))));
         }
@@ -151,7 +152,7 @@ mod tests {
     #[test]
     fn a_socket_without_a_peer_is_refused() {
         let idle = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
-        // SAFETY: it is refused, so that it stays its owner's.
+        // SAFETY: the descriptor is refused, so its owner keeps it.
         let refused = unsafe { Inherited::take_over(idle.as_raw_fd()) };
         assert!(matches!(refused, Err(InheritError::Idle(_))));
     }
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn a_socket_of_the_program_itself_is_refused() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        // SAFETY: it is refused, so that it stays its owner's.
+        // SAFETY: the descriptor is refused, so its owner keeps it.
         let refused = unsafe { Inherited::take_over(ours.as_raw_fd()) };
         assert!(matches!(refused, Err(InheritError::NotInherited(_))));
     }
@@ -167,7 +168,7 @@ mod tests {
     #[test]
     fn a_number_without_a_file_is_refused() {
         for number in [-1, i32::MAX] {
-            // SAFETY: nothing is open there.
+            // SAFETY: no descriptor with this number is open.
             let refused = unsafe { Inherited::take_over(number) };
             assert!(matches!(refused, Err(InheritError::NotOpen(_))));
         }

@@ -1,5 +1,5 @@
-//! What vhost-user and vfio-user both need from the operating system: messages with descriptors
-//! over Unix stream sockets, listeners, and eventfds that another process has, too.
+//! The operating system's interfaces that vhost-user and vfio-user need: messages with descriptors
+//! over Unix stream sockets, listeners, and eventfds that are shared with another process.
 //!
 //! The other process may be hostile. It may cut messages anywhere, stop in the middle, send too
 //! many descriptors, never read, or change the flags and the counter of an eventfd at any moment.

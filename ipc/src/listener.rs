@@ -12,33 +12,35 @@ use rustix::io::Errno;
 use crate::poll::Interest;
 use crate::socket_path::{ListenError, SocketPath, listen};
 
-/// How long a listener rests after the operating system could not give it a peer.
+/// The time that a listener rests after the operating system lacked descriptors or memory for a
+/// peer.
 const REST: Duration = Duration::from_secs(1);
 
-/// A listening Unix socket. Its path, if it has one, is removed when it is dropped.
+/// A listening Unix socket. A socket that [`Listener::bind`] made is removed from the file system
+/// when the listener is dropped.
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
     path: Option<SocketPath>,
-    /// Until when it makes no sense to accept.
+    /// The time when the rest of the listener ends. Before that, the listener accepts no peers.
     rests_until: Cell<Option<Instant>>,
 }
 
-/// What came of [`Listener::accept`].
+/// The result of [`Listener::accept`].
 #[derive(Debug)]
 pub enum Accepted {
     /// A peer.
     Peer(UnixStream),
-    /// Nobody waits to be accepted.
+    /// No peer waits to be accepted, or the listener rests.
     Nobody,
-    /// A peer may wait, but the operating system lacks descriptors or memory, for this reason. The
-    /// listener rests for a second; the peer is not lost.
+    /// A peer may be waiting, but the operating system lacks descriptors or memory, as this error
+    /// says. The listener rests for a second, and the peer keeps waiting.
     Later(io::Error),
 }
 
 impl Listener {
-    /// Listens at `path`. A socket that nobody listens on any more, left by a process that was
-    /// killed, is replaced.
+    /// Listens at `path`. Replaces the socket of a process that was killed, on which nobody listens
+    /// any more.
     ///
     /// # Errors
     ///
@@ -56,7 +58,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// When it cannot be made non-blocking.
+    /// When the socket cannot be made non-blocking.
     pub fn new(listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self {
@@ -66,13 +68,14 @@ impl Listener {
         })
     }
 
-    /// Where the socket is, if this listener made it.
+    /// The path of the socket, if this listener made the socket.
     pub fn path(&self) -> Option<&SocketPath> {
         self.path.as_ref()
     }
 
-    /// What to [`poll`](crate::poll) for before the next [`accept`](Self::accept), and for how long
-    /// at most. While the listener rests it stays readable, so a caller that polled it would spin.
+    /// The interest to [`poll`](crate::poll) for before the next [`accept`](Self::accept), and the
+    /// maximum time to wait. While the listener rests, the interest is [`Interest::Nothing`]: the
+    /// socket stays readable, so a caller that polled it would spin.
     pub fn interest(&self) -> (Interest<'_>, Option<Duration>) {
         match self.rest() {
             None => (Interest::readable(self), None),
@@ -80,7 +83,7 @@ impl Listener {
         }
     }
 
-    /// The next peer that connected. Never blocks, and asks for nobody while it rests.
+    /// Accepts the next peer. Never blocks, and accepts nobody while the listener rests.
     ///
     /// # Errors
     ///
@@ -107,7 +110,7 @@ impl Listener {
         }
     }
 
-    /// How long it still rests; `None`: it does not.
+    /// The time that the listener still rests; `None` if it does not rest.
     pub fn rest(&self) -> Option<Duration> {
         let left = self
             .rests_until
@@ -118,7 +121,7 @@ impl Listener {
 }
 
 impl AsFd for Listener {
-    /// Readable when a peer waits, or when the socket cannot be used any more.
+    /// The descriptor is readable when a peer waits, or when the socket cannot be used any more.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }

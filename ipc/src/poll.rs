@@ -8,24 +8,24 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-/// What to wait for at one descriptor.
+/// The event to wait for at one descriptor.
 #[derive(Clone, Copy, Debug)]
 pub enum Interest<'a> {
     /// Bytes to read, a peer to accept, or a signal to take.
     Readable(BorrowedFd<'a>),
     /// Room to write.
     Writable(BorrowedFd<'a>),
-    /// Nothing: this one is never ready.
+    /// No event: this entry is never ready.
     Nothing,
 }
 
 impl<'a> Interest<'a> {
-    /// Waits until there is something to read.
+    /// Waits until the descriptor is readable.
     pub fn readable(fd: &'a impl AsFd) -> Self {
         Self::Readable(fd.as_fd())
     }
 
-    /// Waits until there is room to write.
+    /// Waits until the descriptor is writable.
     pub fn writable(fd: &'a impl AsFd) -> Self {
         Self::Writable(fd.as_fd())
     }
@@ -48,9 +48,9 @@ impl<'a> Interest<'a> {
 
 /// Waits until at least one descriptor is ready, and says which ones are.
 ///
-/// A descriptor that hung up or failed is ready, too: the next read or write says what happened.
-/// None is ready when `timeout` has passed (`None`: no limit) or a signal handler ran, so the
-/// caller looks at its own deadline and calls again.
+/// A descriptor that hung up or failed is ready, too: the next read or write reports the reason. No
+/// descriptor is ready if `timeout` has passed (`None`: no limit) or a signal handler ran, so the
+/// caller checks its own deadline and calls again.
 ///
 /// # Errors
 ///
@@ -59,13 +59,15 @@ pub fn poll<const N: usize>(
     interests: [Interest<'_>; N],
     timeout: Option<Duration>,
 ) -> io::Result<[bool; N]> {
-    // A duration that is too long for the kernel is longer than any process lives.
+    // A timeout that is too long for the kernel becomes no limit, because no process lives that
+    // long.
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     let Some(any) = interests.iter().find_map(Interest::fd) else {
         rustix::event::poll(&mut [], timeout.as_ref()).or_else(ignore_interruption)?;
         return Ok([false; N]);
     };
-    // An entry of no interest needs a descriptor, too: it repeats one that is waited for anyway.
+    // An entry for `Nothing` needs a descriptor, too, so it repeats the descriptor of another
+    // entry.
     let mut fds = interests
         .map(|interest| PollFd::from_borrowed_fd(interest.fd().unwrap_or(any), interest.flags()));
     rustix::event::poll(&mut fds, timeout.as_ref()).or_else(ignore_interruption)?;
@@ -74,7 +76,7 @@ pub fn poll<const N: usize>(
     }))
 }
 
-/// After an interruption the kernel left all results at 0: none is ready.
+/// After an interruption by a signal handler, all results are 0: no descriptor is ready.
 fn ignore_interruption(errno: Errno) -> Result<usize, Errno> {
     match errno {
         Errno::INTR => Ok(0),

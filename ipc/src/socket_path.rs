@@ -7,20 +7,21 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Where a socket is, as something to be removed.
+/// The path of a socket, and the identity of its file, so that only this socket is removed.
 #[derive(Clone, Debug)]
 pub struct SocketPath {
     path: PathBuf,
-    /// `None`: it was gone right after it was made.
+    /// The identity of the socket's file; `None` if the socket was removed right after it was made.
     file: Option<FileIdentity>,
 }
 
-/// What tells one file from another. An inode alone may be used again, for the next file.
+/// The identity of a file. The inode number alone does not suffice: the file system may use it
+/// again for the next file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
     inode: u64,
-    /// `None` where the file system does not keep it.
+    /// The time of the file's creation; `None` if the file system does not store it.
     created: Option<SystemTime>,
 }
 
@@ -36,7 +37,7 @@ impl SocketPath {
     /// Removes the socket, unless another one has been put in its place.
     pub fn remove(&self) {
         if self.file.is_some() && file_at(&self.path) == self.file {
-            // It fails only when the socket has just gone.
+            // This fails only if the socket has just been removed.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -51,33 +52,33 @@ fn file_at(path: &Path) -> Option<FileIdentity> {
     })
 }
 
-/// Why a path cannot be listened on.
+/// The reason why the program cannot listen at a path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// A process listens there.
+    /// Another process listens at the path.
     #[error(
         "{}: another process listens on this socket; stop it or choose another path",
         .0.display()
     )]
     Busy(PathBuf),
-    /// Something else has the name.
+    /// The path exists and is not a socket.
     #[error("{}: exists and is not a socket; remove it or choose another path", .0.display())]
     NotASocket(PathBuf),
-    /// The folder is missing.
+    /// The folder of the path does not exist.
     #[error("{}: its folder does not exist; make it first", .0.display())]
     NoFolder(PathBuf),
     /// The operating system reports another failure.
     #[error("{}: cannot listen", .path.display())]
     Io {
-        /// The path asked for.
+        /// The path to listen at.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// Makes a non-blocking listening socket at `path`, in place of one that nobody listens on any
+/// Makes a non-blocking listening socket at `path`. Replaces a socket that nobody listens on any
 /// more.
 pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketPath), ListenError> {
     let failed = |source: io::Error| match source.kind() {
@@ -108,7 +109,7 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
         Err(error) => Err(error),
     };
     match removed {
-        // Its owner removed it just now.
+        // The owner of the socket has just removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(|source| ListenError::Io {
             path: path.to_owned(),

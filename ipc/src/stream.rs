@@ -13,13 +13,13 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// The most descriptors that can go with one call (`SCM_MAX_FD` of the kernel).
+/// The maximum number of descriptors that one call can send (`SCM_MAX_FD` of the kernel).
 const MAX_FDS: usize = 253;
 
-/// Room for as many descriptors.
+/// Length in bytes of a control buffer for `MAX_FDS` descriptors.
 const CONTROL_SIZE: usize = cmsg_space!(ScmRights(MAX_FDS));
 
-/// One end of a Unix stream socket. Never blocks: its user waits for the descriptor.
+/// One end of a Unix stream socket. No method blocks: the caller polls the descriptor.
 #[derive(Debug)]
 pub struct Stream(UnixStream);
 
@@ -30,7 +30,7 @@ pub enum StreamError {
     /// The peer closed its end between two messages.
     #[error("the peer closed the connection")]
     Closed,
-    /// The peer closed its end inside a message.
+    /// The peer closed its end in the middle of a message.
     #[error("the peer closed the connection in the middle of a message")]
     CutOff,
     /// The peer began a message and did not end it in time.
@@ -39,7 +39,7 @@ pub enum StreamError {
     /// The peer does not read what was sent to it.
     #[error("the peer does not read its messages")]
     Stuck,
-    /// One message has more descriptors than it may.
+    /// A message has more descriptors than this maximum.
     #[error("a message has more than {0} file descriptors")]
     TooManyFds(usize),
     /// The operating system reports a failure.
@@ -61,18 +61,18 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// When it cannot be made non-blocking.
+    /// When the socket cannot be made non-blocking.
     pub fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self(socket))
     }
 
-    /// Receives at most as many bytes as `buffer` has, and appends the descriptors that come with
-    /// them to `fds`, which then has at most `max_fds`. Gives the number of bytes, which is 0 when
-    /// the peer closed its end; `None`: there is nothing to receive now.
+    /// Receives bytes into `buffer`, and appends the descriptors that come with them to `fds`,
+    /// which may have at most `max_fds` in all. Returns the number of bytes, which is 0 if the peer
+    /// closed its end; `None` if nothing has arrived.
     ///
-    /// A caller that asks for no more bytes than its message lacks gets no byte and no descriptor
-    /// of the next one.
+    /// A caller whose `buffer` ends with the present message receives no byte and no descriptor of
+    /// the next message.
     ///
     /// # Errors
     ///
@@ -97,15 +97,15 @@ impl Stream {
                 fds.extend(received);
             }
         }
-        // Alignment may leave room for one more than there should be.
+        // The alignment of the control buffer may leave room for one descriptor too many.
         if answer.flags.contains(ReturnFlags::CTRUNC) || fds.len() > max_fds {
             return Err(StreamError::TooManyFds(max_fds));
         }
         Ok(Some(answer.bytes))
     }
 
-    /// Sends as many of these bytes as the socket takes now, and gives their number. The
-    /// descriptors go with the first one.
+    /// Sends as many of these bytes as the socket accepts now, and returns their number. The
+    /// descriptors are sent with the first byte.
     ///
     /// # Errors
     ///
@@ -127,9 +127,9 @@ impl Stream {
         }
     }
 
-    /// Lets both ends see the end of the connection, after what was sent already.
+    /// Shuts the connection down. Both ends see its end after the bytes that were already sent.
     pub fn shut_down(&self) {
-        // It fails only when the peer did the same already.
+        // This fails only if the peer has already shut the connection down.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }

@@ -1,4 +1,5 @@
-//! Its limit of descriptors is the whole process's, so this test has a process of its own.
+//! A limit of descriptors applies to a whole process, so the test that sets one has a process of
+//! its own.
 
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};

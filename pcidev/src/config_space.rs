@@ -18,13 +18,13 @@ const COMMAND_INTX_DISABLE: u16 = 0x400;
 /// The bits of MSI-X message control that software may set: enable, function mask.
 const MSIX_CONTROL_WRITABLE: u16 = 0xc000;
 
-/// BAR register: the BAR has 64 bits, of which the next register holds the upper half.
+/// BAR register: the BAR has a 64-bit address, whose upper half is in the next register.
 const BAR_64: u32 = 0x4;
 /// BAR register: reads have no side effects.
 const BAR_PREFETCHABLE: u32 = 0x8;
 
-/// Id of the capability "advanced features", by which a function of conventional PCI says that it
-/// can be reset alone (PCI ECN "Advanced Capabilities for Conventional PCI").
+/// Id of the capability "advanced features", by which a function of conventional PCI shows that
+/// software can reset this function alone (PCI ECN "Advanced Capabilities for Conventional PCI").
 const CAP_ADVANCED_FEATURES: u8 = 0x13;
 /// Advanced features: the transactions-pending bit and function-level reset.
 const ADVANCED_FEATURES: u8 = 0x3;
@@ -59,14 +59,14 @@ pub enum BarKind {
     Prefetchable64,
 }
 
-/// Where the MSI-X table and the pending bits are.
+/// The location of the MSI-X table and the pending bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MsixLocation {
     /// Number of vectors, 1 to 2048.
     pub vectors: u16,
-    /// Number of the BAR that has both.
+    /// Number of the BAR that has the MSI-X table and the pending bits.
     pub bar: u8,
-    /// Offset of the table in the BAR, a multiple of 8.
+    /// Offset of the MSI-X table in the BAR, a multiple of 8.
     pub table: u32,
     /// Offset of the pending bits in the BAR, a multiple of 8.
     pub pending: u32,
@@ -78,9 +78,9 @@ pub struct ConfigSpace {
     bytes: [u8; SIZE],
     /// The bits that software may write.
     writable: [u8; SIZE],
-    /// What a reset brings back.
+    /// The values of all bytes after a reset.
     initial: [u8; SIZE],
-    /// Offset of the link to the next capability.
+    /// Offset of the byte that links to the next capability.
     link: usize,
     next_capability: usize,
     /// Offset of the register by which software resets the function, if there is one.
@@ -115,8 +115,8 @@ impl ConfigSpace {
     ///
     /// # Panics
     ///
-    /// When there is no such BAR or its size is not a power of two. Both are mistakes in the code
-    /// that emulates the function.
+    /// When the BAR does not exist, or its size is not a power of two of at least 16. Both are
+    /// mistakes in the code that emulates the function.
     pub fn add_bar(&mut self, index: usize, kind: BarKind, size: u64) {
         assert!(size.is_power_of_two() && size >= 16, "size of BAR {index}");
         let at = reg::BARS + 4 * index;
@@ -148,7 +148,8 @@ impl ConfigSpace {
     ///
     /// # Panics
     ///
-    /// When there is no room for it. This is a mistake in the code that emulates the function.
+    /// When there is no room for the capability. This is a mistake in the code that emulates the
+    /// function.
     pub fn add_capability(&mut self, bytes: &[u8]) -> usize {
         let at = self.next_capability;
         assert!(
@@ -178,8 +179,8 @@ impl ConfigSpace {
         self.allow(at + 2, &MSIX_CONTROL_WRITABLE.to_le_bytes());
     }
 
-    /// Appends the capability by which software resets the function alone. A kernel does so when a
-    /// process that drives the function ends, in whatever way.
+    /// Appends the capability by which software resets only this function. A kernel resets the
+    /// function when a process that drives it ends, for whatever reason.
     ///
     /// # Panics
     ///
@@ -189,7 +190,7 @@ impl ConfigSpace {
         self.reset_control = Some(at + RESET_CONTROL);
     }
 
-    /// Whether this write resets the function.
+    /// Whether a write of `data` at `offset` resets the function.
     pub fn is_reset(&self, offset: u64, data: &[u8]) -> bool {
         let place = self.reset_control.map(|at| at as u64);
         let index = place.and_then(|at| at.checked_sub(offset));
@@ -201,23 +202,23 @@ impl ConfigSpace {
     ///
     /// # Panics
     ///
-    /// When they are outside configuration space.
+    /// When the mask ends outside configuration space.
     pub fn allow(&mut self, offset: usize, mask: &[u8]) {
         self.writable[offset..offset + mask.len()].copy_from_slice(mask);
     }
 
-    /// Sets bytes, and lets a reset bring them back. Software need not be allowed to write them.
+    /// Sets bytes and their values after a reset. Works for bytes that software may not write, too.
     fn set(&mut self, offset: usize, bytes: &[u8]) {
         self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
         self.initial[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Reads. Reads past the end return 0.
+    /// Reads bytes from `offset` on. Reads past the end return 0.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         read_padded(&self.bytes, offset, data);
     }
 
-    /// Writes the bits that software may write. The others keep their values.
+    /// Writes the bits that software may write. All other bits keep their values.
     pub fn write(&mut self, offset: u64, data: &[u8]) {
         let bytes = self.bytes.iter_mut().zip(&self.writable);
         for ((byte, mask), new) in bytes.skip(offset as usize).zip(data) {

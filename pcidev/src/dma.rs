@@ -16,31 +16,34 @@ use virtio::memory::{Access, MapError, Mapping, RegionError};
 use virtio::{GuestMemory, Region, Translation};
 use vm_memory::{GuestAddress, GuestMemoryRegion, Permissions};
 
-/// Distance between two files. Without it, adjacent ranges of two files could become one range.
+/// The gap in addresses between two files. Without a gap, adjacent ranges of two files could become
+/// one range.
 const GAP: u64 = 0x1000;
 
 /// The ranges of addresses that the client lets the device access, and the memory behind them.
 ///
-/// Behind a virtual IOMMU, thousands of ranges of one page each come and go, but all of them are
-/// parts of few files. So each file is mapped into this process once. A range is an entry in a
-/// table, and queues that run see the table change.
+/// With a virtual IOMMU, the client adds and removes thousands of ranges of one page each, but all
+/// of them are parts of few files. So each file is mapped into this process once. A range is only
+/// an entry in a table, and running queues see changes of the table.
 #[derive(Debug, Default)]
 pub struct DmaTable {
     translation: Arc<Translation>,
     files: Vec<MappedFile>,
-    /// Address for the next file.
+    /// The address for the next file.
     next: u64,
     memory: Option<Arc<GuestMemory>>,
 }
 
-/// A file, or a part of one, that is mapped. The region's address is its place.
+/// A file, or a part of a file, that is mapped into this process. Ranges refer to it by the
+/// region's address.
 #[derive(Debug)]
 struct MappedFile {
     device: u64,
     inode: u64,
-    /// A file that is mapped for reading only is mapped again for writing.
+    /// The accesses that the mapping permits. A file that is mapped for reading only is mapped a
+    /// second time for writing.
     access: Access,
-    /// Where in the file the region begins.
+    /// The offset in the file at which the region begins.
     offset: u64,
     region: Arc<Region>,
 }
@@ -50,8 +53,8 @@ impl DmaTable {
     ///
     /// # Errors
     ///
-    /// EEXIST when it overlaps another range, ENOSPC when there are too many ranges, EACCES when
-    /// the file is open for reading only, or the operating system's answer.
+    /// EEXIST when the range overlaps another one, ENOSPC when there are too many ranges, EACCES
+    /// when the file is open for reading only, or the error of the operating system.
     pub fn map(&mut self, request: DmaMap) -> Result<(), Errno> {
         let (size, access) = (request.size, permissions(request.flags));
         let (start, offset) = (request.address, request.offset);
@@ -75,16 +78,16 @@ impl DmaTable {
         })
     }
 
-    /// Takes away the parts of ranges that lie in `first..=last`.
+    /// Removes the parts of ranges that lie in `first..=last`.
     pub fn unmap(&mut self, first: u64, last: u64) {
         self.translation.unmap(first, last);
         self.forget_unused();
     }
 
-    /// All memory that the device can access; `None` when there is none.
+    /// All memory that the device can access; `None` if the client shares no memory.
     ///
-    /// It changes with the ranges. When a file comes or goes, this gives another memory, and users
-    /// of the former one have to let go of it.
+    /// The memory follows changes of the ranges. When a file is added or removed, this returns a
+    /// new memory, and users of the previous one have to release it.
     pub fn memory(&mut self) -> Option<Arc<GuestMemory>> {
         if self.memory.is_none() {
             let regions = self.files.iter().map(|known| known.region.clone());
@@ -94,13 +97,14 @@ impl DmaTable {
         self.memory.clone()
     }
 
-    /// The same memory for one queue. It knows which parts the queue uses.
+    /// The same memory as [`DmaTable::memory`], for one queue. It tracks which parts the queue
+    /// uses.
     pub fn memory_for_queue(&mut self) -> Option<Arc<GuestMemory>> {
         let memory = self.memory()?;
         Some(Arc::new(memory.translated(self.translation.clone())))
     }
 
-    /// Maps a part of a file, unless it is mapped already, and gives its address.
+    /// Maps a part of a file, unless the part is mapped already, and returns its address.
     fn place(
         &mut self,
         fd: OwnedFd,
@@ -113,7 +117,7 @@ impl DmaTable {
             false => Access::Read,
             true => Access::ReadWrite,
         };
-        // A descriptor for reading must not give access to a mapping for writing.
+        // A descriptor that is open for reading must not give access to a mapping for writing.
         let open_for = fcntl_getfl(&file)? & OFlags::RWMODE;
         if access == Access::ReadWrite && open_for != OFlags::RDWR {
             return Err(Errno::ACCESS);
@@ -125,7 +129,7 @@ impl DmaTable {
         if let Some(known) = same.find(|known| known.covers(offset, size)) {
             return Ok(known.address(offset));
         }
-        // Files of other kinds do not tell their length.
+        // A regular file is mapped as a whole. The length of other files is not known.
         let window = match metadata.is_file() {
             true => (0, metadata.len()),
             false => (offset, size),
@@ -144,7 +148,7 @@ impl DmaTable {
         Ok(address)
     }
 
-    /// Unmaps the files that no range is part of.
+    /// Unmaps the files that have no ranges any more.
     fn forget_unused(&mut self) {
         let before = self.files.len();
         let translation = &self.translation;
@@ -192,7 +196,7 @@ impl MappedFile {
         end.is_some_and(|end| end <= self.region.len())
     }
 
-    /// The address of this offset in the file, which has to be covered.
+    /// The address of this offset in the file. The region has to cover the offset.
     fn address(&self, offset: u64) -> GuestAddress {
         GuestAddress(self.region.start_addr().0 + (offset - self.offset))
     }

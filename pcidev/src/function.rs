@@ -1,4 +1,4 @@
-//! What all functions have in common, and what a client's requests do to them.
+//! The parts that all PCI functions have in common, and the handling of a client's requests.
 
 use std::io;
 use std::slice;
@@ -29,7 +29,7 @@ pub struct Function {
     pub intx: Option<Intx>,
     /// The client's memory.
     pub dma: DmaTable,
-    /// The BARs. Those of size 0 do not exist.
+    /// The BARs. A BAR of size 0 does not exist.
     pub bars: [RegionInfo; 6],
     /// Offset in configuration space of the capability that gives access to BARs, if there is one.
     pub window: Option<usize>,
@@ -58,38 +58,40 @@ pub trait Device {
     /// The eventfds that a client can signal instead of writing to a BAR.
     fn io_event_fds(&self, bar: usize) -> Vec<IoEventFd>;
 
-    /// Stops using the client's memory at the addresses `first..=last`. Called before these are
-    /// taken away, so that requests can complete, and again afterwards for requests that began
-    /// meanwhile.
+    /// Stops using the client's memory at the addresses `first..=last`. Called before this memory
+    /// is unmapped, so that requests can complete, and again afterwards for requests that began in
+    /// between.
     fn give_memory_up(&mut self, first: u64, last: u64);
 
-    /// Notes that the client's memory changed. The client has no reply yet.
+    /// Handles a change of the client's memory. Called before the client gets its reply.
     fn memory_changed(&mut self);
 
-    /// Resets the device, except for [`Device::function`].
+    /// Resets the device, except for [`Device::function`], which the caller resets.
     fn reset(&mut self);
 
-    /// Watches the device's descriptors. [`serve()`](crate::serve()) adds its own, and waits.
+    /// The poller that watches the device's descriptors. [`serve()`](crate::serve()) adds its own
+    /// descriptors to the poller, and waits.
     fn poller(&self) -> &Poller;
 
-    /// Handles what happened at the device's descriptor of this number. Does not wait for anybody.
-    /// The descriptor may have been replaced since then.
+    /// Handles an event at the device's descriptor with this number. Must not block. The descriptor
+    /// may have been replaced since the event.
     ///
     /// # Errors
     ///
-    /// When the operating system fails for lack of memory, for instance.
+    /// When the operating system fails, for instance for lack of memory.
     fn process(&mut self, number: u32) -> io::Result<()>;
 
-    /// How long it is until the device's next deadline, if it has one.
+    /// The time until the device's next deadline; `None` if the device has no deadline.
     fn time_left(&self) -> Option<Duration> {
         None
     }
 
-    /// Does what is due. Called after each wait before which there was a deadline.
+    /// Handles the deadlines that have passed. Called after each wait before which
+    /// [`Device::time_left`] returned a time.
     fn keep_deadlines(&mut self) {}
 }
 
-/// A BAR of which nothing can be mapped.
+/// A BAR that clients cannot map into their memory.
 pub fn trapped_bar(size: u64) -> RegionInfo {
     RegionInfo {
         flags: RegionFlags::READ | RegionFlags::WRITE,
@@ -98,7 +100,7 @@ pub fn trapped_bar(size: u64) -> RegionInfo {
     }
 }
 
-/// Resets device and function, as DEVICE_RESET does.
+/// Resets the device and its function, as the request DEVICE_RESET does.
 pub fn reset(device: &mut impl Device) {
     debug!("device is reset");
     device.reset();
@@ -110,7 +112,7 @@ pub fn reset(device: &mut impl Device) {
     }
 }
 
-/// Resets device and function, and forgets everything that came from the client.
+/// Resets the device and its function, and forgets everything that came from the client.
 pub fn disconnect(device: &mut impl Device) {
     reset(device);
     let function = device.function();
@@ -131,7 +133,7 @@ fn unmap(device: &mut impl Device, request: DmaUnmap) {
     device.memory_changed();
 }
 
-/// Does what a client asks for, and replies.
+/// Carries out a client's request, and replies.
 ///
 /// # Errors
 ///
@@ -171,7 +173,7 @@ pub fn answer(
     connection.reply_error(refused)
 }
 
-/// Does what a client asks for with a request that has no result.
+/// Carries out a client's request whose reply has no payload.
 fn obey(device: &mut impl Device, request: Request) -> Result<(), Errno> {
     match request {
         Request::RegionWrite(access) => write(device, &access),
@@ -223,7 +225,8 @@ fn region_info(function: &Function, region: u32) -> Result<RegionInfo, Errno> {
     }
 }
 
-/// Describes the interrupts of one kind. As a kernel does, refuses to describe those for errors.
+/// Describes the interrupts of one kind. Refuses to describe the interrupts for errors, as a kernel
+/// does.
 fn irq_info(function: &Function, kind: u32) -> Result<IrqInfo, Errno> {
     match kind {
         index::MSIX => Ok(IrqInfo {
@@ -246,7 +249,7 @@ fn io_event_fds(device: &impl Device, region: u32) -> Result<Vec<IoEventFd>, Err
     }
 }
 
-/// Refuses accesses that leave the region.
+/// Refuses an access that ends outside the region.
 fn check(function: &Function, region: u32, offset: u64, len: usize) -> Result<(), Errno> {
     let info = region_info(function, region)?;
     let end = offset.checked_add(len as u64);
@@ -284,8 +287,8 @@ fn write(device: &mut impl Device, access: &RegionWrite) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The BAR and offset that an access to configuration space really goes to, if it is an access to
-/// the data of the capability that gives access to BARs (virtio 1.2, section 4.1.4.9).
+/// The BAR and the offset in it that an access to configuration space stands for, if the access is
+/// to the data field of the capability that gives access to BARs (virtio 1.2, section 4.1.4.9).
 fn window(function: &Function, offset: u64, len: usize) -> Option<(usize, u64)> {
     let at = function.window? as u64;
     let mut fields = [0; 16];

@@ -19,7 +19,8 @@ const VERSION: [u8; 23] = [
     0, 0, 1, 0, 23, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, b'{', b'}', 0,
 ];
 
-/// A device whose queues do nothing. An input can start many, so serving them would cost time.
+/// A device whose queues do nothing. An input can start many queues, and serving them would cost
+/// time.
 struct Idle;
 
 impl virtio::Device for Idle {
@@ -43,8 +44,8 @@ impl virtio::Device for Idle {
     }
 }
 
-/// Serves a function to a client that sends `input`. This consists of parts. Each begins with a
-/// byte that names the file to send along (1: memory, 2: an eventfd, else none), and a byte with
+/// Serves a function to a client that sends `input`. The input consists of parts. Each part begins
+/// with two bytes: the file to send with the part (1: memory, 2: an eventfd, otherwise none), and
 /// the length of the part.
 ///
 /// # Panics

@@ -1,7 +1,8 @@
-//! The INTx interrupt of a virtio function: a level, for which a vfio-user client has an eventfd.
+//! The INTx interrupt of a virtio function: a level-triggered interrupt, for which a vfio-user
+//! client has an eventfd.
 //!
-//! A signal masks the interrupt, as in a kernel's VFIO. The client unmasks it when its guest has
-//! looked, and is signalled again if the interrupt status is still not 0.
+//! Each signal masks the interrupt, as in a kernel's VFIO. The client unmasks the interrupt after
+//! its guest has handled it, and is signalled again if the interrupt status is still not 0.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,16 +13,16 @@ use vfio_user::server::IrqAction;
 
 use crate::set_irqs::ClientInterrupt;
 
-/// The interrupt, which any thread can raise.
+/// The INTx interrupt, which any thread can raise.
 #[derive(Clone, Debug)]
 pub struct Intx(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// virtio's interrupt status: the line is up as long as this is not 0.
+    /// The virtio interrupt status. The interrupt line is active as long as the status is not 0.
     status: Arc<AtomicU8>,
-    /// Whether there is an eventfd. Without one, [`Intx::update`] takes no lock: drivers that use
-    /// MSI-X have none here.
+    /// Whether the client has set an eventfd. Without an eventfd, [`Intx::update`] takes no lock,
+    /// so drivers that use MSI-X do not wait for the lock.
     connected: AtomicBool,
     wire: Mutex<Wire>,
 }
@@ -29,14 +30,14 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Wire {
     eventfd: Option<Arc<SharedEventFd>>,
-    /// By the client, or because it was signalled.
+    /// Whether the interrupt is masked, by the client or by its own last signal.
     masked: bool,
-    /// By software, in the command register.
+    /// Whether software has disabled the interrupt in the command register.
     disabled: bool,
 }
 
 impl Intx {
-    /// An interrupt that nobody listens to yet, for a device with this interrupt status.
+    /// An interrupt without an eventfd, for a device with this interrupt status.
     pub fn new(status: Arc<AtomicU8>) -> Self {
         Self(Arc::new(Shared {
             status,
@@ -46,25 +47,25 @@ impl Intx {
     }
 
     /// Signals the client if the interrupt status is not 0 and the interrupt is not masked. To be
-    /// called after each change of the status.
+    /// called after each change of the interrupt status.
     pub fn update(&self) {
         if self.0.connected.load(Ordering::SeqCst) {
             self.change(|_| {});
         }
     }
 
-    /// Follows the command register's bit that disables the interrupt.
+    /// Disables or enables the interrupt, as the command register says.
     pub fn disable(&self, disabled: bool) {
         self.change(|wire| wire.disabled = disabled);
     }
 
-    /// Unmasks and enables it, but keeps the client's eventfd.
+    /// Unmasks and enables the interrupt, but keeps the client's eventfd.
     pub fn reset(&self) {
         let mut wire = self.lock();
         (wire.masked, wire.disabled) = (false, false);
     }
 
-    /// Changes the wire, and signals the client if that is due then.
+    /// Changes the wire, and then signals the client if a signal is due.
     fn change(&self, change: impl FnOnce(&mut Wire)) {
         let mut wire = self.lock();
         change(&mut wire);
@@ -73,13 +74,14 @@ impl Intx {
         self.signal(wire, due);
     }
 
-    /// Signals the client, if it is due.
+    /// Signals the client if a signal is due and there is an eventfd.
     fn signal(&self, mut wire: MutexGuard<'_, Wire>, due: bool) {
         let Some(eventfd) = wire.eventfd.clone().filter(|_| due) else {
             return;
         };
         wire.masked = true;
-        // A thread that the client makes block here must not stop the others.
+        // The client can make the signal block, so the lock is released first. Other threads then
+        // do not wait.
         drop(wire);
         if let Err(error) = eventfd.signal_if_room() {
             debug!("INTx is kept, because its eventfd cannot be signalled: {error}");
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
     use crate::set_irqs::tests::eventfd;
 
-    /// An interrupt with a listener, and the interrupt status.
+    /// An interrupt with an eventfd, the eventfd to read, and the interrupt status.
     fn connected() -> (Intx, SharedEventFd, Arc<AtomicU8>) {
         let status = Arc::new(AtomicU8::new(0));
         let intx = Intx::new(status.clone());

@@ -1,7 +1,7 @@
-//! MSI-X interrupts, for each of which a vfio-user client has an eventfd.
+//! MSI-X interrupts. A vfio-user client has an eventfd for each of them.
 //!
-//! The client emulates the table for its guest. Software can write the table here, too, but that
-//! changes nothing else: DEVICE_SET_IRQS masks vectors.
+//! The client emulates the MSI-X table for its guest. Software can also write the table here, but
+//! that has no effect: only DEVICE_SET_IRQS masks vectors.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ pub const ENTRY_SIZE: usize = 16;
 /// A table entry after a reset: masked.
 const ENTRY: [u8; ENTRY_SIZE] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 
-/// The interrupts of a function.
+/// The MSI-X interrupts of a function.
 #[derive(Debug)]
 pub struct Msix {
     vectors: Vec<Line>,
@@ -39,13 +39,13 @@ struct Vector {
 
 impl Line {
     /// Raises the interrupt, from the thread of a queue. An interrupt that is masked or has no
-    /// eventfd is pending until that changes. A client can make this block until the thread is
-    /// interrupted.
+    /// eventfd stays pending until that changes. A client can make this call block until a signal
+    /// handler interrupts the thread.
     pub fn trigger(&self) {
         self.change_and(|vector| vector.pending = true, SharedEventFd::signal);
     }
 
-    /// Changes the vector, from the event loop, and signals the client if an interrupt is due then.
+    /// Changes the vector, from the event loop, and then signals the client if an interrupt is due.
     fn change(&self, change: impl FnOnce(&mut Vector)) {
         self.change_and(change, SharedEventFd::signal_if_room);
     }
@@ -58,7 +58,8 @@ impl Line {
         let mut vector = self.lock();
         change(&mut vector);
         let due = vector.take_due();
-        // A thread that the client makes block here must not stop the others.
+        // The client can make the signal block, so the lock is released first. Other threads then
+        // do not wait.
         drop(vector);
         if let Some(eventfd) = due
             && let Err(error) = signal(&eventfd)
@@ -92,7 +93,8 @@ impl ClientInterrupt for Line {
 }
 
 impl Vector {
-    /// What to signal now, if an interrupt is pending and can reach the client.
+    /// The eventfd to signal now; `None` if no interrupt is pending, the vector is masked, or it
+    /// has no eventfd.
     fn take_due(&mut self) -> Option<Arc<SharedEventFd>> {
         if !self.pending || self.masked {
             return None;
@@ -104,7 +106,7 @@ impl Vector {
 }
 
 impl Msix {
-    /// The given number of vectors, which nobody listens to yet.
+    /// The given number of vectors, without eventfds.
     pub fn new(vectors: u16) -> Self {
         Self {
             vectors: (0..vectors).map(|_| Line::default()).collect(),
@@ -117,24 +119,24 @@ impl Msix {
         self.vectors.len() as u16
     }
 
-    /// Raises an interrupt, if there is this vector, from the event loop.
+    /// Raises the interrupt of a vector, from the event loop. Ignores a vector that does not exist.
     pub fn trigger(&self, vector: u16) {
         if let Some(line) = self.line(vector) {
             line.act(IrqAction::Trigger);
         }
     }
 
-    /// One interrupt; `None`: there is no such vector.
+    /// The interrupt of a vector; `None` if the vector does not exist.
     pub fn line(&self, vector: u16) -> Option<&Line> {
         self.vectors.get(usize::from(vector))
     }
 
-    /// All interrupts, by vector.
+    /// All interrupts, in the order of their vectors.
     pub fn lines(&self) -> &[Line] {
         &self.vectors
     }
 
-    /// Forgets the client's eventfds and the interrupts that it was not told of.
+    /// Forgets the client's eventfds, all masks and pending interrupts.
     pub fn disconnect(&self) {
         self.vectors.iter().for_each(Line::disconnect);
     }
@@ -153,7 +155,7 @@ impl Msix {
         read_padded(&self.table, offset as u64, data);
     }
 
-    /// Writes the table. A write that leaves it is ignored.
+    /// Writes the table. A write that ends outside the table is ignored.
     pub fn write_table(&mut self, offset: usize, data: &[u8]) {
         let place = offset.checked_add(data.len()).map(|end| offset..end);
         if let Some(bytes) = place.and_then(|place| self.table.get_mut(place)) {

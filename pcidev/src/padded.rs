@@ -1,4 +1,4 @@
-//! Reads of registers, which may be longer than what there is to read.
+//! Reads of registers, which may end behind the last register.
 
 /// Copies `bytes` from `offset` on to `data`. Reads past the end return 0.
 pub fn read_padded(bytes: &[u8], offset: u64, data: &mut [u8]) {

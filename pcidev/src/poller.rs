@@ -9,17 +9,18 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-/// How many events one wait gives. If there are more, the next waits give them in their order.
+/// The maximum number of events that one wait returns. The next waits return further events, in
+/// their order.
 const BATCH: usize = 64;
 
-/// What a watched descriptor belongs to.
+/// The owner of a watched descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The request to stop.
     Stop,
-    /// The client, or the socket that the next one connects to.
+    /// The client, or the socket that the next client connects to.
     Client,
-    /// The device, which gives its descriptors numbers of its own.
+    /// The device. The number tells which of the device's descriptors it is.
     Device(u32),
 }
 
@@ -43,7 +44,7 @@ impl Source {
     }
 }
 
-/// What a descriptor is watched for.
+/// The event that a descriptor is watched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// There is something to read or to accept, or the peer hung up.
@@ -52,18 +53,18 @@ pub enum Until {
     Writable,
     /// The peer hung up.
     HungUp,
-    /// An eventfd is signalled, or was so before it was watched.
+    /// The eventfd is signalled, or was signalled before it was watched.
     ///
-    /// Each signal is an event of its own, and nobody takes it: an eventfd wakes those who wait for
-    /// it at every write, and this is edge-triggered (epoll(7)). The kernel's own vhost waits for
-    /// kicks in this way. So a peer's eventfd is never read, which could block, and one that stays
-    /// readable (EFD_SEMAPHORE) cannot make us spin. At a million signals a second, its counter is
-    /// full after 500,000 years.
+    /// Each signal is an event of its own: every write to an eventfd wakes its waiters, and the
+    /// watch is edge-triggered (epoll(7)). The kernel's own vhost waits for kicks in this way. So
+    /// this process never reads a peer's eventfd, which could block, and an eventfd that stays
+    /// readable (EFD_SEMAPHORE) cannot make this process spin. Nobody takes the signals, but at a
+    /// million signals a second the counter of an eventfd is full only after 500,000 years.
     Signalled,
 }
 
 impl Until {
-    /// That a peer hung up is always reported.
+    /// The flags for epoll. A hang-up needs no flag, because epoll always reports it.
     fn flags(self) -> EventFlags {
         match self {
             Self::Readable => EventFlags::IN,
@@ -78,11 +79,11 @@ impl Until {
 #[derive(Debug)]
 pub struct Poller(OwnedFd);
 
-/// What one wait gave.
+/// The events that one wait returned.
 pub struct Events(Vec<Event>);
 
 impl Poller {
-    /// One that watches nothing.
+    /// A poller that watches nothing yet.
     ///
     /// # Errors
     ///
@@ -95,35 +96,37 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// When it is watched already or cannot be (a regular file), or the operating system lacks
-    /// memory.
+    /// When the descriptor is watched already, cannot be watched (a regular file), or the operating
+    /// system lacks memory.
     pub fn add(&self, fd: impl AsFd, source: Source, until: Until) -> io::Result<()> {
         Ok(epoll::add(&self.0, fd, source.encode(), until.flags())?)
     }
 
-    /// Watches a descriptor for something else than before.
+    /// Changes the event that a descriptor is watched for.
     ///
     /// # Errors
     ///
-    /// When it is not watched.
+    /// When the descriptor is not watched.
     pub fn change(&self, fd: impl AsFd, source: Source, until: Until) -> io::Result<()> {
         Ok(epoll::modify(&self.0, fd, source.encode(), until.flags())?)
     }
 
-    /// Stops watching a descriptor. To close it is not enough when another process has it, too.
+    /// Stops watching a descriptor. Closing the descriptor is not enough if another process has it
+    /// open, too.
     pub fn remove(&self, fd: impl AsFd) {
         // This fails for a descriptor that is not watched.
         let _ = epoll::delete(&self.0, fd);
     }
 
     /// Waits until something happens, but not longer than `timeout` (`None`: no limit). There are
-    /// no events when that time is over, or a signal handler ran.
+    /// no events if the timeout has passed or a signal handler ran.
     ///
     /// # Errors
     ///
     /// When the operating system fails.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        // A duration that is too long for the kernel is longer than any process lives.
+        // A timeout that is too long for the kernel becomes no limit, because no process lives that
+        // long.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         events.0.clear();
         match epoll::wait(&self.0, spare_capacity(&mut events.0), timeout.as_ref()) {
@@ -140,17 +143,17 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Where something happened.
+    /// The sources of all events.
     pub fn sources(&self) -> impl Iterator<Item = Source> + '_ {
         self.0.iter().map(|event| Source::decode(event.data))
     }
 
-    /// Whether something happened there.
+    /// Whether there is an event of this source.
     pub fn contain(&self, source: Source) -> bool {
         self.sources().any(|other| other == source)
     }
 
-    /// The numbers of the device's descriptors where something happened.
+    /// The numbers of the device's descriptors that have an event.
     pub fn of_device(&self) -> impl Iterator<Item = u32> + '_ {
         self.sources().filter_map(|source| match source {
             Source::Device(number) => Some(number),
@@ -161,7 +164,7 @@ impl Events {
 
 #[cfg(test)]
 impl Poller {
-    /// The numbers of the device's descriptors where something happened by now.
+    /// The numbers of the device's descriptors that have an event already.
     pub(crate) fn ready(&self) -> Vec<u32> {
         let mut events = Events::default();
         self.wait(&mut events, Some(Duration::ZERO)).unwrap();

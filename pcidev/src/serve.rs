@@ -12,15 +12,15 @@ use vhost_user::WithCauses;
 use crate::function::{self, Device};
 use crate::poller::{Events, Poller, Source, Until};
 
-/// How many requests of a client are served before the device has its turn.
+/// The maximum number of a client's requests that are served before the device's events.
 const BATCH: usize = 256;
 
 /// Serves a device to the vfio-user clients that connect to `clients`, one after the other, until
-/// `stop` is readable. The next client finds the device as new.
+/// `stop` is readable. Each client finds the device in its initial state.
 ///
 /// # Errors
 ///
-/// When the operating system fails, for lack of memory for instance.
+/// When the operating system fails, for instance for lack of memory.
 pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>) -> io::Result<()> {
     device.poller().add(stop, Source::Stop, Until::Readable)?;
     let mut clients = Clients::new(clients, device.poller())?;
@@ -49,12 +49,12 @@ pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>)
     Ok(())
 }
 
-/// The client, and the socket that the next one connects to. Exactly one of both is watched: the
-/// next client waits in the socket's backlog until the present one is gone.
+/// The client, and the socket that the next client connects to. Exactly one of the two is watched:
+/// the next client waits in the socket's backlog until the present client is gone.
 struct Clients<'a> {
     listener: &'a Listener,
     client: Option<Connection>,
-    /// What is watched for.
+    /// The event that the watched socket is watched for.
     until: Until,
 }
 
@@ -76,13 +76,14 @@ impl<'a> Clients<'a> {
         }
     }
 
-    /// Watches the socket for what comes next. Gives how long the listener still rests, or how long
-    /// the client may take to end its request.
+    /// Watches the socket for the next event. Returns the time that the listener still rests, or
+    /// the time that the client still has to complete its request.
     fn watch(&mut self, poller: &Poller) -> io::Result<Option<Duration>> {
         let (until, time_left) = match &self.client {
             None => match self.listener.rest() {
                 None => (Until::Readable, None),
-                // It stays readable all the time.
+                // The socket stays readable while its listener rests, so watching for reads would
+                // spin.
                 rest => (Until::HungUp, rest),
             },
             Some(client) if client.wants_write() => (Until::Writable, None),
@@ -95,7 +96,8 @@ impl<'a> Clients<'a> {
         Ok(time_left)
     }
 
-    /// Lets a client in, or serves the one that is there. A deadline may have passed.
+    /// Accepts a client, or serves the connected client. Also called when a deadline may have
+    /// passed.
     fn attend(&mut self, device: &mut impl Device) -> io::Result<()> {
         let Some(client) = &mut self.client else {
             let client = accept(self.listener)?;
@@ -118,7 +120,7 @@ impl<'a> Clients<'a> {
         poller.add(self.socket(), Source::Client, self.until)
     }
 
-    /// Stops watching.
+    /// Stops watching the client or the listener.
     fn leave(&self, poller: &Poller) {
         poller.remove(self.socket());
     }

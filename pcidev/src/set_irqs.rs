@@ -1,4 +1,4 @@
-//! DEVICE_SET_IRQS: how a client sets interrupts up, whatever their kind.
+//! The request DEVICE_SET_IRQS, by which a client sets up interrupts of each kind.
 
 use ipc::SharedEventFd;
 use rustix::io::Errno;
@@ -6,22 +6,22 @@ use vfio_user::server::{IrqAction, IrqData, SetIrqs};
 
 /// An interrupt that a client can set up.
 pub trait ClientInterrupt {
-    /// Masks, unmasks or triggers it now.
+    /// Masks, unmasks or triggers the interrupt now.
     fn act(&self, action: IrqAction);
 
-    /// Signals this eventfd from now on; `None`: none.
+    /// Sets the eventfd to signal from now on; `None`: the interrupt has no eventfd any more.
     fn set_eventfd(&self, eventfd: Option<SharedEventFd>);
 
-    /// Forgets the client's eventfd, its mask and what it was not told yet.
+    /// Forgets the client's eventfd, the mask and a pending interrupt.
     fn disconnect(&self);
 }
 
-/// Does what a client asks for, to all interrupts of one kind.
+/// Carries out a client's request for interrupts of one kind.
 ///
 /// # Errors
 ///
-/// EINVAL when there are not that many interrupts or a descriptor is not an eventfd, EOPNOTSUPP for
-/// eventfds that are to mask or unmask.
+/// EINVAL when an interrupt of the request does not exist or a descriptor is not an eventfd,
+/// EOPNOTSUPP for eventfds that would mask or unmask an interrupt.
 pub fn set_irqs<I: ClientInterrupt>(interrupts: &[I], request: SetIrqs) -> Result<(), Errno> {
     let range = request.start as usize..request.start as usize + request.count as usize;
     let chosen = interrupts.get(range).ok_or(Errno::INVAL)?;
@@ -58,7 +58,7 @@ pub mod tests {
 
     use super::*;
 
-    /// Interrupts `start..start + count` of a kind.
+    /// A request for the interrupts `start..start + count`.
     pub fn request(start: u32, count: u32, action: IrqAction, data: IrqData) -> SetIrqs {
         SetIrqs {
             index: 0,
@@ -76,7 +76,7 @@ pub mod tests {
         (eventfd, fd)
     }
 
-    /// Notes what is done to it.
+    /// An interrupt that records the calls of its methods.
     #[derive(Default)]
     struct Recorder(RefCell<Vec<String>>);
 
@@ -95,7 +95,7 @@ pub mod tests {
         }
     }
 
-    /// What a request does to each of three interrupts.
+    /// The calls that a request makes to each of three interrupts.
     fn done(request: SetIrqs) -> Result<[String; 3], Errno> {
         let interrupts: [Recorder; 3] = Default::default();
         set_irqs(&interrupts, request)?;

@@ -78,7 +78,7 @@ fn a_thread_that_nothing_interrupts_can_signal_an_eventfd_that_would_block() {
 
 extern "C" fn do_nothing(_: libc::c_int) {}
 
-/// Lets SIGUSR1 interrupt system calls for good.
+/// Makes SIGUSR1 interrupt system calls, until the process ends.
 fn interrupt_with_sigusr1() {
     // SAFETY: all-zero is a valid sigaction: no flags, so no SA_RESTART, and an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -97,13 +97,14 @@ fn a_signal_handler_gets_out_of_a_blocked_signal_which_then_says_so() {
     let (done, result) = channel();
     let blocked = thread::spawn(move || done.send(eventfd.signal().unwrap_err().kind()).unwrap());
     let deadline = Instant::now() + PATIENCE;
-    // The first signals may come before the thread blocks; one of the later ones does not.
+    // The first signals may come before the thread blocks, so signals are sent until the thread
+    // ends.
     let kind = loop {
         match result.recv_timeout(Duration::from_millis(1)) {
             Err(RecvTimeoutError::Timeout) => assert!(Instant::now() < deadline),
             kind => break kind.unwrap(),
         }
-        // SAFETY: the thread was not joined, so that its handle is valid.
+        // SAFETY: the thread is not joined yet, so its handle is valid.
         unsafe { libc::pthread_kill(blocked.as_pthread_t(), libc::SIGUSR1) };
     };
     assert_eq!(kind, io::ErrorKind::Interrupted);
@@ -120,8 +121,8 @@ fn expired_timer() -> OwnedFd {
         it_interval: at_once,
         it_value: at_once,
     };
-    // SAFETY: the descriptor is checked before it is owned, and nobody else's; the pointers are
-    // valid or null.
+    // SAFETY: the descriptor is checked before it is owned, and nothing else owns it; the pointers
+    // are valid or null.
     let timer = unsafe {
         let timer = libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC);
         assert_ne!(timer, -1);

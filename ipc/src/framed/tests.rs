@@ -2,7 +2,7 @@ use std::io::Write;
 
 use super::*;
 
-/// Why a message of [`missing`] is refused.
+/// The reason why [`missing`] refuses a message.
 #[derive(Debug, thiserror::Error)]
 enum TestError {
     #[error(transparent)]
