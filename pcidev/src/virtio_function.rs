@@ -29,14 +29,15 @@ use queue::Queue;
 /// The revision of a modern device. Drivers for legacy devices do not bind to it.
 const REVISION: u8 = 1;
 
-/// Length in bytes of the device-specific configuration. The part that a device does not use is 0.
+/// Length in bytes of the device-specific configuration. The part that a device does not use reads
+/// as 0.
 const CONFIG_SIZE: u32 = 0x1000;
 
 /// A virtio device as a PCI function, for [`crate::serve`].
 ///
 /// # Examples
 ///
-/// A client asks a function of a `Disk` (some [`virtio::Device`]) what it is:
+/// A client reads the identity of a function whose device is a `Disk`, some [`virtio::Device`]:
 ///
 /// ```
 /// use std::os::fd::AsFd;
@@ -92,27 +93,27 @@ pub struct VirtioFunction {
     structures: Structures,
     queues: Vec<Queue>,
     news: Arc<News>,
-    /// Watches the news.
+    /// The poller that watches the eventfd of `news`.
     poller: Poller,
-    /// The memory that queues were started with.
+    /// The client's memory that the running queues were started with.
     memory: Option<Arc<GuestMemory>>,
 }
 
-/// What the device and its queues tell the event loop.
+/// The events that the device and its queues report to the event loop.
 #[derive(Debug)]
 struct News {
     event: SharedEventFd,
     config_changed: AtomicBool,
 }
 
-/// Tells that a queue failed.
+/// Reports that a queue has failed.
 impl Notifier for News {
     fn notify(&self) -> io::Result<()> {
         self.event.signal()
     }
 }
 
-/// Tells that the configuration space changed.
+/// Reports that the device-specific configuration changed.
 #[derive(Debug)]
 struct ConfigNews(Arc<News>);
 
@@ -124,7 +125,8 @@ impl Notifier for ConfigNews {
 }
 
 impl VirtioFunction {
-    /// A function for the device of `runner`, with an interrupt for each queue and one more.
+    /// A function for the device of `runner`, with an interrupt for each queue and one for
+    /// configuration changes.
     ///
     /// # Errors
     ///
@@ -155,9 +157,9 @@ impl VirtioFunction {
         })
     }
 
-    /// Starts the queues that the driver uses and that do not run, if their rings are in memory. A
-    /// client may take memory away for a moment while it changes a range next to it, so rings that
-    /// are missing are not an error yet.
+    /// Starts the queues that the driver uses and that do not run yet, if their rings are in
+    /// memory. Missing rings are not an error yet: a client may remove memory for a moment while it
+    /// changes an adjacent range.
     fn start(&mut self) {
         self.memory = self.function.dma.memory();
         let Some(memory) = &self.memory else {
@@ -172,7 +174,8 @@ impl VirtioFunction {
         }
     }
 
-    /// Where the rings of a queue are; `None` if the queue runs or the driver does not use it.
+    /// The layout of the rings of a queue that is to be started; `None` if the queue runs or the
+    /// driver does not use it.
     fn waiting(&self, index: usize) -> Option<VringLayout> {
         let layout = self.structures.registers.queue(index as u16)?;
         (!self.queues.get(index)?.is_running()).then_some(layout)
@@ -196,13 +199,14 @@ impl VirtioFunction {
         self.memory = None;
     }
 
-    /// Stops the queues for which this holds, all at once.
+    /// Stops all queues for which `which` is true, at the same time.
     fn stop_queues(&mut self, which: impl Fn(&Queue) -> bool) {
         let queues = self.queues.iter_mut().zip(0..);
         let mut stopped: Vec<_> = queues.filter(|(queue, _)| which(queue)).collect();
         let indices = stopped.iter().map(|(_, index)| *index);
         if let Err(error) = self.runner.stop(indices) {
-            // A queue that did not stop keeps its memory mapped, whatever the client does.
+            // A queue that did not stop keeps its memory mapped, even if the client unmaps the
+            // memory.
             warn!("{error}");
         }
         for (queue, index) in &mut stopped {
@@ -297,8 +301,8 @@ impl Device for VirtioFunction {
         self.stop_queues(|queue| queue.uses(first, last));
     }
 
-    /// Queues that run see a change of ranges by themselves. When a file comes or goes, they start
-    /// again.
+    /// Running queues see changes of the ranges without a restart. When a file is added or removed,
+    /// all queues are restarted.
     fn memory_changed(&mut self) {
         let same = match (self.function.dma.memory(), &self.memory) {
             (Some(new), Some(old)) => Arc::ptr_eq(&new, old),
@@ -324,7 +328,7 @@ impl Device for VirtioFunction {
         if self.news.config_changed.swap(false, Ordering::SeqCst) {
             self.config_changed();
         }
-        // A queue that was stopped in the meantime has not failed any more.
+        // A failed queue that was stopped in the meantime does not count as failed any more.
         let mut queues = 0..self.runner.queue_count();
         if let Some(index) = queues.find(|&queue| self.runner.has_failed(queue)) {
             self.fail(&format!("queue {index} has failed"));

@@ -1,11 +1,12 @@
 //! The virtio-vhost-user (VVU) device: gives a vhost-user front-end's messages, memory and eventfds
 //! to a driver in another virtual machine.
 //!
-//! Messages cross two virtqueues (`model`) under the rules of `relay`; the front-end's memory is a
-//! BAR (`window`); its kicks are interrupts (`notification`); its calls are doorbells (`doorbell`).
+//! Messages cross two virtqueues (`model`) under the rules of `relay`. The front-end's memory is a
+//! BAR (`window`), and its kicks are interrupts (`notification`). The driver signals the
+//! front-end's calls through doorbells (`doorbell`).
 //!
-//! Source: the device type proposed for the virtio specification in 2017, and what the QEMU and
-//! crosvm implementations of it taught.
+//! Source: the device type that was proposed for the virtio specification in 2017, and experience
+//! with the implementations of QEMU and crosvm.
 
 mod doorbell;
 mod front_end;

@@ -53,7 +53,7 @@ fn a_peer_that_hangs_up_is_always_seen() {
     assert_eq!(poller.ready().len(), 1);
 }
 
-/// A peer that is always ready comes back behind all others.
+/// A descriptor that is always ready is reported again only after all other ready descriptors.
 #[test]
 fn among_many_ready_descriptors_each_has_its_turn() {
     let poller = Poller::new().unwrap();

@@ -15,14 +15,15 @@ use crate::intx::Intx;
 use crate::msix::Line;
 use crate::virtio_pci::{Layout, Registers};
 
-/// A queue of the device.
+/// One queue of the device.
 pub(super) struct Queue {
     index: u16,
     /// The position of the next request. `None`: the queue has not run since the last reset.
     next_avail: Option<u16>,
-    /// Clients signal it, too, and can change its flags.
+    /// The eventfd for kicks of the queue. Clients can also signal this eventfd and change its
+    /// flags.
     kick: Arc<SharedEventFd>,
-    /// What the queue uses while it is started.
+    /// The rings and the memory that the queue uses; `None` while the queue does not run.
     run: Option<Run>,
 }
 
@@ -41,7 +42,8 @@ impl Queue {
         })
     }
 
-    /// Starts to serve the queue where it was left, if the driver uses it and there is memory.
+    /// Starts to serve the queue at the position where it was stopped, if the driver uses the queue
+    /// and there is memory.
     pub(super) fn start(
         &mut self,
         runner: &mut Runner,
@@ -75,7 +77,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Notes that the queue was stopped, and at which position if it had been started.
+    /// Notes that the queue was stopped, and its position if the queue was running.
     pub(super) fn stopped(&mut self, next_avail: Option<u16>) {
         if self.run.take().is_some() {
             self.next_avail = next_avail;
@@ -97,7 +99,7 @@ impl Queue {
         self.run.is_some()
     }
 
-    /// Whether its rings, or buffers in flight, are among these addresses.
+    /// Whether the queue's rings or its buffers in flight overlap the addresses `first..=last`.
     pub(super) fn uses(&self, first: u64, last: u64) -> bool {
         self.run.as_ref().is_some_and(|run| {
             run.layout.overlaps(first, last) || run.memory.is_in_use(first, last)
@@ -126,7 +128,7 @@ struct Interrupt {
 
 impl Notifier for Interrupt {
     fn notify(&self) -> io::Result<()> {
-        // Drivers that do not use MSI-X read it.
+        // Drivers that do not use MSI-X read the interrupt status.
         self.status.fetch_or(isr::QUEUE, Ordering::SeqCst);
         if let Some(line) = &self.line {
             line.trigger();

@@ -8,7 +8,7 @@ use crate::msix::ENTRY_SIZE;
 /// Distance in bytes between the notification registers of two queues.
 const NOTIFY_MULTIPLIER: u32 = 4;
 
-/// Number of the BAR.
+/// Number of the BAR that has all structures.
 const BAR: u8 = 0;
 const ISR: u32 = 0x1000;
 const DEVICE: u32 = 0x2000;
@@ -31,7 +31,7 @@ pub enum Place {
     Table(usize),
     /// The MSI-X pending bits.
     Pending(usize),
-    /// There is nothing.
+    /// No structure is at this offset.
     Nowhere,
 }
 
@@ -43,12 +43,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout for a number of queues (at most 1024) and of MSI-X vectors (1 to 2048).
+    /// The layout for the given numbers of queues (at most 1024) and MSI-X vectors (1 to 2048).
     pub fn new(queues: u16, vectors: u16) -> Self {
         Self { queues, vectors }
     }
 
-    /// Length of the BAR in bytes.
+    /// Length of BAR 0 in bytes.
     pub fn size(&self) -> u64 {
         u64::from(self.pending() + PAGE).next_power_of_two()
     }
@@ -73,7 +73,7 @@ impl Layout {
                 u32::from(self.queues) * NOTIFY_MULTIPLIER,
             )
         };
-        // The data of the window has the place of the multiplier.
+        // This capability has its data field in the place of the multiplier.
         let window = Capability {
             multiplier: Some(0),
             ..capability(cfg_type::PCI, 0, 0)
@@ -89,7 +89,7 @@ impl Layout {
         at
     }
 
-    /// Where MSI-X is.
+    /// The location of the MSI-X table and the pending bits.
     pub fn msix(&self) -> MsixLocation {
         MsixLocation {
             vectors: self.vectors,

@@ -6,7 +6,8 @@ use virtio::{Queue, QueueError};
 use super::Registers;
 use crate::dma::DmaTable;
 
-/// A virtqueue that the event loop serves by itself, so that no request is ever in flight.
+/// A virtqueue that the event loop serves by itself. The event loop completes each request at once,
+/// so no request is ever in flight.
 #[derive(Debug)]
 pub struct RingQueue {
     index: u16,
@@ -41,7 +42,7 @@ impl RingQueue {
         *self = Self::new(self.index);
     }
 
-    /// Lets go of the client's memory until the queue is used again.
+    /// Releases the client's memory until the queue is used again.
     pub fn release_memory(&mut self) {
         if let Some(ring) = self.ring.take() {
             self.next_avail = Some(ring.next_avail());

@@ -16,7 +16,7 @@ mod state;
 
 use state::{Queue, State};
 
-/// What a write did that concerns the rest of the device.
+/// The effect of a write that the rest of the device has to handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The driver reset the device. The registers are already reset.
@@ -25,7 +25,7 @@ pub enum Change {
     DriverOk,
 }
 
-/// The registers of a device.
+/// The common configuration and the interrupt status of a device.
 #[derive(Debug)]
 pub struct Registers {
     offered: u64,
@@ -34,7 +34,8 @@ pub struct Registers {
     state: State,
     /// Interrupt status. The threads of queues set it, too.
     isr: Arc<AtomicU8>,
-    /// A reset does not change it, so that a driver notices the reset.
+    /// The configuration generation. A reset does not set it back to 0, because a driver could then
+    /// miss a change.
     generation: u8,
 }
 
@@ -105,7 +106,7 @@ impl Registers {
         self.isr.swap(0, Ordering::SeqCst)
     }
 
-    /// Where the rings of a queue are; `None` while the driver does not use it.
+    /// The layout of the rings of a queue; `None` while the driver does not use the queue.
     pub fn queue(&self, index: u16) -> Option<VringLayout> {
         let queue = self.state.queues.get(usize::from(index))?;
         let usable = self.is_running() && queue.enabled;
@@ -127,7 +128,8 @@ impl Registers {
         read_padded(&self.image(), offset, data);
     }
 
-    /// Writes one register. Writes to no register, or at the wrong time, are ignored.
+    /// Writes one register. A write that does not match a register, or comes at the wrong time, is
+    /// ignored.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Option<Change> {
         let mut bytes = [0; 8];
         bytes.get_mut(..data.len())?.copy_from_slice(data);
@@ -177,7 +179,7 @@ impl Registers {
         }
     }
 
-    /// The driver can only set bits. A reset clears them.
+    /// Writes the device status. The driver can only set bits; a reset clears all bits.
     fn write_status(&mut self, value: u8) -> Option<Change> {
         if value == 0 {
             self.reset();

@@ -3,30 +3,31 @@
 use super::{Change, Layout, Place, Registers};
 use crate::msix::Msix;
 
-/// All structures in BAR 0 but the device-specific configuration.
+/// All structures in BAR 0, except the device-specific configuration.
 #[derive(Debug)]
 pub struct Structures {
-    /// Where they are.
+    /// The location of the structures in BAR 0.
     pub layout: Layout,
     /// Common configuration and interrupt status.
     pub registers: Registers,
 }
 
-/// What a driver's access means for the device.
+/// The event that a driver's access causes, for the device to handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It reset the device. The registers are already reset.
+    /// The driver reset the device. The registers are already reset.
     Reset,
-    /// It is ready.
+    /// The driver is ready.
     DriverOk,
-    /// It added buffers to this queue.
+    /// The driver added buffers to this queue.
     Notify(u16),
-    /// It accesses device-specific configuration at this offset. The device has to do that.
+    /// The driver accesses device-specific configuration at this offset. The device has to carry
+    /// out the access.
     Config(u64),
 }
 
 impl Structures {
-    /// Does a read, unless device-specific configuration is read.
+    /// Carries out a read, unless the driver reads device-specific configuration.
     pub fn read(&mut self, msix: &Msix, offset: u64, data: &mut [u8]) -> Option<Event> {
         match self.layout.locate(offset) {
             Place::Common(offset) => self.registers.read(offset, data),
@@ -44,7 +45,7 @@ impl Structures {
         None
     }
 
-    /// Does a write, as far as that needs no knowledge of the device.
+    /// Carries out a write. Returns an event if the device has to act on the write.
     pub fn write(&mut self, msix: &mut Msix, offset: u64, data: &[u8]) -> Option<Event> {
         match self.layout.locate(offset) {
             Place::Common(offset) => {

@@ -21,7 +21,7 @@ pub(super) const STRIDE: u64 = 4;
 pub(super) struct Doorbells {
     calls: Vec<Option<SharedEventFd>>,
     errors: Vec<Option<SharedEventFd>>,
-    /// Clients may signal these instead of writing the call doorbells.
+    /// One eventfd for each call doorbell. Clients may signal it instead of writing the doorbell.
     events: Vec<Arc<SharedEventFd>>,
 }
 
@@ -41,7 +41,8 @@ impl Doorbells {
         })
     }
 
-    /// The eventfds that stand for writes of any length and value.
+    /// The eventfds that clients may signal instead of writing call doorbells, with any length and
+    /// value.
     pub(super) fn io_event_fds(&self) -> Vec<IoEventFd> {
         let doorbells = (0..).step_by(STRIDE as usize).zip(&self.events);
         let entry = |(offset, event): (u64, &Arc<SharedEventFd>)| IoEventFd {
@@ -53,7 +54,7 @@ impl Doorbells {
         doorbells.map(entry).collect()
     }
 
-    /// Takes a write of 1, 2 or 4 bytes, whose value means nothing.
+    /// Handles a write of 1, 2 or 4 bytes. The value does not matter.
     pub(super) fn write(&mut self, offset: u64, len: usize) {
         if !matches!(len, 1 | 2 | 4) || !offset.is_multiple_of(STRIDE) {
             debug!("no doorbell of {len} bytes at {offset:#x}");
@@ -78,7 +79,7 @@ impl Doorbells {
         }
     }
 
-    /// What a doorbell signals from now on in place of what it did; `None`: nothing.
+    /// Sets the eventfd that a doorbell signals from now on; `None`: the doorbell signals nothing.
     pub(super) fn set(&mut self, doorbell: Doorbell, fd: Option<OwnedFd>) -> Result<(), Refusal> {
         let slot = self.slot(doorbell);
         let slot = slot.ok_or(Refusal::NoSuchQueue(doorbell.queue()))?;
@@ -100,8 +101,8 @@ impl Doorbells {
         self.calls.fill_with(|| None);
         self.errors.fill_with(|| None);
         for event in &self.events {
-            // Nothing else takes their signals. A client that filled a counter would leave it full
-            // for the next one, which could not signal.
+            // Nothing else takes the signals of these eventfds. If a client fills a counter and
+            // leaves, the next client could not signal that eventfd.
             let _ = event.take();
         }
     }

@@ -10,11 +10,12 @@ use vhost_user::{Connection, ConnectionError, Message};
 use super::token::Token;
 use crate::poller::{Poller, Until};
 
-/// A front-end, with the message that the driver has no buffer for yet.
+/// A front-end, and its message that the driver has no buffer for yet.
 #[derive(Debug)]
 pub(super) struct FrontEnd {
     connection: Connection,
-    /// Its file descriptors are in use already. No further message is read before it is delivered.
+    /// The message that waits for a buffer of the driver. The file descriptors of the message are
+    /// in use already. No further message is read before this one is delivered.
     pub(super) waiting: Option<Message>,
 }
 
@@ -28,7 +29,8 @@ impl FrontEnd {
         })
     }
 
-    /// How long it may still take to end the message that it began, if it began one.
+    /// The time that the front-end still has to complete its message; `None` if no message has
+    /// begun.
     pub(super) fn time_left(&self) -> Option<Duration> {
         self.connection.time_left()
     }
@@ -41,7 +43,7 @@ impl FrontEnd {
         self.connection.send(message, &[])
     }
 
-    /// Reads messages, or waits only for the front-end to leave.
+    /// Watches the front-end for messages if `reading` is true, and otherwise only for a hang-up.
     pub(super) fn set_reading(&self, reading: bool, poller: &Poller) -> io::Result<()> {
         let until = if reading {
             Until::Readable

@@ -1,4 +1,4 @@
-//! What the device looks like: identity, BARs, capabilities.
+//! The device as its driver sees it: identity, BARs, capabilities.
 
 use virtio::pci::{Capability, VENDOR_ID};
 use vvu_abi as abi;
@@ -17,32 +17,35 @@ pub(super) const SIGNAL_BAR: usize = 2;
 pub(super) const MEMORY_BAR: usize = 4;
 /// Length of the BAR of doorbells and notifications in bytes.
 const SIGNAL_BAR_SIZE: u64 = 0x4000;
-/// Where in that BAR the notifications begin; the doorbells begin at 0.
+/// Offset of the notifications in the BAR of doorbells and notifications. The doorbells begin at 0.
 pub(super) const NOTIFICATIONS: u64 = 0x2000;
-/// Length that the capabilities tell of notifications and of configuration in bytes.
+/// Length in bytes of the notifications, and of the device configuration, in their capabilities.
 const PAGE: u32 = 0x1000;
 /// Class "unclassified, other", and no programming interface.
 const CLASS: u32 = 0x00_ff00;
-/// The longest length that a 32-bit field holds in whole pages.
+/// The maximum length in bytes that is a whole number of pages and fits into a 32-bit field.
 const MAX_LENGTH: u64 = 0xffff_f000;
 
-/// What can be chosen about a device.
+/// The properties of a device that its user chooses.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many vhost queues can be relayed for, 1 to 256: a message has 8 bits for them.
+    /// The maximum number of vhost queues, 1 to 256. A message has 8 bits for the number of a
+    /// queue.
     pub max_vhost_queues: u16,
-    /// Identifies the device to its driver; all zero: no identity.
+    /// The UUID by which a driver identifies the device. All zero means that the device has no
+    /// identity.
     pub uuid: [u8; 16],
 }
 
 impl Options {
-    /// A vector for configuration changes, two for the queues, one for each kick.
+    /// The number of MSI-X vectors: one for configuration changes, one for each of the two
+    /// virtqueues, and one for the kicks of each vhost queue.
     pub(super) fn vectors(&self) -> u16 {
         1 + abi::queue::COUNT + self.max_vhost_queues
     }
 }
 
-/// The function of a device with this layout of BAR 0 and this memory.
+/// The PCI function of a device with this layout of BAR 0 and this memory.
 pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> Function {
     let mut config = ConfigSpace::new(&Identity {
         vendor: VENDOR_ID,
@@ -74,7 +77,7 @@ pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> F
     }
 }
 
-/// The capabilities that only a VVU device has, for this much memory.
+/// The capabilities that only a VVU device has. The length of its memory BAR is `memory` bytes.
 fn capabilities(memory: u64) -> [Capability; 3] {
     [
         Capability {

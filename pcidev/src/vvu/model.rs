@@ -1,4 +1,4 @@
-//! The device model: what the driver's accesses and the front-end's messages do to each other.
+//! The device model, which handles the driver's accesses and the front-end's messages.
 
 use std::io;
 use std::time::Duration;
@@ -25,13 +25,14 @@ use crate::virtio_pci::{Event, Layout, Registers, RingQueue, Structures};
 
 mod transfer;
 
-/// The largest size of the two virtqueues, in descriptors.
+/// The maximum size of each of the two virtqueues, in descriptors.
 const QUEUE_SIZE: u16 = 256;
 
-/// When to try again to watch the listener.
+/// The time after which the device tries again to watch the listener.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Addresses are the client's, translated or not, which is all the same here.
+/// The feature bits of the device. ACCESS_PLATFORM is always offered, because the device uses the
+/// client's DMA addresses, whether an IOMMU translates them or not.
 const FEATURES: u64 = 1 << VIRTIO_F_ACCESS_PLATFORM | RING_FEATURES;
 
 /// A virtio-vhost-user device, for [`crate::serve`].
@@ -47,14 +48,14 @@ pub struct VvuDevice {
     resources: Resources,
     front_end: Option<FrontEnd>,
     listener: Listener,
-    /// Whether front-ends are let in.
+    /// Whether the listener is watched, so that a front-end can connect.
     listening: bool,
     poller: Poller,
 }
 
 impl VvuDevice {
-    /// A device that takes front-ends from `listener`, once its driver is ready for them, and shows
-    /// their memory, which has to be `window`.
+    /// A device that accepts front-ends from `listener` when its driver is ready for them. The
+    /// device shows the memory of `window`, and a front-end has to use the same memory.
     ///
     /// # Errors
     ///
@@ -86,7 +87,7 @@ impl VvuDevice {
         })
     }
 
-    /// Has `inspector` look at front-ends' memory before it is taken.
+    /// Makes `inspector` check the memory of each front-end before the device accepts the memory.
     pub fn inspected_by(mut self, inspector: impl Inspect + 'static) -> Self {
         self.resources.inspector = Some(Box::new(inspector));
         self
@@ -119,8 +120,9 @@ impl VvuDevice {
         Ok(())
     }
 
-    /// Lets a front-end in exactly when the driver is ready for one, none is connected, and the
-    /// listener does not rest. Before, it waits in the socket's backlog.
+    /// Watches the listener exactly when the driver is ready for a front-end, no front-end is
+    /// connected, and the listener does not rest. At other times, front-ends wait in the socket's
+    /// backlog.
     fn update_listening(&mut self) {
         let wanted = self.wants_front_end() && self.listener.rest().is_none();
         if wanted == self.listening {
@@ -148,7 +150,7 @@ impl VvuDevice {
         self.structures.config_changed(&self.function.msix);
     }
 
-    /// Closes the front-end's socket and forgets all that came from it.
+    /// Closes the front-end's socket and forgets everything that came from the front-end.
     fn close_front_end(&mut self) {
         self.status = 0;
         self.resources.disconnect(&self.poller);
@@ -158,14 +160,15 @@ impl VvuDevice {
         self.update_listening();
     }
 
-    /// The front-end left or was dropped; the driver is told.
+    /// Closes the connection to a front-end that left or has to be dropped, and tells the driver.
     fn lose_front_end(&mut self, why: &str) {
         info!("front-end disconnected: {why}");
         self.close_front_end();
         self.config_changed();
     }
 
-    /// The driver made a mistake, after which there is no going on without a reset.
+    /// Sets DEVICE_NEEDS_RESET after a mistake of the driver, drops the front-end and tells the
+    /// driver.
     fn fail(&mut self, why: &str) {
         warn!("driver needs to reset the device: {why}");
         self.structures.registers.set_needs_reset();
@@ -173,7 +176,8 @@ impl VvuDevice {
         self.config_changed();
     }
 
-    /// Writes to the device configuration, of which the driver owns one bit.
+    /// Writes to the device configuration, in which the driver can change only one bit of the
+    /// status.
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         let mut bytes = [0; 4];
         let fits = offset == config::STATUS && !data.is_empty() && data.len() <= bytes.len();
@@ -266,7 +270,7 @@ impl Device for VvuDevice {
         }
     }
 
-    /// Nothing is in use between two requests.
+    /// Does nothing, because the device uses no memory between two requests of the client.
     fn give_memory_up(&mut self, _first: u64, _last: u64) {}
 
     fn memory_changed(&mut self) {
@@ -303,7 +307,8 @@ impl Device for VvuDevice {
         match &self.front_end {
             Some(front_end) => front_end.time_left(),
             None if self.listening || !self.wants_front_end() => None,
-            // Its rest may have ended just now, or the operating system did not let it be watched.
+            // The listener's rest may have ended just now, or an attempt to watch the listener
+            // failed.
             None => Some(self.listener.rest().unwrap_or(RETRY)),
         }
     }

@@ -12,11 +12,11 @@ use super::token::Token;
 use crate::padded::read_padded;
 use crate::poller::{Poller, Until};
 
-/// The notification registers, and the kicks behind them.
+/// The notification registers, and the front-end's eventfds for kicks.
 #[derive(Debug)]
 pub(super) struct Notifications {
     select: u16,
-    /// MSI-X vectors that there are.
+    /// The number of MSI-X vectors of the function.
     vectors: u16,
     queues: Vec<Notification>,
 }
@@ -24,7 +24,7 @@ pub(super) struct Notifications {
 #[derive(Debug)]
 struct Notification {
     vector: u16,
-    /// A kick came when there was no vector for it.
+    /// Whether a kick came while the queue had no vector.
     pending: bool,
     kick: Option<SharedEventFd>,
 }
@@ -38,7 +38,7 @@ impl Notification {
         }
     }
 
-    /// The vector to raise for a kick now.
+    /// The vector to raise now, if a kick is pending and the queue has a vector.
     fn raise(&mut self) -> Option<u16> {
         let known = self.vector != NO_VECTOR;
         let raised = (self.pending && known).then_some(self.vector);
@@ -66,8 +66,8 @@ impl Notifications {
         read_padded(&image, offset, data);
     }
 
-    /// Writes either register, or both at once. Gives the vector to raise, for a kick that waited
-    /// for one.
+    /// Writes one of the two registers, or both at once. Returns the vector to raise if a kick
+    /// waited for a vector.
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Option<u16> {
         match (offset, data) {
             (reg::SELECT, &[a, b]) => {
@@ -90,7 +90,7 @@ impl Notifications {
         }
     }
 
-    /// False when there is no such queue, in which case the register keeps its value.
+    /// Selects a queue. False if the queue does not exist: the register then keeps its value.
     fn set_select(&mut self, select: u16) -> bool {
         let exists = usize::from(select) < self.queues.len();
         if exists {
@@ -106,7 +106,8 @@ impl Notifications {
         queue.raise()
     }
 
-    /// Watches a front-end's kick in place of the one before; `None`: the driver polls.
+    /// Watches the front-end's eventfd for the kicks of a queue, in place of the previous eventfd;
+    /// `None`: the driver polls the queue.
     pub(super) fn set_kick(
         &mut self,
         queue: u16,
@@ -124,7 +125,7 @@ impl Notifications {
         Ok(())
     }
 
-    /// Stops watching a queue's kick.
+    /// Stops watching the eventfd for the kicks of a queue.
     pub(super) fn drop_kick(&mut self, queue: u16, poller: &Poller) {
         let queue = self.queues.get_mut(usize::from(queue));
         if let Some(kick) = queue.and_then(|queue| queue.kick.take()) {
@@ -132,7 +133,7 @@ impl Notifications {
         }
     }
 
-    /// A queue was kicked. Gives the vector to raise, if there is one yet.
+    /// Notes a kick of a queue. Returns the vector to raise, if the queue has a vector yet.
     pub(super) fn kicked(&mut self, queue: u16) -> Option<u16> {
         let notification = self.queues.get_mut(usize::from(queue))?;
         notification.kick.as_ref()?;
@@ -140,7 +141,7 @@ impl Notifications {
         notification.raise()
     }
 
-    /// Forgets the front-end's kicks.
+    /// Forgets the front-end's eventfds and pending kicks.
     pub(super) fn disconnect(&mut self, poller: &Poller) {
         for queue in 0..self.queues.len() as u16 {
             self.drop_kick(queue, poller);
@@ -150,7 +151,8 @@ impl Notifications {
         }
     }
 
-    /// Forgets what the driver wrote. To be disconnected before.
+    /// Forgets the values that the driver wrote. [`Notifications::disconnect`] is to be called
+    /// first.
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.queues.len() as u16, self.vectors);
     }

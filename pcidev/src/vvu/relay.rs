@@ -1,5 +1,6 @@
-//! What of messages is put to use or changed on their way. Which of them cross, and how many
-//! descriptors they bring, says the table of vhost-user.
+//! The descriptors of messages are put to use, and some messages are changed, on the way to the
+//! other side. The table of the vhost-user crate says which messages are passed on, and how many
+//! descriptors each message has.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -15,7 +16,7 @@ use super::notification::Notifications;
 use super::window::Window;
 use crate::poller::Poller;
 
-/// What the front-end's descriptors became.
+/// The parts of the device that use the front-end's descriptors.
 #[derive(Debug)]
 pub(super) struct Resources {
     pub(super) window: Window,
@@ -25,8 +26,9 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    /// Takes a message of the front-end at `socket`: puts its descriptors to use and gives the
-    /// message for the driver, without what it must not see. To be done before the driver gets it.
+    /// Takes a message and its descriptors from the front-end at `socket`, and puts the descriptors
+    /// to use. Returns the message for the driver, without the parts that the driver must not see.
+    /// To be called before the driver gets the message.
     pub(super) fn take(
         &mut self,
         message: Message,
@@ -55,7 +57,7 @@ impl Resources {
                 self.doorbells.set(Doorbell::Error(index.into()), fd)?;
                 None
             }
-            // Dirty pages would be logged in memory that the driver does not see.
+            // The driver cannot log dirty pages, because it does not see the memory of the log.
             Request::SetFeatures(features) => Some(Request::SetFeatures(features & !F_LOG_ALL)),
             Request::SetProtocolFeatures(features) => {
                 let features = features & features_without_descriptors();
@@ -87,16 +89,16 @@ impl Resources {
         inspected.map_err(Refusal::Inspection)
     }
 
-    /// Forgets everything of the front-end.
+    /// Forgets everything that came from the front-end.
     pub(super) fn disconnect(&mut self, poller: &Poller) {
         self.notifications.disconnect(poller);
         self.doorbells.disconnect();
     }
 }
 
-/// Changes what the front-end must not see of a driver's reply.
+/// Removes the features and the queues that the front-end must not see from a driver's reply.
 pub(super) fn mask_reply(reply: &mut Message, max_queues: u16) {
-    // A payload that should be a number but is not is for the front-end to judge.
+    // A malformed payload is passed on unchanged, for the front-end to refuse.
     let Some(value) = reply.as_number() else {
         return;
     };
@@ -109,7 +111,7 @@ pub(super) fn mask_reply(reply: &mut Message, max_queues: u16) {
     reply.payload = value.to_le_bytes().to_vec();
 }
 
-/// The queue that a driver's reply to GET_VRING_BASE stopped.
+/// The queue that has stopped, if the message is a driver's reply to GET_VRING_BASE.
 pub(super) fn stopped_queue(reply: &Message) -> Option<u16> {
     if Code::from_number(reply.head.request) != Some(Code::GET_VRING_BASE) {
         return None;

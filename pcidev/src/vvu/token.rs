@@ -1,15 +1,15 @@
-//! The device's descriptors.
+//! The descriptors that the device watches.
 
 use crate::poller::Source;
 
 /// A descriptor that the device watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// Front-ends connect to it.
+    /// The socket that front-ends connect to.
     Listener,
-    /// The front-end's messages.
+    /// The socket of the connected front-end.
     FrontEnd,
-    /// The front-end's kick of a vhost queue.
+    /// The front-end's eventfd for the kicks of a vhost queue.
     Kick(u16),
     /// A client's eventfd for the call doorbell of a vhost queue.
     Doorbell(u16),
@@ -28,7 +28,7 @@ impl From<Token> for Source {
 }
 
 impl Token {
-    /// The token with this number, which has to be one that [`Source::from`] gave.
+    /// The token with this number. The number has to come from [`Source::from`].
     pub(super) fn from_number(number: u32) -> Self {
         let queue = number as u16;
         match number >> 16 {

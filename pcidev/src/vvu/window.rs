@@ -1,4 +1,4 @@
-//! The front-end's memory: one file, which is a BAR offset for offset.
+//! The front-end's memory: one file, which is shown as a BAR with the same offsets.
 
 use std::fs::File;
 use std::io;
@@ -13,10 +13,10 @@ use vhost_user::{MemoryRegion, MemoryTable};
 
 use super::Refusal;
 
-/// Files are mapped in multiples of this many bytes.
+/// Page size in bytes. Files are mapped in whole pages.
 const PAGE: u64 = 4096;
 
-/// The file that the front-end has its memory in.
+/// The file that contains the front-end's memory.
 #[derive(Debug)]
 pub struct Window {
     file: Arc<File>,
@@ -31,37 +31,37 @@ pub struct Window {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WindowError {
-    /// It is not a regular file.
+    /// The file is not a regular file.
     #[error("{}: not a regular file, so it cannot be the front-end's memory", .0.display())]
     NotAFile(PathBuf),
-    /// It is empty or does not consist of whole pages.
+    /// The file is empty or does not consist of whole pages.
     #[error(
         "{}: has {size} bytes; the front-end's memory is a multiple of {PAGE} bytes",
         .path.display()
     )]
     Size {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its length in bytes.
+        /// The length of the file in bytes.
         size: u64,
     },
-    /// The file system has no shared memory mappings.
+    /// The file system does not support shared memory mappings.
     #[error(
         "{}: cannot be mapped as shared memory; choose a file in /dev/shm",
         .path.display()
     )]
     Map {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The operating system reports another failure.
     #[error("{}: cannot tell the file's length", .path.display())]
     Io {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -98,7 +98,8 @@ impl Window {
         })
     }
 
-    /// Says what a front-end's user has to do that it has its memory in this file.
+    /// Adds advice to the error for a front-end whose memory is not this file: how its user gives
+    /// it this file.
     pub fn advising(mut self, advice: &str) -> Self {
         self.advice = format!("; {advice}");
         self
@@ -109,8 +110,8 @@ impl Window {
         self.size
     }
 
-    /// The memory as a BAR. Its length is the next power of two, and the length of the file can be
-    /// mapped.
+    /// The memory as a BAR. The length of the BAR is the length of the file, rounded up to a power
+    /// of two. Clients can map the part that the file covers.
     pub fn region(&self) -> RegionInfo {
         RegionInfo {
             flags: RegionFlags::READ | RegionFlags::WRITE | RegionFlags::MMAP,
@@ -124,22 +125,23 @@ impl Window {
         }
     }
 
-    /// Reads memory; there are zeroes behind its end.
+    /// Reads memory. Reads past the end return 0.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
-        // What cannot be read reads as zeroes, as from an address without memory.
+        // Bytes that cannot be read stay 0, as at an address without memory.
         let _ = self.file.read_at(data, offset);
     }
 
-    /// Writes memory; what goes behind its end is ignored.
+    /// Writes memory. Bytes past the end are ignored.
     pub fn write(&self, offset: u64, data: &[u8]) {
         let space = self.size.saturating_sub(offset).min(data.len() as u64);
         let _ = self.file.write_at(&data[..space as usize], offset);
     }
 
-    /// Checks a memory table against the file and changes it for the driver, which finds a region's
-    /// data behind the lengths and offsets of all regions before it and its own offset: sorts the
-    /// regions by their place in the file and makes each offset the gap before it.
+    /// Checks a memory table against the file, and changes the table for the driver: sorts the
+    /// regions by their offset in the file, and replaces each offset by the length of the gap
+    /// before the region. The driver adds up the offsets and lengths of all regions before a region
+    /// and the region's own offset. The sum is the place of the region's data in the BAR.
     pub(super) fn translate(
         &self,
         table: MemoryTable<OwnedFd>,
@@ -165,8 +167,8 @@ impl Window {
         })
     }
 
-    /// The gap between `end`, where the region before this one ends in the file, and its own start;
-    /// and its own end.
+    /// The length of the gap between the previous region's `end` in the file and this region, and
+    /// the end of this region in the file.
     fn place<M>(&self, region: &MemoryRegion<M>, end: u64) -> Result<(u64, u64), Refusal> {
         let (start, size) = (region.file_offset, region.size);
         let own_end = start.checked_add(size).filter(|end| *end <= self.size);
@@ -176,7 +178,7 @@ impl Window {
     }
 }
 
-/// Maps one page, to see whether it works.
+/// Maps one page, to check that the file can be mapped.
 fn try_mapping(file: &File) -> io::Result<()> {
     MmapOptions::new()
         .len(PAGE as usize)

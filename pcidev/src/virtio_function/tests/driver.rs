@@ -14,7 +14,7 @@ use super::*;
 
 /// Length of the memory, which begins at address 0.
 pub(super) const SIZE: u64 = 0x10_0000;
-/// Address of the rings. Each queue has a page.
+/// Address of the rings. The rings of each queue have a page of their own.
 pub(super) const RINGS: u64 = 0x4000;
 /// Address of the buffer of a request.
 pub(super) const BUFFERS: u64 = 0x8000;

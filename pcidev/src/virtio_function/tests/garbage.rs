@@ -1,4 +1,4 @@
-//! A driver that writes anything anywhere.
+//! A driver that writes random values to random registers.
 
 use proptest::prelude::*;
 

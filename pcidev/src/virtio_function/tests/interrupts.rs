@@ -1,4 +1,4 @@
-//! Interrupts, as clients use them and as they should not use them.
+//! Interrupts, for clients that use them correctly and for clients that do not.
 
 use std::os::fd::BorrowedFd;
 

@@ -1,6 +1,7 @@
 //! A device that writes one byte into each chain, when the test lets it.
 //!
-//! Real devices neither keep a request until a test lets it go on, nor count their starts.
+//! A real device does not hold a request until a test releases it, and does not count how often its
+//! queues were started.
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -23,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) struct Toy(Watch);
 
-/// By what tests watch and control the device.
+/// The handle by which tests watch and control the device.
 #[derive(Clone, Default)]
 pub(super) struct Watch(Arc<(Mutex<State>, Condvar)>);
 

@@ -1,8 +1,8 @@
-//! What the driver wrote.
+//! The register values that the driver wrote.
 
 use virtio::pci::{NO_VECTOR, common};
 
-/// What the driver wrote, which a reset undoes.
+/// The register values that the driver wrote. A reset undoes them.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) device_feature_select: u32,

@@ -1,4 +1,4 @@
-//! The whole device, between a driver and a front-end that are played by hand.
+//! The whole device, between a driver and a front-end that the tests play.
 
 mod deadlines;
 mod garbage;
@@ -76,7 +76,7 @@ impl Host {
         FrontEnd(Connection::new(stream).unwrap())
     }
 
-    /// A VM and a front-end that are connected, as both know.
+    /// A VM and a front-end that are connected. The VM has noticed the front-end.
     fn connected(&self) -> (Vm, FrontEnd) {
         let mut vm = self.vm();
         vm.start_up();
@@ -285,7 +285,7 @@ fn a_driver_that_lies_needs_a_reset() {
             vm.write(0, 0x3004, &[1, 0]);
         }),
         ("memory gone", |vm| {
-            // Have the queue in use, and with it the memory.
+            // This message makes the device use the queue, and with the queue the memory.
             vm.send(&ack(&request(Code::SET_OWNER, &[])));
             vm.unmap();
             vm.write(0, 0x3004, &[1, 0]);
@@ -348,7 +348,7 @@ fn memory_tables_are_rewritten() {
             .collect();
         assert_eq!(seen, offsets);
     }
-    // What the front-end writes is in the BAR.
+    // Bytes that the front-end writes to its memory appear in the BAR.
     std::os::unix::fs::FileExt::write_at(&host.memory, &[0xab], 0x1234).unwrap();
     assert_eq!(vm.read::<1>(4, 0x1234), [0xab]);
 }
@@ -388,7 +388,7 @@ fn what_cannot_cross_is_refused() {
     }
 }
 
-/// An acknowledgement would be taken for the reply itself.
+/// The front-end would take an acknowledgement for the reply itself.
 #[test]
 fn refused_requests_that_have_a_reply_get_no_acknowledgement() {
     let host = Host::start();

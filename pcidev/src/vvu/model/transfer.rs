@@ -13,13 +13,14 @@ use crate::virtio_pci::BrokenQueue;
 use crate::vvu::front_end::FrontEnd;
 use crate::vvu::{Refusal, relay};
 
-/// How many of the front-end's messages are taken before others have their turn.
+/// The maximum number of the front-end's messages that are taken before other events are handled.
 const BATCH: usize = 64;
 
-/// How many of the driver's messages are taken at one kick: more than any driver sends at once.
+/// The maximum number of the driver's messages that are taken at one kick. No driver sends that
+/// many at once.
 const MAX_TX: usize = 1024;
 
-/// What the driver did wrong.
+/// A mistake of the driver.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error("a virtqueue is broken")]
@@ -37,19 +38,19 @@ enum Fault {
 }
 
 impl VvuDevice {
-    /// The front-end has something to say, or has left.
+    /// Handles an event at the front-end's socket: the front-end has sent data, or has left.
     pub(super) fn front_end_ready(&mut self) {
         let Some(front_end) = &self.front_end else {
             return;
         };
-        // As long as a message waits for the driver, only leaving is waited for.
+        // While a message waits for the driver, the socket is watched only for a hang-up.
         match front_end.waiting {
             Some(_) => self.lose_front_end("it left"),
             None => self.receive(),
         }
     }
 
-    /// Loses a front-end that began a message and did not end it in time.
+    /// Drops a front-end that did not complete its message in time.
     pub(super) fn drop_late_front_end(&mut self) {
         let front_end = self.front_end.as_ref();
         if front_end.and_then(FrontEnd::time_left) == Some(Duration::ZERO) {
@@ -57,7 +58,7 @@ impl VvuDevice {
         }
     }
 
-    /// The driver added rx buffers.
+    /// Delivers the waiting message, after the driver added rx buffers.
     pub(super) fn deliver_waiting(&mut self) {
         let waiting = self
             .front_end
@@ -81,7 +82,7 @@ impl VvuDevice {
         }
     }
 
-    /// Takes the next message and its file descriptors; false when there is none now.
+    /// Takes the next message and its file descriptors; false if no message has arrived.
     fn receive_one(&mut self) -> bool {
         let Some(front_end) = &mut self.front_end else {
             return false;
@@ -104,15 +105,16 @@ impl VvuDevice {
         true
     }
 
-    /// Tells the front-end that a message cannot be passed on. If the protocol has no way to say
-    /// so, drops it.
+    /// Tells the front-end that its message cannot be passed on. Drops the front-end if the
+    /// protocol has no reply for that.
     fn refuse(&mut self, head: Head, refusal: &Refusal) {
         warn!(
             "front-end's {} is refused: {}",
             head.name(),
             WithCauses(refusal)
         );
-        // A front-end that did not agree on acknowledgements does not ask for them.
+        // A front-end that has not agreed on acknowledgements does not ask for one, so `true` is
+        // correct here.
         match head.refusal(true) {
             Some(reply) => self.send(&head.reply(&reply.payload)),
             None => self.lose_front_end("its message cannot be passed on"),
@@ -128,7 +130,8 @@ impl VvuDevice {
         }
     }
 
-    /// Gives the waiting message, if any, to the driver; false when it has no buffer.
+    /// Gives the waiting message, if there is one, to the driver; false if the driver has no buffer
+    /// for it.
     fn deliver(&mut self) -> bool {
         let Some(front_end) = &mut self.front_end else {
             return true;
@@ -147,7 +150,7 @@ impl VvuDevice {
         false
     }
 
-    /// Puts a message into one chain of rxq; false when there is none.
+    /// Puts a message into one chain of rxq; false if the driver has added no chain.
     fn put(&mut self, message: &Message) -> Result<bool, Fault> {
         let Some(ring) = self
             .rx
@@ -211,8 +214,8 @@ impl VvuDevice {
         Ok(Some(message))
     }
 
-    /// Passes a driver's message on. Without a front-end, and without a channel for requests of a
-    /// back-end, there is nobody to pass it to.
+    /// Passes a driver's reply on to the front-end. Drops replies if no front-end is connected.
+    /// Drops requests, because there is no channel for requests of a back-end.
     fn forward(&mut self, mut message: Message) {
         let head = message.head;
         if !head.is_reply() || self.front_end.is_none() {
@@ -237,7 +240,7 @@ impl VvuDevice {
     }
 }
 
-/// Takes the next chain; when there is none, the driver kicks at the next one.
+/// Takes the next chain. False if there is no chain: the driver then kicks when it adds one.
 fn pop(ring: &mut Queue, chain: &mut Chain) -> Result<bool, QueueError> {
     while !ring.pop(chain)? {
         if !ring.enable_kick()? {

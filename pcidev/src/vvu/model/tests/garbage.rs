@@ -1,4 +1,4 @@
-//! A driver and a front-end that do whatever comes to mind.
+//! A driver and a front-end that act at random.
 
 use proptest::prelude::*;
 use vfio_user::DmaFlags;
@@ -9,7 +9,7 @@ use virtio::test_utils::anonymous_file;
 
 use super::*;
 
-/// Something that either side does.
+/// A random step of the driver or of the front-end.
 #[derive(Clone, Debug)]
 enum Step {
     Write(usize, u64, Vec<u8>),
@@ -111,7 +111,7 @@ impl World {
         let head = Head { request, flags };
         let message = Message { head, payload };
         let fd = event();
-        // It fails when the device has closed the connection.
+        // Sending fails if the device has closed the connection.
         let _ = front_end.send(&message, &vec![fd.as_fd(); fds]);
     }
 

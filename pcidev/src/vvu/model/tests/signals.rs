@@ -38,7 +38,7 @@ fn kicks_are_interrupts() {
     take(&vm.irqs[usize::from(VECTORS) - 1]);
 }
 
-/// With EFD_SEMAPHORE and a large counter, no number of reads would make it unreadable.
+/// An eventfd with EFD_SEMAPHORE and a large counter stays readable, however often it is read.
 #[test]
 fn a_kick_that_stays_readable_is_one_interrupt() {
     let host = Host::start();

@@ -17,7 +17,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vvu_abi as abi;
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
-/// The only vector of configuration changes; the queues have the ones after it.
+/// The vector for configuration changes. The queues have the vectors after this one.
 pub(super) const CONFIG_VECTOR: u16 = 0;
 pub(super) const VECTORS: u16 = 19;
 
@@ -54,13 +54,13 @@ pub(super) struct Vm {
     pub(super) tx: DriverRing,
     file: Arc<File>,
     memory: Arc<GuestMemory>,
-    /// Where the rx buffers are, by head of chain.
+    /// The addresses and lengths of the rx buffers, by the head of their chain.
     posted: HashMap<u32, Vec<(u64, u32)>>,
     next_buffer: u64,
 }
 
 impl Vm {
-    /// Connects; the device is not touched yet.
+    /// Connects to the device, but does not access its registers yet.
     pub(super) fn connect(path: &Path) -> Self {
         let mut client = Client::connect(path, TIMEOUT).unwrap();
         let file = anonymous_file(SIZE);
@@ -162,7 +162,7 @@ impl Vm {
         self.link()
     }
 
-    /// Has the kick of a vhost queue raise this vector.
+    /// Makes the kick of a vhost queue raise this vector.
     pub(super) fn set_notification(&mut self, queue: u16, vector: u16) {
         self.write(2, 0x2000, &queue.to_le_bytes());
         self.write(2, 0x2002, &vector.to_le_bytes());
@@ -220,7 +220,7 @@ impl Vm {
         }
     }
 
-    /// Sends a message, cut into buffers of these lengths and the rest.
+    /// Sends a message in buffers of these lengths, and one more buffer for the rest.
     pub(super) fn send_cut(&mut self, bytes: &[u8], lengths: &[usize]) {
         let mut chain = Vec::new();
         let mut rest = bytes;
@@ -235,13 +235,13 @@ impl Vm {
         self.write(0, 0x3004, &[1, 0]);
     }
 
-    /// Sends a message and sees it used.
+    /// Sends a message and checks that the device has used it.
     pub(super) fn send(&mut self, message: &Message) {
         self.send_cut(&message.encode(), &[]);
         assert!(self.tx.pop_used().is_some());
     }
 
-    /// Moves all memory to another address and back, as if a vIOMMU did.
+    /// Unmaps the memory and maps it again in single pages, as a vIOMMU does.
     pub(super) fn remap(&mut self) {
         let file = self.file.clone();
         self.client.dma_unmap(IOVA, SIZE).unwrap();
