@@ -144,7 +144,8 @@ impl ConfigSpace {
         self.bytes[reg::COMMAND + 1] & high != 0
     }
 
-    /// Appends a capability and gives its offset. Its second byte becomes the link to the next one.
+    /// Appends a capability and gives its offset. The second byte of the capability becomes the
+    /// link to the next capability.
     ///
     /// # Panics
     ///

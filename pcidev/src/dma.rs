@@ -34,8 +34,8 @@ pub struct DmaTable {
     memory: Option<Arc<GuestMemory>>,
 }
 
-/// A file, or a part of a file, that is mapped into this process. Ranges refer to it by the
-/// region's address.
+/// A file, or a part of a file, that is mapped into this process. Ranges refer to the region's
+/// address.
 #[derive(Debug)]
 struct MappedFile {
     device: u64,

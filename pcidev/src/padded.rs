@@ -1,4 +1,4 @@
-//! Reads of registers, which may end behind the last register.
+//! Reads of registers. A read may end past the last register.
 
 /// Copies `bytes` from `offset` on to `data`. Reads past the end return 0.
 pub fn read_padded(bytes: &[u8], offset: u64, data: &mut [u8]) {

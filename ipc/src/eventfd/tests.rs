@@ -111,7 +111,7 @@ fn a_signal_handler_gets_out_of_a_blocked_signal_which_then_says_so() {
     blocked.join().unwrap();
 }
 
-/// A timer that has gone off, so that it is readable as a signalled eventfd is.
+/// An expired timerfd, which is readable like a signalled eventfd.
 fn expired_timer() -> OwnedFd {
     let at_once = libc::timespec {
         tv_sec: 0,

@@ -19,7 +19,8 @@ pub(super) const MEMORY_BAR: usize = 4;
 const SIGNAL_BAR_SIZE: u64 = 0x4000;
 /// Offset of the notifications in the BAR of doorbells and notifications. The doorbells begin at 0.
 pub(super) const NOTIFICATIONS: u64 = 0x2000;
-/// Length in bytes of the notifications, and of the device configuration, in their capabilities.
+/// Length in bytes that the capabilities give for the notifications and for the device
+/// configuration.
 const PAGE: u32 = 0x1000;
 /// Class "unclassified, other", and no programming interface.
 const CLASS: u32 = 0x00_ff00;

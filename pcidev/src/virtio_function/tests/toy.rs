@@ -53,7 +53,7 @@ impl Watch {
         assert!(!waiting.unwrap().1.timed_out(), "deadline");
     }
 
-    /// Waits while chains are held, and notes a request to stop that comes meanwhile.
+    /// Waits while chains are held. Notes a request to stop that comes during the wait.
     fn wait_while_held(&self, wake: &Wake) {
         while self.0.0.lock().unwrap().hold {
             if wake.is_stop_requested() {
