@@ -9,8 +9,9 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
 
 use crate::{Cache, Image};
 
-/// The state of the write cache: on or off. The driver chooses the state. Until then the state
-/// follows from the cache mode with which the image was opened (virtio 1.2, section 5.2.5).
+/// The state of the write cache: on or off. The driver may choose the state. Without a choice of
+/// the driver, the state follows from the cache mode with which the image was opened (virtio 1.2,
+/// section 5.2.5).
 #[derive(Debug)]
 pub(crate) struct WriteCache {
     cache: Cache,

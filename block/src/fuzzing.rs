@@ -176,8 +176,8 @@ mod tests {
             for (addr, len, flags, next) in descriptors {
                 input.extend_from_slice(&addr.to_le_bytes());
                 input.extend_from_slice(&len.to_le_bytes());
-                // A packed descriptor has its id where a split one has flags, and its flags after
-                // the id.
+                // A packed descriptor has its id where a split descriptor has its flags, and its
+                // flags after the id.
                 let (first, second) = match options & 4 {
                     0 => (flags, next),
                     _ => (next, flags | AVAIL),

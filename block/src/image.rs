@@ -32,7 +32,8 @@ pub struct Image {
     read_only: bool,
     block_size: u32,
     abilities: Abilities,
-    /// The limits that requests have to stay within. They follow from the fields above.
+    /// The limits that requests have to stay within. The limits follow from the other fields of the
+    /// image.
     limits: Limits,
     cache: Cache,
     /// Whether the file is in memory, so that calls never wait for a device.

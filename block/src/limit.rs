@@ -14,7 +14,7 @@ use crate::request::Request;
 
 pub(crate) use gate::Gate;
 
-/// A limit on the number of requests or bytes in a time.
+/// A limit on the number of requests or bytes per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Requests or bytes per second.

@@ -15,7 +15,7 @@ pub(crate) use ranges::{Change, ChangedRange, MAX_RANGE_SECTORS, MAX_RANGES};
 /// Length in bytes of the disk's identity string, which is padded with NUL.
 pub const ID_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
 
-/// Length in bytes of the header: the fields `type`, `reserved` and `sector`.
+/// Length in bytes of a request's header: the fields `type`, `reserved` and `sector`.
 pub(crate) const HEADER_LEN: u64 = 16;
 
 /// Length in bytes of the status, the last field of every request.
@@ -118,8 +118,8 @@ impl BlockRefusal {
 }
 
 impl Request {
-    /// Reads the header once and checks the request. This does not check that the data buffers are
-    /// inside the driver's memory.
+    /// Reads the header once and checks the request. The engine checks later that the data buffers
+    /// of reads and writes are inside the driver's memory.
     pub fn parse(
         chain: &Chain,
         memory: &GuestMemory,

@@ -81,7 +81,7 @@ fn the_configuration_space_has_the_size_and_limits_of_the_disk() {
     expected[20..24].copy_from_slice(&512u32.to_le_bytes());
     expected[32] = 1;
     expected[34..36].copy_from_slice(&3u16.to_le_bytes());
-    // The rest depends on the file system of the image.
+    // The bytes that are not compared depend on the file system of the image.
     assert_eq!(space[..24], expected[..24]);
     assert_eq!(space[32..36], expected[32..36]);
     assert_eq!(rig.device.queue_count(), 3);
@@ -333,7 +333,8 @@ fn failing_storage_fails_single_requests() {
 
 /// Memory of `count` regions of 4 KiB each, without gaps between them.
 fn patchwork(count: u64) -> Arc<GuestMemory> {
-    // The file has the pages in reverse order, so regions that touch for the driver are apart here.
+    // The file has the pages in reverse order, so regions that touch in the driver's memory are
+    // apart in this process.
     let file = anonymous_file(count * 0x1000);
     let region = |n| {
         let offset = (count - 1 - n) * 0x1000;
@@ -345,7 +346,7 @@ fn patchwork(count: u64) -> Arc<GuestMemory> {
 #[test]
 fn buffers_may_cross_memory_regions() {
     for engine in ENGINES {
-        // The pages of these bytes are more buffers than one system call takes.
+        // A transfer of this length has more pages than one system call takes buffers.
         let len = 9 << 20;
         let rig = Rig::new(engine, 1, false);
         std::fs::write(&rig.path, contents(5, len)).unwrap();
@@ -357,7 +358,7 @@ fn buffers_may_cross_memory_regions() {
         let data = 0x40_0123;
         let read = transfer(&mut driver, READ, (data, len as u32, true));
         assert!(read.data == contents(5, len));
-        // The write puts the data of the read back.
+        // The write restores the data that was read before.
         File::create(&rig.path).unwrap().set_len(len).unwrap();
         transfer(&mut driver, WRITE, (data, len as u32, false));
         assert!(rig.image() == contents(5, len));

@@ -16,7 +16,7 @@ const LARGE: u64 = 128 << 10;
 /// How to make calls that do not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Make no calls.
+    /// Make no calls on the queue's own thread.
     Never,
     /// Ask the kernel not to wait. The kernel may refuse such a call.
     NoWait,
@@ -32,7 +32,7 @@ pub(super) struct AtOnce {
 }
 
 impl AtOnce {
-    /// Makes no calls.
+    /// Makes no calls on the queue's own thread.
     pub const NEVER: Self = Self {
         read: Mode::Never,
         write: Mode::Never,
@@ -49,7 +49,8 @@ impl AtOnce {
     }
 
     /// Whether another thread should make a read of `len` bytes while this thread makes the calls
-    /// behind it. Writes gain nothing, because the kernel makes writes to one file one by one.
+    /// behind it. Writes do not gain from a second thread, because the kernel makes writes to one
+    /// file one by one.
     pub fn is_better_aside(&self, len: u64) -> bool {
         len >= LARGE && self.read != Mode::Never
     }
@@ -59,7 +60,7 @@ impl AtOnce {
     ///
     /// # Safety
     ///
-    /// The buffers must be valid memory. Peers may write to it at any time.
+    /// The buffers must be valid memory. Peers may write to this memory at any time.
     pub unsafe fn try_call(&mut self, file: BorrowedFd<'_>, transfer: &Transfer) -> Option<i32> {
         let mode = match transfer.operation {
             Operation::Read => &mut self.read,
@@ -95,7 +96,7 @@ impl AtOnce {
 ///
 /// # Safety
 ///
-/// The transfer's buffers must be valid memory. Peers may write to it at any time.
+/// The transfer's buffers must be valid memory. Peers may write to this memory at any time.
 unsafe fn no_wait(file: BorrowedFd<'_>, transfer: &Transfer) -> isize {
     let file = file.as_raw_fd();
     let iovecs = transfer.iovecs().as_ptr();
@@ -103,7 +104,7 @@ unsafe fn no_wait(file: BorrowedFd<'_>, transfer: &Transfer) -> isize {
     let offset = transfer.offset() as libc::off_t;
     let flags = libc::RWF_NOWAIT;
     // SAFETY: `iovecs` points to `count` entries of a list that `transfer` owns. The caller
-    // promises that the buffers they name are valid. The kernel accesses nothing else.
+    // promises that the buffers of these entries are valid. The kernel accesses nothing else.
     unsafe {
         match transfer.operation {
             Operation::Read => libc::preadv2(file, iovecs, count, offset, flags),

@@ -25,11 +25,11 @@ const MIN_BUFFER: usize = 4096;
 /// The way of data between image and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Through the page cache.
+    /// The data goes through the page cache.
     Cached,
-    /// By direct I/O from or to the driver's memory.
+    /// Direct I/O moves the data from or to the driver's memory.
     Direct,
-    /// Through the private buffer of the slot.
+    /// The data goes through the private buffer of the slot.
     Bounced,
 }
 
@@ -52,7 +52,7 @@ impl Way {
     }
 }
 
-/// Whether the image takes direct I/O on a range.
+/// Whether a range of the image is aligned for direct I/O.
 pub(super) fn is_aligned(alignment: Alignment, range: Range) -> bool {
     (range.offset | range.len).is_multiple_of(alignment.image.into())
 }
@@ -91,13 +91,14 @@ impl Buffers {
     }
 
     /// The buffer of a slot. The caller asks for the buffer only while the slot has no call in
-    /// flight, so the kernel does not access it.
+    /// flight, so the kernel does not access the buffer.
     fn bytes(&mut self, slot: u16) -> &mut [u8] {
         let start = usize::from(slot) * self.size;
         assert!(start + self.size <= self.memory.len());
         // SAFETY: the range is inside the mapping, as was just checked. The mapping lives as long
-        // as `self`, and its bytes are initialised, because it starts as zeroes. `self` is borrowed
-        // exclusively, and no call on this slot is in flight, so nobody else accesses the range.
+        // as `self`, and its bytes are initialised, because the mapping starts as zeroes. `self` is
+        // borrowed exclusively, and no call on this slot is in flight, so nobody else accesses the
+        // range.
         unsafe { slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(start), self.size) }
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Job {
     count: usize,
 }
 
-/// A [`Target`] without a lifetime. The caller of [`Job::run`] keeps it alive.
+/// A [`Target`] without a lifetime. The caller of [`Job::run`] keeps the target alive.
 #[derive(Clone, Copy, Debug)]
 enum RawTarget {
     File(RawFd),
@@ -29,8 +29,8 @@ enum RawTarget {
 }
 
 // SAFETY: the fields are plain values. Sending them to another thread accesses nothing. The caller
-// of `Job::run` promises that they name valid objects, and both kinds of target can be used from
-// any thread.
+// of `Job::run` promises that the fields name valid objects, and both kinds of target can be used
+// from any thread.
 unsafe impl Send for Job {}
 
 impl Job {
@@ -123,7 +123,7 @@ impl Job {
 ///
 /// # Safety
 ///
-/// The transfer's buffers must be valid memory. Peers may write to it at any time.
+/// The transfer's buffers must be valid memory. Peers may write to this memory at any time.
 pub(super) unsafe fn system_call(file: BorrowedFd<'_>, transfer: &Transfer) -> isize {
     let job = Job::new(Target::File(file), transfer);
     // SAFETY: `file` is borrowed and so stays open, `transfer` owns the list, and the caller

@@ -10,7 +10,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 mod sleep;
 
-/// The kinds whose transfers are all in flight for a while.
+/// The kinds of engines that never complete a transfer at its start.
 const KINDS: [EngineKind; 3] = [
     EngineKind::Uring,
     EngineKind::Threads,
@@ -21,7 +21,7 @@ const BUFFER: u64 = 0x4000;
 struct Rig {
     file: NamedTempFile,
     memory: Arc<GuestMemory>,
-    /// 4 KiB at [`BUFFER`].
+    /// One buffer of 4 KiB at [`BUFFER`].
     buffers: Segments,
     kick: Arc<SharedEventFd>,
     stop: Arc<SharedEventFd>,
@@ -253,7 +253,8 @@ fn data_in_the_page_cache_is_read_at_once() {
         offset: 512,
         len: 1024,
     };
-    // The data was written just now, but a kernel that is short of memory may have dropped it.
+    // The data was written just now, but a kernel that is short of memory may have dropped it from
+    // the page cache.
     let started = engine.transfer(0, Operation::Read, range, Data::new(&rig.buffers, 0), false);
     if let Started::Completed(result) = started.unwrap() {
         result.unwrap();
@@ -354,7 +355,7 @@ fn a_ring_serves_one_engine_after_another() {
         // The engine is dropped while its ring waits for both eventfds.
         engine.wait(Some(Duration::from_millis(1))).unwrap();
     }
-    // The ring does not wait any more, so nobody else takes this kick.
+    // The ring does not wait for kicks any more, so it does not take this kick.
     rig.kick.signal().unwrap();
     assert!(rig.kick.take().unwrap());
 }

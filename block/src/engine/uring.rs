@@ -24,7 +24,7 @@ const KICK_POLL: u64 = STOP + 1;
 const KICK_READ: u64 = STOP + 2;
 const CANCEL: u64 = STOP + 3;
 
-/// How often [`Uring::rest`] waits for the cancelled operations to end.
+/// Maximum number of times that [`Uring::rest`] waits for the cancelled operations to end.
 const CANCEL_WAITS: u32 = 100;
 /// Maximum length of one wait for the cancelled operations.
 const CANCEL_WAIT: Duration = Duration::from_millis(10);
@@ -34,10 +34,10 @@ const CANCEL_WAIT: Duration = Duration::from_millis(10);
 /// engine.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// The io_uring of a queue in use.
+/// The io_uring of a queue, used by the queue's thread.
 pub(super) struct Uring<'a> {
     ring: &'a mut IoUring,
-    /// Set when the ring must not be used again.
+    /// Whether the ring must not be used again.
     lost: &'a mut bool,
     /// Number of operations in the ring that belong to slots.
     in_flight: usize,
@@ -238,8 +238,8 @@ impl<'a> Uring<'a> {
         pushed.map_err(|_| io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Cancels the waits, so that the ring can serve another vring. False if an operation stays in
-    /// flight.
+    /// Cancels the waits, so that the ring can serve another vring. Returns false if an operation
+    /// stays in flight.
     fn rest(&mut self) -> io::Result<bool> {
         let waits = [KICK_POLL, KICK_READ, STOP];
         let cancel = |wait| opcode::AsyncCancel::new(wait).build().user_data(CANCEL);

@@ -1,4 +1,4 @@
-//! Direct I/O, which goes past the page cache and needs aligned memory.
+//! Direct I/O, which bypasses the page cache and needs aligned memory.
 
 use std::fs::File;
 use std::io;

@@ -5,7 +5,7 @@
 //! want others to use permission n locks byte 200 + n. All locks are shared locks, so taking them
 //! never fails. A program first takes its own locks, then looks for conflicting locks of other
 //! programs. If two programs do this at the same time, at least one of them sees the locks of the
-//! other. The bytes need not exist in the file.
+//! other. The locked bytes need not exist in the file.
 
 #![allow(unsafe_code)]
 

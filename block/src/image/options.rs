@@ -66,7 +66,8 @@ pub enum Cache {
     /// off.
     #[default]
     Writeback,
-    /// As [`Cache::Writeback`], and the host keeps no copy of the data in its page cache.
+    /// Written data becomes stable as with [`Cache::Writeback`]. The host does not keep a copy of
+    /// the data in its page cache.
     None,
     /// Each write is stable when it is acknowledged, unless the driver turns the write cache on.
     Writethrough,

@@ -25,9 +25,9 @@ const BEST_BLOCK: u32 = 4096;
 /// An open image and all its backing images. The size of the disk never changes.
 #[derive(Debug)]
 pub(crate) struct Qcow2 {
-    /// The disk, behind a lock that reads and writes share. Discarding and zeroing need the lock
-    /// alone. Discarding frees the clusters of data, and zeroing a part of a cluster checks whether
-    /// the whole cluster is zero.
+    /// The disk, behind a lock that reads and writes share. Discarding and zeroing take the lock
+    /// exclusively, because discarding frees the clusters of data, and zeroing a part of a cluster
+    /// checks whether the whole cluster is zero.
     disk: Arc<RwLock<FormatAccess<File>>>,
     size: u64,
     cluster_size: u32,

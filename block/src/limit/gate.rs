@@ -33,7 +33,7 @@ impl Gate {
         self.held.is_some()
     }
 
-    /// Returns the request if it may be carried out now. Otherwise the gate holds it.
+    /// Returns the request if it may be carried out now. Otherwise the gate holds the request.
     pub fn enter(&mut self, slot: u16, request: Request) -> Option<Request> {
         let Some(until) = self.throttle.take(&request) else {
             return Some(request);

@@ -21,14 +21,15 @@ fn write(bytes: u64) -> Cost {
     }
 }
 
-/// A queue that always has a request. The next one comes when the last one begins.
+/// A queue that always has a request. The next request comes when the previous one begins.
 struct Queue {
     cost: Cost,
     next: Duration,
     begun: u64,
 }
 
-/// Runs queues until `end`, in the order of their clocks. Returns how many requests each has begun.
+/// Runs queues until `end`, in the order of their clocks. Returns the number of requests that each
+/// queue has begun.
 fn run<const N: usize>(limits: RateLimits, costs: [Cost; N], end: Duration) -> [u64; N] {
     let mut buckets = Buckets::new(limits);
     let mut queues = costs.map(|cost| Queue {
@@ -79,7 +80,7 @@ fn no_more_than_the_burst_is_saved() {
     let now = 1000 * SECOND;
     let waiting = (0..8).filter(|_| buckets.take(now, read(512)) > now);
     assert_eq!(waiting.count(), 3);
-    // Five tokens were saved. The eighth request used the one that comes after 0.3 s.
+    // Five tokens were saved. The eighth request used the token that comes after 0.3 s.
     assert_eq!(buckets.take(now, read(512)), now + SECOND * 4 / 10);
 }
 

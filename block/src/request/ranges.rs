@@ -13,8 +13,8 @@ use crate::operation::{Range, SECTOR_SIZE};
 /// Maximum number of ranges in a request.
 pub(crate) const MAX_RANGES: u32 = 32;
 
-/// Maximum number of sectors in a range. They are 2 GiB, so that one request does not occupy the
-/// storage for long.
+/// Maximum number of sectors in a range. A range has at most 2 GiB, so that one request does not
+/// occupy the storage for long.
 pub(crate) const MAX_RANGE_SECTORS: u32 = 1 << 22;
 
 /// Length in bytes of `struct virtio_blk_discard_write_zeroes`.

@@ -70,7 +70,7 @@ fn each_known_type_is_parsed() {
 
 #[test]
 fn every_other_type_is_unsupported() {
-    // Some of these are the types for zones (15 to 26).
+    // The types 15 to 26 are for zoned devices.
     for kind in [2, 3, 5, 15, 16, 18, 26, 0x8000_0000, u32::MAX] {
         let refusal = parse(LIMITS, kind, 0, 0, 0).unwrap_err();
         assert_eq!(refusal, BlockRefusal::Unsupported(kind));

@@ -35,7 +35,7 @@ impl Worker<'_> {
         volatile && !self.disk.cache.is_writeback()
     }
 
-    /// Answers a request that is completed, unless it needs a flush first.
+    /// Answers a request that is completed, unless the request needs a flush first.
     pub(super) fn answer(&mut self, slot: u16, result: io::Result<()>) -> Result<(), QueueError> {
         let Err(error) = result else {
             return self.succeeded(slot);

@@ -1,4 +1,5 @@
-//! Tests of a worker between its steps. A running worker passes these moments too fast.
+//! Tests of the state of a worker between its steps. A running worker passes these states too fast
+//! for a test.
 
 use super::*;
 use crate::device::{BlockDevice, Options};
@@ -21,7 +22,7 @@ use virtio_bindings::virtio_blk::{
 };
 use vm_memory::{Bytes, GuestAddress};
 
-/// The kinds whose transfers are all in flight for a while.
+/// The kinds of engines that never complete a transfer at its start.
 const KINDS: [EngineKind; 3] = [
     EngineKind::Uring,
     EngineKind::Threads,
@@ -81,7 +82,8 @@ fn with_image(kind: EngineKind, features: u64, image: Image, test: impl FnOnce(&
     });
 }
 
-/// Runs a test with each engine and each kind of notification, on its own thread in case it hangs.
+/// Runs a test with each engine and each kind of notification, on its own thread, because the test
+/// may hang.
 fn with_each(test: fn(&mut Rig<'_>)) {
     for (kind, features) in KINDS.into_iter().flat_map(|k| FEATURES.map(|f| (k, f))) {
         let (done, waiting) = channel();
@@ -135,7 +137,8 @@ fn finish_completes_the_requests_that_were_taken_and_no_others() {
 #[test]
 fn a_worker_takes_only_as_many_requests_as_it_has_slots() {
     with_each(|rig| {
-        // A driver that reuses descriptors in flight can offer more than the queue holds.
+        // A driver that reuses descriptors in flight can offer more requests than the queue has
+        // entries.
         let slots = rig.worker.free.len();
         for _ in 0..slots {
             rig.ring.publish(0);

@@ -12,7 +12,7 @@ use virtio_bindings::virtio_blk::{
 const SIZE: u64 = 1 << 20;
 
 struct Disk {
-    /// Detached before its file goes.
+    /// The loop device. It comes before its file, so that it is dropped and detached first.
     device: LoopDevice,
     file: NamedTempFile,
 }

@@ -28,7 +28,8 @@ const DATA: u64 = 8 << 20;
 #[test]
 fn data_at_any_alignment_is_written_and_read() {
     with_each_memory(|rig, driver| {
-        // The addresses are aligned to pages, to sectors, to words, and not at all.
+        // The first three addresses are aligned to pages, sectors and words. The last address is
+        // not aligned.
         for address in [DATA, DATA + 512, DATA + 4, DATA + 0x123] {
             let data = contents(address, 32 << 10);
             driver

@@ -49,7 +49,7 @@ impl Rig {
         Self::with(engine, queues, read_only, |device| device)
     }
 
-    /// As [`Rig::new`], with a last change of the device.
+    /// As [`Rig::new`], but `change` modifies the device first.
     pub fn with(
         engine: EngineKind,
         queues: u16,
@@ -126,7 +126,8 @@ pub struct Driver {
     pub call: Arc<SharedEventFd>,
     pub error: Arc<SharedEventFd>,
     runner: Option<Runner>,
-    /// Writable buffer (address, length) of each request by its head.
+    /// The writable buffer (address, length) of each request in flight. The key is the head of the
+    /// request's chain.
     in_flight: HashMap<u32, (u64, u32)>,
     next_buffer: u64,
     end_of_buffers: u64,
@@ -136,7 +137,7 @@ pub struct Driver {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     pub head: u32,
-    /// The length in the used ring.
+    /// The length that the device wrote to the used ring.
     pub written: u32,
     /// The data in the writable buffer.
     pub data: Vec<u8>,
@@ -211,7 +212,7 @@ impl Driver {
         self.next_buffer = self.end_of_buffers - BUFFER_AREA;
     }
 
-    /// Room for a buffer of `len` bytes.
+    /// Reserves a buffer of `len` bytes. Returns its address.
     pub fn buffer(&mut self, len: u64) -> u64 {
         let addr = self.next_buffer;
         self.next_buffer += len;
@@ -271,7 +272,7 @@ impl Driver {
         }
     }
 
-    /// The next answer, if there is one.
+    /// The next answer. `None` if the device has not answered yet.
     pub fn try_answer(&mut self) -> Option<Answer> {
         let (head, written) = self.ring.pop_used()?;
         let (addr, len) = self.in_flight.remove(&head).expect("answered once");

@@ -9,16 +9,17 @@ use std::process::Command;
 use tempfile::TempDir;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES;
 
-/// Size of the images. The file system has room for only 1 MiB of it.
+/// Size of the images. The file system has room for only 1 MiB of an image.
 const SIZE: u64 = 16 << 20;
 
-/// A file system that is soon full, because its sparse file does not fit. Unmounted when dropped.
+/// A small file system with a sparse file that is larger than the file system. Dropping it unmounts
+/// the file system.
 struct SmallFileSystem {
     folder: TempDir,
 }
 
 impl SmallFileSystem {
-    /// Mounts the file system. If that is not possible, prints so and returns `None`.
+    /// Mounts the file system. If that is not possible, prints a message and returns `None`.
     fn new() -> Option<Self> {
         let folder = TempDir::new().unwrap();
         let mount = Command::new("mount")
@@ -41,7 +42,7 @@ impl SmallFileSystem {
 
 impl Drop for SmallFileSystem {
     fn drop(&mut self) {
-        // Lazily, because a process that another test starts may have files of ours open.
+        // The unmount is lazy, because a process that another test starts may have our files open.
         let _ = Command::new("umount")
             .arg("-l")
             .arg(self.folder.path())
@@ -98,7 +99,7 @@ fn a_full_file_system_fails_only_the_writes_that_do_not_fit() {
             let read = driver.run(&request(READ, SIZE / 512 - 1, &[]), 513, &[]);
             assert_eq!((read.status, read.data), (OK, vec![0; 512]));
             assert_eq!(driver.run(&request(FLUSH, 0, &[]), 1, &[]).status, OK);
-            // Allocated zeroes do not fit either. Holes always do.
+            // Allocated zeroes do not fit either. Holes always fit.
             let list = ranges(&[(8192, 8192, 0)]);
             let zeroes = driver.run(&request(WRITE_ZEROES, 0, &list), 1, &[]);
             assert_eq!(zeroes.status, IOERR);
@@ -151,7 +152,8 @@ fn a_failing_device_fails_writes_that_have_to_be_stable_at_once() {
 #[test]
 fn a_device_that_cannot_be_accessed_fails_single_requests() {
     for engine in ENGINES {
-        // Nothing is mapped at the start of our memory. The kernel reports EIO for it.
+        // The file is the memory of this process. Nothing is mapped at address 0, so the kernel
+        // reports EIO there.
         let memory = File::options()
             .read(true)
             .write(true)

@@ -145,7 +145,7 @@ fn storage_that_cannot_erase_fails_the_request_and_the_queue_goes_on() {
         assert_eq!(u32::from_le_bytes(alignment), 8);
         let mut driver = Driver::new(FEATURES);
         driver.start(&device);
-        // The image is in fact a file, which has no such ioctl.
+        // The image is a regular file, which does not support these ioctls.
         for kind in [SECURE_ERASE, DISCARD] {
             let list = ranges(&[(0, 8, 0)]);
             let answer = driver.run(&request(kind, 0, &list), 1, &[]);

@@ -121,7 +121,7 @@ fn with_in_order_buffers_come_back_in_the_order_of_the_requests() {
         for _ in 0..50 {
             let heads: Vec<_> = (0..20)
                 .map(|n| match n % 3 {
-                    // Some take longer than others.
+                    // A read of a quarter of the disk takes longer than the other requests.
                     0 => driver.add(&request(READ, 0, &[]), 1 + (SECTORS * 512) as u32 / 4, &[]),
                     1 => driver.add(&request(FLUSH, 0, &[]), 1, &[]),
                     _ => driver.add(&request(GET_ID, 0, &[]), 21, &[]),
@@ -147,7 +147,7 @@ fn requests_from_before_the_start_are_served_with_and_without_a_kick() {
         driver.kick();
         driver.start(&rig.device);
         expect_reads(&mut driver, heads);
-        // The second time there is no kick.
+        // For the second start the driver does not kick.
         driver.stop();
         let heads = add_reads(&mut driver, 3);
         driver.start(&rig.device);
@@ -165,7 +165,8 @@ fn a_restarted_queue_goes_on_where_it_stopped() {
             driver.start(&rig.device);
             let heads = add_reads(&mut driver, 20);
             driver.kick();
-            // The stop comes at any moment. Exactly the requests that were taken are answered.
+            // The stop may come at any moment. The device answers exactly the requests that it took
+            // before.
             let base = driver.stop();
             let answered: Vec<_> = std::iter::from_fn(|| driver.try_answer()).collect();
             let taken = base.wrapping_sub(begin) & 0x7fff;
@@ -312,7 +313,7 @@ fn a_dropped_runner_leaves_no_thread_behind() {
         driver.start(&rig.device);
         read_one(&mut driver);
         driver.abandon();
-        // The queue's thread held a reference until it ended.
+        // The queue's thread held a reference to the memory until the thread ended.
         assert_eq!(Arc::strong_count(&driver.vring.memory), 3);
     }
 }

@@ -18,7 +18,8 @@ fn each_kick_wakes_the_engine_and_is_reset() {
         let mut engine = rig.engine(kind, false, true, &mut ring);
         for _ in 0..3 {
             rig.kick.signal().unwrap();
-            // A kick may cause two wake-ups: one when it comes, one when it has been reset.
+            // A kick may cause two wake-ups: one when the kick comes, and one when the kick has
+            // been reset.
             while is_set(&rig.kick) {
                 engine.wait(None).unwrap();
                 assert!(engine.next_completion().is_none());
@@ -46,7 +47,7 @@ fn the_engine_sleeps_until_an_event_comes() {
         let rig = Rig::new();
         let mut ring = Ring::default();
         let mut engine = rig.engine(kind, false, true, &mut ring);
-        // First a kick wakes the engine and is reset.
+        // First a kick wakes the engine, which resets the kick.
         rig.kick.signal().unwrap();
         while is_set(&rig.kick) {
             engine.wait(None).unwrap();

@@ -52,7 +52,7 @@ fn an_image_has_one_writer_or_many_readers() {
     reopen(path, false);
 }
 
-/// Whether QEMU is there to test against. Prints that the test is skipped if not.
+/// Whether QEMU is installed. If not, prints that the test is skipped.
 fn has_qemu_io() -> bool {
     let found = Command::new("qemu-io").arg("--version").output().is_ok();
     if !found {

@@ -101,7 +101,7 @@ fn written_data_is_there_when_the_image_is_opened_again() {
     write(&disk, Operation::Write, 512, &[1; 9000]);
     write(&disk, Operation::WriteStable, SIZE - 512, &[2; 512]);
     change(&disk, Operation::Flush, 0, 0);
-    // Another reader sees stable data while the first still has the image open.
+    // Another reader sees stable data while the first reader still has the image open.
     for disk in [open(&path), disk] {
         let mut expected = vec![0; SIZE as usize];
         expected[512..9512].fill(1);
@@ -376,7 +376,7 @@ proptest! {
         let Storage::Qcow2(disk) = &image.storage else {
             panic!("it has a format");
         };
-        // Each operation may fail, but it has to return.
+        // Each operation may fail, but the call has to return.
         let range = |offset, len| Range { offset, len };
         let end = disk.size() - 512;
         for offset in [0, 512, 4096, end] {
