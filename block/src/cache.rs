@@ -1,8 +1,8 @@
 //! The write cache that the driver sees. While the cache is on, writes become stable only with a
 //! flush.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
@@ -17,6 +17,17 @@ pub(crate) struct WriteCache {
     cache: Cache,
     writeback: AtomicBool,
     can_change: bool,
+    flusher: Arc<Flusher>,
+}
+
+/// Flushes the image on threads of its own. However often a driver asks, at most two threads exist:
+/// one flushes, and one waits to flush what was written meanwhile.
+#[derive(Debug, Default)]
+struct Flusher {
+    /// A thread will begin a flush from now on.
+    waiting: AtomicBool,
+    /// Held during a flush.
+    running: Mutex<()>,
 }
 
 impl WriteCache {
@@ -27,6 +38,7 @@ impl WriteCache {
             cache,
             writeback: AtomicBool::new(cache != Cache::Writethrough),
             can_change: !image.read_only() && image.flushes(),
+            flusher: Arc::default(),
         }
     }
 
@@ -56,18 +68,64 @@ impl WriteCache {
         if writeback || !was_on {
             return;
         }
-        let flushed = image.clone();
-        let spawned = thread::Builder::new()
-            .name("flush".to_owned())
-            .spawn(move || flush(&flushed));
-        if spawned.is_err() {
-            flush(image);
-        }
+        let image = image.clone();
+        self.flusher.start(move || {
+            if let Err(error) = image.sync() {
+                tracing::error!("cannot flush the image as its write cache goes off: {error}");
+            }
+        });
     }
 }
 
-fn flush(image: &Image) {
-    if let Err(error) = image.sync() {
-        tracing::error!("cannot flush the image after its write cache was turned off: {error}");
+impl Flusher {
+    /// Has `flush` called by a thread, unless a thread that waits will do the same.
+    fn start(self: &Arc<Self>, flush: impl FnOnce() + Send + 'static) {
+        if self.waiting.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let flusher = self.clone();
+        let thread = thread::Builder::new().name("flush".to_owned());
+        if let Err(error) = thread.spawn(move || flusher.run(flush)) {
+            self.waiting.store(false, Ordering::SeqCst);
+            tracing::error!("cannot flush the image as its write cache goes off: {error}");
+        }
+    }
+
+    fn run(&self, flush: impl FnOnce()) {
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is written after this needs another flush.
+        self.waiting.store(false, Ordering::SeqCst);
+        flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn many_requests_to_flush_make_two_flushes() {
+        let flusher = Arc::new(Flusher::default());
+        let (began, begins) = channel();
+        let (end, ends) = channel::<()>();
+        let first = began.clone();
+        flusher.start(move || {
+            first.send(()).unwrap();
+            ends.recv_timeout(DEADLINE).unwrap();
+        });
+        begins.recv_timeout(DEADLINE).unwrap();
+        for _ in 0..100 {
+            let began = began.clone();
+            flusher.start(move || began.send(()).unwrap());
+        }
+        assert!(begins.try_recv().is_err(), "two flushes at once");
+        end.send(()).unwrap();
+        begins.recv_timeout(DEADLINE).unwrap();
+        drop(began);
+        assert!(begins.recv_timeout(DEADLINE).is_err(), "a third flush");
     }
 }
