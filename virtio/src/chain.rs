@@ -193,14 +193,21 @@ impl Segments {
             return Err(BufferError::Short { expected, actual });
         }
         let mut done = 0;
+        let mut visit = |slice: Slice<'a>| {
+            let begin = done;
+            done += slice.len();
+            visit(slice, begin..done)
+        };
         for segment in self.range(offset, len) {
             segment.check(access)?;
-            let len = segment.len as usize;
-            for slice in memory.regions().get_slices(segment.addr, len) {
-                let slice = slice.map_err(BufferError::OutsideMemory)?;
-                let end = done + slice.len();
-                visit(slice, done..end)?;
-                done = end;
+            let (regions, len) = (memory.regions(), segment.len as usize);
+            // Usually a segment is in one region, and this finds it with the least work.
+            if let Ok(slice) = regions.get_slice(segment.addr, len) {
+                visit(slice)?;
+                continue;
+            }
+            for slice in regions.get_slices(segment.addr, len) {
+                visit(slice.map_err(BufferError::OutsideMemory)?)?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use vm_memory::{Bytes, GuestAddress};
 mod limits;
 mod order;
 mod packed;
+mod places;
 mod reference;
 
 const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
