@@ -24,7 +24,8 @@ fn swapped(piece: u64) -> Arc<GuestMemory> {
     Arc::new(memory(MEMORY).translated(Arc::new(translation)))
 }
 
-/// Memory of regions of the given number of bytes, whose order in their file is the other way round.
+/// Memory of regions of the given number of bytes, whose order in their file is the other way
+/// round.
 fn regions(bytes: u64) -> Arc<GuestMemory> {
     let file = crate::test_utils::anonymous_file(MEMORY);
     let region = |start| {
