@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
 use io_uring::register::Restriction;
 use io_uring::{Builder, IoUring, Parameters, opcode, squeue};
@@ -40,6 +41,8 @@ pub(crate) struct Ring {
     state: State,
     /// Whether an operation in the ring may never end, so that the ring must not be used again.
     lost: bool,
+    /// The thread that enabled the ring. The kernel takes entries from this thread only.
+    owner: Option<ThreadId>,
 }
 
 #[derive(Default)]
@@ -97,18 +100,23 @@ impl Ring {
         Ok(())
     }
 
-    /// Enables the ring for the calling thread. All calls have to come from the same thread.
-    /// Returns `None` if the ring is not available.
+    /// Enables the ring for the calling thread. Returns `None` if the ring is not available, also
+    /// because another thread has enabled it before: the ring is then closed.
     ///
     /// # Errors
     ///
     /// When the kernel refuses to make or enable the ring.
     pub(crate) fn enable(&mut self) -> io::Result<Option<Lent<'_>>> {
         self.prepare()?;
+        let caller = thread::current().id();
+        let is_foreign = self.owner.is_some_and(|owner| owner != caller);
         let state = std::mem::replace(&mut self.state, State::Absent);
         self.state = match state {
-            State::Prepared(prepared) => State::Enabled(prepared.enable()?),
-            State::Enabled(_) if self.lost => State::Absent,
+            State::Prepared(prepared) => {
+                self.owner = Some(caller);
+                State::Enabled(prepared.enable()?)
+            }
+            State::Enabled(_) if self.lost || is_foreign => State::Absent,
             other => other,
         };
         let State::Enabled(ring) = &mut self.state else {

@@ -379,3 +379,20 @@ fn more_operations_than_the_ring_has_entries_are_all_completed() {
     slots_completed.sort_unstable();
     assert!((0..slots).eq(slots_completed));
 }
+
+#[test]
+fn a_ring_of_another_thread_is_replaced_by_threads() {
+    let rig = Rig::new();
+    let mut ring = Ring::default();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let engine = rig.engine(EngineKind::Uring, false, true, &mut ring);
+            matches!(engine.executor, Executor::Uring(_))
+        });
+        assert!(other.join().unwrap());
+    });
+    let mut engine = rig.engine(EngineKind::Uring, false, true, &mut ring);
+    assert!(matches!(engine.executor, Executor::Pool(_)));
+    rig.start(&mut engine, 0, Operation::Read);
+    completion(&mut engine).1.unwrap();
+}

@@ -125,7 +125,8 @@ pub struct Driver {
     pub kick: Arc<SharedEventFd>,
     pub call: Arc<SharedEventFd>,
     pub error: Arc<SharedEventFd>,
-    runner: Option<Runner>,
+    /// The runner of the device that was started last. The runner keeps the thread of the queue.
+    runner: Option<(Arc<BlockDevice>, Runner)>,
     /// The writable buffer (address, length) of each request in flight. The key is the head of the
     /// request's chain.
     in_flight: HashMap<u32, (u64, u32)>,
@@ -183,14 +184,20 @@ impl Driver {
     }
 
     pub fn start(&mut self, device: &Arc<BlockDevice>) {
-        let mut runner = runner(device);
+        if self
+            .runner
+            .as_ref()
+            .is_none_or(|(known, _)| !Arc::ptr_eq(known, device))
+        {
+            self.runner = Some((device.clone(), runner(device)));
+        }
+        let (_, runner) = self.runner.as_mut().unwrap();
         runner.start(self.vring.clone()).unwrap();
-        self.runner = Some(runner);
     }
 
     /// Stops the queue. The next start goes on at the same position.
     pub fn stop(&mut self) -> u16 {
-        let mut runner = self.runner.take().unwrap();
+        let (_, runner) = self.runner.as_mut().unwrap();
         runner.stop_all().unwrap();
         let base = runner.next_avail(self.vring.index).unwrap();
         self.vring.next_avail = base;
