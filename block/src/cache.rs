@@ -9,9 +9,8 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
 
 use crate::{Cache, Image};
 
-/// The state of the write cache: on or off. The driver may choose the state. Without a choice of
-/// the driver, the state follows from the cache mode with which the image was opened (virtio 1.2,
-/// section 5.2.5).
+/// The state of the write cache: on or off. The driver may choose the state. Until then the state
+/// depends on the cache mode with which the image was opened (virtio 1.2, section 5.2.5).
 #[derive(Debug)]
 pub(crate) struct WriteCache {
     cache: Cache,
@@ -20,18 +19,19 @@ pub(crate) struct WriteCache {
     flusher: Arc<Flusher>,
 }
 
-/// Flushes the image on threads of its own. However often a driver asks, at most two threads exist:
-/// one flushes, and one waits to flush what was written meanwhile.
+/// Flushes the image on separate threads. At most two of these threads exist at a time, even if the
+/// driver asks for many flushes. One thread flushes. The second thread waits, and then flushes the
+/// data that was written meanwhile.
 #[derive(Debug, Default)]
 struct Flusher {
-    /// A thread will begin a flush from now on.
+    /// Whether a thread waits to begin a flush.
     waiting: AtomicBool,
-    /// Held during a flush.
+    /// A thread holds this lock during a flush.
     running: Mutex<()>,
 }
 
 impl WriteCache {
-    /// The cache of a device that serves `image`.
+    /// The write cache of a device that serves `image`.
     pub fn of(image: &Image) -> Self {
         let cache = image.cache();
         Self {
@@ -52,11 +52,12 @@ impl WriteCache {
         self.can_change
     }
 
-    /// Whether a driver with these features needs each write to be stable at once, whatever an
-    /// earlier driver chose.
+    /// Whether each completed write has to be stable for a driver with these feature bits. A choice
+    /// of an earlier driver does not matter.
     pub fn is_write_through(&self, features: u64) -> bool {
         let has = |feature: u32| features & (1 << feature) != 0;
-        // Virtio 1.2, section 5.2.6.2: if the driver cannot flush, completed writes are stable.
+        // Virtio 1.2, section 5.2.6.2: completed writes have to be stable if the driver cannot
+        // flush.
         !has(VIRTIO_BLK_F_FLUSH)
             || !has(VIRTIO_BLK_F_CONFIG_WCE) && self.cache == Cache::Writethrough
     }
@@ -78,7 +79,8 @@ impl WriteCache {
 }
 
 impl Flusher {
-    /// Has `flush` called by a thread, unless a thread that waits will do the same.
+    /// Starts a thread that calls `flush`. Does nothing if another thread already waits to begin a
+    /// flush.
     fn start(self: &Arc<Self>, flush: impl FnOnce() + Send + 'static) {
         if self.waiting.swap(true, Ordering::SeqCst) {
             return;
@@ -93,7 +95,7 @@ impl Flusher {
 
     fn run(&self, flush: impl FnOnce()) {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is written after this needs another flush.
+        // Data that is written after this point needs another flush.
         self.waiting.store(false, Ordering::SeqCst);
         flush();
     }

@@ -33,7 +33,7 @@ pub(crate) struct Config {
     pub seg_max: u32,
     /// Size of a block in bytes (VIRTIO_BLK_F_BLK_SIZE).
     pub blk_size: u32,
-    /// The transfer sizes that suit the storage (VIRTIO_BLK_F_TOPOLOGY).
+    /// The block layout and the best transfer sizes of the storage (VIRTIO_BLK_F_TOPOLOGY).
     pub topology: Topology,
     /// Whether the write cache is on (VIRTIO_BLK_F_CONFIG_WCE).
     pub writeback: bool,
@@ -49,20 +49,21 @@ pub(crate) struct Config {
     pub secure_erase: RangeConfig,
 }
 
-/// `struct virtio_blk_topology`.
+/// The fields of `struct virtio_blk_topology` (virtio 1.2, section 5.2.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Topology {
-    /// Base-2 logarithm of the number of blocks in a physical block.
+    /// Base-2 logarithm of the number of logical blocks in a physical block.
     pub physical_block_exp: u8,
-    /// Index of the first block that is aligned to a physical block.
+    /// Index of the first logical block that is aligned to a physical block.
     pub alignment_offset: u8,
-    /// The smallest efficient transfer size, in blocks.
+    /// The smallest efficient transfer size, in logical blocks.
     pub min_io_size: u16,
-    /// The best transfer size, in blocks. Its multiples are good as well. 0 if the size is unknown.
+    /// The best transfer size in logical blocks, or 0 if the size is unknown. Multiples of this
+    /// size are good as well.
     pub opt_io_size: u32,
 }
 
-/// The limits on the ranges of one type of request.
+/// The limits on the ranges of one request type: discard, write zeroes or secure erase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RangeConfig {
     /// Maximum number of sectors in a range.
@@ -128,8 +129,9 @@ impl Config {
 }
 
 impl Topology {
-    /// The topology of storage with the given abilities. A value that does not fit its field
-    /// becomes 0, so that the driver gets no hint.
+    /// The topology of storage with the given abilities, for logical blocks of `block` bytes. A
+    /// value that is too large for its field becomes 0, so that the driver does not rely on the
+    /// field.
     fn of(abilities: &Abilities, block: u32) -> Self {
         let physical_blocks = (abilities.physical_block / block).max(1);
         Self {
@@ -143,7 +145,7 @@ impl Topology {
 
 impl RangeConfig {
     /// The limits of a request type whose ranges are best aligned to `unit` bytes. All limits are 0
-    /// if the request type is not offered.
+    /// if the device does not offer the request type.
     fn of(offered: bool, unit: u32) -> Self {
         if !offered {
             return Self::default();

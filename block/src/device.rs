@@ -1,4 +1,4 @@
-//! The block device as the runner and the carriers see it.
+//! The virtio block device: its options, features and configuration space.
 
 use std::io;
 use std::sync::Arc;
@@ -29,14 +29,15 @@ pub const MAX_SEGMENTS: u16 = 254;
 /// PCI class "mass storage controller, SCSI". QEMU gives its virtio disks the same class.
 const PCI_CLASS: u32 = 0x01_0000;
 
-/// The properties of a device that its user chooses.
+/// The options of a block device.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Number of request queues, 1 to [`MAX_QUEUES`].
     pub queues: u16,
     /// Maximum number of data segments in a request, 1 to [`MAX_SEGMENTS`] (VIRTIO_BLK_F_SEG_MAX).
     /// Choose at most the queue size minus 2, because a chain also has a descriptor for the header
-    /// and one for the status. Without indirect descriptors the whole chain has to fit the vring.
+    /// and a descriptor for the status. If the driver does not use indirect descriptors, the whole
+    /// chain has to fit in the vring.
     pub segments: u16,
     /// The serial number that the driver sees, [`ID_LEN`] bytes at most.
     pub serial: String,
@@ -53,7 +54,7 @@ impl Default for Options {
     }
 }
 
-/// An option that the device cannot have.
+/// The reason why a device cannot have the given [`Options`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
@@ -72,7 +73,7 @@ pub enum DeviceError {
 ///
 /// # Examples
 ///
-/// A carrier takes the device in a [`virtio::Runner`]:
+/// A carrier, which is a transport such as vhost-user, takes the device in a [`virtio::Runner`]:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -136,15 +137,15 @@ impl BlockDevice {
         })
     }
 
-    /// The same device with another kind of I/O engine, which makes the system calls. The default
-    /// is [`EngineKind::Auto`].
+    /// Sets the kind of the I/O engine, which makes the system calls for the image. The default is
+    /// [`EngineKind::Auto`].
     #[must_use]
     pub fn with_engine(mut self, engine: EngineKind) -> Self {
         self.engine = engine;
         self
     }
 
-    /// The same device with limits on its speed.
+    /// Sets limits on the speed of the disk.
     #[must_use]
     pub fn with_limits(mut self, limits: RateLimits) -> Self {
         self.disk.throttle = limits.any().then(|| Arc::new(Throttle::new(limits)));
@@ -170,8 +171,9 @@ impl Device for BlockDevice {
     }
 
     fn features(&self) -> u64 {
-        // VIRTIO_BLK_F_SIZE_MAX is not offered. A segment may have any size, and SeaBIOS 1.16 hangs
-        // in a loop of empty reads if size_max times seg_max is more than 65535 sectors.
+        // VIRTIO_BLK_F_SIZE_MAX is not offered, because a segment may have any size. With this
+        // feature, SeaBIOS 1.16 repeats reads of 0 sectors forever if size_max times seg_max is
+        // more than 65535 sectors.
         let mut features = 1 << VIRTIO_BLK_F_SEG_MAX
             | 1 << VIRTIO_BLK_F_BLK_SIZE
             | 1 << VIRTIO_BLK_F_TOPOLOGY
@@ -191,7 +193,7 @@ impl Device for BlockDevice {
     }
 
     fn queue_count(&self) -> u16 {
-        // The number fits, because `new` allows at most MAX_QUEUES.
+        // The number of queues fits in 16 bits, because `new` allows at most MAX_QUEUES.
         self.rings.len() as u16
     }
 
@@ -215,8 +217,8 @@ impl Device for BlockDevice {
         if !self.engine.uses_rings(&self.disk.image) {
             return Ok(());
         }
-        // All rings are made here, even if one fails. The jail's system call filter would refuse a
-        // later attempt.
+        // An io_uring is made for every queue, even if an attempt fails, because the jail's system
+        // call filter refuses later attempts.
         let made = self.rings.iter().map(RingSlot::prepare);
         let refused: Vec<_> = made.filter_map(Result::err).collect();
         if let [error, ..] = &refused[..] {
@@ -230,8 +232,8 @@ impl Device for BlockDevice {
         let mut ring = self.rings[usize::from(queue.index)].lock();
         let mut worker = Worker::new(&self.disk, self.engine, &mut ring, queue, wake);
         let served = worker.serve();
-        // If both calls fail, only the first error is reported, because it is the cause of the
-        // second.
+        // If `serve` and `finish` both fail, only the error of `serve` is reported, because it is
+        // the cause of the error of `finish`.
         let finished = worker.finish();
         served.and(finished)
     }

@@ -1,8 +1,8 @@
 //! Carries out operations on an image, with data in the memory of one driver.
 //!
-//! This module hands addresses to the kernel, so it has unsafe code. An engine keeps the addresses
-//! valid. It owns the memory, the image and the buffer lists until all operations are completed,
-//! even if the engine is dropped before.
+//! This module passes addresses to the kernel, so it has unsafe code. An engine keeps the addresses
+//! valid. It owns the memory, the image and the buffer lists until all operations are completed. A
+//! dropped engine first waits for all operations, or leaks the objects that they use.
 
 #![allow(unsafe_code)]
 
@@ -43,7 +43,7 @@ pub enum EngineKind {
     /// Threads replace io_uring if the kernel refuses io_uring or the image is not raw.
     #[default]
     Auto,
-    /// As [`EngineKind::Auto`], but the queue's own thread makes no calls.
+    /// Like [`EngineKind::Auto`], but the queue's own thread makes no calls.
     Uring,
     /// A few threads for each queue make all calls.
     Threads,
@@ -61,12 +61,12 @@ pub(crate) struct Engine<'a> {
     image: Arc<Image>,
     memory: Arc<GuestMemory>,
     /// Private buffers for data. Images that are not raw need these buffers. Direct I/O needs them
-    /// if it cannot use the driver's memory. Without private buffers such transfers go through the
-    /// page cache.
+    /// if it cannot use the driver's memory. If the allocation of the buffers failed, such direct
+    /// I/O goes through the page cache, and transfers of images that are not raw fail.
     buffers: Option<Buffers>,
 }
 
-/// The driver's data of a transfer: the bytes of `buffers` from `skip` on.
+/// The driver's data of a transfer, which is the bytes of `buffers` from offset `skip` on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Data<'a> {
     buffers: &'a Segments,
@@ -93,7 +93,7 @@ pub(crate) enum Started {
 pub(crate) enum EngineError {
     /// A buffer is outside of the driver's memory.
     OutsideMemory,
-    /// The operating system refuses the operation, or its slot is busy.
+    /// The operating system refuses the operation, or the operation's slot is busy.
     Io(io::Error),
 }
 
@@ -114,8 +114,8 @@ impl EngineKind {
 }
 
 impl<'a> Engine<'a> {
-    /// An engine with `slots` slots for the calling thread. The engine uses `ring` if its kind
-    /// needs an io_uring.
+    /// An engine with `slots` slots for the calling thread. The engine uses `ring` if `kind` needs
+    /// an io_uring.
     pub fn new(
         kind: EngineKind,
         image: Arc<Image>,
@@ -149,8 +149,7 @@ impl<'a> Engine<'a> {
         self.in_flight
     }
 
-    /// Whether another thread should make a read of `len` bytes if other requests wait behind the
-    /// read.
+    /// Whether another thread should make a read of `len` bytes if more requests wait in the vring.
     pub fn is_better_aside(&self, len: u64) -> bool {
         self.at_once.is_better_aside(len)
     }
@@ -179,9 +178,8 @@ impl<'a> Engine<'a> {
         } else if aside {
             transfer.aside = true;
             self.start(slot)?;
-            // The read is submitted now, so that it runs while this thread serves the requests
-            // behind the read. If the submission fails, the engine submits the read again when it
-            // waits.
+            // The read is submitted now, so that it runs while this thread serves the next
+            // requests. If the submission fails, the engine submits the read again when it waits.
             let _ = self.submit();
             return Ok(Started::InFlight);
         } else if let Some(result) = self.do_at_once(slot) {
@@ -192,8 +190,8 @@ impl<'a> Engine<'a> {
         Ok(Started::InFlight)
     }
 
-    /// Moves the data through the slot's private buffer. The qcow2 reader needs such a buffer,
-    /// because the guest may change its own buffers at any time.
+    /// Moves the data through the slot's private buffer. The qcow2 library needs such a buffer,
+    /// because the driver may change its own buffers at any time.
     fn require_bounce(&mut self, slot: u16, data: Data<'_>) -> Result<(), EngineError> {
         if self.buffers.is_none() {
             return Err(EngineError::Io(io::ErrorKind::OutOfMemory.into()));
@@ -213,7 +211,7 @@ impl<'a> Engine<'a> {
         transfer.direct = way == Way::Direct || bounced;
     }
 
-    /// Starts a flush, which puts all data written before on stable storage.
+    /// Starts a flush, which puts all data that was written before on stable storage.
     pub fn flush(&mut self, slot: u16) -> Result<(), EngineError> {
         let nothing = Range { offset: 0, len: 0 };
         self.slots[usize::from(slot)]
@@ -222,7 +220,7 @@ impl<'a> Engine<'a> {
         self.start(slot)
     }
 
-    /// Starts operations without buffers, which are done one after the other.
+    /// Starts operations that move no data. The operations run one after the other.
     pub fn steps(&mut self, slot: u16, steps: &[Step]) -> Result<(), EngineError> {
         self.slots[usize::from(slot)].idle()?.reset_steps(steps);
         self.start(slot)
@@ -297,8 +295,8 @@ impl<'a> Engine<'a> {
         result
     }
 
-    /// Copies data that was read into the slot's buffer to the driver's memory, if the transfer
-    /// goes through the buffer.
+    /// After a read into the slot's private buffer, copies the data to the driver's memory. Does
+    /// nothing if the transfer does not use the private buffer.
     fn unload_bounce(&mut self, slot: u16, result: i32) -> i32 {
         let Slot {
             transfer, bounce, ..
@@ -309,7 +307,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Prepares the next call of a transfer that uses direct I/O or goes through the slot's buffer.
+    /// Prepares the next call of a transfer that uses direct I/O or the slot's private buffer.
     fn prepare(&mut self, slot: u16) -> io::Result<()> {
         let Slot {
             transfer, bounce, ..
@@ -331,14 +329,14 @@ impl<'a> Engine<'a> {
         let transfer = &self.slots[usize::from(slot)].transfer;
         let target = self.image.target(transfer.direct);
         // SAFETY: the data is in `self.memory` or `self.buffers`, and the target is part of
-        // `self.image`: all live as long as `self`. The transfer does not move, because the slots
-        // are in a box that is never resized. `Slot::idle` gives the transfer out for changes only
-        // when the slot is not busy, and `Slot::clear` comes after the operation's end. `drop`
+        // `self.image`. These objects live as long as `self`. The transfer does not move, because
+        // the slots are in a box that is never resized. `Slot::idle` lends the transfer for changes
+        // only when the slot is not busy, and `Slot::clear` comes after the operation's end. `drop`
         // waits for all operations, or leaks the objects that they use.
         unsafe { self.executor.push(slot, target, transfer) }
     }
 
-    /// Waits until nothing is in flight. Returns false if waiting fails.
+    /// Waits until no operation is in flight. Returns false if waiting fails.
     fn settle(&mut self) -> bool {
         while self.in_flight > 0 {
             while self.next_completion().is_some() {}

@@ -1,5 +1,5 @@
-//! A queue whose memory holds arbitrary bytes, for `fuzz/` and for tests that replay its corpus.
-//! This module also has the functions that `benches/` measure.
+//! Serves a queue whose memory holds arbitrary bytes, for the fuzz target in `fuzz/` and for a test
+//! with the inputs of its corpus. This module also has the function that `benches/` measures.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use crate::operation::SECTOR_SIZE;
 use crate::request::{Limits, Request};
 use crate::worker::Worker;
 
-/// Number of descriptors of the queue. The descriptors begin at address 0, and the rings follow.
+/// Number of descriptors of the queue. The descriptors begin at address 0, and the available ring
+/// and the used ring follow.
 const QUEUE_SIZE: u16 = 16;
 const AVAIL: u64 = 0x100;
 const USED: u64 = 0x140;
@@ -27,10 +28,11 @@ const USED: u64 = 0x140;
 const MEMORY: u64 = 0x1_0000;
 const DISK: u64 = 64 * SECTOR_SIZE;
 
-/// Maximum number of batches that the worker takes from a vring that never runs empty.
+/// Maximum number of times that the worker takes requests, because a random vring may never run
+/// empty.
 const ROUNDS: u32 = 4;
 
-/// The parts of a check that are slow to make. All checks of a thread share these parts.
+/// The objects of a check that are slow to make. All checks of a thread share these objects.
 struct Bench {
     memory: Arc<GuestMemory>,
     disk: Arc<std::fs::File>,
@@ -72,9 +74,9 @@ pub fn parse(chain: &Chain, memory: &GuestMemory) -> bool {
     Request::parse(chain, memory, &limits).is_ok()
 }
 
-/// Serves a queue in memory that begins with the bytes of `input` after its first byte. The bits of
-/// the first byte choose features: bit 0 the features of rings, bit 1 write-through, bit 2 a packed
-/// vring, and bit 3 the use of buffers in order.
+/// Serves a queue in memory that begins with the bytes of `input` after the first byte. The bits of
+/// the first byte choose features. Bit 0 stands for indirect descriptors and EVENT_IDX, bit 1 for
+/// writes that are stable at once, bit 2 for a packed vring, and bit 3 for IN_ORDER.
 ///
 /// # Panics
 ///
@@ -109,7 +111,7 @@ fn serve(bench: &Bench, input: &[u8]) {
             break;
         }
     }
-    // The result is ignored, because a broken vring makes `finish` fail as well.
+    // The result is ignored, because `finish` also fails if the vring is broken.
     let _ = worker.finish();
     assert!(worker.is_idle(), "a request was not given back");
     let size = bench.disk.metadata().expect("an open file").len();
@@ -188,7 +190,7 @@ mod tests {
             input.extend_from_slice(&[0, 0]);
             input.extend_from_slice(&index.to_le_bytes());
             heads.iter().for_each(|head| input.extend_from_slice(&head.to_le_bytes()));
-            // A request header at any multiple of 16 has the type `kind`.
+            // Each address that is a multiple of 16 holds a request header of the type `kind`.
             input.resize(0x400, 0);
             while input.len() < 0x4000 {
                 input.extend_from_slice(&kind.to_le_bytes());

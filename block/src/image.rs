@@ -36,12 +36,13 @@ pub struct Image {
     /// image.
     limits: Limits,
     cache: Cache,
-    /// Whether the file is in memory, so that calls never wait for a device.
+    /// Whether the file is in memory (for example on tmpfs), so that calls never wait for a device.
     in_memory: bool,
     /// The file for direct I/O, which bypasses the page cache. `None` if all data goes through the
     /// page cache.
     direct: Option<Direct>,
-    /// Whether a flush has failed. The kernel then does not know any more which writes were lost.
+    /// Whether a flush through the page cache has failed. The kernel then does not know any more
+    /// which writes were lost.
     lost: AtomicBool,
 }
 
@@ -58,8 +59,8 @@ enum Storage {
 pub(crate) enum Target<'a> {
     /// A file or block device, used by system calls.
     File(BorrowedFd<'a>),
-    /// A qcow2 image, used by the qcow2 reader. The data buffers have to be memory that nobody else
-    /// writes.
+    /// A qcow2 image, used by the qcow2 library. Only the caller may write to the data buffers
+    /// during a call.
     Qcow2(&'a Qcow2),
 }
 
@@ -109,11 +110,13 @@ impl Image {
         self.block_size
     }
 
-    /// Waits until all data written so far is on stable storage.
+    /// Waits until all data written so far is on stable storage. Does nothing with
+    /// [`Cache::Unsafe`].
     ///
     /// # Errors
     ///
-    /// When this flush or an earlier flush failed. Data may be lost in that case.
+    /// When this flush fails. If an image without direct I/O had a failed flush, all later calls
+    /// fail. Data may be lost after a failed flush.
     pub fn sync(&self) -> io::Result<()> {
         if !self.flushes() {
             return Ok(());
@@ -147,15 +150,15 @@ impl Image {
         matches!(self.storage, Storage::Qcow2(_))
     }
 
-    /// Whether an earlier flush has failed, so that later flushes cannot promise that data is
-    /// stable.
+    /// Whether an earlier flush through the page cache has failed, so that later flushes cannot
+    /// promise that data is stable.
     pub(crate) fn has_lost_writes(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 
     /// Records a failed flush, so that all later flushes fail. The kernel reports each failure once
-    /// and may then drop the data, so the next flush would succeed although the data is lost. With
-    /// direct I/O the writes themselves report their failures, so a later flush may succeed.
+    /// and may then drop the data, so a later flush may succeed although the data is lost. Does
+    /// nothing for an image with direct I/O, because its writes report their own failures.
     pub(crate) fn flush_failed(&self) {
         if self.direct.is_none() && !self.lost.swap(true, Ordering::Relaxed) {
             tracing::error!(
@@ -165,7 +168,8 @@ impl Image {
         }
     }
 
-    /// Whether the image is in memory, so that calls never wait for a device.
+    /// Whether the image is in memory (for example on tmpfs), so that calls never wait for a
+    /// device.
     pub(crate) fn in_memory(&self) -> bool {
         self.in_memory
     }
@@ -180,7 +184,7 @@ impl Image {
         self.cache != Cache::Unsafe
     }
 
-    /// The cache mode with which the image was opened. It decides when writes become stable.
+    /// The cache mode with which the image was opened. The mode decides when writes become stable.
     pub(crate) fn cache(&self) -> Cache {
         self.cache
     }

@@ -6,9 +6,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// The number `_IO(0x12, 119)` of an ioctl, from linux/fs.h.
+/// The number `_IO(0x12, 119)` of the ioctl, from linux/fs.h.
 const BLKDISCARD: libc::Ioctl = 0x1277;
-/// The number `_IO(0x12, 125)` of an ioctl, from linux/fs.h.
+/// The number `_IO(0x12, 125)` of the ioctl, from linux/fs.h.
 const BLKSECDISCARD: libc::Ioctl = 0x127d;
 
 /// An ioctl that changes a range of bytes.
@@ -34,11 +34,11 @@ pub(crate) fn change(device: BorrowedFd<'_>, ioctl: RangeIoctl, offset: u64, len
 }
 
 /// Whether a block device can erase ranges beyond recovery. Linux before 5.19 reports this ability
-/// for every device that can discard, and refuses to erase later.
+/// for every device that can discard, but may then refuse the erase operations.
 pub(crate) fn can_secure_erase(device: &File) -> bool {
-    // This asks the kernel to erase a part of a sector, which the kernel never does. For a device
-    // that cannot erase, the kernel returns EOPNOTSUPP before it checks the range. For other
-    // devices it returns EINVAL.
+    // This call asks the kernel to erase a part of a sector, which the kernel never does. For a
+    // device that cannot erase, the kernel returns EOPNOTSUPP before it checks the range. For other
+    // devices the kernel returns EINVAL.
     let result = change(device.as_fd(), RangeIoctl::SecureErase, 1, 1);
     result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
 }

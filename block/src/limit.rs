@@ -1,9 +1,10 @@
 //! Limits on the speed of a disk.
 //!
 //! Each limit is a token bucket that all queues of the disk share. A request takes its tokens at
-//! once, even if they have not come yet, and then waits for them. So requests proceed in the order
-//! in which they arrived. In each queue, only one request waits at a time. So the queues take
-//! turns, however full their vrings are.
+//! once, even if the bucket does not hold them yet. Then the request waits until the first of its
+//! tokens has come. So requests proceed in the order in which they arrived. In each queue, only one
+//! request waits at a time. So the queues take turns, even if some vrings hold more requests than
+//! others.
 
 mod gate;
 
@@ -20,7 +21,7 @@ pub struct Rate {
     /// Requests or bytes per second.
     pub per_second: u64,
     /// Number of requests or bytes that do not wait after a quiet time. A single request may have
-    /// more bytes than this number. The requests after it then wait longer.
+    /// more bytes than this number. The next requests then wait longer.
     pub burst: u64,
 }
 
@@ -89,9 +90,9 @@ impl Cost {
 /// A token bucket. All times are relative to the origin of the throttle.
 #[derive(Debug)]
 struct Bucket {
-    /// The time at which the bucket was or will be empty. The level of the bucket is the number of
-    /// tokens that have come since this time, up to the burst. If the time is in the future, tokens
-    /// were taken in advance.
+    /// The time at which the bucket was or will be full. A full bucket holds as many tokens as the
+    /// burst of the rate. Each token that is taken from the bucket moves this time further into the
+    /// future.
     empty_at: Duration,
     rate: Rate,
 }
@@ -104,7 +105,7 @@ impl Bucket {
         }
     }
 
-    /// The time in which this number of tokens comes.
+    /// The time in which this number of tokens comes into the bucket.
     fn time(&self, tokens: u64) -> Duration {
         let nanoseconds =
             u128::from(tokens) * 1_000_000_000 / u128::from(self.rate.per_second.max(1));
@@ -112,11 +113,11 @@ impl Bucket {
     }
 
     /// Takes tokens, even if they have not come yet. Returns the time at which the first of these
-    /// tokens comes. The request may begin at that time. It does not wait for all its tokens,
-    /// because it may need more tokens than the bucket can hold.
+    /// tokens comes. The request may begin at that time. A request does not wait for all its
+    /// tokens, because it may need more tokens than the bucket can hold.
     fn take(&mut self, now: Duration, tokens: u64) -> Duration {
-        // The request needs one token to begin. So a burst of N consists of this token and N - 1
-        // saved ones.
+        // The request may begin when the bucket holds one token. At that time, N - 1 tokens are
+        // missing from a bucket with a burst of N.
         let saved = self.time(self.rate.burst.saturating_sub(1));
         let start = self.empty_at.saturating_sub(saved);
         self.empty_at = self.empty_at.max(now).saturating_add(self.time(tokens));
@@ -152,8 +153,8 @@ impl Buckets {
         }
     }
 
-    /// Takes the tokens for a request. Returns the time from which on the request may begin. This
-    /// time may be in the past.
+    /// Takes the tokens for a request. Returns the earliest time at which the request may begin.
+    /// This time may be in the past.
     fn take(&mut self, now: Duration, cost: Cost) -> Duration {
         let concerns =
             |direction: &Option<Direction>| direction.is_none_or(|d| d == cost.direction);

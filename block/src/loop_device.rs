@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A block device over a file. Dropping it detaches the device from the file.
+/// A block device over a file. Dropping this object detaches the device from the file.
 pub(crate) struct LoopDevice {
     pub path: PathBuf,
 }
 
 impl LoopDevice {
-    /// Makes a loop device with sectors of `sector` bytes. Without root or loop devices this prints
-    /// the reason and returns `None`.
+    /// Makes a loop device with sectors of `sector` bytes. If the system refuses the loop device,
+    /// prints the reason and returns `None`.
     pub fn new(file: &Path, sector: u32) -> Option<Self> {
         let sector = sector.to_string();
         let output = Command::new("losetup")

@@ -1,7 +1,7 @@
 //! Operations of the storage on ranges of the disk.
 
-/// Size of a sector in bytes. Sector numbers and the capacity count such sectors, whatever the
-/// block size is.
+/// Size of a sector in bytes. Sector numbers and the capacity count sectors of this size for every
+/// block size.
 pub const SECTOR_SIZE: u64 = 512;
 
 /// A range of the disk in bytes. It lies inside the disk and consists of whole sectors.
@@ -39,12 +39,13 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// The operations that replace this one on storage that does not support it. Done in this
-    /// order, they have the same effect. The list is empty if nothing replaces this operation.
+    /// The operations that replace this operation on storage that does not support it. In this
+    /// order, the replacements have the same effect. The list is empty if the operation has no
+    /// replacement.
     pub fn replacement(self) -> &'static [Operation] {
         match self {
             Self::Unmap => &[Self::Zero],
-            // For instance, tmpfs needs this replacement.
+            // For example, tmpfs needs this replacement, because it lacks FALLOC_FL_ZERO_RANGE.
             Self::Zero => &[Self::Punch, Self::Allocate],
             _ => &[],
         }

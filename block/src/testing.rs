@@ -22,8 +22,8 @@ use crate::BlockDevice;
 pub unsafe fn in_ring(device: &BlockDevice, entry: &squeue::Entry) -> io::Result<i32> {
     let mut slot = device.rings[0].lock();
     let lent = slot.enable()?.ok_or(io::ErrorKind::NotFound)?;
-    // SAFETY: the caller promises valid memory until this function returns, and that is only after
-    // the entry has completed.
+    // SAFETY: the caller promises valid memory until this function returns. On success, the
+    // function returns only after the entry has completed.
     let pushed = unsafe { lent.ring.submission().push(entry) };
     pushed.map_err(io::Error::other)?;
     lent.ring.submit_and_wait(1)?;

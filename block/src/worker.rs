@@ -25,21 +25,21 @@ pub(crate) struct Worker<'a> {
     queue: &'a mut ServedQueue,
     wake: &'a Wake,
     memory: Arc<GuestMemory>,
-    /// Whether each write has to be stable when it is acknowledged, because the driver does not
-    /// flush.
+    /// Whether each write has to be stable when it is acknowledged, even if the write cache is on.
     write_through: bool,
     engine: Engine<'a>,
     /// The gate at which a request waits because of limits. `None` if the disk has no limits.
     gate: Option<Gate>,
-    /// Spins for the next request while nothing is in flight.
+    /// The busy-wait (spin) for the next request while no request is in flight.
     idle: Spin,
-    /// Spins for a result while one request is in flight.
+    /// The busy-wait (spin) for a result while one request is in flight.
     lone: Spin,
     /// The requests in flight. The index is the slot of a request.
     pending: Box<[Pending]>,
     /// The slots that do not hold a request.
     free: Vec<u16>,
-    /// Number of requests that were given back since the driver was last called.
+    /// Number of requests that were given back since the last check whether the driver needs a
+    /// call.
     used: u32,
     /// Whether a problem was logged as a warning. Later problems are logged at debug level.
     complained: bool,
@@ -48,7 +48,7 @@ pub(crate) struct Worker<'a> {
 #[derive(Default)]
 struct Pending {
     chain: Chain,
-    /// Number of bytes that the writable data buffers hold if the request succeeds.
+    /// Number of bytes that the device writes to the data buffers if the request succeeds.
     data_in: u64,
     /// Whether the request changes the disk and needs a flush to become stable.
     volatile: bool,
@@ -114,14 +114,14 @@ impl<'a> Worker<'a> {
         Ok(!self.free.is_empty() && !self.is_held() && self.queue.ring.has_requests()?)
     }
 
-    /// Spins for a short time. With nothing in flight the worker looks for the next request. With
-    /// one request in flight the worker also looks for its result. Returns true if the worker has
-    /// found something to do.
+    /// Spins for a short time. With no request in flight the worker looks for the next request.
+    /// With one request in flight the worker also looks for the result of that request. Returns
+    /// true if the worker has found something to do.
     fn await_event(&mut self, busy: bool) -> Result<bool, ServeError> {
         let spin = match self.engine.in_flight() {
             0 => &self.idle,
             1 => &self.lone,
-            // With several requests in flight, spinning does not pay.
+            // With several requests in flight, spinning costs more than it saves.
             _ => return Ok(false),
         };
         if !busy || !spin.pays() || self.is_held() {
@@ -144,7 +144,8 @@ impl<'a> Worker<'a> {
     /// [`ServeError`] when the vring or the engine has become unusable.
     pub fn finish(&mut self) -> Result<(), ServeError> {
         self.stop_holding()?;
-        // The request from the gate may be answered already, so the driver is called if necessary.
+        // The request from the gate may be answered already. So the driver is called if it asked
+        // for a call.
         self.call()?;
         while self.engine.in_flight() > 0 {
             if !self.reap()? {
@@ -163,7 +164,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Takes the requests in the vring, at most as many as the vring has entries. Returns false if
-    /// it took no request.
+    /// the worker took no request.
     pub(crate) fn take_batch(&mut self) -> Result<bool, QueueError> {
         for taken in 0..self.queue.ring.size() {
             if self.gate.is_some() && self.hold()? {

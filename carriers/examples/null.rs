@@ -1,4 +1,4 @@
-//! The smallest device, over any carrier: it gives each buffer back untouched.
+//! The smallest device, over any carrier. The device returns each buffer unchanged.
 //!
 //! `cargo run -p vvu-carriers --example null -- --socket-path /tmp/null.sock`
 
@@ -22,8 +22,8 @@ struct Arguments {
 struct Null;
 
 impl Device for Null {
-    /// An entropy device, because guests have a driver for that and QEMU has a front-end. The
-    /// driver waits for the first random byte forever.
+    /// The id and class of an entropy device, because guests have a driver for entropy devices and
+    /// QEMU has a front-end for these devices. The driver waits forever for its first random byte.
     fn kind(&self) -> DeviceKind {
         let (id, class) = (4, 0x00_ff00);
         DeviceKind { id, class }

@@ -1,4 +1,4 @@
-//! A carrier that is open.
+//! An open carrier. A carrier is a way by which drivers reach a device.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -13,7 +13,7 @@ use vvu::driver::Dialect;
 
 use crate::{CarrierArguments, CarrierError};
 
-/// A carrier by which drivers can reach a device from now on.
+/// An open carrier, by which drivers can reach a device.
 pub struct Carrier {
     protocol: Protocol,
     name: String,
@@ -21,17 +21,17 @@ pub struct Carrier {
     path: Option<SocketPath>,
 }
 
-/// What a carrier speaks.
+/// The protocol of a carrier.
 enum Protocol {
-    /// The messages of a vhost-user front-end.
+    /// The vhost-user protocol. The transport carries the messages of front-ends.
     VhostUser(Box<dyn Transport>),
-    /// The registers of a PCI function, for the clients that connect.
+    /// The vfio-user protocol. Clients connect to the listener and access a virtio PCI function.
     VirtioPci(Listener),
 }
 
 impl Carrier {
-    /// Opens the carrier that the arguments name, for a device that has this number of queues.
-    /// `inspector` looks at the memory of front-ends that connect to a socket.
+    /// Opens the carrier that the arguments name, for a device with `queues` queues. `inspector`
+    /// inspects the memory of front-ends that connect to a vhost-user socket.
     ///
     /// # Errors
     ///
@@ -86,8 +86,10 @@ impl Carrier {
     }
 
     fn inherited(number: i32, inspector: impl Inspect + 'static) -> Result<Self, CarrierError> {
-        // SAFETY: the program's own descriptors are closed on exec. One that is not comes from the
-        // process that started the program, and the command line alone gives its number.
+        // SAFETY: all descriptors that the program opens itself are closed on exec. A descriptor
+        // that is not closed on exec was inherited from the process that started the program. The
+        // program knows an inherited descriptor only by its number on the command line, so only
+        // this call uses the descriptor.
         let socket = unsafe { Inherited::take_over(number) }?;
         let transport = match socket {
             Inherited::Connected(stream) => SocketTransport::connected(stream)?,
@@ -111,23 +113,24 @@ impl Carrier {
         })
     }
 
-    /// What to call it in front of people: `vhost-user /run/vu.sock`.
+    /// The name of the carrier in messages to the user, for example `vhost-user /run/vu.sock`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What the policies call it.
+    /// The name of the carrier in the policies of the jail.
     pub fn transport_name(&self) -> TransportName {
         self.transport_name
     }
 
-    /// The socket that has to be removed at the end, also by a process that sees no files: then a
-    /// supervisor has to do it.
+    /// The socket that has to be removed when the program ends. If a jail hides the file system
+    /// from the serving process, a supervisor has to remove the socket. `None` if the carrier has
+    /// not created a socket.
     pub fn socket_path(&self) -> Option<&SocketPath> {
         self.path.as_ref()
     }
 
-    /// Serves the device of `runner` until `stop` is readable or no further driver can come.
+    /// Serves the device of `runner` until `stop` is readable or no further driver can connect.
     ///
     /// # Errors
     ///

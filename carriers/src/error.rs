@@ -1,4 +1,4 @@
-//! What is wrong with a carrier.
+//! The errors of carriers.
 
 use std::io;
 
@@ -7,26 +7,26 @@ use vhost_user::{TransportError, WithCauses};
 use vvu::driver::DriverError;
 use vvu::pci::PciError;
 
-/// Why a carrier cannot be opened, or why it does not carry any more.
+/// The reason why a carrier cannot be opened or has failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CarrierError {
     /// The arguments name no carrier.
     #[error("no carrier: use --pci, --socket-path, --virtio-pci-socket or --fd")]
     NotNamed,
-    /// The VVU function cannot be driven. The text has all causes, and what to do.
+    /// The VVU function cannot be driven. The text names all causes and, if possible, a remedy.
     #[error("{}{}", WithCauses(.0), advice(.0))]
     Vvu(DriverError),
-    /// Nobody can listen at the path.
+    /// The program cannot listen on a socket at the path.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The inherited descriptor is not that of a socket to serve.
+    /// The inherited descriptor is not a socket that the program can serve.
     #[error("--fd")]
     Inherit(#[from] InheritError),
-    /// The front-end cannot be served any more.
+    /// The transport to the front-ends has failed.
     #[error(transparent)]
     FrontEnd(#[from] TransportError),
-    /// The operating system fails, for lack of memory for instance.
+    /// The operating system reports a failure, for example a lack of memory.
     #[error(transparent)]
     System(#[from] io::Error),
 }
@@ -37,7 +37,8 @@ impl From<DriverError> for CarrierError {
     }
 }
 
-/// What to do about a VVU function that cannot be driven, to be put behind the error's text.
+/// The remedy for a VVU function that cannot be driven. The remedy follows the text of the error,
+/// and is empty if no remedy is known.
 fn advice(error: &DriverError) -> &'static str {
     match error {
         DriverError::Pci(PciError::NoIommuGroup(_) | PciError::NoInterruptRemapping(_)) => {

@@ -1,8 +1,8 @@
-//! Carries any virtio device to its driver, by the way that a command line names.
+//! Connects a virtio device to its driver by a carrier. The command line names the carrier.
 //!
 //! There are three carriers: a virtio-vhost-user (VVU) function, a vhost-user socket, and a virtio
 //! PCI function for vfio-user clients. A program flattens [`CarrierArguments`] into its command
-//! line, and [`serve`] does the rest. `examples/null.rs` is a whole program.
+//! line, and [`serve`] does the rest. `examples/null.rs` is a complete program.
 
 mod arguments;
 mod carrier;
@@ -21,13 +21,14 @@ pub use carrier::Carrier;
 pub use error::CarrierError;
 
 /// Serves a device over the carrier that the command line names, from inside a jail. Returns when
-/// SIGTERM or SIGINT arrives, or when no further driver can come.
+/// SIGTERM or SIGINT arrives, or when no further driver can connect.
 ///
-/// `device` names the policies of the device. Prints one line on stdout that begins with `ready: `
-/// when the driver can come. With a jail, only the process inside returns. The process that called
-/// exits as that one does.
+/// `device` selects the policies of the jail. When drivers can connect, this function prints one
+/// line on stdout that begins with `ready: `. With a jail, this function returns only in the
+/// process inside the jail. The calling process waits for that process and exits with its exit
+/// code.
 ///
-/// To be called while there is only one thread.
+/// This function has to be called while the process has only one thread.
 ///
 /// # Errors
 ///
@@ -45,7 +46,7 @@ pub fn serve(
     jail.remove_at_end(carrier.socket_path().cloned());
     let context = Context::Device(device, carrier.transport_name());
     jail.close(context, || runner.prepare())?;
-    // A failure does not matter: drivers are served even if nobody reads stdout.
+    // An error is ignored, because the device serves drivers even if stdout is closed.
     let _ = announce_ready(carrier.name());
     Ok(carrier.serve(runner, stop.as_fd())?)
 }

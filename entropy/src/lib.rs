@@ -1,5 +1,5 @@
-//! The virtio entropy device (virtio 1.2, section 5.4): it fills buffers with random bytes of the
-//! host's kernel.
+//! The virtio entropy device (virtio 1.2, section 5.4). The device fills buffers with random bytes
+//! from the host's kernel.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 use virtio::{Chain, Device, DeviceKind, ServeError, ServedQueue, Wake};
 
-/// How many bytes a request gets at most, whatever the size of its buffers.
+/// The maximum number of random bytes in a request, even if the buffers of the request are larger.
 pub const MAX_BYTES: usize = 64 << 10;
 
 /// A source of random bytes, with one queue and no features.
@@ -30,8 +30,8 @@ impl Device for EntropyDevice {
         1
     }
 
-    /// Waits until the kernel has collected entropy after boot. No request has to wait for that
-    /// later.
+    /// Waits until the kernel has collected entropy after boot. Later requests then do not have to
+    /// wait for entropy.
     fn prepare(&self) -> io::Result<()> {
         fill(&mut [0]).map(drop)
     }
@@ -40,11 +40,11 @@ impl Device for EntropyDevice {
         let mut chain = Chain::default();
         let mut bytes = vec![0; MAX_BYTES];
         while queue.next(&mut chain, wake)? {
-            // At most MAX_BYTES, so each conversion is exact.
+            // The length is at most MAX_BYTES, so each conversion is exact.
             let wanted = chain.writable.len().min(MAX_BYTES as u64) as usize;
             let count = fill(&mut bytes[..wanted])?;
             let written = chain.writable.write(queue.memory(), 0, &bytes[..count]);
-            // A buffer outside the driver's memory gets nothing.
+            // If a buffer is outside the driver's memory, the device reports 0 written bytes.
             let count = if written.is_ok() { count as u32 } else { 0 };
             queue.give_back(&chain, count)?;
         }
@@ -52,8 +52,8 @@ impl Device for EntropyDevice {
     }
 }
 
-/// Writes random bytes to the beginning of a buffer, and returns how many. A signal makes them
-/// fewer, but at least one if the buffer has room.
+/// Writes random bytes to the beginning of a buffer, and returns the number of bytes. A signal can
+/// end the write early, but at least one byte is written if the buffer is not empty.
 fn fill(buffer: &mut [u8]) -> io::Result<usize> {
     Ok(retry_on_intr(|| {
         getrandom(&mut *buffer, GetRandomFlags::empty())

@@ -1,4 +1,4 @@
-//! A driver's view of the device.
+//! Tests of the entropy device from the driver's side.
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::sync::Arc;
@@ -51,7 +51,8 @@ impl Driver {
         }
     }
 
-    /// Makes a request of buffers, and returns how many bytes the device wrote.
+    /// Sends the device a request with these buffers, and returns the number of bytes that the
+    /// device wrote.
     fn request(&mut self, buffers: &[(u64, u32, bool)]) -> usize {
         let head = self.ring.add(buffers);
         self.kick.signal().unwrap();

@@ -1,9 +1,10 @@
-//! The benchmark: it compares our back-end with qemu-storage-daemon and with the kernel's own
-//! limit, or with another build of our back-end.
+//! The benchmark. It compares our back-end with qemu-storage-daemon and with the kernel alone (fio
+//! on the image itself), or with another build of our back-end.
 //!
-//! The peers take turns, so that other load on the machine affects all of them alike. The results
-//! are compared by their medians. The front-end is that of the virtio-driver crate, which libblkio
-//! uses, too. A front-end of our own compares a VVU device with a socket.
+//! The peers (the compared programs) take turns, so that other load on the machine affects all
+//! peers alike. A turn is one measurement of one peer. The results are compared by their medians.
+//! The front-end is that of the virtio-driver crate, which libblkio uses, too. A front-end of our
+//! own is used to compare a VVU device with a socket.
 
 pub mod beside;
 pub mod chart;
@@ -41,25 +42,25 @@ use plan::{Medium, Options, Peer, Workload};
 use setting::Setting;
 use summary::Summary;
 
-/// The samples of one workload on one medium.
+/// The results of one workload on one medium, for all measured peers.
 #[derive(Debug)]
 pub struct Cell {
-    /// The medium of the image.
+    /// The medium of the image, such as tmpfs.
     pub medium: Medium,
-    /// The kind of requests.
+    /// The size, number and direction of the requests.
     pub workload: Workload,
-    /// The results of each peer.
+    /// The results of each peer (measured program).
     pub peers: Vec<(Peer, Summary)>,
 }
 
 impl Cell {
-    /// The results of a peer, if the peer was measured.
+    /// The results of a peer, or `None` if the peer was not measured.
     pub fn summary(&self, peer: Peer) -> Option<&Summary> {
         let found = self.peers.iter().find(|(one, _)| *one == peer);
         found.map(|(_, summary)| summary)
     }
 
-    /// The name of the cell in tables: medium and workload.
+    /// The name of the cell in tables, such as `tmpfs read-4k-qd1`.
     pub fn name(&self) -> String {
         format!("{} {}", self.medium.name(), self.workload.name)
     }
@@ -70,9 +71,9 @@ impl Cell {
 pub struct Findings {
     /// The machine and the date.
     pub machine: Machine,
-    /// The number of turns of each peer.
+    /// The number of turns (measurements) of each peer with each workload.
     pub turns: usize,
-    /// The measured time of a turn.
+    /// The measured time of a turn, which does not include the warm-up.
     pub turn: Duration,
     /// The results of the peers, by medium and workload.
     pub cells: Vec<Cell>,
@@ -80,8 +81,8 @@ pub struct Findings {
     pub costs: Vec<Costs>,
 }
 
-/// Runs the benchmark, prints the results as a table, and writes them to the folder `out`: as JSON,
-/// as Markdown and, if the comparison is with qemu-storage-daemon, as a chart.
+/// Runs the benchmark, prints the results as a table, and writes them to the folder `out`. The
+/// formats are JSON, Markdown and, if the comparison is with qemu-storage-daemon, a chart.
 pub fn run(options: &Options, out: &Path) -> Result<()> {
     let setting = Setting::new(options)?;
     let _processors = Cache::open()?.lock("lab")?;
@@ -116,8 +117,8 @@ pub fn run(options: &Options, out: &Path) -> Result<()> {
     setting.run.discard()
 }
 
-/// Counts the system calls of each peer. This comes after all turns, because counting would disturb
-/// them.
+/// Counts the system calls of each peer. This step comes after all turns with the workload, because
+/// strace would disturb the turns.
 fn count_syscalls(cell: &mut Cell, served: &[Served], setting: &Setting) -> Result<()> {
     for (peer, summary) in &mut cell.peers {
         let Some(one) = served.iter().find(|one| one.peer == *peer) else {

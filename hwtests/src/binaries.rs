@@ -1,4 +1,4 @@
-//! Builds the workspace's programs, so that tests never run outdated ones.
+//! Builds the workspace's programs, so that tests never run outdated programs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,8 +13,8 @@ use crate::progress;
 /// The programs that this process has already built.
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
-/// The environment variable with the cargo profile of the programs under test. The default is
-/// `release`.
+/// The environment variable with the cargo profile of the programs under test. The default profile
+/// is `release`.
 pub const PROFILE: &str = "VVU_PROFILE";
 
 /// Builds the program `name` of `package` if it is out of date, and returns its path.

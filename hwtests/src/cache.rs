@@ -1,5 +1,5 @@
-//! A cache that keeps downloads between runs. The cache is outside the repository, and only one
-//! process builds each entry.
+//! A cache of downloads, which is kept between runs of the tests. The cache is outside the
+//! repository. A lock ensures that only one process at a time builds an entry.
 
 use std::env;
 use std::fs::{self, File};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The path of the cache folder: `$VVU_CACHE`, or `vvu-block` in the user's cache folder.
+/// The cache folder. Its path is `$VVU_CACHE`, or `vvu-block` in the user's cache folder.
 #[derive(Debug)]
 pub struct Cache {
     root: PathBuf,
@@ -22,7 +22,8 @@ impl Cache {
         Ok(Self { root })
     }
 
-    /// Waits for an exclusive lock on `name`; dropping the file releases it.
+    /// Waits for an exclusive lock on `name`, and returns the locked file. The lock is released
+    /// when the file is dropped.
     pub fn lock(&self, name: &str) -> Result<File> {
         let path = self.root.join(format!("{name}.lock"));
         let file = File::create(&path)
@@ -32,10 +33,11 @@ impl Cache {
         Ok(file)
     }
 
-    /// Returns the folder `name`. If it does not exist yet, `build` fills it first.
+    /// Returns the path of the folder `name` in the cache. If the folder does not exist yet, calls
+    /// `build` to fill it.
     ///
-    /// A folder appears only when it is complete: `build` fills a folder with another name, and
-    /// that folder is renamed afterwards.
+    /// `build` fills a folder with a temporary name, which is renamed afterwards. So the folder
+    /// `name` is always complete.
     pub fn folder(&self, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let done = self.root.join(name);
         let _lock = self.lock(name)?;

@@ -14,7 +14,7 @@ pub struct Archive<W> {
 }
 
 impl<W: Write> Archive<W> {
-    /// Starts an archive.
+    /// Starts an archive that is written to `writer`.
     pub fn new(writer: W) -> Self {
         Self {
             writer,
@@ -37,7 +37,7 @@ impl<W: Write> Archive<W> {
         self.entry(path, SYMLINK, target.as_bytes())
     }
 
-    /// Ends the archive.
+    /// Writes the end of the archive, and flushes the writer.
     pub fn finish(mut self) -> io::Result<()> {
         self.entry("TRAILER!!!", 0, &[])?;
         self.writer.flush()
@@ -47,7 +47,8 @@ impl<W: Write> Archive<W> {
         let size = u32::try_from(content.len())
             .map_err(|_| io::Error::other(format!("{path} is too big for a cpio archive")))?;
         let name_size = path.len() as u32 + 1;
-        // Inode, mode, uid, gid, links, mtime, size, four device numbers, name size, checksum.
+        // The fields are inode, mode, uid, gid, links, mtime, size, four device numbers, name size
+        // and checksum.
         let fields = [
             self.next_inode,
             mode,
@@ -93,8 +94,8 @@ mod tests {
         archive.finish().unwrap();
         assert!(bytes.starts_with(b"070701"));
         assert_eq!(bytes.len() % 4, 0);
-        // A header of 110 bytes and "etc\0" are padded to 116 bytes. The next header begins at byte
-        // 116.
+        // The header of 110 bytes and the name "etc\0" are padded to 116 bytes, so the next header
+        // begins at byte 116.
         assert_eq!(&bytes[116..122], b"070701");
         assert_eq!(&bytes[116 + 54..116 + 62], b"00000005");
         assert_eq!(&bytes[116 + 116..116 + 121], b"hello");

@@ -1,9 +1,10 @@
 //! Disk images with a small Debian, for guests that boot from them.
 //!
-//! debootstrap makes the files. The first process of the guest is a script that tests the disk. The
-//! script prints the properties of the disk in the kernel and in udev, writes files, and installs a
-//! package. It restarts the guest until the guest has booted [`BOOTS`] times, and then switches the
-//! guest off.
+//! debootstrap makes the files of the root file system. The first process of the guest is a script
+//! that tests the disk. The script prints the properties of the disk in the kernel and in udev,
+//! writes files, and installs a package. It restarts the guest until the guest has booted as often
+//! as the kernel argument `test.boots` says ([`BOOTS`] times for a writable disk). Then it switches
+//! the guest off.
 
 mod loader;
 mod root;
@@ -20,10 +21,10 @@ use crate::tree::quiet;
 pub use loader::uefi;
 pub use root::possible;
 
-/// The number of times that the guest boots.
+/// The number of times that a guest boots from a writable disk.
 pub const BOOTS: usize = 3;
 
-/// The kernel arguments for a disk that the guest can write.
+/// The kernel arguments for a writable disk.
 pub const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=4 panic=-1 reboot=t test.boots=3";
 
 /// The kernel arguments for a read-only disk, from which the guest boots once.
@@ -33,10 +34,10 @@ pub const READ_ONLY_ARGUMENTS: &str =
 const INIT: &str = include_str!("debian/init.sh");
 const TEST: &str = include_str!("debian/test.sh");
 
-/// A disk to boot from.
+/// A disk image from which a guest boots.
 #[derive(Debug)]
 pub struct Disk {
-    /// The image file.
+    /// The path of the image file.
     pub image: PathBuf,
     /// The offset of the root file system in bytes.
     root: u64,
@@ -63,7 +64,7 @@ pub fn bootable_disk(lab: &Lab) -> Result<Disk> {
     Ok(disk)
 }
 
-/// Makes the initramfs that mounts the root file system.
+/// Makes the initramfs that mounts the root file system, and returns its path.
 pub fn initramfs(lab: &Lab) -> Result<PathBuf> {
     let mut initramfs = Initramfs::script(&lab.machine, INIT)?;
     for module in ["virtio_pci", "virtio_blk", "overlay"] {
@@ -86,15 +87,15 @@ impl Disk {
         Ok(())
     }
 
-    /// The name of the root file system for the programs of e2fsprogs.
+    /// The name by which the programs of e2fsprogs open the root file system in the image.
     fn root(&self) -> String {
         format!("{}?offset={}", self.image.display(), self.root)
     }
 
-    /// Makes the root file system with debootstrap's files and the test. The file system gets a
-    /// kernel, too, if an initramfs for the kernel is given.
+    /// Makes the root file system with debootstrap's files and the test script. If `initramfs` is
+    /// given, adds the initramfs and the guests' kernel to the file system.
     fn make_root(&self, lab: &Lab, initramfs: Option<&Path>) -> Result<()> {
-        // GRUB does not support these features of ext4.
+        // GRUB does not support the features metadata_csum_seed and orphan_file of ext4.
         let features = "^metadata_csum_seed,^orphan_file";
         let offset = format!("offset={}", self.root);
         let mut mke2fs = lab.machine.program("mke2fs")?.command();

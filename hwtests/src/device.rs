@@ -1,4 +1,5 @@
-//! Serves a device to a Linux guest over each carrier, in the whole jail.
+//! Serves a device to a Linux guest over vhost-user, vfio-user or VVU, from a program in its full
+//! sandbox.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::vm::{Memory, Vm, VmBuilder};
 pub enum Carrier {
     /// The vhost-user front-end of an old QEMU.
     VhostUser,
-    /// A PCI function of its own, at a vfio-user socket.
+    /// A virtio PCI function that the program serves at a vfio-user socket.
     VirtioPci,
     /// A VVU function in a device VM, and the vhost-user front-end of a new QEMU.
     Vvu,
@@ -24,18 +25,18 @@ pub enum Carrier {
 /// A device under test.
 #[derive(Debug)]
 pub struct Device {
-    /// The path of the program that serves the device. The program needs no arguments except those
-    /// for the carrier.
+    /// The path of the program that serves the device. The only arguments that the program needs
+    /// are those that choose its transport.
     pub program: PathBuf,
     /// QEMU's front-end for the device, such as `vhost-user-rng-pci`.
     pub front_end: &'static str,
-    /// The kernel module with the guest's driver.
+    /// The name of the kernel module with the guest's driver for the device.
     pub driver: &'static str,
 }
 
 impl Device {
-    /// Starts a guest that has the device, uses it, and ends the guest and all programs. Each
-    /// program has to end without an error.
+    /// Starts a guest that has the device over `carrier`, calls `using`, and ends the guest and all
+    /// programs. It is an error if a program ends with an error.
     pub fn use_over(
         &self,
         lab: &Lab,

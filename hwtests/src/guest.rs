@@ -1,4 +1,4 @@
-//! The host's end of the connection to the agent in a guest.
+//! The host's end of the connection to the agent, which is the first process of a guest.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl AgentConnection {
-    /// Takes over a connection from QEMU. QEMU connects it to the agent's serial port.
+    /// Uses a connection that QEMU made for the agent's serial port.
     pub fn new(stream: UnixStream) -> Result<Arc<Self>> {
         let reader = stream
             .try_clone()
@@ -75,7 +75,7 @@ impl AgentConnection {
         Ok(())
     }
 
-    /// Starts a shell command in the guest. Its output is added to `live`.
+    /// Starts a shell command in the guest. The command's output is added to `live`.
     pub fn spawn(self: &Arc<Self>, command: &str, live: Live) -> Result<GuestProcess> {
         let live = Arc::new(live);
         let id = self.shared.register(&live)?;
@@ -173,14 +173,14 @@ pub struct GuestProcess {
 }
 
 impl GuestProcess {
-    /// Waits for a line of output that contains `pattern`.
+    /// Waits for a line of the command's output that contains `pattern`, and returns the line.
     pub fn wait_line(&self, pattern: &str, timeout: Duration) -> Result<String> {
         self.live
             .wait_line(pattern, timeout)
             .with_context(|| self.describe())
     }
 
-    /// Waits for the end of the command.
+    /// Waits for the end of the command, and returns its output.
     pub fn wait(&self, timeout: Duration) -> Result<Output> {
         self.live.wait_end(timeout).with_context(|| self.describe())
     }
@@ -191,7 +191,7 @@ impl GuestProcess {
             .send(Frame::number(FrameKind::Signal, self.id, signal.as_raw()))
     }
 
-    /// Sends SIGTERM and waits for the end of the command.
+    /// Sends SIGTERM, waits for the end of the command, and returns its output.
     pub fn terminate(&self, timeout: Duration) -> Result<Output> {
         self.signal(Signal::TERM)?;
         self.wait(timeout)

@@ -1,5 +1,5 @@
-//! Makes the initramfs of a guest. It contains our agent as `/init`, busybox, programs with their
-//! libraries, and kernel modules.
+//! Makes the initramfs of a guest. The initramfs contains `/init` (our agent or a script), busybox,
+//! programs with their libraries, and kernel modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -12,8 +12,8 @@ use crate::cpio::Archive;
 use crate::provision::{Kernel, Provisioned};
 use crate::tree::{Program, quiet};
 
-/// The file from which the agent reads the paths of modules. Each line is a path; the agent loads
-/// the modules in this order.
+/// The path of the file that lists kernel modules for the agent. Each line is the path of a module.
+/// The agent loads the modules in the order of the lines.
 pub const MODULES: &str = "etc/modules";
 
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -43,7 +43,7 @@ pub struct Initramfs {
 }
 
 impl Initramfs {
-    /// Starts an initramfs with busybox, and with the agent as the first process.
+    /// Makes an initramfs with busybox, and with the agent as the first process.
     pub fn new(machine: &Provisioned, agent: &Path) -> Result<Self> {
         let mut new = Self::base(machine)?;
         new.program(&Program::host(agent)?)?;
@@ -52,7 +52,7 @@ impl Initramfs {
         Ok(new)
     }
 
-    /// Starts an initramfs with busybox, and with a script as the first process.
+    /// Makes an initramfs with busybox, and with the script `init` as the first process.
     pub fn script(machine: &Provisioned, init: &str) -> Result<Self> {
         let mut new = Self::base(machine)?;
         new.add("init", Entry::Content(init.to_owned()));
@@ -98,7 +98,7 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Adds a kernel module by its name, after the modules that it depends on.
+    /// Adds the kernel module `name`, after the modules that it depends on.
     pub fn module(&mut self, name: &str) -> Result<()> {
         let ending = format!("/{name}.ko");
         let (module, needs) = self
@@ -107,8 +107,8 @@ impl Initramfs {
             .filter_map(|line| line.split_once(':'))
             .find(|(module, _)| module.ends_with(&ending))
             .with_context(|| format!("the guests' kernel has no module {name}"))?;
-        // modules.dep lists dependencies in reverse order: the module to load first is the last
-        // one.
+        // modules.dep lists the dependencies of a module in reverse order. The last dependency has
+        // to be loaded first.
         let order = needs.split_whitespace().rev().chain([module]);
         let new: Vec<_> = order.map(str::to_owned).collect();
         for module in new {
@@ -121,7 +121,7 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Writes the archive.
+    /// Writes the initramfs as a cpio archive to the file `path`.
     pub fn write(mut self, path: &Path) -> Result<()> {
         let modules = self.modules.concat();
         self.add(MODULES, Entry::Content(modules));
@@ -152,9 +152,9 @@ impl Initramfs {
         self.entries.insert(path.to_owned(), entry);
     }
 
-    /// Adds a library. If two libraries have the same name, the library of this machine is used.
-    /// Our programs are linked against that library. Programs of Debian 12 can use it because it is
-    /// at least as new as Debian 12's library.
+    /// Adds a library. If two libraries have the same path in the initramfs, the library of this
+    /// machine is used, because our programs are linked against this library. Debian 12's programs
+    /// can use the library, too, because it is at least as new as the library of Debian 12.
     fn library(&mut self, path: String, file: PathBuf, host: bool) {
         if host || !self.entries.contains_key(&path) {
             self.entries.insert(path, Entry::Copy(file));

@@ -1,4 +1,4 @@
-//! The environment of one test or demo.
+//! The environment of one test or demo, such as its programs and its folder.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -16,23 +16,26 @@ use crate::rundir::{RunDir, remove_all};
 
 static INTERRUPT: Once = Once::new();
 
-/// The downloaded programs, a folder for files, and a lock that prevents other tests from running.
+/// The downloaded programs, a folder for files, and a lock that keeps other tests from running at
+/// the same time.
 #[derive(Debug)]
 pub struct Lab {
     /// The guests' kernel, the QEMUs and other programs.
     pub machine: Provisioned,
-    /// The folder for the files of this run.
+    /// The folder for the files of this test or demo.
     pub run: RunDir,
-    /// The path of the guest agent.
+    /// The path of the agent program, which is the first process of a guest.
     pub agent: PathBuf,
     _lock: File,
 }
 
 impl Lab {
-    /// Prepares everything, and waits until no other lab is open on this machine. Only one lab can
-    /// be open, because emulated guests need all processors of the machine.
+    /// Downloads and builds the programs, and waits until no other lab is open on this machine.
+    /// Only one lab can be open at a time, because emulated guests need all processors of the
+    /// machine.
     ///
-    /// After this call, SIGINT, SIGTERM and SIGHUP end the process and remove its files.
+    /// After this call, SIGINT, SIGTERM and SIGHUP remove the files of the process and end the
+    /// process.
     pub fn open(name: &str) -> Result<Self> {
         INTERRUPT.call_once(clean_up_on_signals);
         let machine = provision()?;
@@ -48,7 +51,8 @@ impl Lab {
 }
 
 fn clean_up_on_signals() {
-    // A test can run without a signal handler. At worst, an interrupt leaves files in /dev/shm.
+    // A test can run without a signal handler. Then an interrupt may leave files behind, such as
+    // guest memory in /dev/shm.
     let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) else {
         return;
     };
@@ -60,8 +64,8 @@ fn clean_up_on_signals() {
     });
 }
 
-/// Runs a test in a lab. If the test fails, the lab's folder is kept, and the folder's path is
-/// printed.
+/// Runs the test `body` in a new lab. If the test fails, the lab's folder is kept, and the folder's
+/// path is printed.
 ///
 /// # Panics
 ///

@@ -1,9 +1,9 @@
 //! Nested virtual machines for the tests and the demo of vvu-block.
 //!
-//! A test starts with a [`Lab`]. It has the programs that [`provision`] downloaded, a folder for
-//! files, and a lock, so that only one test on the machine uses the processors. With a lab, tests
-//! start guests ([`vm::Vm`]) and programs on the host ([`process::Process`]). Every wait has a
-//! deadline. Guests and programs end when their owner is dropped.
+//! A test starts with a [`Lab`]. The lab has the programs that [`provision`] downloaded, a folder
+//! for files, and a lock that lets only one test at a time use the machine's processors. With a
+//! lab, tests start guests ([`vm::Vm`]) and programs on the host ([`process::Process`]). Every wait
+//! has a deadline. A guest or program ends when the value that represents it is dropped.
 //!
 //! Environment variables replace the defaults:
 //!
@@ -11,9 +11,9 @@
 //! | --- | --- |
 //! | `VVU_CACHE` | the folder for downloads; default: `vvu-block` in the user's cache folder |
 //! | `VVU_PROFILE` | cargo's profile for the programs under test; default: `release` |
-//! | `VVU_QEMU` | a QEMU with vfio-user-pci; default: the machine's if it fits, or a download |
-//! | `VVU_DEBIAN_MIRROR` | the address of a Debian mirror; default: that of the machine's apt |
-//! | `TMPDIR` | the parent of the folders for files |
+//! | `VVU_QEMU` | the path of QEMU 10.1 or newer; default: the machine's QEMU, or a download |
+//! | `VVU_DEBIAN_MIRROR` | a Debian mirror's address; default: the mirror of the machine's apt |
+//! | `TMPDIR` | the folder in which each test creates a folder for its files |
 //!
 //! [`provision`]: mod@provision
 

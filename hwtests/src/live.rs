@@ -1,4 +1,4 @@
-//! Collects the output of a running program, and waits for lines of it.
+//! Collects the output of a running program, and waits for lines of the output.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// One of the two outputs of a program.
+/// One of the two output streams of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -48,8 +48,8 @@ struct State {
     lost: Option<String>,
 }
 
-/// The output of a running program. One thread adds to it while others wait for lines or for the
-/// end of the program.
+/// The output of a running program. Some threads add output, while other threads wait for lines or
+/// for the end of the program.
 #[derive(Debug, Default)]
 pub struct Live {
     state: Mutex<State>,
@@ -57,7 +57,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Makes an output that is also appended to the file `log`.
+    /// Makes an empty output. Bytes that are added are also appended to the file `log`.
     pub fn logged(log: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log);
         let file = file.with_context(|| format!("cannot write the log {}", log.display()))?;
@@ -71,12 +71,12 @@ impl Live {
         })
     }
 
-    /// Adds bytes that the program wrote.
+    /// Adds bytes that the program wrote to `stream`.
     pub fn push(&self, stream: Stream, bytes: &[u8]) {
         let mut state = self.lock();
         if let Some(log) = &mut state.log {
-            // An error of the log is ignored, because the log is only a copy. A full disk causes
-            // other errors.
+            // An error when the log is written is ignored, because the log is only a copy of the
+            // output.
             let _ = log.write_all(bytes);
         }
         match stream {
@@ -86,7 +86,7 @@ impl Live {
         self.changed.notify_all();
     }
 
-    /// Records that the program ended with this status.
+    /// Records that the program ended with this exit status.
     pub fn end(&self, status: i32) {
         let mut state = self.lock();
         state.output.status = status;
@@ -94,7 +94,8 @@ impl Live {
         self.changed.notify_all();
     }
 
-    /// Records that the connection to the program is lost. Later waits fail with this reason.
+    /// Records that the connection to the program is lost, for the reason `why`. If the program has
+    /// not ended, later waits fail with this reason.
     pub fn lose(&self, why: &str) {
         let mut state = self.lock();
         if !state.ended {
@@ -103,8 +104,9 @@ impl Live {
         self.changed.notify_all();
     }
 
-    /// Waits for a complete line that contains `pattern`, and returns the first one. Standard
-    /// output is searched before standard error.
+    /// Waits for a complete line that contains `pattern`, and returns the first line found.
+    /// Standard output is searched before standard error. After the end of the program, the last
+    /// line may lack its line break.
     pub fn wait_line(&self, pattern: &str, timeout: Duration) -> Result<String> {
         let found = self.wait(timeout, |state| {
             let (out, err) = (&state.output.stdout, &state.output.stderr);
@@ -116,7 +118,7 @@ impl Live {
         }
     }
 
-    /// Waits for the end of the program.
+    /// Waits for the end of the program, and returns its output.
     pub fn wait_end(&self, timeout: Duration) -> Result<Output> {
         match self.wait(timeout, |state| state.ended.then(|| state.output.clone())) {
             Ok(output) => Ok(output),
@@ -124,7 +126,8 @@ impl Live {
         }
     }
 
-    /// The last lines of both outputs, formatted for the end of an error message.
+    /// The last 12 lines of standard output followed by standard error, formatted for the end of an
+    /// error message.
     pub fn tail(&self) -> String {
         let state = self.lock();
         let both = [&state.output.stdout[..], &state.output.stderr[..]].concat();

@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::live::{Live, Output, Stream};
 
-/// The time limit for a killed program to end.
+/// The time limit for a program to end after SIGKILL.
 const REAP: Duration = Duration::from_secs(10);
 
 /// A child process. Dropping this value kills the process. The process also ends if the thread that
@@ -57,14 +57,14 @@ impl Process {
         })
     }
 
-    /// Waits for a line of output that contains `pattern`.
+    /// Waits for a line of the program's output that contains `pattern`, and returns the line.
     pub fn wait_line(&self, pattern: &str, timeout: Duration) -> Result<String> {
         self.live
             .wait_line(pattern, timeout)
             .with_context(|| self.name.clone())
     }
 
-    /// Waits for the program to end by itself.
+    /// Waits until the program has ended, and returns its output.
     pub fn wait(&self, timeout: Duration) -> Result<Output> {
         self.live
             .wait_end(timeout)
@@ -88,7 +88,7 @@ impl Process {
         let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 
-    /// The name of the program in messages and in the name of its log.
+    /// The name of the program, which error messages and the name of the log file contain.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -98,12 +98,12 @@ impl Process {
         self.id
     }
 
-    /// The path of the log.
+    /// The path of the log file with the program's output.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// The last lines of output, for an error message.
+    /// The last lines of the program's output, for an error message.
     pub fn tail(&self) -> String {
         self.live.tail()
     }
@@ -129,12 +129,14 @@ fn die_with_parent(command: &mut Command) {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         Ok(())
     };
-    // SAFETY: the closure runs between fork and exec, where it must not allocate or take a lock.
-    // The closure makes one system call and converts an error number, so it does neither.
+    // SAFETY: the closure runs between fork and exec, where it must not allocate memory or take a
+    // lock. The closure only makes one system call and converts an error number. Neither step
+    // allocates memory or takes a lock.
     unsafe { command.pre_exec(request) };
 }
 
-/// Copies the child's output to `live`, and records there when the child has ended.
+/// Copies the child's output to `live`. When the child has ended, records its exit status in
+/// `live`.
 fn watch(mut child: Child, live: &Arc<Live>) -> io::Result<()> {
     let out = child
         .stdout
@@ -175,7 +177,7 @@ fn copy(
         })
 }
 
-/// Waits for a file to appear. Some programs show only by creating a file that they are ready.
+/// Waits until a file exists. Some programs print nothing when they are ready, but create a file.
 pub fn wait_file(path: &Path, timeout: Duration) -> Result<()> {
     let deadline = Instant::now() + timeout;
     let mut pause = Duration::from_millis(1);
@@ -191,8 +193,8 @@ pub fn wait_file(path: &Path, timeout: Duration) -> Result<()> {
     Ok(())
 }
 
-/// The exit status in the form that shells use: the exit code, or 128 plus the number of the
-/// signal.
+/// The exit status in the form that shells use: the exit code, or 128 plus the number of the signal
+/// that ended the process.
 pub fn code(status: ExitStatus) -> i32 {
     status
         .code()

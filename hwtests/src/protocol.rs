@@ -1,11 +1,11 @@
 //! The protocol between the harness and the agent in a guest, over a virtio serial port.
 //!
-//! A frame has the length of its data (32 bits), a kind (one byte), the 32-bit id of a command, and
-//! the data. Integers are little-endian.
+//! A frame consists of the length of its data (32 bits), a kind (one byte), the id of a command (32
+//! bits), and the data. Integers are little-endian.
 
 use std::io::{self, Read, Write};
 
-/// The name of the virtio serial port.
+/// The name of the virtio serial port between the host and the agent.
 pub const PORT: &str = "vvu-agent";
 
 /// The maximum size of the data in a frame, in bytes.
@@ -15,21 +15,22 @@ pub const MAX_DATA: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
-    /// From the guest, once per boot: the agent has started.
+    /// Sent by the guest once per boot, when the agent has started.
     Hello = 1,
-    /// From the host: run the data as a shell command.
+    /// Sent by the host to run a shell command. The data is the command.
     Run = 2,
-    /// From the host: send a signal (32-bit number) to the command's process group.
+    /// Sent by the host to send a signal to a command's process group. The data is the number of
+    /// the signal (32 bits).
     Signal = 3,
-    /// From the host: switch the guest off.
+    /// Sent by the host to switch the guest off.
     PowerOff = 4,
-    /// From the host: restart the guest.
+    /// Sent by the host to restart the guest.
     Reboot = 5,
-    /// From the guest: bytes of a command's standard output.
+    /// Sent by the guest with bytes of a command's standard output.
     Stdout = 6,
-    /// From the guest: bytes of a command's standard error.
+    /// Sent by the guest with bytes of a command's standard error.
     Stderr = 7,
-    /// From the guest: the command ended with this status (32-bit).
+    /// Sent by the guest when a command has ended. The data is the exit status (32 bits).
     Exit = 8,
 }
 
@@ -41,7 +42,7 @@ impl FrameKind {
     }
 }
 
-/// One message.
+/// One message between the host and the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The kind of the frame.
@@ -62,12 +63,12 @@ impl Frame {
         }
     }
 
-    /// Makes a frame with a number as its data.
+    /// Makes a frame whose data is a number (32 bits).
     pub fn number(kind: FrameKind, id: u32, number: i32) -> Self {
         Self::new(kind, id, number.to_le_bytes())
     }
 
-    /// The data as a number.
+    /// The data as a number. It is an error if the data does not have four bytes.
     pub fn as_number(&self) -> io::Result<i32> {
         let bytes = self.data[..]
             .try_into()
@@ -75,7 +76,7 @@ impl Frame {
         Ok(i32::from_le_bytes(bytes))
     }
 
-    /// Writes the frame in one piece.
+    /// Writes the whole frame at once. It is an error if the data is longer than [`MAX_DATA`].
     pub fn write_to(&self, writer: &mut impl Write) -> io::Result<()> {
         if self.data.len() > MAX_DATA {
             return Err(invalid("the data does not fit in a frame"));
@@ -88,7 +89,7 @@ impl Frame {
         writer.write_all(&bytes)
     }
 
-    /// Reads one frame.
+    /// Reads one frame. It is an error if the data is longer than [`MAX_DATA`].
     pub fn read_from(reader: &mut impl Read) -> io::Result<Self> {
         let length = u32::from_le_bytes(read_array(reader)?) as usize;
         let [kind] = read_array(reader)?;

@@ -1,4 +1,5 @@
-//! Downloads the QEMUs, the guests' kernel, and the programs for tests, demo and benchmark.
+//! Downloads the QEMUs, the guests' kernel, and the programs for the tests, the demo and the
+//! benchmark.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ use crate::progress;
 use crate::qemu::Qemu;
 use crate::tree::{Packages, Program, Tree, quiet};
 
-/// The name of the tree with the guests' kernel and programs, QEMU 7.2, and tools for the host.
-/// When the packages of a tree change, increase the number in its name.
+/// The name of the cache folder with the guests' kernel and programs, QEMU 7.2, and tools for the
+/// host. When the packages in this folder change, increase the number in its name.
 const OLD_TREE: &str = "bookworm-1";
 const OLD: Packages = Packages {
     suites: &["bookworm"],
@@ -30,8 +31,8 @@ const OLD: Packages = Packages {
     ],
 };
 
-/// The name of the tree with a QEMU that has vfio-user-pci. QEMU has vfio-user-pci since version
-/// 10.1.
+/// The name of the cache folder with a QEMU that has the device vfio-user-pci. QEMU has this device
+/// since version 10.1.
 const NEW_TREE: &str = "trixie-backports-1";
 const NEW: Packages = Packages {
     suites: &["trixie", "trixie-backports"],
@@ -39,7 +40,7 @@ const NEW: Packages = Packages {
     names: &["qemu-system-x86"],
 };
 
-/// The name of the tree with the programs that the benchmark uses, and with qemu-img.
+/// The name of the cache folder with the programs that the benchmark uses, and with qemu-img.
 const BENCHMARK_TREE: &str = "benchmark-2";
 const BENCHMARK: Packages = Packages {
     suites: &["trixie", "trixie-backports"],
@@ -50,11 +51,11 @@ const BENCHMARK: Packages = Packages {
 /// The programs for the benchmark.
 #[derive(Debug)]
 pub struct BenchmarkTools {
-    /// A program that does I/O on a file.
+    /// fio, a program that does I/O on a file.
     pub fio: Program,
-    /// QEMU's vhost-user-blk back-end.
+    /// qemu-storage-daemon, QEMU's vhost-user-blk back-end.
     pub storage_daemon: Program,
-    /// A program that counts system calls.
+    /// strace, a program that counts system calls.
     pub strace: Program,
 }
 
@@ -83,7 +84,7 @@ pub fn qemu_img() -> Result<Program> {
     .program(what)
 }
 
-/// The name of the tree with the programs that make a Debian disk, and with firmware that boots it.
+/// The name of the cache folder with the programs that make a Debian disk, and with UEFI firmware.
 const DEBIAN_TREE: &str = "bookworm-disk-1";
 const DEBIAN: Packages = Packages {
     suites: &["bookworm"],
@@ -105,7 +106,7 @@ pub fn debian_tools() -> Result<Tree> {
     tree(&Cache::open()?, DEBIAN_TREE, &DEBIAN, what, |_| Ok(()))
 }
 
-/// The name of the tree with a server of network block devices for guests.
+/// The name of the cache folder with qemu-nbd, which makes a network block device in a guest.
 const NBD_TREE: &str = "bookworm-nbd-1";
 const NBD: Packages = Packages {
     suites: &["bookworm"],
@@ -118,10 +119,10 @@ pub fn nbd_server() -> Result<Program> {
     tree(&Cache::open()?, NBD_TREE, &NBD, "qemu-nbd", |_| Ok(()))?.program("qemu-nbd")
 }
 
-/// The programs for all tests.
+/// The QEMUs, the guests' kernel, and the programs for all tests.
 #[derive(Debug)]
 pub struct Provisioned {
-    /// Debian 12's QEMU, 7.2.
+    /// QEMU 7.2, from Debian 12.
     pub old_qemu: Qemu,
     /// A QEMU that has vfio-user-pci.
     pub new_qemu: Qemu,
@@ -131,7 +132,7 @@ pub struct Provisioned {
 }
 
 impl Provisioned {
-    /// A program of Debian 12, for guests or for the host.
+    /// The program `name` of Debian 12, for guests or for the host.
     pub fn program(&self, name: &str) -> Result<Program> {
         self.tools.program(name)
     }
@@ -155,7 +156,7 @@ impl Kernel {
     }
 }
 
-/// Downloads the programs for all tests if they are not in the cache yet.
+/// Downloads the QEMUs, the kernel and the programs for all tests if they are not in the cache yet.
 pub fn provision() -> Result<Provisioned> {
     ensure!(
         cfg!(target_arch = "x86_64"),
@@ -177,8 +178,8 @@ pub fn provision() -> Result<Provisioned> {
     })
 }
 
-/// Returns `$VVU_QEMU` if it is set. Otherwise, returns the machine's QEMU if it is new enough, or
-/// else a QEMU from packages.
+/// Returns the QEMU at `$VVU_QEMU` if the variable is set. Otherwise, returns the machine's QEMU if
+/// it has vfio-user-pci, and downloads a QEMU if not.
 fn new_qemu(cache: &Cache) -> Result<Qemu> {
     if let Some(path) = env::var_os("VVU_QEMU") {
         let qemu = Qemu::at(Path::new(&path)).context("VVU_QEMU")?;
@@ -217,7 +218,8 @@ fn tree(
     Ok(Tree::new(root))
 }
 
-/// Returns `$VVU_DEBIAN_MIRROR`, or the mirror from which this machine installs Debian packages.
+/// Returns the address in `$VVU_DEBIAN_MIRROR`, or the address of the mirror from which this
+/// machine installs Debian packages.
 pub fn mirror() -> Result<String> {
     if let Ok(mirror) = env::var("VVU_DEBIAN_MIRROR") {
         return Ok(mirror);
@@ -226,8 +228,8 @@ pub fn mirror() -> Result<String> {
     let codename = release
         .lines()
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    // The command prints lines such as 'ADDRESS/dists/bookworm/InRelease'. It does so even if the
-    // package lists were never updated.
+    // `apt-get update --print-uris` prints lines such as 'ADDRESS/dists/bookworm/InRelease', even
+    // if the package lists were never downloaded.
     let sources = quiet(Command::new("apt-get").args(["update", "--print-uris"]))?;
     let ending = format!("/dists/{}/InRelease'", codename.unwrap_or_default());
     let mirror = sources.lines().find_map(|line| line.split_once(&ending));
@@ -235,7 +237,8 @@ pub fn mirror() -> Result<String> {
     address.context("apt has no Debian source; set VVU_DEBIAN_MIRROR to the address of a mirror")
 }
 
-/// Writes the list of dependencies of modules. Normally the package's install script does this.
+/// Writes modules.dep, the list of dependencies between kernel modules. The install script of the
+/// kernel's package would write the list, but the script does not run here.
 fn index_modules(tree: &Tree) -> Result<()> {
     let modules = only_entry(&tree.root().join("lib/modules"))?;
     let depmod = tree.program("kmod")?.named("depmod");

@@ -1,4 +1,4 @@
-//! The two QEMUs for tests: an old one, and one with vfio-user-pci.
+//! The QEMU programs for tests. Tests use an old version, and a version with vfio-user-pci.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ const NAME: &str = "qemu-system-x86_64";
 const FIRMWARE: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 const MODULES: &str = "usr/lib/x86_64-linux-gnu/qemu";
 
-/// A QEMU for x86-64.
+/// A QEMU program that emulates an x86-64 machine.
 #[derive(Clone, Debug)]
 pub struct Qemu {
     program: Program,
@@ -20,24 +20,24 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// The QEMU in a tree of Debian packages.
+    /// The QEMU in a folder of unpacked Debian packages.
     pub fn in_tree(tree: &Tree) -> Result<Self> {
         Self::new(tree.program(NAME)?, Some(tree.root().to_owned()))
     }
 
-    /// The QEMU at this path.
+    /// The QEMU at this path. It is an error if the program does not print QEMU's version.
     pub fn at(path: &Path) -> Result<Self> {
         Self::new(Program::host(path)?, None)
     }
 
-    /// The machine's own QEMU, if it has one.
+    /// The first QEMU in the folders of `$PATH`, or `None`.
     pub fn of_machine() -> Option<Self> {
         let path = std::env::var_os("PATH")?;
         let found = std::env::split_paths(&path).map(|folder| folder.join(NAME));
         found.into_iter().find_map(|file| Self::at(&file).ok())
     }
 
-    /// The version, such as `7.2.22`.
+    /// The version of this QEMU, such as `7.2.22`.
     pub fn version(&self) -> &str {
         &self.version
     }

@@ -1,4 +1,4 @@
-//! Folders for the files of a test or demo: logs, images, sockets, guest memory.
+//! Folders for the files of a test or demo, such as logs, images and sockets.
 
 use std::fs::{self, DirEntry};
 use std::os::unix::fs::FileTypeExt;
@@ -11,13 +11,14 @@ use tempfile::TempDir;
 /// The folder for the files with guest memory.
 const MEMORY: &str = "/dev/shm";
 
-/// The folders of all runs of this process. A signal handler removes the folders.
+/// The folders of all runs of this process. A signal handler removes the folders when a signal ends
+/// the process.
 static RUNS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// The folder of one run. When this value is dropped, the folder is kept and its path is printed.
-/// [`RunDir::discard`] removes the folder instead.
+/// The folder for the files of one test or demo. When this value is dropped, the folder is kept and
+/// its path is printed. [`RunDir::discard`] removes the folder instead.
 ///
-/// Sockets and memory files are always removed.
+/// Sockets and memory files are removed in both cases.
 #[derive(Debug)]
 pub struct RunDir {
     folder: Option<TempDir>,
@@ -50,12 +51,12 @@ impl RunDir {
     }
 
     /// The path of a file in `/dev/shm` for a guest's memory. The name is unique to this run, and
-    /// the file is removed when this value is dropped.
+    /// the file is removed when the [`RunDir`] is dropped.
     pub fn memory(&self, name: &str) -> PathBuf {
         Path::new(MEMORY).join(memory_prefix(&self.path) + name)
     }
 
-    /// Creates a disk image that reads as zeroes.
+    /// Creates a disk image of `size` bytes that reads as zeroes.
     pub fn image(&self, name: &str, size: u64) -> Result<PathBuf> {
         let path = self.file(name);
         fs::File::create_new(&path)
@@ -64,7 +65,7 @@ impl RunDir {
         Ok(path)
     }
 
-    /// Removes the folder, after a run that went well.
+    /// Removes the folder. This is for a run that succeeded.
     pub fn discard(mut self) -> Result<()> {
         match self.folder.take() {
             Some(folder) => folder

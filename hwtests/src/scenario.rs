@@ -1,4 +1,4 @@
-//! Starts the programs under test and the guests around them.
+//! Starts the programs under test, and the guests that use them.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -20,17 +20,17 @@ use crate::workload::DISK;
 pub const BDF: &str = "0000:00:10.0";
 const SLOT: u8 = 0x10;
 
-/// The size of the sibling's memory and of the proxy's memory file, in MiB.
+/// The size of the sibling VM's memory and of the proxy's memory file, in MiB.
 pub const MEMORY: u32 = 512;
 
-/// The number of queues of the sibling's disk.
+/// The number of queues of the sibling VM's disk.
 const QUEUES: u16 = 2;
 
 /// The size of a test's disk in bytes.
 pub const DISK_SIZE: u64 = 128 << 20;
 
-/// The option for the full jail. A program that cannot set up the full jail ends, and the test
-/// fails.
+/// The option for the full sandbox. A program that cannot set up the full sandbox ends, and then
+/// the test fails.
 const JAIL: [&str; 1] = ["--sandbox=full"];
 
 /// The time limit for a program to become ready.
@@ -39,12 +39,13 @@ const READY: Duration = Duration::from_secs(30);
 /// The time limit for a program to end after SIGTERM. Users rely on this limit.
 pub const END: Duration = Duration::from_secs(2);
 
-/// Starts a sibling whose disk is behind `socket`, with its memory in the file `memory`.
+/// Starts a sibling VM whose disk is served at the vhost-user socket `socket`. The VM's memory is
+/// in the file `memory`.
 pub fn sibling(lab: &Lab, name: &str, qemu: &Qemu, socket: &Path, memory: &Path) -> Result<Vm> {
     new_sibling(lab, name, qemu, socket, memory)?.start()
 }
 
-/// Prepares a sibling as [`sibling`] does, but does not start it.
+/// Prepares a sibling VM as [`sibling`] does, but does not start the VM.
 pub fn new_sibling<'a>(
     lab: &'a Lab,
     name: &str,
@@ -63,7 +64,8 @@ pub fn new_sibling<'a>(
     Ok(sibling)
 }
 
-/// Starts `vvu-block` on the host. `transport` contains the options for the transport.
+/// Starts `vvu-block` on the host. `transport` contains the options for the transport, such as
+/// `--socket-path PATH`.
 pub fn block(lab: &Lab, transport: &[&str], image: &Path) -> Result<Process> {
     let program = binaries::build("vvu-block", "vvu-block")?;
     start(
@@ -73,7 +75,7 @@ pub fn block(lab: &Lab, transport: &[&str], image: &Path) -> Result<Process> {
     )
 }
 
-/// Starts a program on the host, in the whole jail, and waits until it is ready.
+/// Starts a program on the host, in its full sandbox, and waits until the program is ready.
 pub fn start<'a>(
     lab: &Lab,
     program: &Path,
@@ -104,16 +106,16 @@ pub fn end(process: &Process) -> Result<()> {
 pub struct Proxy {
     /// The process of `vvu-proxy`.
     pub process: Process,
-    /// The path of the vhost-user socket.
+    /// The path of the vhost-user socket, to which the front-end connects.
     pub vhost_user: PathBuf,
-    /// The path of the vfio-user socket.
+    /// The path of the vfio-user socket, at which the proxy offers a PCI function.
     pub vfio_user: PathBuf,
-    /// The path of the file with the front-end's memory.
+    /// The path of the file with the memory of the vhost-user front-end.
     pub memory: PathBuf,
 }
 
 impl Proxy {
-    /// Starts `vvu-proxy`.
+    /// Starts `vvu-proxy` on the host, and waits until it is ready.
     pub fn start(lab: &Lab) -> Result<Self> {
         let (vhost_user, vfio_user) = (lab.run.file("vu.sock"), lab.run.file("vvu0.sock"));
         let memory = lab.run.memory("sibling");
@@ -136,12 +138,12 @@ impl Proxy {
         })
     }
 
-    /// Starts a sibling whose disk is behind this proxy.
+    /// Starts a sibling VM whose disk is served through this proxy.
     pub fn sibling(&self, lab: &Lab, name: &str, qemu: &Qemu) -> Result<Vm> {
         self.new_sibling(lab, name, qemu)?.start()
     }
 
-    /// Prepares a sibling as [`Proxy::sibling`] does, but does not start it.
+    /// Prepares a sibling VM as [`Proxy::sibling`] does, but does not start the VM.
     pub fn new_sibling<'a>(
         &self,
         lab: &'a Lab,
@@ -152,29 +154,29 @@ impl Proxy {
     }
 }
 
-/// A VM with the proxy's function. A program in the VM serves a device through the function. For
-/// instance, `vvu-block` serves a disk of the VM.
+/// A device VM, which has the PCI function that `vvu-proxy` offers. A program in the VM serves a
+/// device through the function. For instance, `vvu-block` serves a disk of the VM.
 #[derive(Debug)]
 pub struct DeviceVm {
-    /// The VM that has the function.
+    /// The VM that has the PCI function of `vvu-proxy`.
     pub vm: Vm,
     /// The program in the VM that serves the device.
     pub server: GuestProcess,
 }
 
 impl DeviceVm {
-    /// Boots the VM, hands the function to user space, and starts `vvu-block`.
+    /// Boots the VM, binds the PCI function to vfio-pci, and starts `vvu-block` in the VM.
     pub fn start(lab: &Lab, proxy: &Proxy, image: &Path) -> Result<Self> {
         Self::serve(lab, Self::builder(lab, proxy, image)?.start()?)
     }
 
-    /// Prepares the VM with `vvu-block` and a disk, but does not start it.
+    /// Prepares a device VM with `vvu-block` and a disk, but does not start the VM.
     pub fn builder<'a>(lab: &'a Lab, proxy: &Proxy, image: &Path) -> Result<VmBuilder<'a>> {
         let program = binaries::build("vvu-block", "vvu-block")?;
         Ok(Self::builder_with(lab, proxy, &program)?.disk(image))
     }
 
-    /// Prepares a VM that has this program and no disk.
+    /// Prepares a device VM that has the program `program` and no disk, but does not start the VM.
     pub fn builder_with<'a>(lab: &'a Lab, proxy: &Proxy, program: &Path) -> Result<VmBuilder<'a>> {
         Ok(VmBuilder::new(lab, "device")
             .qemu(&lab.machine.new_qemu)
@@ -184,15 +186,15 @@ impl DeviceVm {
             .program(Program::host(program)?))
     }
 
-    /// Restarts the VM, and starts `vvu-block` again.
+    /// Restarts the VM, and starts `vvu-block` in the VM again.
     pub fn reboot(self, lab: &Lab) -> Result<Self> {
         self.vm.reboot()?;
         Self::serve(lab, self.vm)
     }
 
-    /// Ends the program with SIGTERM, and then the VM.
+    /// Ends the program in the VM with SIGTERM, and then switches the VM off.
     pub fn end(self) -> Result<()> {
-        // The emulated VM is slower than the host, so the program gets more time.
+        // The emulated VM is slower than the host, so the program gets more time to end.
         let output = self.server.terminate(END * 2)?;
         ensure!(
             output.status == 0,
@@ -207,12 +209,12 @@ impl DeviceVm {
         Self::serve_disk(lab, vm, DISK)
     }
 
-    /// Hands the function to user space, and starts `vvu-block` with this disk of the VM.
+    /// Binds the PCI function to vfio-pci, and starts `vvu-block` with the disk `disk` of the VM.
     pub fn serve_disk(lab: &Lab, vm: Vm, disk: &str) -> Result<Self> {
         Self::serve_with(lab, vm, "vvu-block", disk)
     }
 
-    /// Hands the function to user space, and starts a program with these arguments.
+    /// Binds the PCI function to vfio-pci, and starts a program in the VM with these arguments.
     pub fn serve_with(lab: &Lab, vm: Vm, program: &str, arguments: &str) -> Result<Self> {
         bind(&vm)?;
         let log = lab.run.file(&format!("device.{program}.log"));
@@ -224,7 +226,7 @@ impl DeviceVm {
     }
 }
 
-/// Hands the function at [`BDF`] to user space: binds it to vfio-pci.
+/// Binds the PCI function at [`BDF`] to vfio-pci, so that a program in user space can use it.
 pub fn bind(vm: &Vm) -> Result<()> {
     let script = format!(
         "set -e

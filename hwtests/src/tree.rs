@@ -1,8 +1,8 @@
 //! Unpacks Debian packages into a folder, and runs their programs from there.
 //!
-//! apt resolves and verifies the packages with a package database of its own. So nothing is
-//! installed on the machine, and root is not needed. The programs run with the dynamic loader of
-//! the tree instead of in a chroot, so they see the machine's files.
+//! apt resolves and verifies the packages with a separate package database. So nothing is installed
+//! on the machine, and the user need not be root. The dynamic loader in the folder starts the
+//! programs. They do not run in a chroot, so they see the machine's files.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::live::last_lines;
 
-/// The public keys of Debian's archive.
+/// The path of the file with the public keys of Debian's archive.
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const HOST_LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 const LOADERS: [&str; 2] = [
@@ -31,12 +31,12 @@ const LIBRARIES: [&str; 3] = [
 /// The packages to unpack.
 #[derive(Clone, Copy, Debug)]
 pub struct Packages {
-    /// The suites to take packages from.
+    /// The Debian suites from which packages are taken.
     pub suites: &'static [&'static str],
-    /// The suite to prefer.
+    /// The suite whose packages are preferred.
     pub prefer: &'static str,
-    /// The names of the packages. Packages that they depend on are unpacked, too, but not those
-    /// that they recommend.
+    /// The names of the packages. Their dependencies are unpacked, too. Their recommended packages
+    /// are not unpacked.
     pub names: &'static [&'static str],
 }
 
@@ -47,7 +47,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Takes over a tree that was unpacked earlier.
+    /// Uses a folder into which packages were unpacked earlier.
     pub fn new(root: PathBuf) -> Self {
         Self { root }
     }
@@ -75,12 +75,12 @@ impl Tree {
         Ok(Self::new(root.to_owned()))
     }
 
-    /// The path of the folder.
+    /// The path of the folder with the unpacked packages.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Finds a program of the tree by its file name.
+    /// Finds a program in the folder by its file name.
     pub fn program(&self, name: &str) -> Result<Program> {
         let path = self.find(PROGRAMS.map(|folder| format!("{folder}/{name}")))?;
         let loader = self.find(LOADERS)?;
@@ -118,7 +118,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program of this machine.
+    /// A program of this machine, with the machine's dynamic loader.
     pub fn host(path: &Path) -> Result<Self> {
         ensure!(path.is_file(), "{} is not a program", path.display());
         let name = path
@@ -134,7 +134,8 @@ impl Program {
         })
     }
 
-    /// Sets the name with which to run the program. Some programs behave according to their name.
+    /// Sets the name (`argv[0]`) with which the program runs. Some programs choose their function
+    /// by this name.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
         self
@@ -150,7 +151,8 @@ impl Program {
         command
     }
 
-    /// Runs the program to its end and returns its standard output. It fails if the program fails.
+    /// Runs the program to its end and returns its standard output. It is an error if the program
+    /// fails.
     pub fn output<I: Into<OsString>>(
         &self,
         arguments: impl IntoIterator<Item = I>,
@@ -163,17 +165,17 @@ impl Program {
         &self.path
     }
 
-    /// The name with which to run the program.
+    /// The name (`argv[0]`) with which the program runs.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The dynamic loader of the program.
+    /// The path of the dynamic loader of the program.
     pub fn loader(&self) -> &Path {
         &self.loader
     }
 
-    /// Whether the program belongs to this machine, and not to a tree.
+    /// Whether the program belongs to this machine, and not to a folder of unpacked packages.
     pub fn is_host(&self) -> bool {
         self.search.is_empty()
     }
@@ -202,14 +204,14 @@ impl Program {
     }
 }
 
-/// Writes an executable shell script.
+/// Writes an executable shell script with the content `text`.
 pub fn script(path: &Path, text: &str) -> Result<()> {
     fs::write(path, format!("#!/bin/sh\n{text}"))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
-/// apt with a configuration and a package database of its own in a folder.
+/// Runs apt with a configuration and a package database in a separate folder.
 struct Apt {
     folder: PathBuf,
 }
@@ -239,10 +241,11 @@ impl Apt {
             "Dir::Etc::Preferences=/dev/null".into(),
             "Dir::Etc::PreferencesParts=/dev/null".into(),
             "APT::Install-Recommends=false".into(),
-            // Without this setting, apt downloads as another user, who may not read root's home.
+            // By default, root's apt downloads as the user _apt, who cannot read root's home
+            // folder.
             "APT::Sandbox::User=".into(),
-            // This setting lets a user who is not root resolve packages. apt's own locking is not
-            // needed, because the cache has a lock.
+            // With apt's locking switched off, a user who is not root can resolve packages. The
+            // lock of our cache takes its place.
             "Debug::NoLocking=true".into(),
         ];
         let mut command = Command::new("apt-get");
@@ -258,7 +261,7 @@ impl Apt {
 }
 
 /// Runs a command and returns its standard output. If the command fails, the error contains the
-/// last lines of its output.
+/// last lines of the command's output.
 pub fn quiet(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command

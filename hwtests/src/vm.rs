@@ -1,4 +1,4 @@
-//! Guests: virtual machines under QEMU, with our agent as the first process.
+//! Virtual machines under QEMU (guests), whose first process is our agent.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -23,28 +23,28 @@ use crate::tree::Program;
 
 /// The time limit for a guest to boot, under emulation on a busy machine.
 pub const BOOT: Duration = Duration::from_secs(90);
-/// The default time limit for a command.
+/// The default time limit for a command in a guest.
 pub const COMMAND: Duration = Duration::from_secs(60);
 /// The time limit for a guest to switch itself off.
 pub const POWER_OFF: Duration = Duration::from_secs(30);
 
-/// How QEMU allocates the memory of a guest.
+/// The way in which QEMU allocates the memory of a guest.
 #[derive(Clone, Debug)]
 pub enum Memory {
-    /// An anonymous file. Device back-ends get its descriptor.
+    /// An anonymous file (memfd). QEMU passes its descriptor to device back-ends.
     Memfd,
     /// A file that other processes can open by its path.
     File(PathBuf),
 }
 
-/// The IOMMU of a guest, for devices that its user space drives.
+/// The IOMMU of a guest. The guest's user space needs an IOMMU to drive a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Iommu {
     /// No IOMMU.
     None,
-    /// An IOMMU that lets devices raise any interrupt.
+    /// An IOMMU that remaps memory accesses, but not interrupts.
     WithoutRemapping,
-    /// An IOMMU that remaps interrupts as well as memory.
+    /// An IOMMU that remaps memory accesses and interrupts.
     Remapping,
 }
 
@@ -63,7 +63,7 @@ pub struct VmBuilder<'a> {
 }
 
 impl<'a> VmBuilder<'a> {
-    /// Prepares a guest with one processor, 256 MiB, no disk, and the old QEMU of Debian 12.
+    /// Prepares a guest with one processor, 256 MiB of memory, no disk, and QEMU 7.2 of Debian 12.
     pub fn new(lab: &'a Lab, name: &str) -> Self {
         Self {
             lab,
@@ -79,13 +79,13 @@ impl<'a> VmBuilder<'a> {
         }
     }
 
-    /// Runs the guest under this QEMU.
+    /// Sets the QEMU that runs the guest.
     pub fn qemu(mut self, qemu: &'a Qemu) -> Self {
         self.qemu = qemu;
         self
     }
 
-    /// Sets the size of the guest's memory, and how QEMU allocates it.
+    /// Sets the size of the guest's memory in MiB, and the way in which QEMU allocates the memory.
     pub fn memory(mut self, memory: Memory, mebibytes: u32) -> Self {
         self.memory = (memory, mebibytes);
         self
@@ -97,7 +97,7 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Sets the guest's IOMMU, and adds the drivers that hand a device to user space.
+    /// Sets the guest's IOMMU, and adds the kernel modules that let user space drive a device.
     pub fn iommu(mut self, iommu: Iommu) -> Self {
         self.iommu = iommu;
         self.kernel_arguments += " intel_iommu=on";
@@ -112,12 +112,12 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Adds a disk that a vhost-user back-end serves.
+    /// Adds a disk with `queues` queues, which a vhost-user back-end serves at `socket`.
     pub fn vhost_user_blk(self, socket: &Path, queues: u16) -> Self {
         self.vhost_user(&format!("vhost-user-blk-pci,num-queues={queues}"), socket)
     }
 
-    /// Adds a device of QEMU whose vhost-user back-end listens at this socket.
+    /// Adds the QEMU device `device`, whose vhost-user back-end listens at `socket`.
     pub fn vhost_user(self, device: &str, socket: &Path) -> Self {
         let id = format!("vhost{}", self.devices.len());
         self.arg("-chardev")
@@ -141,7 +141,7 @@ impl<'a> VmBuilder<'a> {
             .arg(format!("virtio-blk-pci,drive={id}"))
     }
 
-    /// Adds a PCI function at `00:SLOT.0` that a vfio-user server serves.
+    /// Adds a PCI function at `00:SLOT.0` that a vfio-user server serves at `socket`.
     pub fn vfio_user(self, socket: &Path, slot: u8) -> Self {
         let device = serde_json::json!({
             "driver": "vfio-user-pci",
@@ -157,7 +157,7 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Adds a kernel module, which is loaded at boot.
+    /// Adds a kernel module, which the agent loads at boot.
     pub fn module(mut self, name: &'static str) -> Self {
         self.modules.push(name);
         self
@@ -267,7 +267,7 @@ impl<'a> VmBuilder<'a> {
     }
 }
 
-/// A running guest. Dropping it kills its QEMU.
+/// A running guest. Dropping this value kills the guest's QEMU.
 #[derive(Debug)]
 pub struct Vm {
     name: String,
@@ -277,23 +277,25 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Runs a shell command and waits for its end. A failure of the command is not an error.
+    /// Runs a shell command in the guest and waits for its end. It is not an error if the command
+    /// fails.
     pub fn run(&self, command: &str) -> Result<Output> {
         self.run_within(command, COMMAND)
     }
 
-    /// Like [`Vm::run`], with another time limit.
+    /// Runs a shell command like [`Vm::run`], with another time limit.
     pub fn run_within(&self, command: &str, timeout: Duration) -> Result<Output> {
         let process = self.spawn(command)?;
         process.wait(timeout).map_err(|error| self.explain(&error))
     }
 
-    /// Runs a shell command that must succeed, and returns its standard output.
+    /// Runs a shell command in the guest and returns its standard output. It is an error if the
+    /// command fails.
     pub fn check(&self, command: &str) -> Result<String> {
         self.check_within(command, COMMAND)
     }
 
-    /// Like [`Vm::check`], with another time limit.
+    /// Runs a shell command like [`Vm::check`], with another time limit.
     pub fn check_within(&self, command: &str, timeout: Duration) -> Result<String> {
         let output = self.run_within(command, timeout)?;
         ensure!(
@@ -307,12 +309,13 @@ impl Vm {
         Ok(output.text())
     }
 
-    /// Starts a shell command and leaves it running.
+    /// Starts a shell command in the guest, and does not wait for its end.
     pub fn spawn(&self, command: &str) -> Result<GuestProcess> {
         self.spawn_live(command, Live::default())
     }
 
-    /// Like [`Vm::spawn`], and copies the output to a file.
+    /// Starts a shell command like [`Vm::spawn`], and copies the command's output to the file
+    /// `log`.
     pub fn spawn_logged(&self, command: &str, log: &Path) -> Result<GuestProcess> {
         self.spawn_live(command, Live::logged(log)?)
     }
@@ -323,7 +326,8 @@ impl Vm {
             .map_err(|error| self.explain(&error))
     }
 
-    /// Restarts the guest, but not its QEMU, and waits until it accepts commands again.
+    /// Restarts the guest under the same QEMU process, and waits until the guest accepts commands
+    /// again.
     pub fn reboot(&self) -> Result<()> {
         let boots = self.agent.boots();
         self.agent.end(FrameKind::Reboot)?;
@@ -353,12 +357,12 @@ impl Vm {
         self.qemu.kill().map(drop)
     }
 
-    /// The path of the log of the serial console.
+    /// The path of the file with the output of the guest's serial console.
     pub fn console(&self) -> &Path {
         &self.console
     }
 
-    /// The path of QEMU's log.
+    /// The path of the file with the output of QEMU itself.
     pub fn log(&self) -> &Path {
         self.qemu.log()
     }
@@ -376,7 +380,7 @@ impl Vm {
     }
 }
 
-/// Waits for QEMU to connect. If QEMU ends before, this is an error.
+/// Waits for QEMU to connect to the agent's socket. It is an error if QEMU ends before it connects.
 fn accept(listener: &UnixListener, qemu: &Process) -> Result<UnixStream> {
     let deadline = Instant::now() + BOOT;
     loop {

@@ -1,4 +1,4 @@
-//! Uses the disk of a sibling, and checks the image on the host afterwards.
+//! Uses the disk of a sibling VM, and checks the disk image on the host afterwards.
 
 use std::fs;
 use std::path::Path;
@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::lab::Lab;
 use crate::vm::Vm;
 
-/// The device node of the disk in a sibling.
+/// The device node of the disk in a sibling VM.
 pub const DISK: &str = "/dev/vda";
 
-/// The time limit for one workload.
+/// The time limit for each command of a workload.
 const LONG: Duration = Duration::from_secs(180);
 
-/// The size of the file system in MiB. [`fio_verify`] uses the rest of the disk.
+/// The size of the file system on the disk, in MiB. [`fio_verify`] uses the rest of the disk.
 pub const FILE_SYSTEM: u64 = 48;
 
 /// The files that a workload wrote.
@@ -35,7 +35,7 @@ impl Written {
         self.sums.lines().count()
     }
 
-    /// The lines of [`Written::sums`] for the big files.
+    /// The lines of [`Written::sums`] for the files in the folder `big`.
     pub fn big_files(&self) -> impl Iterator<Item = &str> {
         self.sums.lines().filter(|line| line.contains("./big/"))
     }
@@ -44,9 +44,10 @@ impl Written {
 /// Formats the disk as ext4, and writes files of random content and of many sizes.
 ///
 /// The checksums are computed before the content is written to the disk. The file system is mounted
-/// again before the files are checked. So the check does not read from the guest's page cache.
+/// again before the files are checked. So the check reads from the disk, not from the guest's page
+/// cache.
 pub fn write_files(sibling: &Vm) -> Result<Written> {
-    // The command needs the whole path, because busybox's shell prefers its own mke2fs.
+    // mke2fs has to be named by its whole path, because busybox's shell prefers busybox's mke2fs.
     sibling.check_within(
         &format!("/usr/bin/mke2fs -q -F -t ext4 {DISK} {FILE_SYSTEM}M"),
         LONG,
@@ -75,8 +76,8 @@ pub fn write_files(sibling: &Vm) -> Result<Written> {
     Ok(Written { sums, bytes })
 }
 
-/// Mounts the disk, compares all files with their checksums, and returns the number of bytes in
-/// all files.
+/// Mounts the disk, compares all files with their checksums, and returns the total size of all
+/// files in bytes.
 pub fn check_files(sibling: &Vm, sums: &str) -> Result<u64> {
     let script = format!(
         "set -e
@@ -111,12 +112,13 @@ pub struct FioReport {
 pub fn fio(sibling: &Vm, arguments: &str) -> Result<Value> {
     let script = format!("/usr/bin/fio {arguments} --output-format=json");
     let output = sibling.check_within(&script, LONG).context("fio fails")?;
-    // fio prints notes before the report.
+    // fio may print notes before the report.
     let report = output.find('{').map(|start| &output[start..]);
     serde_json::from_str(report.unwrap_or_default()).context("cannot read fio's report")
 }
 
-/// Writes random blocks of mixed sizes behind the file system and verifies their checksums.
+/// Writes random blocks of mixed sizes to the part of the disk after the file system, and verifies
+/// their checksums.
 pub fn fio_verify(sibling: &Vm) -> Result<FioReport> {
     let report = fio(
         sibling,
@@ -141,7 +143,8 @@ pub fn fio_verify(sibling: &Vm) -> Result<FioReport> {
 
 /// Checks on the host that the image has a clean file system with these files.
 ///
-/// The image must not be in use. Its back-end must have ended, or must have flushed the image.
+/// Before the check, the back-end must have ended, or must have flushed the image. Nothing may
+/// write to the image during the check.
 pub fn check_image(lab: &Lab, image: &Path, written: &Written) -> Result<()> {
     let image_text = image.to_string_lossy().into_owned();
     lab.machine
@@ -179,9 +182,9 @@ fn compare(folder: &Path, sums: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the first virtio disk has packed virtqueues.
+/// Whether the first virtio disk of the guest has packed virtqueues.
 pub fn has_packed_rings(guest: &Vm) -> Result<bool> {
-    // The file has a digit for each feature bit. Bit 34 is VIRTIO_F_RING_PACKED.
+    // The file `features` has a digit for each feature bit. Bit 34 is VIRTIO_F_RING_PACKED.
     let features = guest.check("cat /sys/block/vda/device/features")?;
     Ok(features.as_bytes().get(34) == Some(&b'1'))
 }

@@ -12,7 +12,7 @@ use hwtests::{Lab, Result, ensure, test};
 /// The time limit for a program to print an error.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The address of a function in the VMs that is not a VVU device.
+/// The PCI address of a function in the test VMs that is not a VVU device.
 const OTHER: &str = "0000:00:11.0";
 
 #[test]
@@ -76,7 +76,7 @@ fn the_proxy_explains_that_memory_is_not_in_its_file() {
         ensure!(line.contains("share=on"), "the line lacks share=on: {line}");
         wrong.kill()?;
 
-        // Without share=on, QEMU passes no file descriptor of the memory to the proxy.
+        // Without share=on, QEMU passes no file descriptor of its memory to the proxy.
         let file = format!(
             "memory-backend-file,id=ram,size=64M,mem-path={}",
             proxy.memory.display()
@@ -89,7 +89,8 @@ fn the_proxy_explains_that_memory_is_not_in_its_file() {
     });
 }
 
-/// Starts a QEMU with this memory and without a system. The firmware alone already starts the disk.
+/// Starts a QEMU with this memory and without an operating system. The firmware already starts the
+/// disk.
 fn bare_sibling(lab: &Lab, proxy: &Proxy, memory: &str) -> Result<Process> {
     let socket = proxy.vhost_user.display();
     let mut command = lab.machine.old_qemu.command();
@@ -150,7 +151,7 @@ fn bind(vm: &Vm, function: &str) -> Result<()> {
     Ok(())
 }
 
-/// A shell command that prints the IOMMU group of a function.
+/// A shell command that prints the IOMMU group of a PCI function.
 fn group(function: &str) -> String {
     format!("basename $(readlink /sys/bus/pci/devices/{function}/iommu_group)")
 }

@@ -1,4 +1,4 @@
-//! A Linux guest uses the features of the disk: discard, zeroes, block size, write cache.
+//! A Linux guest uses the features of the disk, such as discard and the write cache.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -13,7 +13,7 @@ use hwtests::{Lab, Result, ensure, test};
 
 const MIB: u64 = 1 << 20;
 
-/// The space that the host's file system may need to record the holes, in bytes.
+/// The space that the host's file system may need to record the holes of an image, in bytes.
 const SLACK: u64 = 64 << 10;
 
 /// The transport between the disk and its guest.
@@ -31,7 +31,7 @@ struct Disk {
 }
 
 impl Disk {
-    /// Serves a [`full_image`].
+    /// Serves an image from [`full_image`] to a sibling VM.
     fn start(lab: &Lab, options: &[&str]) -> Result<Self> {
         Self::serve(lab, full_image(lab)?, options)
     }
@@ -69,7 +69,7 @@ impl Disk {
         })
     }
 
-    /// Reads a file about the disk in the guest's sysfs.
+    /// Reads the file `name` of the disk in the guest's sysfs.
     fn sysfs(&self, name: &str) -> Result<String> {
         let command = format!("cat /sys/block/vda/{name}");
         Ok(self.sibling.check(&command)?.trim().to_owned())
@@ -90,7 +90,7 @@ impl Disk {
     }
 }
 
-/// Makes an image that is full of 0xa5, so it has no holes.
+/// Makes an image in which all bytes are 0xa5, so the image has no holes.
 fn full_image(lab: &Lab) -> Result<PathBuf> {
     let image = lab.run.image("disk.img", DISK_SIZE)?;
     fs::write(&image, vec![0xa5; DISK_SIZE as usize])?;
@@ -98,12 +98,13 @@ fn full_image(lab: &Lab) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// A block device of the host with sectors of 4096 bytes. Dropping it detaches it.
+/// A loop device of the host with sectors of 4096 bytes. Dropping this value detaches the file from
+/// the loop device.
 struct LoopDevice(PathBuf);
 
 impl LoopDevice {
-    /// Attaches a file to a loop device. If the host has no loop devices, prints this and returns
-    /// `None`.
+    /// Attaches a file to a loop device. If the host has no loop devices, prints a message and
+    /// returns `None`.
     fn new(file: &Path) -> Result<Option<Self>> {
         let output = Command::new("losetup")
             .args(["--find", "--show", "--sector-size", "4096"])

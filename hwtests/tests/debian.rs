@@ -1,4 +1,5 @@
-//! A Debian boots from `vvu-block --virtio-pci-socket`. The machine has no other disk.
+//! A Debian guest boots from the disk that `vvu-block --virtio-pci-socket` serves. The guest has no
+//! other disk.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -84,7 +85,7 @@ fn debian_boots_from_a_read_only_disk() {
     });
 }
 
-/// Runs a test if debootstrap can run on this machine.
+/// Runs a test if debootstrap can run on this machine. Otherwise, prints that the test is skipped.
 fn test(name: &str, body: impl FnOnce(&Lab) -> Result<()>) {
     if debian::possible() {
         hwtests::test(name, body);
@@ -112,7 +113,7 @@ impl<'a> Served<'a> {
         })
     }
 
-    /// Prepares a machine that has only this disk.
+    /// Prepares the QEMU command for a machine that has only this disk.
     fn machine(&self, cpus: u32, options: &str) -> Command {
         let mut qemu = self.lab.machine.new_qemu.command();
         let device = serde_json::json!({
@@ -129,7 +130,7 @@ impl<'a> Served<'a> {
         qemu
     }
 
-    /// Lets QEMU load the guests' kernel, without a boot loader.
+    /// Makes QEMU load the guests' kernel itself, so that the disk needs no boot loader.
     fn load_kernel(&self, qemu: &mut Command, arguments: &str, more: &str) -> Result<()> {
         let initramfs = debian::initramfs(self.lab)?;
         qemu.arg("-kernel").arg(&self.lab.machine.kernel.image);
@@ -138,7 +139,7 @@ impl<'a> Served<'a> {
         Ok(())
     }
 
-    /// Runs the machine until it switches itself off.
+    /// Runs the machine until it switches itself off, and returns the text on its console.
     fn run(&self, qemu: &mut Command) -> Result<Console> {
         let guest = Process::spawn("debian.qemu", qemu, self.lab.run.path())?;
         guest.wait_line("TEST PASSED", LONG)?;

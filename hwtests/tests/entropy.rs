@@ -1,4 +1,4 @@
-//! `vvu-entropy` gives random bytes to a Linux guest over each carrier.
+//! `vvu-entropy` gives random bytes to a Linux guest over each transport.
 
 use hwtests::device::{Carrier, Device};
 use hwtests::{Lab, Result, binaries, ensure, test};
@@ -27,11 +27,11 @@ fn use_entropy(lab: &Lab, carrier: Carrier) -> Result<()> {
     entropy.use_over(lab, carrier, |guest| {
         let source = guest.check("cat /sys/class/misc/hw_random/rng_current")?;
         ensure!(source.starts_with("virtio_rng"), "the source is {source}");
-        // Random bytes cannot be compressed, so their compressed size shows whether they are
+        // Random bytes cannot be compressed, so the compressed size shows whether the bytes are
         // random.
         let size = guest.check("head -c 20000 /dev/hwrng > /tmp/a; gzip -c /tmp/a | wc -c")?;
         ensure!(size.trim().parse::<u32>()? > 20_000, "compressed to {size}");
-        // The driver stops the queue and starts it again.
+        // Unbinding the driver stops the queue, and binding the driver starts the queue again.
         guest.check(
             "cd /sys/bus/virtio/drivers/virtio_rng; name=$(basename virtio*)
             echo $name > unbind; echo $name > bind

@@ -1,4 +1,4 @@
-//! Tests the harness itself, with programs of other projects.
+//! Tests the test harness itself, with programs of other projects.
 
 use std::path::Path;
 use std::time::Duration;
@@ -157,7 +157,7 @@ fn a_new_qemu_uses_a_back_end_of_qemu() {
     });
 }
 
-/// Runs the sibling's part of the other tests with QEMU's own vhost-user-blk back-end.
+/// Uses a disk in a sibling VM as other tests do, but with QEMU's own vhost-user-blk back-end.
 fn foreign_back_end(lab: &Lab, qemu: &Qemu) -> Result<()> {
     let image = lab.run.image("disk.img", DISK_SIZE)?;
     let socket = lab.run.file("vu.sock");
@@ -210,7 +210,7 @@ fn storage_daemon(lab: &Lab, image: &Path, socket: &Path) -> Result<Process> {
         .arg("--pidfile")
         .arg(&ready);
     let daemon = Process::spawn("storage-daemon", &mut command, lab.run.path())?;
-    // The daemon prints nothing. It writes its pid file when its exports are ready.
+    // qemu-storage-daemon prints nothing. It writes its pid file when its exports are ready.
     hwtests::process::wait_file(&ready, LONG).context("qemu-storage-daemon")?;
     Ok(daemon)
 }

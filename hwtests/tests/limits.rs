@@ -13,7 +13,8 @@ const IOPS: f64 = 400.0;
 /// The limit of bytes written per second.
 const BPS: f64 = 4.0 * MIB;
 
-/// Runs fio, and returns a value of the report for each job.
+/// Runs fio, and returns the field `value` for each job, from the report on `direction` (read or
+/// write).
 fn run(sibling: &Vm, jobs: &str, direction: &str, value: &str) -> Result<Vec<f64>> {
     let report = fio(
         sibling,
@@ -27,7 +28,7 @@ fn run(sibling: &Vm, jobs: &str, direction: &str, value: &str) -> Result<Vec<f64
     Ok(values.collect())
 }
 
-/// Checks that a value differs by less than 10 % from the expected one.
+/// Checks that `value` differs by less than 10 % from `expected`.
 fn near(name: &str, value: f64, expected: f64) -> Result<()> {
     println!("{name}: {value:.1}, expected {expected:.1}");
     ensure!(
@@ -47,7 +48,8 @@ fn limited(lab: &Lab) -> Result<()> {
     let memory = lab.run.memory("sibling");
     let sibling = sibling(lab, "sibling", &lab.machine.new_qemu, &socket, &memory)?;
 
-    // Each processor has its own queue. One queue is always full, the other has one request.
+    // Each processor has its own queue. One queue has up to 32 requests in flight, and the other
+    // queue has one request in flight.
     let jobs = "--rw=randread --bs=4k --name=full --cpus_allowed=0 --iodepth=32 \
                 --name=single --cpus_allowed=1 --iodepth=1";
     let iops = run(&sibling, jobs, "read", "iops")?;

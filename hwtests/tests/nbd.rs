@@ -1,4 +1,4 @@
-//! A network block device in the device VM is the sibling's disk.
+//! A network block device in the device VM is served as the sibling VM's disk.
 
 use hwtests::provision::nbd_server;
 use hwtests::scenario::{DISK_SIZE, DeviceVm, Proxy, end};

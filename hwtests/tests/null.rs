@@ -1,4 +1,4 @@
-//! The example `null` serves a minimal device over each carrier.
+//! The example `null` serves a minimal device over each transport.
 
 use hwtests::device::{Carrier, Device};
 use hwtests::vm::Vm;
@@ -37,7 +37,7 @@ fn use_null(lab: &Lab, carrier: Carrier) -> Result<()> {
             "features of the device type: {features}"
         );
         wait_for_interrupt(guest, &device)?;
-        // The driver stops the queue and starts it again.
+        // Unbinding the driver stops the queue, and binding the driver starts the queue again.
         guest.check(&format!(
             "cd /sys/bus/virtio/drivers/virtio_rng; echo {device} > unbind; echo {device} > bind"
         ))?;
@@ -45,15 +45,15 @@ fn use_null(lab: &Lab, carrier: Carrier) -> Result<()> {
     })
 }
 
-/// The entropy device's name in the guest's sysfs.
+/// The name of the entropy device in the guest's sysfs.
 fn device(guest: &Vm) -> Result<String> {
     let found =
         guest.check("basename $(dirname $(grep -l 0x0004 /sys/bus/virtio/devices/*/device))")?;
     Ok(found.trim().to_owned())
 }
 
-/// Waits until the driver has an interrupt for a returned buffer. Without MSI-X, the interrupt's
-/// line in /proc/interrupts has only the name of the device.
+/// Waits until the guest has got an interrupt for a returned buffer. Without MSI-X, the line of the
+/// interrupt in /proc/interrupts has only the name of the device.
 fn wait_for_interrupt(guest: &Vm, device: &str) -> Result<()> {
     let line = format!("/{device}(-input)?$/");
     guest.check(&format!(

@@ -28,8 +28,8 @@ struct Disk<'a> {
 }
 
 impl<'a> Disk<'a> {
-    /// Makes an image with this chain of backing files. Each file has different content, and the
-    /// last file is raw.
+    /// Makes an image with a chain of backing files, whose names are in `backing`. Each file has
+    /// different content, and the last file is raw.
     fn new(lab: &'a Lab, backing: &[&str]) -> Result<Self> {
         let disk = Self {
             lab,
@@ -84,7 +84,8 @@ impl<'a> Disk<'a> {
             .map(drop)
     }
 
-    /// Makes an image that has a backing file and differs from it in the MiB number `part`.
+    /// Makes an image that has a backing file, and differs from the backing file in the MiB number
+    /// `part`.
     fn differ(&self, path: &Path, part: usize, below: (&str, &str)) -> Result<()> {
         let (name, format) = below;
         let (path, changed) = (path.to_string_lossy(), "changed.img");
@@ -108,13 +109,14 @@ impl<'a> Disk<'a> {
         Ok((process, front_end))
     }
 
-    /// Returns a random number of a block below `end`. Each run gets the same numbers.
+    /// Returns a random number of a block below `end`. The numbers are the same in each run of the
+    /// test.
     fn next_block(&mut self, end: u64) -> u64 {
         self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1);
         (self.state >> 33) % end
     }
 
-    /// Writes and zeroes blocks, both in the image and in the plain file.
+    /// Writes data and zeroes to blocks, both in the image and in the plain file.
     fn use_blocks(&mut self, front_end: &mut VirtioDriver, rounds: usize) -> Result<()> {
         let plain = File::options().write(true).open(&self.plain)?;
         for round in 0..rounds {
@@ -141,7 +143,7 @@ impl<'a> Disk<'a> {
         front_end.finish(1)
     }
 
-    /// Reads all blocks, and compares them with the plain file.
+    /// Reads all blocks of the image, and compares them with the plain file.
     fn read_blocks(&self, front_end: &mut VirtioDriver) -> Result<()> {
         let plain = fs::read(&self.plain)?;
         for (number, expected) in plain.chunks(BLOCK * SLOTS).enumerate() {
@@ -212,7 +214,8 @@ fn flushed_data_survives_a_kill_under_load() {
         let mut disk = Disk::new(lab, &["base.img"])?;
         let (process, mut front_end) = disk.serve(&[])?;
         disk.use_blocks(&mut front_end, 20)?;
-        // These writes are not flushed, so they may get lost. All of them write the same byte.
+        // The following writes are not flushed, so they may get lost. All of them write the same
+        // byte.
         let unflushed = 0xee;
         for round in 0..20 {
             let first = disk.next_block(BLOCKS - SLOTS as u64);
@@ -243,7 +246,7 @@ fn flushed_data_survives_a_kill_under_load() {
             let fine = pairs.into_iter().all(|(f, p)| f == p || *f == unflushed);
             ensure!(fine, "block {block} has lost flushed data");
         }
-        // The image can be served again.
+        // When qemu-img has repaired the leaked clusters, the image can be served again.
         let options = ["-r", "leaks", "-q", "-f", "qcow2", &image];
         disk.qemu_img(&[&["check"], &options[..]].concat())?;
         let (process, mut front_end) = disk.serve(&[])?;

@@ -1,4 +1,4 @@
-//! Many jobs write through many queues for some time, and verify the data that they wrote.
+//! Many fio jobs write through many queues for some time, and verify the data that they wrote.
 //!
 //! A normal run takes ten seconds for each cache mode. To run for five minutes in each mode, use
 //! `cargo test -p hwtests --test soak -- --ignored --nocapture`.
@@ -13,13 +13,13 @@ use hwtests::{Lab, Result, ensure, test};
 /// The number of processors of the guest, and the number of queues of its disk.
 const QUEUES: u16 = 4;
 
-/// The number of jobs.
+/// The number of fio jobs that write at the same time.
 const JOBS: u64 = 16;
 
 /// The size of each job's part of the disk, in bytes.
 const SIZE: u64 = 8 << 20;
 
-/// The time limit for a run, in addition to its planned time.
+/// The time limit for a run to end after its planned time.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 fn soak(lab: &Lab, cache: &str, seconds: u64) -> Result<()> {
@@ -36,7 +36,7 @@ fn soak(lab: &Lab, cache: &str, seconds: u64) -> Result<()> {
         .start()?;
     let queues = sibling.check("ls /sys/block/vda/mq | wc -l")?;
     ensure!(queues.trim() == QUEUES.to_string(), "{queues} queues");
-    // verify_backlog makes each job read its blocks back soon after it wrote them.
+    // verify_backlog makes each job read its blocks back soon after the job wrote them.
     let script = format!(
         "/usr/bin/fio --name=soak --filename={DISK} --direct=1 --ioengine=libaio --iodepth=8 \
          --numjobs={JOBS} --size={SIZE} --offset_increment={SIZE} --rw=randwrite \

@@ -57,7 +57,7 @@ fn a_driver_of_another_project_uses_packed_rings() {
     test("socket-packed", |lab| {
         let (image, socket, back_end) = start(lab)?;
         let mut disk = Kind::Packed.connect(&socket, BLOCK, SLOTS)?;
-        // The requests are enough to wrap around the ring many times.
+        // There are enough requests to wrap around the ring many times.
         for begin in (0..2000).step_by(SLOTS) {
             transfer(disk.as_mut(), true, begin)?;
         }
@@ -77,13 +77,13 @@ fn a_driver_of_another_project_uses_packed_rings() {
 const BLOCK: usize = 4096;
 const SLOTS: usize = 40;
 
-/// The content of a block.
+/// The content that the test writes to a block.
 fn contents(block: u64) -> Vec<u8> {
     let byte = |n: u64| (block * 7 + n % 251) as u8;
     (0..BLOCK as u64).map(byte).collect()
 }
 
-/// Writes blocks, or reads them and checks their content.
+/// Writes a block from each slot, or reads a block into each slot and checks its content.
 fn transfer(disk: &mut dyn FrontEnd, write: bool, begin: u64) -> Result<()> {
     let blocks = begin..begin + SLOTS as u64;
     for (slot, block) in blocks.clone().enumerate() {

@@ -1,4 +1,5 @@
-//! `vvu-block --pci vfio-user:` drives `vvu-proxy` on the host, with no device VM.
+//! `vvu-block --pci vfio-user:PATH` on the host uses the VVU function of `vvu-proxy`. There is no
+//! device VM.
 
 use std::path::Path;
 

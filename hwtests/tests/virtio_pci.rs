@@ -56,7 +56,7 @@ fn vvu_block_explains_that_memory_has_to_be_shared() {
             "driver": "vfio-user-pci",
             "socket": { "type": "unix", "path": disk.socket.to_string_lossy() },
         });
-        // The firmware alone already uses the disk.
+        // The guest needs no operating system, because the firmware already uses the disk.
         let mut qemu = lab.machine.new_qemu.command();
         qemu.args([
             "-nodefaults",
@@ -136,17 +136,17 @@ fn the_next_guest_finds_the_files_of_one_that_was_killed() {
     });
 }
 
-/// Adds an IOMMU for all devices. The kernel checks the timer's interrupt through the IOMMU, and
-/// panics if the interrupt is late. That can happen on a busy machine, so the check is switched
-/// off.
+/// Adds an IOMMU for all devices. The kernel checks that the timer's interrupt arrives through the
+/// IOMMU, and panics if the interrupt is late. The interrupt can be late on a busy machine, so the
+/// check is switched off.
 fn behind_iommu(guest: VmBuilder<'_>) -> VmBuilder<'_> {
     let guest = guest.iommu(Iommu::Remapping);
     guest.kernel_argument("no_timer_check")
 }
 
-/// Starts a load that writes behind the file system until a write fails. The load uses its own
-/// device node. If the device node in /dev were removed, dd would create a file there. Then the
-/// kernel could not create the node again.
+/// Starts a load that writes to the part of the disk after the file system, until a write fails.
+/// The load uses a separate device node. With the node in /dev, dd would create a regular file as
+/// soon as the kernel has removed the node. Then the kernel could not create the node again.
 fn load(guest: &Vm) -> Result<hwtests::guest::GuestProcess> {
     let load = guest.spawn(
         "rm -f /load
@@ -157,8 +157,8 @@ fn load(guest: &Vm) -> Result<hwtests::guest::GuestProcess> {
     Ok(load)
 }
 
-/// Returns a script that removes the driver from the function, or the function from the kernel, and
-/// adds it again.
+/// Returns a shell script that removes and adds either the driver of the PCI function (`unbind`),
+/// or the PCI function itself (`remove`).
 fn remove_and_add(how: &str) -> String {
     let back = format!("until [ -b {DISK} ]; do :; done");
     match how {

@@ -1,4 +1,4 @@
-//! `vvu-block --pci` in a device VM serves a sibling VM through `vvu-proxy`.
+//! `vvu-block --pci` in a device VM serves a disk to a sibling VM through `vvu-proxy`.
 
 use hwtests::qemu::Qemu;
 use hwtests::scenario::{DISK_SIZE, DeviceVm, Proxy, end};

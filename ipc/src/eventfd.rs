@@ -11,13 +11,13 @@ use crate::poll::{Interest, poll};
 
 /// An eventfd that is shared with another process.
 ///
-/// The other process may signal the eventfd, take its signals, fill its counter, or clear
-/// O_NONBLOCK at any moment: all descriptors of the eventfd share that flag. [`take`](Self::take)
-/// never blocks nonetheless. [`signal`](Self::signal) blocks only while O_NONBLOCK is clear and the
-/// counter is full, and only until a signal handler interrupts the call: the kernel has no write to
-/// an eventfd that never blocks. Threads that no signal handler interrupts use
-/// [`signal_if_room`](Self::signal_if_room). The other process can also keep the eventfd readable
-/// without end, by signalling it or with EFD_SEMAPHORE and a large counter.
+/// The other process may signal the eventfd, take its signals or fill its counter at any moment. It
+/// may also clear O_NONBLOCK, a flag that all descriptors of an eventfd share. [`take`](Self::take)
+/// never blocks even then. [`signal`](Self::signal) blocks only while O_NONBLOCK is clear and the
+/// counter is full, and only until a signal handler interrupts the call. The kernel has no
+/// non-blocking write to an eventfd whose O_NONBLOCK is clear. A thread that no signal handler
+/// interrupts should use [`signal_if_room`](Self::signal_if_room). The other process can also keep
+/// the eventfd readable forever, by repeated signals or with EFD_SEMAPHORE and a large counter.
 ///
 /// # Examples
 ///
@@ -43,13 +43,13 @@ pub enum SharedEventFdError {
     /// The descriptor is not an eventfd, or the counter of the eventfd is full.
     #[error("not an eventfd with room in its counter")]
     NotAnEventFd,
-    /// The operating system fails to examine the descriptor or to change its flags.
+    /// The operating system cannot examine the descriptor or change its flags.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl SharedEventFd {
-    /// A new eventfd: its counter is 0, and it does not block.
+    /// Makes a non-blocking eventfd whose counter is 0.
     ///
     /// # Errors
     ///
@@ -59,21 +59,21 @@ impl SharedEventFd {
         Ok(Self(eventfd(0, flags)?))
     }
 
-    /// Takes a descriptor that came from another process, and sets O_NONBLOCK.
+    /// Takes ownership of a descriptor that came from another process, and sets O_NONBLOCK.
     ///
-    /// An eventfd is recognised by its behaviour, because a jailed process has no `/proc`. An
-    /// eventfd refuses a read of 4 bytes as invalid, and is writable. No other kind of file that
-    /// was tested does both. Regular files, other files of file systems, sockets, pipes, memfds,
-    /// timerfds, signalfds, epoll instances and devices such as `/dev/zero` are refused, and no
-    /// file system gets a request. The check cannot tell which other processes have the eventfd, or
-    /// whether EFD_SEMAPHORE is set.
+    /// An eventfd is recognised by its behaviour, because a process in a jail has no `/proc`. An
+    /// eventfd refuses a read of 4 bytes with EINVAL, and is writable. No other kind of file
+    /// behaved like this in the tests. Regular files, other files of file systems, sockets, pipes,
+    /// memfds, timerfds, signalfds, epoll instances and devices such as `/dev/zero` are refused.
+    /// The check sends no request to a file system. The check cannot tell which other processes
+    /// have the eventfd, or whether EFD_SEMAPHORE is set.
     ///
     /// # Errors
     ///
-    /// [`SharedEventFdError`]. The descriptor is closed then.
+    /// [`SharedEventFdError`]. After an error, the descriptor is closed.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, SharedEventFdError> {
         let eventfd = Self(fd);
-        // An eventfd refuses a read of fewer than 8 bytes, and its counter keeps its value.
+        // An eventfd refuses a read of fewer than 8 bytes and does not change its counter.
         if eventfd.read(&mut [0; 4]) != Err(Errno::INVAL) {
             return Err(SharedEventFdError::NotAnEventFd);
         }
@@ -89,9 +89,9 @@ impl SharedEventFd {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::Interrupted`] when a signal handler ran while this call was blocked. The
-    /// eventfd was not signalled then, and the caller decides whether to try again. Any other error
-    /// means that the descriptor cannot be used.
+    /// [`io::ErrorKind::Interrupted`] when a signal handler ran while this call was blocked. In
+    /// this case the eventfd was not signalled, and the caller may try again. Any other error means
+    /// that the descriptor cannot be used.
     pub fn signal(&self) -> io::Result<()> {
         match rustix::io::write(&self.0, &1u64.to_ne_bytes()) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
@@ -99,9 +99,9 @@ impl SharedEventFd {
         }
     }
 
-    /// Signals the eventfd as [`signal`](Self::signal) does, but only if its counter has room. For
-    /// threads that no signal handler interrupts: the call blocks only if the peer fills the
-    /// counter after the check.
+    /// Signals the eventfd as [`signal`](Self::signal) does, but only if the counter has room. This
+    /// method is for threads that no signal handler interrupts. It blocks only if the other process
+    /// clears O_NONBLOCK and fills the counter after the check.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl SharedEventFd {
         Ok(())
     }
 
-    /// Takes the signals that are pending; false if there are none. Never blocks.
+    /// Takes the pending signals. Returns false if no signal is pending. Never blocks.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl SharedEventFd {
         }
     }
 
-    /// Another descriptor of the same eventfd, to be given away.
+    /// Makes another descriptor of the same eventfd, for instance for another process.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl SharedEventFd {
         Ok(writable)
     }
 
-    /// Reads without blocking, even if the peer has cleared O_NONBLOCK.
+    /// Reads without blocking, even if the other process has cleared O_NONBLOCK.
     fn read(&self, bytes: &mut [u8]) -> rustix::io::Result<usize> {
         // With this offset, preadv2(2) reads as readv(2) does. An eventfd has no offsets.
         const NO_OFFSET: u64 = u64::MAX;

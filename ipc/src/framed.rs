@@ -10,15 +10,15 @@ use crate::stream::{Stream, StreamError};
 /// The default time limit for a peer, from the first byte of a message to its last.
 const MESSAGE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Messages over a Unix stream socket, for a protocol in which the first bytes of a message give
-/// its length. No method blocks: the caller polls the descriptor.
+/// Sends and receives whole messages over a Unix stream socket. The first bytes of a message have
+/// to give its length. No method blocks. The caller polls the descriptor.
 #[derive(Debug)]
 pub struct Framed {
     stream: Stream,
     /// The maximum number of descriptors in one received message.
     max_fds: usize,
-    /// The incomplete message: its first `received` bytes, and room for the bytes that are known to
-    /// be missing.
+    /// The buffer for the incomplete message. The first `received` bytes have arrived. The rest of
+    /// the buffer is room for the bytes that are known to be missing.
     bytes: Vec<u8>,
     received: usize,
     fds: Vec<OwnedFd>,
@@ -46,7 +46,8 @@ pub struct Frame {
 }
 
 impl Framed {
-    /// Takes a connected socket. A received message may have at most `max_fds` descriptors.
+    /// Makes an endpoint from a connected socket. A received message may have at most `max_fds`
+    /// descriptors.
     ///
     /// # Errors
     ///
@@ -70,17 +71,19 @@ impl Framed {
         Self { limit, ..self }
     }
 
-    /// The next message; `None` if it has not arrived completely.
+    /// Receives the next message. Returns `None` if the message has not arrived completely.
     ///
-    /// `missing` gets the bytes of the message that have arrived. It returns the number of bytes
-    /// that are known to be missing, 0 if the message is complete. For instance, it asks for a
-    /// header first, and then for the payload that the header announces. It must return an error if
-    /// the header announces too much. An error ends the connection.
+    /// `missing` is called with the bytes of the message that have arrived. It returns the number
+    /// of bytes that are known to be missing, which is 0 if the message is complete. For instance,
+    /// it first counts the missing bytes of the header, and later the missing bytes of the payload
+    /// that the header announces. It must return an error if the announced payload is too long. The
+    /// connection cannot be used after an error.
     ///
     /// # Errors
     ///
     /// A [`StreamError`], which is [`Stalled`](StreamError::Stalled) if a message is not complete
-    /// within the time limit, or an error of `missing`. The connection is to be dropped then.
+    /// within the time limit, or an error of `missing`. After an error, the caller has to drop the
+    /// connection.
     pub fn receive<E: From<StreamError>>(
         &mut self,
         missing: impl Fn(&[u8]) -> Result<usize, E>,
@@ -96,7 +99,7 @@ impl Framed {
             }
         }
         // A late message is an error only if none of its bytes arrived in this call. If the caller
-        // was late, the peer may have been waiting for room in the socket.
+        // was late, the peer may have had to wait for room in the socket.
         let progress = self.received > before;
         if !progress && self.time_left() == Some(Duration::ZERO) {
             return Err(StreamError::Stalled.into());
@@ -104,13 +107,13 @@ impl Framed {
         Ok(None)
     }
 
-    /// The time that the peer still has to complete its message; `None` if no message has begun.
-    /// When this time has passed, [`receive`](Self::receive) is to be called again.
+    /// The time that the peer still has to complete its message. `None` means that no message has
+    /// begun. When this time has passed, the caller has to call [`receive`](Self::receive) again.
     pub fn time_left(&self) -> Option<Duration> {
         Some(self.limit.saturating_sub(self.began?.elapsed()))
     }
 
-    /// Receives at most `limit` bytes. False if no bytes have arrived.
+    /// Receives at most `limit` bytes. Returns false if no bytes have arrived.
     fn receive_some(&mut self, limit: usize) -> Result<bool, StreamError> {
         let end = self.received + limit;
         if self.bytes.len() < end {
@@ -139,13 +142,13 @@ impl Framed {
         }
     }
 
-    /// Sends a message with its descriptors. Bytes that the socket does not accept now are kept
-    /// until [`flush`](Self::flush) sends them.
+    /// Sends a message with its descriptors. If the socket does not accept all bytes now, the rest
+    /// is kept until [`flush`](Self::flush) sends it.
     ///
     /// # Errors
     ///
     /// A [`StreamError`], which is [`Stuck`](StreamError::Stuck) if a part of the previous message
-    /// is still kept. The connection is to be dropped then.
+    /// has not been sent yet. After an error, the caller has to drop the connection.
     pub fn send(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), StreamError> {
         if self.wants_write() {
             return Err(StreamError::Stuck);
@@ -161,13 +164,13 @@ impl Framed {
         self.flush().map(drop)
     }
 
-    /// Sends a short message as a whole. If the peer reads its messages, the socket has room for
-    /// it.
+    /// Sends a short message as a whole. The socket has room for the message if the peer reads its
+    /// messages.
     ///
     /// # Errors
     ///
-    /// A [`StreamError`], which is [`Stuck`](StreamError::Stuck) if there is no room. The
-    /// connection is to be dropped then.
+    /// A [`StreamError`], which is [`Stuck`](StreamError::Stuck) if the socket has no room for the
+    /// message. After an error, the caller has to drop the connection.
     pub fn send_whole(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), StreamError> {
         self.send(bytes, fds)?;
         if self.wants_write() {
@@ -176,11 +179,11 @@ impl Framed {
         Ok(())
     }
 
-    /// Sends the bytes that were kept; true when all of them are sent.
+    /// Sends the bytes that earlier calls have kept. Returns true when all of them are sent.
     ///
     /// # Errors
     ///
-    /// [`StreamError`]; the connection is to be dropped then.
+    /// [`StreamError`]. After an error, the caller has to drop the connection.
     pub fn flush(&mut self) -> Result<bool, StreamError> {
         while self.wants_write() {
             let fds: Vec<_> = self.outbox.fds.iter().map(AsFd::as_fd).collect();
@@ -198,13 +201,14 @@ impl Framed {
     }
 
     /// Whether a part of a message is kept until the socket has room for it. A caller that sends
-    /// only replies, and receives no messages while this is true, never keeps more than one
-    /// message.
+    /// one reply for each received message, and receives no message while this method returns true,
+    /// never gets [`Stuck`](StreamError::Stuck) from [`send`](Self::send).
     pub fn wants_write(&self) -> bool {
         self.outbox.sent < self.outbox.bytes.len()
     }
 
-    /// Shuts the connection down. Both ends see its end after the bytes that were already sent.
+    /// Ends the connection in both directions. Both ends still receive the bytes that were already
+    /// sent.
     pub fn shut_down(&self) {
         self.stream.shut_down();
     }

@@ -9,23 +9,24 @@ use rustix::net::{AddressFamily, SocketType, getpeername, sockopt};
 
 use crate::listener::Listener;
 
-/// A Unix stream socket that the process which started this one opened for it.
+/// A Unix stream socket that this process inherited from the process that started it.
 #[derive(Debug)]
 pub enum Inherited {
-    /// The peer is connected already.
+    /// A socket that is already connected to a peer.
     Connected(UnixStream),
-    /// Peers can connect. The path belongs to the process that made the socket.
+    /// A socket that listens for peers. Its path is never removed, because the path belongs to the
+    /// process that made the socket.
     Listening(Listener),
 }
 
-/// Why a descriptor cannot be used as an inherited socket.
+/// The reason why a descriptor cannot be used as an inherited socket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InheritError {
     /// No descriptor with this number is open.
     #[error("file descriptor {0} is not open")]
     NotOpen(RawFd),
-    /// The descriptor is closed on exec, so this program opened it itself.
+    /// The descriptor has the flag FD_CLOEXEC, so this program opened it itself.
     #[error("file descriptor {0} was not inherited")]
     NotInherited(RawFd),
     /// The descriptor is not a Unix stream socket.
@@ -40,22 +41,23 @@ pub enum InheritError {
 }
 
 impl Inherited {
-    /// Takes over the socket with this descriptor number, and makes it close on exec.
+    /// Takes over the socket with the descriptor `number`, and sets the flag FD_CLOEXEC.
     ///
     /// # Safety
     ///
-    /// Nothing else in the process uses or closes the descriptor of this number, unless that
-    /// descriptor is closed on exec. Such a descriptor is refused.
+    /// Nothing else in the process may use or close the descriptor `number`, unless the descriptor
+    /// has the flag FD_CLOEXEC. A descriptor with this flag is refused.
     ///
     /// # Errors
     ///
-    /// See [`InheritError`]. The descriptor stays open then.
+    /// [`InheritError`]. The descriptor stays open after an error, unless it is a listening socket
+    /// that cannot be made non-blocking.
     pub unsafe fn take_over(number: RawFd) -> Result<Self, InheritError> {
         if number < 0 {
             return Err(InheritError::NotOpen(number));
         }
         // SAFETY: the number is not negative. An open descriptor stays open by this function's
-        // contract. If the number is not open, each system call reports that.
+        // contract. If no descriptor with this number is open, each system call fails with EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         let flags = fcntl_getfd(fd).map_err(|_| InheritError::NotOpen(number))?;
         if flags.contains(FdFlags::CLOEXEC) {
@@ -63,8 +65,8 @@ impl Inherited {
         }
         let listens = listens(fd)?;
         fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(io::Error::from)?;
-        // SAFETY: the descriptor is open, because it is a socket. By this function's contract
-        // nothing else owns it.
+        // SAFETY: the descriptor is open, because `listens` found it to be a socket. By this
+        // function's contract, nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(number) };
         if listens {
             Ok(Self::Listening(Listener::new(fd.into())?))
@@ -74,7 +76,7 @@ impl Inherited {
     }
 }
 
-/// Whether a Unix stream socket listens; if not, it is connected.
+/// Whether a Unix stream socket listens. Otherwise the socket is connected. Refuses any other file.
 fn listens(fd: BorrowedFd<'_>) -> Result<bool, InheritError> {
     let number = fd.as_raw_fd();
     let domain = sockopt::socket_domain(fd).map_err(|_| InheritError::NotAUnixStream(number))?;
@@ -141,7 +143,7 @@ mod tests {
         inherit(&file);
         inherit(&datagram);
         for number in [file.as_raw_fd(), datagram.as_raw_fd()] {
-            // SAFETY: the descriptor is refused, so its owner keeps it.
+            // SAFETY: `take_over` refuses this descriptor, so the descriptor stays with its owner.
             let refused = unsafe { Inherited::take_over(number) };
             assert!(matches!(refused, Err(InheritError::NotAUnixStream(_))));
         }
@@ -152,7 +154,7 @@ mod tests {
     #[test]
     fn a_socket_without_a_peer_is_refused() {
         let idle = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
-        // SAFETY: the descriptor is refused, so its owner keeps it.
+        // SAFETY: `take_over` refuses this descriptor, so the descriptor stays with its owner.
         let refused = unsafe { Inherited::take_over(idle.as_raw_fd()) };
         assert!(matches!(refused, Err(InheritError::Idle(_))));
     }
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn a_socket_of_the_program_itself_is_refused() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        // SAFETY: the descriptor is refused, so its owner keeps it.
+        // SAFETY: `take_over` refuses this descriptor, so the descriptor stays with its owner.
         let refused = unsafe { Inherited::take_over(ours.as_raw_fd()) };
         assert!(matches!(refused, Err(InheritError::NotInherited(_))));
     }

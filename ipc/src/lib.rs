@@ -1,9 +1,10 @@
 //! The operating system's interfaces that vhost-user and vfio-user need: messages with descriptors
 //! over Unix stream sockets, listeners, and eventfds that are shared with another process.
 //!
-//! The other process may be hostile. It may cut messages anywhere, stop in the middle, send too
-//! many descriptors, never read, or change the flags and the counter of an eventfd at any moment.
-//! Nothing here blocks on a socket: [`poll`] waits, with a time limit that the caller chooses.
+//! The other process may be hostile. It may split messages anywhere, stop in the middle of a
+//! message, send too many descriptors, never read, or change the flags and the counter of an
+//! eventfd at any moment. No function that sends, receives or accepts blocks. [`poll`] waits, with
+//! a time limit that the caller chooses.
 //!
 //! ```
 //! use std::os::unix::net::UnixStream;

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use crate::poll::Interest;
 use crate::socket_path::{ListenError, SocketPath, listen};
 
-/// The time that a listener rests after the operating system lacked descriptors or memory for a
-/// peer.
+/// The time for which a listener accepts no peers after the operating system lacked descriptors or
+/// memory for a peer.
 const REST: Duration = Duration::from_secs(1);
 
 /// A listening Unix socket. A socket that [`Listener::bind`] made is removed from the file system
@@ -22,25 +22,26 @@ const REST: Duration = Duration::from_secs(1);
 pub struct Listener {
     listener: UnixListener,
     path: Option<SocketPath>,
-    /// The time when the rest of the listener ends. Before that, the listener accepts no peers.
+    /// The time until which the listener accepts no peers. `None` means that it has always had
+    /// enough descriptors and memory.
     rests_until: Cell<Option<Instant>>,
 }
 
 /// The result of [`Listener::accept`].
 #[derive(Debug)]
 pub enum Accepted {
-    /// A peer.
+    /// The connection to a new peer.
     Peer(UnixStream),
-    /// No peer waits to be accepted, or the listener rests.
+    /// No peer waits to be accepted, or the listener accepts no peers after a lack of descriptors
+    /// or memory.
     Nobody,
     /// A peer may be waiting, but the operating system lacks descriptors or memory, as this error
-    /// says. The listener rests for a second, and the peer keeps waiting.
+    /// says. The listener accepts no peers for a second, and the peer keeps waiting.
     Later(io::Error),
 }
 
 impl Listener {
-    /// Listens at `path`. Replaces the socket of a process that was killed, on which nobody listens
-    /// any more.
+    /// Listens at `path`. Replaces a socket on which no process listens any more.
     ///
     /// # Errors
     ///
@@ -54,7 +55,8 @@ impl Listener {
         })
     }
 
-    /// Takes a socket that listens already.
+    /// Makes a listener from a socket that already listens. The path of the socket is never
+    /// removed.
     ///
     /// # Errors
     ///
@@ -73,9 +75,10 @@ impl Listener {
         self.path.as_ref()
     }
 
-    /// The interest to [`poll`](crate::poll) for before the next [`accept`](Self::accept), and the
-    /// maximum time to wait. While the listener rests, the interest is [`Interest::Nothing`]: the
-    /// socket stays readable, so a caller that polled it would spin.
+    /// The event to wait for with [`poll`](crate::poll) before the next [`accept`](Self::accept),
+    /// and the maximum time to wait. While the listener accepts no peers, the event is
+    /// [`Interest::Nothing`]. In this time the socket stays readable, so a poll of the socket would
+    /// return at once.
     pub fn interest(&self) -> (Interest<'_>, Option<Duration>) {
         match self.rest() {
             None => (Interest::readable(self), None),
@@ -83,7 +86,7 @@ impl Listener {
         }
     }
 
-    /// Accepts the next peer. Never blocks, and accepts nobody while the listener rests.
+    /// Accepts the next peer. Never blocks. Accepts no peer for a second after [`Accepted::Later`].
     ///
     /// # Errors
     ///
@@ -110,7 +113,8 @@ impl Listener {
         }
     }
 
-    /// The time that the listener still rests; `None` if it does not rest.
+    /// The remaining time for which the listener accepts no peers. `None` means that it accepts
+    /// peers.
     pub fn rest(&self) -> Option<Duration> {
         let left = self
             .rests_until
@@ -121,7 +125,8 @@ impl Listener {
 }
 
 impl AsFd for Listener {
-    /// The descriptor is readable when a peer waits, or when the socket cannot be used any more.
+    /// The descriptor is readable when a peer waits to be accepted, or when the socket cannot be
+    /// used any more.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }

@@ -1,4 +1,4 @@
-//! Waiting for descriptors.
+//! Waits for events at descriptors.
 
 use std::array;
 use std::io;
@@ -11,21 +11,21 @@ use rustix::io::Errno;
 /// The event to wait for at one descriptor.
 #[derive(Clone, Copy, Debug)]
 pub enum Interest<'a> {
-    /// Bytes to read, a peer to accept, or a signal to take.
+    /// The descriptor has bytes to read, a peer to accept, or a signal to take.
     Readable(BorrowedFd<'a>),
-    /// Room to write.
+    /// The descriptor has room for bytes to write.
     Writable(BorrowedFd<'a>),
-    /// No event: this entry is never ready.
+    /// No event. The entry is never ready.
     Nothing,
 }
 
 impl<'a> Interest<'a> {
-    /// Waits until the descriptor is readable.
+    /// An entry that is ready when the descriptor is readable.
     pub fn readable(fd: &'a impl AsFd) -> Self {
         Self::Readable(fd.as_fd())
     }
 
-    /// Waits until the descriptor is writable.
+    /// An entry that is ready when the descriptor is writable.
     pub fn writable(fd: &'a impl AsFd) -> Self {
         Self::Writable(fd.as_fd())
     }
@@ -46,11 +46,12 @@ impl<'a> Interest<'a> {
     }
 }
 
-/// Waits until at least one descriptor is ready, and says which ones are.
+/// Waits until at least one entry of `interests` is ready. Returns for each entry whether it is
+/// ready.
 ///
-/// A descriptor that hung up or failed is ready, too: the next read or write reports the reason. No
-/// descriptor is ready if `timeout` has passed (`None`: no limit) or a signal handler ran, so the
-/// caller checks its own deadline and calls again.
+/// An entry is also ready if its descriptor hung up or failed. The next read or write reports the
+/// reason. No entry is ready if `timeout` has passed or a signal handler ran, so the caller has to
+/// check its own deadline and call again. A `timeout` of `None` means no limit.
 ///
 /// # Errors
 ///
@@ -59,15 +60,14 @@ pub fn poll<const N: usize>(
     interests: [Interest<'_>; N],
     timeout: Option<Duration>,
 ) -> io::Result<[bool; N]> {
-    // A timeout that is too long for the kernel becomes no limit, because no process lives that
-    // long.
+    // A timeout that is too long for the kernel is treated as no limit.
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     let Some(any) = interests.iter().find_map(Interest::fd) else {
         rustix::event::poll(&mut [], timeout.as_ref()).or_else(ignore_interruption)?;
         return Ok([false; N]);
     };
-    // An entry for `Nothing` needs a descriptor, too, so it repeats the descriptor of another
-    // entry.
+    // The kernel needs a descriptor in each entry, so an entry for `Nothing` has the descriptor of
+    // another entry.
     let mut fds = interests
         .map(|interest| PollFd::from_borrowed_fd(interest.fd().unwrap_or(any), interest.flags()));
     rustix::event::poll(&mut fds, timeout.as_ref()).or_else(ignore_interruption)?;
@@ -76,7 +76,7 @@ pub fn poll<const N: usize>(
     }))
 }
 
-/// After an interruption by a signal handler, all results are 0: no descriptor is ready.
+/// Turns an interruption by a signal handler into the result that no descriptor is ready.
 fn ignore_interruption(errno: Errno) -> Result<usize, Errno> {
     match errno {
         Errno::INTR => Ok(0),

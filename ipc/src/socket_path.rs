@@ -1,4 +1,4 @@
-//! The place of a socket in the file system.
+//! The path of a socket in the file system.
 
 use std::fs;
 use std::io;
@@ -7,26 +7,28 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The path of a socket, and the identity of its file, so that only this socket is removed.
+/// The path of a socket and the identity of its file. The identity prevents the removal of another
+/// file at the same path.
 #[derive(Clone, Debug)]
 pub struct SocketPath {
     path: PathBuf,
-    /// The identity of the socket's file; `None` if the socket was removed right after it was made.
+    /// The identity of the socket's file. `None` means that the socket was removed right after it
+    /// was made.
     file: Option<FileIdentity>,
 }
 
-/// The identity of a file. The inode number alone does not suffice: the file system may use it
-/// again for the next file.
+/// The identity of a file. The inode number alone does not suffice, because the file system may use
+/// the number again for another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
     inode: u64,
-    /// The time of the file's creation; `None` if the file system does not store it.
+    /// The time of the file's creation. `None` means that the file system does not store this time.
     created: Option<SystemTime>,
 }
 
 impl SocketPath {
-    /// The socket that is at `path` now.
+    /// The path and the identity of the socket that is at `path` now.
     fn of(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -34,10 +36,11 @@ impl SocketPath {
         }
     }
 
-    /// Removes the socket, unless another one has been put in its place.
+    /// Removes the socket, unless another file is at its path now.
     pub fn remove(&self) {
         if self.file.is_some() && file_at(&self.path) == self.file {
-            // This fails only if the socket has just been removed.
+            // An error is ignored, because the next listener at this path replaces a socket that is
+            // left.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -78,8 +81,8 @@ pub enum ListenError {
     },
 }
 
-/// Makes a non-blocking listening socket at `path`. Replaces a socket that nobody listens on any
-/// more.
+/// Makes a non-blocking listening socket at `path`. Replaces a socket on which no process listens
+/// any more.
 pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketPath), ListenError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => ListenError::NoFolder(path.to_owned()),
@@ -95,7 +98,8 @@ pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketPath), ListenEr
     Ok((listener, SocketPath::of(path)))
 }
 
-/// Removes the socket that a killed process left behind.
+/// Removes a socket on which no process listens any more, for instance because the process was
+/// killed.
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
@@ -109,7 +113,7 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
         Err(error) => Err(error),
     };
     match removed {
-        // The owner of the socket has just removed it.
+        // Another process has just removed the socket.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(|source| ListenError::Io {
             path: path.to_owned(),
@@ -129,7 +133,7 @@ mod tests {
         let (first, _) = listen(&path).unwrap();
         assert!(matches!(listen(&path), Err(ListenError::Busy(_))));
         assert!(path.exists(), "the refused one leaves the other's socket");
-        // A killed process leaves a socket that nobody listens on.
+        // Leave a socket on which no process listens, as a killed process does.
         drop(first);
         let (_second, place) = listen(&path).unwrap();
         place.remove();

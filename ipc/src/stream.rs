@@ -1,4 +1,4 @@
-//! Bytes over a Unix stream socket, with descriptors beside them.
+//! Sends and receives bytes and descriptors over a Unix stream socket.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,14 +16,14 @@ use rustix::net::{
 /// The maximum number of descriptors that one call can send (`SCM_MAX_FD` of the kernel).
 const MAX_FDS: usize = 253;
 
-/// Length in bytes of a control buffer for `MAX_FDS` descriptors.
+/// The length in bytes of a control buffer for `MAX_FDS` descriptors.
 const CONTROL_SIZE: usize = cmsg_space!(ScmRights(MAX_FDS));
 
-/// One end of a Unix stream socket. No method blocks: the caller polls the descriptor.
+/// One end of a Unix stream socket. No method blocks. The caller polls the descriptor.
 #[derive(Debug)]
 pub struct Stream(UnixStream);
 
-/// Why a connection cannot be used any more.
+/// The reason why a connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
@@ -33,13 +33,13 @@ pub enum StreamError {
     /// The peer closed its end in the middle of a message.
     #[error("the peer closed the connection in the middle of a message")]
     CutOff,
-    /// The peer began a message and did not end it in time.
+    /// The peer did not complete a message in time.
     #[error("the peer stopped in the middle of a message")]
     Stalled,
-    /// The peer does not read what was sent to it.
+    /// The peer does not read its messages, so the socket has no room for another message.
     #[error("the peer does not read its messages")]
     Stuck,
-    /// A message has more descriptors than this maximum.
+    /// A message has more descriptors than the maximum in this error.
     #[error("a message has more than {0} file descriptors")]
     TooManyFds(usize),
     /// The operating system reports a failure.
@@ -57,7 +57,7 @@ impl From<Errno> for StreamError {
 }
 
 impl Stream {
-    /// Takes a connected socket.
+    /// Makes an endpoint from a connected socket.
     ///
     /// # Errors
     ///
@@ -67,16 +67,16 @@ impl Stream {
         Ok(Self(socket))
     }
 
-    /// Receives bytes into `buffer`, and appends the descriptors that come with them to `fds`,
-    /// which may have at most `max_fds` in all. Returns the number of bytes, which is 0 if the peer
-    /// closed its end; `None` if nothing has arrived.
+    /// Receives bytes into `buffer`, and appends the descriptors that come with the bytes to `fds`.
+    /// `fds` may have at most `max_fds` descriptors in all. Returns the number of bytes, which is 0
+    /// if the peer closed its end. Returns `None` if nothing has arrived.
     ///
-    /// A caller whose `buffer` ends with the present message receives no byte and no descriptor of
-    /// the next message.
+    /// If `buffer` has room only for the rest of a message, no byte and no descriptor of the next
+    /// message is received.
     ///
     /// # Errors
     ///
-    /// [`StreamError`]; the connection cannot be used any more then.
+    /// [`StreamError`]. After an error, the connection cannot be used any more.
     pub fn receive(
         &self,
         buffer: &mut [u8],
@@ -97,7 +97,7 @@ impl Stream {
                 fds.extend(received);
             }
         }
-        // The alignment of the control buffer may leave room for one descriptor too many.
+        // Because of its alignment, the control buffer may have room for one descriptor too many.
         if answer.flags.contains(ReturnFlags::CTRUNC) || fds.len() > max_fds {
             return Err(StreamError::TooManyFds(max_fds));
         }
@@ -109,7 +109,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`StreamError`]; the connection cannot be used any more then.
+    /// [`StreamError`]. After an error, the connection cannot be used any more.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, StreamError> {
         if fds.len() > MAX_FDS {
             return Err(StreamError::TooManyFds(MAX_FDS));
@@ -127,9 +127,10 @@ impl Stream {
         }
     }
 
-    /// Shuts the connection down. Both ends see its end after the bytes that were already sent.
+    /// Ends the connection in both directions. Both ends still receive the bytes that were already
+    /// sent.
     pub fn shut_down(&self) {
-        // This fails only if the peer has already shut the connection down.
+        // An error is ignored, because it means that the connection has already ended.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }

@@ -1,5 +1,5 @@
-//! A limit of descriptors applies to a whole process, so the test that sets one has a process of
-//! its own.
+//! The limit on descriptors applies to a whole process, so the test that lowers the limit runs in a
+//! process of its own.
 
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};

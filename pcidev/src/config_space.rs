@@ -7,28 +7,32 @@ use crate::padded::read_padded;
 /// Length of configuration space in bytes.
 pub const SIZE: usize = 256;
 
-/// Offset of the first capability: right behind the header.
+/// Offset of the first capability, directly after the header.
 const FIRST_CAPABILITY: usize = 0x40;
 
 /// The bits of the command register that software may set.
 const COMMAND_WRITABLE: u16 = reg::COMMAND_MEMORY | reg::COMMAND_BUS_MASTER | COMMAND_INTX_DISABLE;
-/// Command register: INTx is disabled.
+/// The bit of the command register that disables INTx.
 const COMMAND_INTX_DISABLE: u16 = 0x400;
 
-/// The bits of MSI-X message control that software may set: enable, function mask.
+/// The bits of the MSI-X message control register that software may set. The bits enable MSI-X and
+/// mask all vectors.
 const MSIX_CONTROL_WRITABLE: u16 = 0xc000;
 
-/// BAR register: the BAR has a 64-bit address, whose upper half is in the next register.
+/// The bit of a BAR register for a 64-bit address. The next register has the upper half of the
+/// address.
 const BAR_64: u32 = 0x4;
-/// BAR register: reads have no side effects.
+/// The bit of a BAR register for a prefetchable BAR, whose reads have no side effects.
 const BAR_PREFETCHABLE: u32 = 0x8;
 
 /// Id of the capability "advanced features", by which a function of conventional PCI shows that
 /// software can reset this function alone (PCI ECN "Advanced Capabilities for Conventional PCI").
 const CAP_ADVANCED_FEATURES: u8 = 0x13;
-/// Advanced features: the transactions-pending bit and function-level reset.
+/// The features in the capability "advanced features", which are a transactions-pending bit and
+/// function-level reset.
 const ADVANCED_FEATURES: u8 = 0x3;
-/// Offset of the register whose bit 0 starts a function-level reset.
+/// Offset of the control register in the capability "advanced features". Bit 0 of the register
+/// starts a function-level reset.
 const RESET_CONTROL: usize = 4;
 
 /// The ids by which software recognises a function.
@@ -48,10 +52,10 @@ pub struct Identity {
     pub subsystem: u16,
 }
 
-/// The kind of memory behind a BAR, and where software may place it.
+/// The kind of memory behind a BAR, and the addresses that software may give the BAR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BarKind {
-    /// Registers below 4 GiB.
+    /// Registers at an address below 4 GiB.
     Memory32,
     /// Registers at any address.
     Memory64,
@@ -80,10 +84,11 @@ pub struct ConfigSpace {
     writable: [u8; SIZE],
     /// The values of all bytes after a reset.
     initial: [u8; SIZE],
-    /// Offset of the byte that links to the next capability.
+    /// Offset of the byte that gets the offset of the next capability that is added.
     link: usize,
     next_capability: usize,
-    /// Offset of the register by which software resets the function, if there is one.
+    /// Offset of the register by which software resets the function. `None`: the function has no
+    /// such register.
     reset_control: Option<usize>,
 }
 
@@ -131,10 +136,11 @@ impl ConfigSpace {
         self.allow(at, &mask[..width]);
     }
 
-    /// Gives the function an INTx interrupt: INTA.
+    /// Gives the function the INTx interrupt INTA.
     pub fn add_intx(&mut self) {
         self.set(reg::INTERRUPT_PIN, &[1]);
-        // Software notes in the interrupt line register where the interrupt is connected.
+        // Software writes the number of the interrupt controller's input to the interrupt line
+        // register.
         self.allow(reg::INTERRUPT_PIN - 1, &[0xff]);
     }
 
@@ -144,12 +150,12 @@ impl ConfigSpace {
         self.bytes[reg::COMMAND + 1] & high != 0
     }
 
-    /// Appends a capability and gives its offset. The second byte of the capability becomes the
-    /// link to the next capability.
+    /// Appends a capability and returns the capability's offset. The second byte of the capability
+    /// becomes the link to the next capability.
     ///
     /// # Panics
     ///
-    /// When there is no room for the capability. This is a mistake in the code that emulates the
+    /// When there is no room for the capability, which is a mistake in the code that emulates the
     /// function.
     pub fn add_capability(&mut self, bytes: &[u8]) -> usize {
         let at = self.next_capability;
@@ -170,7 +176,7 @@ impl ConfigSpace {
     ///
     /// # Panics
     ///
-    /// As [`ConfigSpace::add_capability`].
+    /// When there is no room for the capability; see [`ConfigSpace::add_capability`].
     pub fn add_msix(&mut self, location: &MsixLocation) {
         let mut bytes = vec![reg::CAP_MSIX, 0];
         bytes.extend((location.vectors - 1).to_le_bytes());
@@ -180,12 +186,12 @@ impl ConfigSpace {
         self.allow(at + 2, &MSIX_CONTROL_WRITABLE.to_le_bytes());
     }
 
-    /// Appends the capability by which software resets only this function. A kernel resets the
-    /// function when a process that drives it ends, for whatever reason.
+    /// Appends the capability by which software resets only this function. A kernel uses the
+    /// capability to reset the function when a process that drives the function ends or crashes.
     ///
     /// # Panics
     ///
-    /// As [`ConfigSpace::add_capability`].
+    /// When there is no room for the capability; see [`ConfigSpace::add_capability`].
     pub fn add_function_level_reset(&mut self) {
         let at = self.add_capability(&[CAP_ADVANCED_FEATURES, 0, 6, ADVANCED_FEATURES, 0, 0]);
         self.reset_control = Some(at + RESET_CONTROL);
@@ -208,7 +214,8 @@ impl ConfigSpace {
         self.writable[offset..offset + mask.len()].copy_from_slice(mask);
     }
 
-    /// Sets bytes and their values after a reset. Works for bytes that software may not write, too.
+    /// Sets bytes, and the values that the bytes get in a reset. Also sets bytes that software may
+    /// not write.
     fn set(&mut self, offset: usize, bytes: &[u8]) {
         self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
         self.initial[offset..offset + bytes.len()].copy_from_slice(bytes);

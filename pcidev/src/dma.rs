@@ -16,32 +16,33 @@ use virtio::memory::{Access, MapError, Mapping, RegionError};
 use virtio::{GuestMemory, Region, Translation};
 use vm_memory::{GuestAddress, GuestMemoryRegion, Permissions};
 
-/// The gap in addresses between two files. Without a gap, adjacent ranges of two files could become
-/// one range.
+/// The minimum gap in bytes between the addresses of two mapped files. Without a gap, adjacent
+/// ranges of two files could be merged.
 const GAP: u64 = 0x1000;
 
 /// The ranges of addresses that the client lets the device access, and the memory behind them.
 ///
-/// With a virtual IOMMU, the client adds and removes thousands of ranges of one page each, but all
-/// of them are parts of few files. So each file is mapped into this process once. A range is only
-/// an entry in a table, and running queues see changes of the table.
+/// With a virtual IOMMU, the client adds and removes thousands of ranges of one page each, but the
+/// ranges are parts of few files. Therefore each regular file is mapped into this process as a
+/// whole. Adding or removing a range only changes a table, and running queues see changes of the
+/// table.
 #[derive(Debug, Default)]
 pub struct DmaTable {
     translation: Arc<Translation>,
     files: Vec<MappedFile>,
-    /// The address for the next file.
+    /// The address at which the next file is placed.
     next: u64,
     memory: Option<Arc<GuestMemory>>,
 }
 
-/// A file, or a part of a file, that is mapped into this process. Ranges refer to the region's
-/// address.
+/// A file, or a part of a file, that is mapped into this process. Ranges refer to addresses in
+/// `region`.
 #[derive(Debug)]
 struct MappedFile {
     device: u64,
     inode: u64,
-    /// The accesses that the mapping permits. A file that is mapped for reading only is mapped a
-    /// second time for writing.
+    /// The accesses that the mapping permits. If a file is mapped for reading only, a range that
+    /// permits writing needs a second mapping of the file.
     access: Access,
     /// The offset in the file at which the region begins.
     offset: u64,
@@ -49,12 +50,13 @@ struct MappedFile {
 }
 
 impl DmaTable {
-    /// Adds a range.
+    /// Adds a range of addresses that the device may access.
     ///
     /// # Errors
     ///
-    /// EEXIST when the range overlaps another one, ENOSPC when there are too many ranges, EACCES
-    /// when the file is open for reading only, or the error of the operating system.
+    /// EEXIST when the range overlaps another range, ENOSPC when there are too many ranges, EACCES
+    /// when the device may write the range but the file is not open for reading and writing, EINVAL
+    /// when the range extends past the end of the file, or the error of the operating system.
     pub fn map(&mut self, request: DmaMap) -> Result<(), Errno> {
         let (size, access) = (request.size, permissions(request.flags));
         let (start, offset) = (request.address, request.offset);
@@ -84,10 +86,10 @@ impl DmaTable {
         self.forget_unused();
     }
 
-    /// All memory that the device can access; `None` if the client shares no memory.
+    /// All memory that the device can access. `None`: the client shares no memory.
     ///
-    /// The memory follows changes of the ranges. When a file is added or removed, this returns a
-    /// new memory, and users of the previous one have to release it.
+    /// The memory follows changes of the ranges. When a file is added or removed, this method
+    /// returns a new object, and users of the previous object have to release it.
     pub fn memory(&mut self) -> Option<Arc<GuestMemory>> {
         if self.memory.is_none() {
             let regions = self.files.iter().map(|known| known.region.clone());
@@ -97,14 +99,15 @@ impl DmaTable {
         self.memory.clone()
     }
 
-    /// The same memory as [`DmaTable::memory`], for one queue. It tracks which parts the queue
-    /// uses.
+    /// The same memory as [`DmaTable::memory`], as a separate object for one queue. The object
+    /// tracks the parts of the memory that the queue uses.
     pub fn memory_for_queue(&mut self) -> Option<Arc<GuestMemory>> {
         let memory = self.memory()?;
         Some(Arc::new(memory.translated(self.translation.clone())))
     }
 
-    /// Maps a part of a file, unless the part is mapped already, and returns its address.
+    /// Maps a part of a file, unless the part is mapped already, and returns the address of the
+    /// part.
     fn place(
         &mut self,
         fd: OwnedFd,
@@ -129,7 +132,8 @@ impl DmaTable {
         if let Some(known) = same.find(|known| known.covers(offset, size)) {
             return Ok(known.address(offset));
         }
-        // A regular file is mapped as a whole. The length of other files is not known.
+        // A regular file is mapped as a whole. Other files have no known length, so only the
+        // requested part is mapped.
         let window = match metadata.is_file() {
             true => (0, metadata.len()),
             false => (offset, size),
@@ -196,13 +200,14 @@ impl MappedFile {
         end.is_some_and(|end| end <= self.region.len())
     }
 
-    /// The address of this offset in the file. The region has to cover the offset.
+    /// The address at which the byte at `offset` of the file is mapped. `region` has to cover the
+    /// offset.
     fn address(&self, offset: u64) -> GuestAddress {
         GuestAddress(self.region.start_addr().0 + (offset - self.offset))
     }
 }
 
-/// The first and last address to unmap; `None` when the range is empty.
+/// The first and last address to unmap. `None`: the range is empty.
 pub fn addresses(request: DmaUnmap) -> Option<(u64, u64)> {
     match request {
         DmaUnmap::All => Some((0, u64::MAX)),

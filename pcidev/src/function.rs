@@ -25,13 +25,15 @@ pub struct Function {
     pub config: ConfigSpace,
     /// The MSI-X interrupts.
     pub msix: Msix,
-    /// The interrupt for software that does not use MSI-X, if there is one.
+    /// The INTx interrupt, for software that does not use MSI-X. `None`: the function has no INTx
+    /// interrupt.
     pub intx: Option<Intx>,
     /// The client's memory.
     pub dma: DmaTable,
     /// The BARs. A BAR of size 0 does not exist.
     pub bars: [RegionInfo; 6],
-    /// Offset in configuration space of the capability that gives access to BARs, if there is one.
+    /// Offset in configuration space of the capability that gives access to BARs. `None`: the
+    /// function has no such capability.
     pub window: Option<usize>,
 }
 
@@ -46,21 +48,21 @@ impl Function {
 
 /// A function that can be served to a client.
 pub trait Device {
-    /// The parts that do not depend on the device.
+    /// The parts of the function that do not depend on the device.
     fn function(&mut self) -> &mut Function;
 
-    /// Reads from a BAR, within its size.
+    /// Reads from a BAR. The caller has checked that the BAR has all the bytes.
     fn bar_read(&mut self, bar: usize, offset: u64, data: &mut [u8]);
 
-    /// Writes to a BAR, within its size.
+    /// Writes to a BAR. The caller has checked that the BAR has all the bytes.
     fn bar_write(&mut self, bar: usize, offset: u64, data: &[u8]);
 
-    /// The eventfds that a client can signal instead of writing to a BAR.
+    /// The eventfds that a client can signal instead of writing to the BAR with number `bar`.
     fn io_event_fds(&self, bar: usize) -> Vec<IoEventFd>;
 
     /// Stops using the client's memory at the addresses `first..=last`. Called before this memory
-    /// is unmapped, so that requests can complete, and again afterwards for requests that began in
-    /// between.
+    /// is unmapped, so that requests can complete, and again afterwards, for requests that began
+    /// between the two calls.
     fn give_memory_up(&mut self, first: u64, last: u64);
 
     /// Handles a change of the client's memory. Called before the client gets its reply.
@@ -69,25 +71,25 @@ pub trait Device {
     /// Resets the device, except for [`Device::function`], which the caller resets.
     fn reset(&mut self);
 
-    /// The poller that watches the device's descriptors. [`serve()`](crate::serve()) adds its own
-    /// descriptors to the poller, and waits.
+    /// The poller that watches the device's descriptors. [`serve()`](crate::serve()) adds the
+    /// descriptors of the event loop to the poller, and waits for events.
     fn poller(&self) -> &Poller;
 
-    /// Handles an event at the device's descriptor with this number. Must not block. The descriptor
-    /// may have been replaced since the event.
+    /// Handles an event at the device's descriptor with this number. This method must not block.
+    /// The descriptor may have been replaced since the event.
     ///
     /// # Errors
     ///
     /// When the operating system fails, for instance for lack of memory.
     fn process(&mut self, number: u32) -> io::Result<()>;
 
-    /// The time until the device's next deadline; `None` if the device has no deadline.
+    /// The time until the device's next deadline. `None`: the device has no deadline.
     fn time_left(&self) -> Option<Duration> {
         None
     }
 
-    /// Handles the deadlines that have passed. Called after each wait before which
-    /// [`Device::time_left`] returned a time.
+    /// Handles the deadlines that have passed. The event loop calls this method after each wait, if
+    /// [`Device::time_left`] returned a time before the wait.
     fn keep_deadlines(&mut self) {}
 }
 
@@ -137,7 +139,7 @@ fn unmap(device: &mut impl Device, request: DmaUnmap) {
 ///
 /// # Errors
 ///
-/// [`ServerError`]; the connection is to be dropped then.
+/// [`ServerError`]. The caller then has to drop the connection.
 pub fn answer(
     device: &mut impl Device,
     connection: &mut Connection,
@@ -225,8 +227,8 @@ fn region_info(function: &Function, region: u32) -> Result<RegionInfo, Errno> {
     }
 }
 
-/// Describes the interrupts of one kind. Refuses to describe the interrupts for errors, as a kernel
-/// does.
+/// Describes the interrupts of one kind. Like a kernel, refuses to describe the interrupt that
+/// reports errors of PCI Express.
 fn irq_info(function: &Function, kind: u32) -> Result<IrqInfo, Errno> {
     match kind {
         index::MSIX => Ok(IrqInfo {
@@ -287,8 +289,9 @@ fn write(device: &mut impl Device, access: &RegionWrite) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The BAR and the offset in it that an access to configuration space stands for, if the access is
-/// to the data field of the capability that gives access to BARs (virtio 1.2, section 4.1.4.9).
+/// Translates an access to configuration space into the number of a BAR and an offset in the BAR,
+/// if the access is to the data field of the capability that gives access to BARs (virtio 1.2,
+/// section 4.1.4.9). Returns `None` for all other accesses.
 fn window(function: &Function, offset: u64, len: usize) -> Option<(usize, u64)> {
     let at = function.window? as u64;
     let mut fields = [0; 16];

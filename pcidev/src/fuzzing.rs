@@ -1,4 +1,5 @@
-//! A vfio-user client that sends any bytes, for `fuzz/` and for tests that replay its corpus.
+//! A vfio-user client that sends any bytes, for the fuzzer in `fuzz/` and for tests that replay the
+//! fuzzer's corpus.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,7 @@ use virtio::{DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Wake};
 
 use crate::{VirtioFunction, function};
 
-/// Length of the memory that the client shares.
+/// Length in bytes of the memory that the client shares.
 const MEMORY: u64 = 0x1_0000;
 
 /// The client's first message: VERSION 0.1 without capabilities.
@@ -19,8 +20,8 @@ const VERSION: [u8; 23] = [
     0, 0, 1, 0, 23, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, b'{', b'}', 0,
 ];
 
-/// A device whose queues do nothing. An input can start many queues, and serving them would cost
-/// time.
+/// A device whose queues do nothing. An input can start many queues, and serving the queues would
+/// take time.
 struct Idle;
 
 impl virtio::Device for Idle {
@@ -44,9 +45,9 @@ impl virtio::Device for Idle {
     }
 }
 
-/// Serves a function to a client that sends `input`. The input consists of parts. Each part begins
-/// with two bytes: the file to send with the part (1: memory, 2: an eventfd, otherwise none), and
-/// the length of the part.
+/// Serves a function to a client that sends `input`. The input consists of parts. The first byte of
+/// a part chooses the file that is sent with the part (1: memory, 2: an eventfd, otherwise no
+/// file). The second byte is the number of message bytes that follow.
 ///
 /// # Panics
 ///
@@ -74,7 +75,7 @@ pub fn check(input: &[u8]) {
     function::disconnect(&mut device);
 }
 
-/// Answers all requests and drops the replies. False when the client is to be dropped.
+/// Answers all requests and drops the replies. Returns false if the client has to be dropped.
 fn serve(device: &mut VirtioFunction, connection: &mut Connection, client: &Stream) -> bool {
     let mut answers = [0; 4096];
     loop {
@@ -92,8 +93,7 @@ fn serve(device: &mut VirtioFunction, connection: &mut Connection, client: &Stre
     }
 }
 
-/// Sends bytes, with a file or without. Bytes that the socket does not take are lost, as if the
-/// input did not have them.
+/// Sends bytes, with or without a file. Bytes that the socket does not accept are dropped.
 fn send(client: &Stream, bytes: &[u8], file: u8) {
     let _ = match file {
         1 => {

@@ -1,8 +1,8 @@
-//! The INTx interrupt of a virtio function: a level-triggered interrupt, for which a vfio-user
-//! client has an eventfd.
+//! The INTx interrupt of a virtio function. The interrupt is level-triggered, and signals an
+//! eventfd of a vfio-user client.
 //!
 //! Each signal masks the interrupt, as in a kernel's VFIO. The client unmasks the interrupt after
-//! its guest has handled it, and is signalled again if the interrupt status is still not 0.
+//! the guest has handled it. If the interrupt status is still not 0, the client is signalled again.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ struct Shared {
     /// The virtio interrupt status. The interrupt line is active as long as the status is not 0.
     status: Arc<AtomicU8>,
     /// Whether the client has set an eventfd. Without an eventfd, [`Intx::update`] takes no lock,
-    /// so drivers that use MSI-X do not wait for the lock.
+    /// so the queues of a driver that uses MSI-X do not wait for the lock.
     connected: AtomicBool,
     wire: Mutex<Wire>,
 }
@@ -30,14 +30,15 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Wire {
     eventfd: Option<Arc<SharedEventFd>>,
-    /// Whether the interrupt is masked, by the client or by its own last signal.
+    /// Whether the interrupt is masked, by the client or by the last signal of the interrupt.
     masked: bool,
     /// Whether software has disabled the interrupt in the command register.
     disabled: bool,
 }
 
 impl Intx {
-    /// An interrupt without an eventfd, for a device with this interrupt status.
+    /// The interrupt of a device whose interrupt status is `status`. The interrupt has no eventfd
+    /// yet.
     pub fn new(status: Arc<AtomicU8>) -> Self {
         Self(Arc::new(Shared {
             status,
@@ -54,7 +55,7 @@ impl Intx {
         }
     }
 
-    /// Disables or enables the interrupt, as the command register says.
+    /// Disables or enables the interrupt, after software has written the command register.
     pub fn disable(&self, disabled: bool) {
         self.change(|wire| wire.disabled = disabled);
     }
@@ -65,7 +66,8 @@ impl Intx {
         (wire.masked, wire.disabled) = (false, false);
     }
 
-    /// Changes the wire, and then signals the client if a signal is due.
+    /// Changes the state of the interrupt. Then signals the client if the interrupt status is not 0
+    /// and the interrupt is neither masked nor disabled.
     fn change(&self, change: impl FnOnce(&mut Wire)) {
         let mut wire = self.lock();
         change(&mut wire);
@@ -74,14 +76,15 @@ impl Intx {
         self.signal(wire, due);
     }
 
-    /// Signals the client if a signal is due and there is an eventfd.
+    /// Masks the interrupt and signals the client, if `due` is true and the client has set an
+    /// eventfd.
     fn signal(&self, mut wire: MutexGuard<'_, Wire>, due: bool) {
         let Some(eventfd) = wire.eventfd.clone().filter(|_| due) else {
             return;
         };
         wire.masked = true;
-        // The client can make the signal block, so the lock is released first. Other threads then
-        // do not wait.
+        // A malicious client can make signalling the eventfd block. The lock is released before
+        // signalling, so that other threads do not wait for the lock.
         drop(wire);
         if let Err(error) = eventfd.signal_if_room() {
             debug!("INTx is kept, because its eventfd cannot be signalled: {error}");

@@ -1,7 +1,7 @@
-//! MSI-X interrupts. A vfio-user client has an eventfd for each of them.
+//! MSI-X interrupts. A vfio-user client can set an eventfd for each interrupt.
 //!
-//! The client emulates the MSI-X table for its guest. Software can also write the table here, but
-//! that has no effect: only DEVICE_SET_IRQS masks vectors.
+//! The client emulates the MSI-X table for its guest. Software can also write the table in the BAR,
+//! but these writes do not change the interrupts. Only the request DEVICE_SET_IRQS masks vectors.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use crate::set_irqs::ClientInterrupt;
 /// Length of a table entry in bytes.
 pub const ENTRY_SIZE: usize = 16;
 
-/// A table entry after a reset: masked.
+/// The bytes of a table entry after a reset. The vector is masked.
 const ENTRY: [u8; ENTRY_SIZE] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 
 /// The MSI-X interrupts of a function.
@@ -39,13 +39,15 @@ struct Vector {
 
 impl Line {
     /// Raises the interrupt, from the thread of a queue. An interrupt that is masked or has no
-    /// eventfd stays pending until that changes. A client can make this call block until a signal
-    /// handler interrupts the thread.
+    /// eventfd stays pending until it is unmasked and has an eventfd. A client can make this call
+    /// block until a signal handler interrupts the thread.
     pub fn trigger(&self) {
         self.change_and(|vector| vector.pending = true, SharedEventFd::signal);
     }
 
-    /// Changes the vector, from the event loop, and then signals the client if an interrupt is due.
+    /// Changes the vector, and then signals the client if the interrupt is pending and not masked.
+    /// The event loop uses this method, because it skips the signal if the eventfd's counter is
+    /// full.
     fn change(&self, change: impl FnOnce(&mut Vector)) {
         self.change_and(change, SharedEventFd::signal_if_room);
     }
@@ -58,8 +60,8 @@ impl Line {
         let mut vector = self.lock();
         change(&mut vector);
         let due = vector.take_due();
-        // The client can make the signal block, so the lock is released first. Other threads then
-        // do not wait.
+        // A malicious client can make signalling the eventfd block. The lock is released before
+        // signalling, so that other threads do not wait for the lock.
         drop(vector);
         if let Some(eventfd) = due
             && let Err(error) = signal(&eventfd)
@@ -93,8 +95,8 @@ impl ClientInterrupt for Line {
 }
 
 impl Vector {
-    /// The eventfd to signal now; `None` if no interrupt is pending, the vector is masked, or it
-    /// has no eventfd.
+    /// The eventfd to signal now. `None`: no interrupt is pending, the vector is masked, or the
+    /// vector has no eventfd.
     fn take_due(&mut self) -> Option<Arc<SharedEventFd>> {
         if !self.pending || self.masked {
             return None;
@@ -106,7 +108,7 @@ impl Vector {
 }
 
 impl Msix {
-    /// The given number of vectors, without eventfds.
+    /// The interrupts of `vectors` vectors, without eventfds.
     pub fn new(vectors: u16) -> Self {
         Self {
             vectors: (0..vectors).map(|_| Line::default()).collect(),
@@ -126,7 +128,7 @@ impl Msix {
         }
     }
 
-    /// The interrupt of a vector; `None` if the vector does not exist.
+    /// The interrupt of a vector. `None`: the vector does not exist.
     pub fn line(&self, vector: u16) -> Option<&Line> {
         self.vectors.get(usize::from(vector))
     }

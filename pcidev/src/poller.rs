@@ -9,18 +9,17 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-/// The maximum number of events that one wait returns. The next waits return further events, in
-/// their order.
+/// The maximum number of events that one wait returns. Later waits return the remaining events.
 const BATCH: usize = 64;
 
 /// The owner of a watched descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The request to stop.
+    /// The descriptor that becomes readable when the event loop has to stop.
     Stop,
     /// The client, or the socket that the next client connects to.
     Client,
-    /// The device. The number tells which of the device's descriptors it is.
+    /// The device. The number identifies one of the device's descriptors.
     Device(u32),
 }
 
@@ -47,19 +46,20 @@ impl Source {
 /// The event that a descriptor is watched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// There is something to read or to accept, or the peer hung up.
+    /// Data can be read, a connection can be accepted, or the peer hung up.
     Readable,
-    /// There is room to write, or the peer hung up.
+    /// Data can be written, or the peer hung up.
     Writable,
     /// The peer hung up.
     HungUp,
     /// The eventfd is signalled, or was signalled before it was watched.
     ///
-    /// Each signal is an event of its own: every write to an eventfd wakes its waiters, and the
-    /// watch is edge-triggered (epoll(7)). The kernel's own vhost waits for kicks in this way. So
-    /// this process never reads a peer's eventfd, which could block, and an eventfd that stays
-    /// readable (EFD_SEMAPHORE) cannot make this process spin. Nobody takes the signals, but at a
-    /// million signals a second the counter of an eventfd is full only after 500,000 years.
+    /// A signal causes an event even if the counter of the eventfd was not 0 before, because every
+    /// write to an eventfd wakes the waiters and the watch is edge-triggered (epoll(7)). The
+    /// kernel's vhost waits for kicks in the same way. Therefore this process never reads a peer's
+    /// eventfd, and cannot block in the read. An eventfd that stays readable (EFD_SEMAPHORE) cannot
+    /// make this process spin. The counter of the eventfd only grows, but at a million signals a
+    /// second the counter is full only after 500,000 years.
     Signalled,
 }
 
@@ -111,22 +111,22 @@ impl Poller {
         Ok(epoll::modify(&self.0, fd, source.encode(), until.flags())?)
     }
 
-    /// Stops watching a descriptor. Closing the descriptor is not enough if another process has it
-    /// open, too.
+    /// Stops watching a descriptor. Closing the descriptor does not end the watch if another
+    /// process has a copy of the descriptor.
     pub fn remove(&self, fd: impl AsFd) {
-        // This fails for a descriptor that is not watched.
+        // The call fails if the descriptor is not watched. This failure is harmless.
         let _ = epoll::delete(&self.0, fd);
     }
 
-    /// Waits until something happens, but not longer than `timeout` (`None`: no limit). There are
-    /// no events if the timeout has passed or a signal handler ran.
+    /// Waits for an event at a watched descriptor, but not longer than `timeout` (`None`: no
+    /// limit). `events` is empty if the timeout has passed or a signal handler ran.
     ///
     /// # Errors
     ///
     /// When the operating system fails.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        // A timeout that is too long for the kernel becomes no limit, because no process lives that
-        // long.
+        // A timeout that does not fit into the kernel's type is longer than any process runs, so it
+        // is treated as no limit.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         events.0.clear();
         match epoll::wait(&self.0, spare_capacity(&mut events.0), timeout.as_ref()) {

@@ -1,4 +1,4 @@
-//! The event loop: one device, one client after the other.
+//! The event loop, which serves one device to one client after the other.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,7 +12,8 @@ use vhost_user::WithCauses;
 use crate::function::{self, Device};
 use crate::poller::{Events, Poller, Source, Until};
 
-/// The maximum number of a client's requests that are served before the device's events.
+/// The maximum number of a client's requests that are served before the device's events are
+/// handled.
 const BATCH: usize = 256;
 
 /// Serves a device to the vfio-user clients that connect to `clients`, one after the other, until
@@ -49,8 +50,8 @@ pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>)
     Ok(())
 }
 
-/// The client, and the socket that the next client connects to. Exactly one of the two is watched:
-/// the next client waits in the socket's backlog until the present client is gone.
+/// The client, and the socket that the next client connects to. Exactly one of the two is watched.
+/// The next client waits in the socket's backlog until the present client has left.
 struct Clients<'a> {
     listener: &'a Listener,
     client: Option<Connection>,
@@ -76,14 +77,15 @@ impl<'a> Clients<'a> {
         }
     }
 
-    /// Watches the socket for the next event. Returns the time that the listener still rests, or
-    /// the time that the client still has to complete its request.
+    /// Watches the client's socket, or the listener if no client is connected. Returns the time
+    /// until the next deadline. The deadline is the end of the listener's rest after an error, or
+    /// the time when the client has to complete its request.
     fn watch(&mut self, poller: &Poller) -> io::Result<Option<Duration>> {
         let (until, time_left) = match &self.client {
             None => match self.listener.rest() {
                 None => (Until::Readable, None),
-                // The socket stays readable while its listener rests, so watching for reads would
-                // spin.
+                // The listener rests after an error, and its socket stays readable during the rest.
+                // Watching the socket for reads would make the event loop spin.
                 rest => (Until::HungUp, rest),
             },
             Some(client) if client.wants_write() => (Until::Writable, None),
@@ -96,8 +98,8 @@ impl<'a> Clients<'a> {
         Ok(time_left)
     }
 
-    /// Accepts a client, or serves the connected client. Also called when a deadline may have
-    /// passed.
+    /// Accepts a client, or serves the connected client. The event loop also calls this method when
+    /// a deadline may have passed.
     fn attend(&mut self, device: &mut impl Device) -> io::Result<()> {
         let Some(client) = &mut self.client else {
             let client = accept(self.listener)?;

@@ -9,7 +9,8 @@ pub trait ClientInterrupt {
     /// Masks, unmasks or triggers the interrupt now.
     fn act(&self, action: IrqAction);
 
-    /// Sets the eventfd to signal from now on; `None`: the interrupt has no eventfd any more.
+    /// Sets the eventfd that the interrupt signals from now on. `None`: the interrupt signals no
+    /// eventfd from now on.
     fn set_eventfd(&self, eventfd: Option<SharedEventFd>);
 
     /// Forgets the client's eventfd, the mask and a pending interrupt.
@@ -20,8 +21,8 @@ pub trait ClientInterrupt {
 ///
 /// # Errors
 ///
-/// EINVAL when an interrupt of the request does not exist or a descriptor is not an eventfd,
-/// EOPNOTSUPP for eventfds that would mask or unmask an interrupt.
+/// EINVAL when an interrupt of the request does not exist or a descriptor is not an eventfd.
+/// EOPNOTSUPP when the request has eventfds that would mask or unmask an interrupt.
 pub fn set_irqs<I: ClientInterrupt>(interrupts: &[I], request: SetIrqs) -> Result<(), Errno> {
     let range = request.start as usize..request.start as usize + request.count as usize;
     let chosen = interrupts.get(range).ok_or(Errno::INVAL)?;
@@ -69,7 +70,7 @@ pub mod tests {
         }
     }
 
-    /// An eventfd, and another descriptor of it for a client to give away.
+    /// An eventfd, and a second descriptor of the eventfd that a client can send.
     pub fn eventfd() -> (SharedEventFd, OwnedFd) {
         let eventfd = SharedEventFd::new().unwrap();
         let fd = eventfd.try_clone().unwrap();

@@ -1,7 +1,7 @@
-//! Any virtio device as a PCI function of its own (virtio 1.2, section 4.1).
+//! A PCI function for one virtio device of any kind (virtio 1.2, section 4.1).
 //!
-//! Each queue has a thread of its own, which raises interrupts by itself. The event loop starts and
-//! stops queues, when the driver asks for it or the client's memory changes.
+//! Each queue has its own thread, which also raises the queue's interrupts. The event loop starts
+//! and stops queues when the driver requests it or the client's memory changes.
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +26,8 @@ mod queue;
 
 use queue::Queue;
 
-/// The revision of a modern device. Drivers for legacy devices do not bind to it.
+/// The PCI revision id of a modern virtio device. Drivers for legacy devices do not bind to this
+/// revision.
 const REVISION: u8 = 1;
 
 /// Length in bytes of the device-specific configuration. The part that a device does not use reads
@@ -37,7 +38,8 @@ const CONFIG_SIZE: u32 = 0x1000;
 ///
 /// # Examples
 ///
-/// A client reads the identity of a function whose device is a `Disk`, some [`virtio::Device`]:
+/// A client reads the identity of a function. The function's device is a `Disk`, which implements
+/// [`virtio::Device`]:
 ///
 /// ```
 /// use std::os::fd::AsFd;
@@ -158,8 +160,8 @@ impl VirtioFunction {
     }
 
     /// Starts the queues that the driver uses and that do not run yet, if their rings are in
-    /// memory. Missing rings are not an error yet: a client may remove memory for a moment while it
-    /// changes an adjacent range.
+    /// memory. Missing rings are not an error yet. A client may remove memory for a moment while
+    /// the client changes an adjacent range.
     fn start(&mut self) {
         self.memory = self.function.dma.memory();
         let Some(memory) = &self.memory else {
@@ -174,8 +176,8 @@ impl VirtioFunction {
         }
     }
 
-    /// The layout of the rings of a queue that is to be started; `None` if the queue runs or the
-    /// driver does not use it.
+    /// The layout of the rings of a queue that is to be started. `None`: the queue already runs, or
+    /// the driver does not use the queue.
     fn waiting(&self, index: usize) -> Option<VringLayout> {
         let layout = self.structures.registers.queue(index as u16)?;
         (!self.queues.get(index)?.is_running()).then_some(layout)
@@ -328,7 +330,7 @@ impl Device for VirtioFunction {
         if self.news.config_changed.swap(false, Ordering::SeqCst) {
             self.config_changed();
         }
-        // A failed queue that was stopped in the meantime does not count as failed any more.
+        // A failed queue that was stopped after it reported the failure no longer counts as failed.
         let mut queues = 0..self.runner.queue_count();
         if let Some(index) = queues.find(|&queue| self.runner.has_failed(queue)) {
             self.fail(&format!("queue {index} has failed"));

@@ -1,12 +1,13 @@
-//! The virtio-vhost-user (VVU) device: gives a vhost-user front-end's messages, memory and eventfds
-//! to a driver in another virtual machine.
+//! The virtio-vhost-user (VVU) device. The device gives a driver in one virtual machine access to
+//! the messages, memory and eventfds of another virtual machine's vhost-user front-end.
 //!
-//! Messages cross two virtqueues (`model`) under the rules of `relay`. The front-end's memory is a
-//! BAR (`window`), and its kicks are interrupts (`notification`). The driver signals the
-//! front-end's calls through doorbells (`doorbell`).
+//! The module `model` passes messages through two virtqueues, and `relay` changes some of the
+//! messages. The front-end's memory appears as a BAR (`window`). The front-end's kicks raise
+//! interrupts (`notification`). The driver's writes to doorbells signal the front-end's call and
+//! error eventfds (`doorbell`).
 //!
-//! Source: the device type that was proposed for the virtio specification in 2017, and experience
-//! with the implementations of QEMU and crosvm.
+//! The device follows the device type that was proposed for the virtio specification in 2017, and
+//! experience with the implementations of QEMU and crosvm.
 
 mod doorbell;
 mod front_end;

@@ -1,4 +1,5 @@
-//! Compiles the policies of all architectures, whatever the host's, into code to embed.
+//! Compiles the policies of all architectures, and writes the results as Rust code that the library
+//! includes.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A function that returns the program of each context for each architecture.
+/// Writes a function that returns the seccomp program of a context for an architecture.
 fn write_programs(code: &mut String, root: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let folder = Folder::new(root)?;
     code.push_str("pub fn program(arch: Arch, context: Context) -> &'static [Instruction] {\n");
@@ -53,7 +54,7 @@ fn write_programs(code: &mut String, root: &Path) -> Result<(), Box<dyn std::err
     Ok(())
 }
 
-/// The context as code.
+/// The Rust expression for the context.
 fn pattern(context: Context) -> String {
     match context {
         Context::Device(device, transport) => {
@@ -85,7 +86,7 @@ fn write_program(code: &mut String, program: &[Instruction]) -> std::fmt::Result
     writeln!(code, "],")
 }
 
-/// The policies' text, by path below this folder.
+/// Writes a constant with the text of every policy and its path, such as `x86_64/block.policy`.
 fn write_sources(code: &mut String, root: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut files = Vec::new();
     for arch in Arch::ALL {

@@ -1,11 +1,11 @@
-//! Says which policies are missing, all of them at once.
+//! Reports all missing policies in one error.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use policy_compiler::Arch;
 
-/// Policies that contexts need and that are not there.
+/// The policy files that contexts need and that do not exist.
 #[derive(Debug)]
 pub struct Missing(Vec<PathBuf>);
 
@@ -21,7 +21,7 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// Checks that the folder of each architecture below `root` has a policy of each of these names.
+/// Checks that each name has a policy file in the folder of each architecture below `root`.
 pub fn check<'a>(root: &Path, names: impl IntoIterator<Item = &'a String>) -> Result<(), Missing> {
     let names: Vec<_> = names.into_iter().collect();
     let paths = Arch::ALL.into_iter().flat_map(|arch| {

@@ -1,16 +1,20 @@
-//! Contexts: what a program serves, and so which system calls it needs once its jail is closed.
+//! Contexts. A context is a device with a transport, or `vvu-proxy`. It determines the system calls
+//! that a program needs after its jail is closed.
 //!
-//! The build script compiles this file, too. It and all tests derive their lists from here.
+//! The build script compiles this file, too. The build script and all tests derive their lists of
+//! policies from this file.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Lists the devices, one a line: its name, the name of its policy, and the format of its image.
+/// Lists the devices, one per line. A line has the name of a device, the name of its policy, and
+/// the format of its image.
 macro_rules! devices {
     ($($device:ident, $name:literal, $image:expr;)*) => {
         /// The name of a device whose queues have threads of their own.
         ///
-        /// The policy `NAME.policy` says what the device needs, whatever its transport.
+        /// The policy `NAME.policy` lists the system calls that the device needs with any
+        /// transport.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum DeviceName {
             $(
@@ -23,14 +27,14 @@ macro_rules! devices {
             /// All devices.
             pub const ALL: &[Self] = &[$(Self::$device),*];
 
-            /// The name of its policy.
+            /// The name of the device's policy.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$device => $name,)*
                 }
             }
 
-            /// The format of its image. `None`: it has no image.
+            /// The format of the device's image. `None` if the device has no image.
             pub const fn image(self) -> Option<ImageFormat> {
                 match self {
                     $(Self::$device => $image,)*
@@ -47,25 +51,25 @@ devices! {
     Null, "null", None;
 }
 
-/// What the file or block device behind a disk contains.
+/// The format of the image file or block device that a disk is stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageFormat {
-    /// The disk itself, so that its size never changes.
+    /// The bytes of the disk itself. The size of a raw image never changes.
     Raw,
-    /// A qcow2 image, whose file grows as its disk fills.
+    /// A qcow2 image. The image file grows as data is written to the disk.
     Qcow2,
 }
 
-/// The name of a way in which a device is carried to its driver.
+/// The name of a transport, which connects a device to its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportName {
-    /// A PCI function of its own, at a vfio-user socket.
+    /// A virtio PCI function that the program serves at a vfio-user socket.
     Pci,
-    /// A vhost-user socket.
+    /// A vhost-user socket that the program serves.
     VhostUser,
-    /// A virtio-vhost-user function of the kernel's VFIO.
+    /// A virtio-vhost-user PCI function that the program drives through the kernel's VFIO.
     Vvu,
-    /// A virtio-vhost-user function at a vfio-user socket.
+    /// A virtio-vhost-user PCI function that the program drives through a vfio-user socket.
     VvuVfioUser,
 }
 
@@ -73,7 +77,7 @@ impl TransportName {
     /// All transports.
     pub const ALL: &[Self] = &[Self::Pci, Self::VhostUser, Self::Vvu, Self::VvuVfioUser];
 
-    /// The name of its policy.
+    /// The name of the transport's policy.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pci => "vfio_user",
@@ -83,7 +87,7 @@ impl TransportName {
         }
     }
 
-    /// What follows the name of a device in the name of a context.
+    /// The suffix that a context's name has after the name of its device.
     const fn suffix(self) -> &'static str {
         match self {
             Self::Pci => "_device",
@@ -94,17 +98,18 @@ impl TransportName {
     }
 }
 
-/// What a program serves, with a filter of its own.
+/// A context, which has its own seccomp filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Context {
-    /// A device behind a transport.
+    /// A device with a transport.
     Device(DeviceName, TransportName),
-    /// `vvu-proxy`: a virtio-vhost-user function at a vfio-user socket, for a vhost-user socket.
+    /// `vvu-proxy`, which serves a virtio-vhost-user PCI function at a vfio-user socket, and serves
+    /// a vhost-user socket.
     VvuProxy,
 }
 
 impl Context {
-    /// All contexts: each device behind each transport, and the proxy.
+    /// All contexts: each device with each transport, and `vvu-proxy`.
     pub fn all() -> impl Iterator<Item = Self> {
         let behind_each = |device| {
             let transports = TransportName::ALL.iter();
@@ -114,7 +119,7 @@ impl Context {
         devices.chain([Self::VvuProxy])
     }
 
-    /// The device. `None`: the proxy.
+    /// The device of the context. `None` for `vvu-proxy`.
     pub const fn device(self) -> Option<DeviceName> {
         match self {
             Self::Device(device, _) => Some(device),
@@ -122,7 +127,7 @@ impl Context {
         }
     }
 
-    /// The transport. `None`: the proxy.
+    /// The transport of the context. `None` for `vvu-proxy`.
     pub const fn transport(self) -> Option<TransportName> {
         match self {
             Self::Device(_, transport) => Some(transport),
@@ -130,12 +135,12 @@ impl Context {
         }
     }
 
-    /// The format of the device's image. `None`: it has no image.
+    /// The format of the device's image. `None` if the context has no image.
     pub fn image(self) -> Option<ImageFormat> {
         self.device()?.image()
     }
 
-    /// The policies that its own policy includes.
+    /// The names of the policies that the context's policy includes directly.
     pub fn includes(self) -> Vec<&'static str> {
         let parts = match self {
             Self::Device(device, transport) => [device.name(), transport.name()],
@@ -145,7 +150,7 @@ impl Context {
     }
 }
 
-/// The name of its policy.
+/// Writes the name of the context's policy.
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -157,8 +162,8 @@ impl fmt::Display for Context {
     }
 }
 
-/// The names of the policies that each architecture has to have, in order: those of the contexts,
-/// and those that they include.
+/// The sorted names of all policies that each architecture must have. These are the policies of the
+/// contexts and the policies that they include directly.
 pub fn policy_names() -> BTreeSet<String> {
     let includes = Context::all().flat_map(Context::includes);
     let includes = includes.map(str::to_owned);

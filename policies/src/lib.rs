@@ -1,9 +1,9 @@
-//! The programs' seccomp filters.
+//! The seccomp filters of this project's programs.
 //!
 //! Each [`Context`] has a policy in the folder of each architecture. The build compiles the
-//! policies and embeds them, so that nothing is read at run time. `README.md` says how policies are
-//! named, how they merge, and how to add one. [`install`] puts a filter on all threads of the
-//! process:
+//! policies and embeds them, so that nothing is read at run time. `README.md` describes the names
+//! of policies, the merging of policies, and the steps to add a policy. [`install`] puts a filter
+//! on all threads of the process:
 //!
 //! ```no_run
 //! use policies::{Context, DeviceName, TransportName, Violation, install};
@@ -31,16 +31,16 @@ pub use policy_compiler as compiler;
 
 use policy_compiler::{Action, Arch, Instruction, Memory, with_default};
 
-/// What happens to a call that a policy does not name.
+/// The action for a system call that a policy does not name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// The kernel ends the process with SIGSYS, which no handler can catch.
     KillProcess,
-    /// The thread gets SIGSYS, whose handler can say which call it was.
+    /// The thread gets SIGSYS. A handler for SIGSYS can report the system call.
     Trap,
-    /// The kernel makes the call and logs it. This protects from nothing.
+    /// The kernel makes the system call and logs it, so the filter does not protect anything.
     Log,
-    /// The call fails with this error number.
+    /// The system call fails with this error number.
     Errno(u16),
 }
 
@@ -55,15 +55,16 @@ impl From<Violation> for Action {
     }
 }
 
-/// The program of a context for an architecture. It ends the process at a call that the policy does
-/// not name.
+/// The seccomp program of a context for an architecture. A system call that the policy does not
+/// name ends the process.
 pub fn program(arch: Arch, context: Context) -> &'static [Instruction] {
     embedded::program(arch, context)
 }
 
-/// Limits all threads of this process, and those that they start later, to the calls of a context.
+/// Limits all threads of this process to the system calls of a context. Threads that start later
+/// have the same limit.
 ///
-/// Sets no_new_privs first. Neither can be undone.
+/// The function sets no_new_privs first. Neither the filter nor no_new_privs can be removed.
 ///
 /// # Errors
 ///
@@ -73,7 +74,7 @@ pub fn install(context: Context, violation: Violation) -> Result<(), InstallErro
     kernel::install(&with_default(program(arch, context), violation.into()))
 }
 
-/// The policies' text, by path: `x86_64/block.policy`.
+/// The texts of all policies, with paths such as `x86_64/block.policy`.
 pub fn sources() -> Memory {
     let mut memory = Memory::new();
     for (path, text) in embedded::SOURCES {

@@ -1,6 +1,7 @@
-//! Whole programs inside a filter: what has to work there, and how a panic ends.
+//! Tests of whole programs that run inside a seccomp filter. They allocate, sleep, log, panic,
+//! abort and use threads.
 //!
-//! Without arguments, this program runs itself once for each context and task. It has no test
+//! Without arguments, this program starts itself once for each context and task. It has no test
 //! harness, because the threads of a harness would be inside the filter, too.
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
@@ -29,7 +30,7 @@ mod outside {
             }
             panics(context, "panic");
             aborts(context);
-            // Only queues have threads.
+            // Only contexts with a device have queue threads.
             if context.device().is_some() {
                 succeeds(context, "threads");
                 succeeds(context, "interrupt");
@@ -108,9 +109,9 @@ mod inside {
         }
     }
 
-    /// A filter that only one other thread has.
+    /// A filter cannot be installed if another thread has a different filter.
     fn refused_for_another_thread(context: Context) {
-        // BPF_RET with SECCOMP_RET_ALLOW.
+        // The instruction BPF_RET, which returns SECCOMP_RET_ALLOW.
         let allow = sock_filter {
             code: 6,
             jt: 0,
@@ -149,7 +150,8 @@ mod inside {
 
     extern "C" fn ignore(_signal: libc::c_int) {}
 
-    /// As a queue runner does before the jail closes. System calls are not restarted.
+    /// Sets a signal handler as a queue runner does before the jail is closed. Without SA_RESTART,
+    /// the signal interrupts a system call that blocks.
     fn install_interrupt_handler() {
         // SAFETY: all zeroes is a valid `sigaction`, and the handler does nothing.
         unsafe {
@@ -159,13 +161,13 @@ mod inside {
         }
     }
 
-    /// Gets a thread out of a read that nobody answers.
+    /// Interrupts a thread that blocks in a read of an eventfd.
     fn interrupt() {
         // SAFETY: the call takes numbers only.
         let eventfd = unsafe { libc::eventfd(0, 0) };
         let blocked = thread::spawn(move || {
             let mut counter = 0u64;
-            // SAFETY: the counter has the 8 bytes that are read.
+            // SAFETY: `counter` has the 8 bytes that the kernel writes.
             let count = unsafe { libc::read(eventfd, (&raw mut counter).cast(), 8) };
             (count, std::io::Error::last_os_error().kind())
         });
@@ -178,7 +180,8 @@ mod inside {
         assert_eq!(result, (-1, std::io::ErrorKind::Interrupted));
     }
 
-    /// Small, large and growing memory, from the main and other arenas.
+    /// Allocates small and large blocks of memory and resizes them. Threads other than the main
+    /// thread use other arenas.
     fn memory() {
         let mut blocks = Vec::new();
         for shift in 4..24 {

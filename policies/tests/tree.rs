@@ -1,4 +1,4 @@
-//! The tree of policies has what the list of contexts wants, and nothing else.
+//! Tests that each context has a policy with the expected includes, and that each policy is used.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
@@ -16,12 +16,12 @@ fn read(arch: Arch, name: &str) -> Loaded {
     load(&sources(), &path, &Options::default()).unwrap()
 }
 
-/// A policy's name.
+/// The name of the policy at `path`: its file name without `.policy`.
 fn name(path: &Path) -> String {
     path.file_stem().unwrap().to_str().unwrap().to_owned()
 }
 
-/// The policies that the file itself includes.
+/// The names of the policies that the loaded policy includes directly.
 fn included(loaded: &Loaded) -> BTreeSet<String> {
     let own = loaded
         .includes()
@@ -29,7 +29,7 @@ fn included(loaded: &Loaded) -> BTreeSet<String> {
     own.map(|(_, target)| name(target)).collect()
 }
 
-/// How many statements the file itself has.
+/// The number of statements in the loaded policy, without those in included files.
 fn statements(loaded: &Loaded) -> usize {
     let own = loaded
         .statements()
@@ -93,7 +93,8 @@ fn no_policy_makes_a_ring() {
     }
 }
 
-/// Copies the policies, with those of one device also under the name of another device.
+/// Copies all policies to a temporary folder. The policies of the device `of` are copied a second
+/// time, under the device name `named`.
 fn tree_with_copy(of: &str, named: &str) -> tempfile::TempDir {
     let tree = tempfile::tempdir().unwrap();
     for arch in Arch::ALL {

@@ -1,9 +1,11 @@
-//! The jail: what is left to a program once everything that it needs is open.
+//! The jail, which restricts a program after the program has opened all files and sockets that it
+//! needs.
 //!
-//! It closes before the first byte of a peer is parsed. The process inside sees no file system, no
-//! network and no other process. It has no capabilities, and makes only the system calls that the
-//! policy of its context allows. A supervisor stays outside. It passes signals on, answers what the
-//! process inside cannot see, removes sockets at the end, and exits as the process inside does.
+//! A program enters the jail before it parses the first byte from a peer. The process in the jail
+//! sees no file system, no network and no other process. It has no capabilities, and can make only
+//! the system calls that the policy of its context allows. A supervisor process stays outside the
+//! jail. The supervisor passes signals on, inspects front-ends' memory for the process in the jail,
+//! and removes sockets at the end. It exits with the exit code of the process in the jail.
 
 mod error;
 mod files;
@@ -28,14 +30,14 @@ pub use violation::EXIT_CODE as VIOLATION_EXIT_CODE;
 use inspection::inspection;
 use missing::Missing;
 
-/// A part of the jail that a system may refuse.
+/// A part of the jail. The system may not allow every part.
 struct Layer {
     name: &'static str,
     enter: fn() -> Result<(), JailError>,
 }
 
-/// The layers that the process inside enters, from the outermost to the innermost. Each takes away
-/// what those after it do not need.
+/// The layers of the jail, in the order in which the process enters them. Each layer takes away
+/// rights that the later layers do not need.
 const LAYERS: [Layer; 4] = [
     Layer {
         name: "network and IPC namespaces",
@@ -55,7 +57,7 @@ const LAYERS: [Layer; 4] = [
     },
 ];
 
-/// A jail that is still open.
+/// A jail that no process has entered yet.
 pub struct Jail {
     options: Options,
     paths: Vec<SocketPath>,
@@ -63,7 +65,7 @@ pub struct Jail {
 }
 
 impl Jail {
-    /// A jail of this kind.
+    /// A jail with the given options.
     pub fn new(options: Options) -> Self {
         Self {
             options,
@@ -72,7 +74,8 @@ impl Jail {
         }
     }
 
-    /// Looks at front-ends' memory for the process inside, by asking the supervisor.
+    /// Makes an inspector of front-ends' memory for the process in the jail. The inspector asks the
+    /// supervisor.
     ///
     /// # Errors
     ///
@@ -83,25 +86,26 @@ impl Jail {
         Ok(inspector)
     }
 
-    /// Has the supervisor remove these sockets when the process inside has ended.
+    /// Adds sockets that the supervisor removes when the process in the jail has ended.
     pub fn remove_at_end(&mut self, paths: impl IntoIterator<Item = SocketPath>) {
         self.paths.extend(paths);
     }
 
-    /// Closes the jail round the process that returns. The process that called stays outside as the
-    /// supervisor, and exits when the process inside has ended.
+    /// Starts a process in the jail. This function returns only in the new process. The calling
+    /// process stays outside the jail as the supervisor, and exits when the process in the jail has
+    /// ended. With [`Sandbox::None`], this function only calls `prepare`.
     ///
-    /// `prepare` runs in the process that will serve, with all privileges that the program was
-    /// started with. It must not start threads, because most parts of the jail hold only for the
-    /// thread that enters them and for those that it starts later.
+    /// `prepare` runs in the new process, before this process replaces its root file system and
+    /// drops its privileges. `prepare` must not start threads, because most parts of the jail apply
+    /// only to the thread that enters them and to threads that this thread starts later.
     ///
-    /// To be called when everything is open, while there is only one thread, and after
-    /// [`StopSignal::install`](crate::StopSignal::install).
+    /// Call this function when all files and sockets are open, while the process has only one
+    /// thread, and after [`StopSignal::install`](crate::StopSignal::install).
     ///
     /// # Errors
     ///
-    /// [`JailError`] for what has to be there. With [`Sandbox::Auto`], a part of the jail that this
-    /// system does not allow is logged instead.
+    /// [`JailError`] if a required part of the jail fails. With [`Sandbox::Auto`], a part of the
+    /// jail that this system does not allow is logged instead.
     pub fn close(
         self,
         context: Context,

@@ -1,4 +1,4 @@
-//! What the programs do around their work: logging, stop signals, exit codes, and the jail.
+//! Functions that all programs share, for logging, stop signals, exit codes and the jail.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -45,7 +45,7 @@ pub struct Options {
     pub log_level: LogLevel,
 }
 
-/// How much a program logs on stderr.
+/// The level of detail of the log on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
     /// Only the error that ends the program.
@@ -76,22 +76,22 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
-/// Prints one line on stdout that begins with `ready: `. Scripts wait for it: from now on, peers
-/// can connect.
+/// Prints one line on stdout, which is `ready: ` followed by `name`. Scripts wait for this line,
+/// because peers can connect from now on.
 ///
 /// # Errors
 ///
-/// When stdout cannot be written to. Callers may ignore that, because then nobody waits for the
-/// line.
+/// When stdout cannot be written to. Callers may ignore the error, because no script waits for the
+/// line if stdout is closed.
 pub fn announce_ready(name: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "ready: {name}")?;
     stdout.flush()
 }
 
-/// Runs a program, with its log lines on stderr. Returns its exit code: 0 after success, else 1 and
-/// one line on stderr with the error and its sources. (Wrong usage ends a program with 2 before
-/// this.)
+/// Runs `work` with log lines on stderr, and returns the exit code of the program. The exit code is
+/// 0 after success. After an error it is 1, and one line on stderr shows the error and its sources.
+/// Wrong command-line arguments end a program earlier, with exit code 2.
 pub fn run(
     name: &str,
     options: Options,
@@ -118,7 +118,7 @@ fn start_logging(level: LogLevel) {
         .init();
 }
 
-/// What to do about an error, behind its text.
+/// The advice that is shown after the text of an error. Empty if there is no advice.
 fn advice(error: &(dyn Error + 'static)) -> String {
     let Some(error) = error.downcast_ref::<JailError>() else {
         return String::new();
@@ -133,7 +133,7 @@ fn advice(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// An error and its sources as one line: "outer: inner: innermost".
+/// An error and its sources as one line, for instance "outer: inner: innermost".
 pub fn one_line(error: &(dyn Error + 'static)) -> String {
     WithCauses(error).to_string().replace('\n', " ")
 }

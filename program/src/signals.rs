@@ -11,9 +11,9 @@ pub struct StopSignal {
 }
 
 impl StopSignal {
-    /// Blocks SIGINT and SIGTERM in this thread, and makes them readable instead. Call this before
-    /// any other thread exists, because only threads that this thread starts later inherit the
-    /// blocked signals.
+    /// Blocks SIGINT and SIGTERM in this thread, and makes a file descriptor from which they can be
+    /// read. Call this function before the process has other threads, because only threads that
+    /// this thread starts later also block the signals.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl StopSignal {
         Ok(Self { fd })
     }
 
-    /// Takes a signal, and returns whether there was one.
+    /// Takes a pending signal. Returns false if no signal is pending.
     ///
     /// # Errors
     ///

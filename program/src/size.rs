@@ -4,7 +4,7 @@
 ///
 /// # Errors
 ///
-/// A message for the user.
+/// The text of the error for the user.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.char_indices().last() {
         Some((at, 'K' | 'k')) => (&text[..at], 10),

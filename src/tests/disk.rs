@@ -1,4 +1,4 @@
-//! A disk that `vvu-block` serves, as a front-end sees it.
+//! A test front-end that uses a disk of `vvu-block` over vhost-user.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -23,7 +23,8 @@ const HEADER: u64 = 0x4000;
 const DATA: u64 = 0x5000;
 const STATUS: u64 = 0x6000;
 
-/// A disk with one request at a time. The front-end has its memory at the guest's addresses.
+/// The front-end of a disk. It makes one request at a time. The front-end's addresses are equal to
+/// the guest's addresses.
 pub struct Disk {
     front: FrontEnd,
     queue: u32,
@@ -38,10 +39,11 @@ impl Disk {
         Self::with_rings(stream, 0)
     }
 
-    /// With these features of the rings, and no others.
+    /// Connects to the back-end over `stream` and starts a vring. EVENT_IDX, PACKED and IN_ORDER
+    /// are negotiated only if `rings` has them.
     pub fn with_rings(stream: UnixStream, rings: u64) -> Self {
         let mut front = FrontEnd::new(stream, PATIENCE).unwrap();
-        // Without EVENT_IDX there is a call for each request.
+        // Without EVENT_IDX, the back-end makes a call for each request.
         let features = !((1 << VIRTIO_RING_F_EVENT_IDX) | PACKED | IN_ORDER) | rings;
         let agreed = front.negotiate(features, ProtocolFeatures::all()).unwrap();
         assert_eq!(agreed & rings, rings);
@@ -91,12 +93,13 @@ impl Disk {
         self.front.start_vring(&vring).unwrap();
     }
 
-    /// Stops the vring, and starts it where it was.
+    /// Stops the vring, and starts it again at the same position.
     pub fn stop_and_start(&mut self) {
         self.move_to(self.queue);
     }
 
-    /// Stops the vring, and goes on where it was with another queue.
+    /// Stops the vring. Starts the queue with the index `queue` at the position where the vring
+    /// stopped.
     pub fn move_to(&mut self, queue: u32) {
         let base = self.front.get_vring_base(self.queue).unwrap();
         assert_eq!(base as u16, self.ring.position());
@@ -104,13 +107,13 @@ impl Disk {
         self.start();
     }
 
-    /// How many sectors of 512 bytes there are.
+    /// The capacity of the disk in sectors of 512 bytes.
     pub fn capacity(&mut self) -> u64 {
         let capacity = self.front.get_config(0, 8).unwrap();
         u64::from_le_bytes(capacity.try_into().unwrap())
     }
 
-    /// Does one request and returns its status.
+    /// Makes one request, waits for it, and returns its status byte.
     pub fn request(&mut self, kind: u32, sector: u64, data: Option<(u32, bool)>) -> u8 {
         let header = [kind.to_le_bytes(), [0; 4]].concat();
         let memory = &self.memory;
@@ -130,22 +133,22 @@ impl Disk {
         self.memory.read_obj(GuestAddress(STATUS)).unwrap()
     }
 
-    /// Fills a sector with a byte, and returns the request's status.
+    /// Fills a sector with a byte, and returns the status byte of the write request.
     pub fn write(&mut self, sector: u64, byte: u8) -> u8 {
         let data = [byte; 512];
         self.memory.write_slice(&data, GuestAddress(DATA)).unwrap();
         self.request(1, sector, Some((512, false)))
     }
 
-    /// Makes a request about a range of sectors, discard (11) or write zeroes (13), and returns its
-    /// status.
+    /// Makes a discard (11) or write-zeroes (13) request for a range of sectors, and returns its
+    /// status byte.
     pub fn change_range(&mut self, kind: u32, sector: u64, count: u32) -> u8 {
         let range = [&sector.to_le_bytes()[..], &count.to_le_bytes(), &[0; 4]].concat();
         self.memory.write_slice(&range, GuestAddress(DATA)).unwrap();
         self.request(kind, 0, Some((range.len() as u32, false)))
     }
 
-    /// What the last request read, from its first byte on.
+    /// The first `N` bytes that the most recent read request returned.
     pub fn data<const N: usize>(&self) -> [u8; N] {
         let mut data = [0; N];
         self.memory

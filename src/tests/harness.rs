@@ -1,4 +1,4 @@
-//! Runs a program, with a bound on how long that may take.
+//! Runs a program in tests, with a time limit.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use imago::FormatCreateBuilder;
 
-/// How long anything may take. Nothing comes near it unless it hangs.
+/// The time limit for each wait. Only a program that hangs reaches the limit.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A folder with an image of 1 MiB in it.
+/// A temporary folder, which contains the image file `disk.img` of 1 MiB.
 pub struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -26,7 +26,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// Makes a qcow2 image with an empty disk of 1 MiB.
+    /// Makes a qcow2 image with an empty disk of 1 MiB in the folder.
     pub fn make_qcow2(&self, name: &str) {
         let mut options = std::fs::File::options();
         let file = options
@@ -41,7 +41,7 @@ impl Folder {
             .unwrap();
     }
 
-    /// What is in it, in order.
+    /// The sorted names of the files in the folder.
     pub fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.path()).unwrap();
         let mut names: Vec<_> = entries
@@ -51,7 +51,8 @@ impl Folder {
         names
     }
 
-    /// Makes a user and its group own the folder and all in it.
+    /// Changes the owner of the folder and its files to the user `user` and the group with the same
+    /// id.
     pub fn give_to(&self, user: u32) {
         let paths = self.names().into_iter().map(|name| self.path(&name));
         for path in paths.chain([self.0.path().to_owned()]) {
@@ -72,13 +73,14 @@ impl Folder {
         command
     }
 
-    /// Runs a program that is expected to end by itself.
+    /// Runs a program that ends without a signal from the test, and returns its output.
     pub fn run(&self, program: &str, arguments: &str) -> Output {
         Running::start(self.command(program, arguments)).output()
     }
 
-    /// Runs a program that is to fail, with this exit code and one line on stderr that has all of
-    /// these words, and that leaves nothing behind.
+    /// Runs a program, and asserts that it fails with this exit code. Its stderr must contain all
+    /// of `words`, and must be one line if the exit code is 1. The program must not leave new files
+    /// behind.
     pub fn fails(&self, program: &str, arguments: &str, code: i32, words: &[&str]) {
         let before = self.names();
         let output = self.run(program, arguments);
@@ -98,7 +100,7 @@ impl Folder {
     }
 }
 
-/// A program that runs. It is killed if it still does when this is dropped.
+/// A running program. Dropping this value kills the program if it still runs.
 pub struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -116,23 +118,23 @@ impl Running {
         Self { child, lines }
     }
 
-    /// The next line on stdout.
+    /// The next line that the program writes to stdout.
     pub fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("a line on stdout")
     }
 
-    /// Its process id.
+    /// The process id of the program.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends a signal, by number.
+    /// Sends the signal with this number to the program.
     pub fn signal(&self, signal: i32) {
-        // SAFETY: the child was not waited for, so the process id is still its own.
+        // SAFETY: the child was not waited for, so the process id still belongs to the child.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
-    /// Waits until the program has ended.
+    /// Waits until the program has ended, and returns its output and exit status.
     pub fn output(mut self) -> Output {
         let mut stdout = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
@@ -162,7 +164,7 @@ impl Drop for Running {
     }
 }
 
-/// Whether somebody listens on a socket.
+/// Whether a process accepts connections on the socket at `path`.
 pub fn is_served(path: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(path).is_ok()
 }

@@ -1,12 +1,12 @@
-//! Makes a process make a system call, as a peer could that has taken it over.
+//! Makes another process execute a system call, as an attacker who controls the process could.
 
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
-/// Puts the call in the place of the one that the process waits in.
+/// Replaces the system call in which the process is blocked with the system call `number`.
 pub fn call(pid: i32, number: i64, arguments: [u64; 3]) {
-    // SAFETY: these requests take numbers only, but for those about registers, whose memory is
-    // valid for the structure that the kernel reads or writes.
+    // SAFETY: most of these requests take only numbers. The requests about registers get a pointer
+    // to `registers`, which is valid memory for the structure that the kernel reads or writes.
     unsafe {
         ptrace(
             libc::PTRACE_SEIZE,
@@ -16,7 +16,7 @@ pub fn call(pid: i32, number: i64, arguments: [u64; 3]) {
         );
         ptrace(libc::PTRACE_INTERRUPT, pid, 0, 0);
         assert!(libc::WIFSTOPPED(wait(pid)));
-        // The interrupted call starts again.
+        // The interrupted system call starts again, and the process stops at the entry of the call.
         ptrace(libc::PTRACE_SYSCALL, pid, 0, 0);
         assert_eq!(libc::WSTOPSIG(wait(pid)), libc::SIGTRAP | 0x80);
         let mut registers = MaybeUninit::<libc::user_regs_struct>::zeroed().assume_init();
@@ -34,7 +34,7 @@ pub fn call(pid: i32, number: i64, arguments: [u64; 3]) {
 }
 
 unsafe fn ptrace(request: u32, pid: i32, address: u64, data: u64) {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller passes only arguments that are valid for the request.
     let result = unsafe { libc::ptrace(request, pid, address, data) };
     assert_eq!(
         result,
@@ -46,7 +46,8 @@ unsafe fn ptrace(request: u32, pid: i32, address: u64, data: u64) {
 
 fn wait(pid: i32) -> i32 {
     let mut status = 0;
-    // SAFETY: the status is valid memory; no usage is asked for.
+    // SAFETY: the pointer to `status` is valid. The null pointer means that no resource usage is
+    // written.
     let waited = unsafe { libc::wait4(pid, &mut status, libc::__WALL, null_mut()) };
     assert_eq!(waited, pid);
     status

@@ -1,4 +1,4 @@
-//! The jail of the programs, as it is seen from outside.
+//! Tests of the programs' jail, as another process sees it from outside the jail.
 
 mod refused;
 
@@ -16,17 +16,17 @@ const BLOCK: &str = env!("CARGO_BIN_EXE_vvu-block");
 const ENTROPY: &str = env!("CARGO_BIN_EXE_vvu-entropy");
 const PROXY: &str = env!("CARGO_BIN_EXE_vvu-proxy");
 
-/// The user that stands for ordinary ones.
+/// The id of the user `nobody`, an example of an unprivileged user.
 const NOBODY: u32 = 65534;
 
-/// A program in its whole jail, once it is ready.
+/// Starts a program with all parts of the jail, and waits until it is ready.
 fn jailed(folder: &Folder, program: &str, arguments: &str) -> Running {
     let running = Running::start(folder.command(program, &format!("{arguments} --sandbox=full")));
     running.line();
     running
 }
 
-/// The programs, with their contexts.
+/// The programs under test, each with its arguments and the name of its context.
 fn programs() -> [(&'static str, &'static str, &'static str); 5] {
     let raw = "--socket-path vu.sock disk.img";
     let qcow2 = "--socket-path vu.sock --format qcow2 disk.qcow2";
@@ -45,14 +45,14 @@ fn programs() -> [(&'static str, &'static str, &'static str); 5] {
     ]
 }
 
-/// A folder with whatever image a program may want.
+/// A folder with a raw image and a qcow2 image.
 fn images() -> Folder {
     let folder = Folder::new();
     folder.make_qcow2("disk.qcow2");
     folder
 }
 
-/// The process inside, which is the only child of that outside.
+/// The id of the process inside the jail, which is the only child of the process outside the jail.
 fn inside(running: &Running) -> i32 {
     let pid = running.id();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
@@ -96,7 +96,8 @@ fn nothing_is_to_be_seen_from_inside() {
     }
 }
 
-/// An ordinary user has the whole jail if the system lets everybody make user namespaces.
+/// An unprivileged user gets all parts of the jail if the system lets every user create user
+/// namespaces.
 #[test]
 fn an_ordinary_user_serves_from_the_whole_jail() {
     let folder = Folder::new();
@@ -121,7 +122,7 @@ fn an_ordinary_user_serves_from_the_whole_jail() {
     assert_eq!(fs::read(folder.path("disk.img")).unwrap()[512], 0x77);
 }
 
-/// Each kind of request, on a disk whose file grows.
+/// Makes each kind of request on a qcow2 disk, whose image file grows.
 #[test]
 fn a_qcow2_image_is_served_from_the_whole_jail() {
     let folder = images();
@@ -157,8 +158,9 @@ fn a_qcow2_image_is_served_from_the_whole_jail() {
     assert!(length() > before, "the file grew");
 }
 
-/// Copies the program to where any user may run it. Another process copies it: what other tests
-/// start meanwhile would inherit the file open for writing, and a file in such use cannot run.
+/// Copies the program to a folder where any user may run it. The copy is made by another process.
+/// If this process made the copy, programs that other tests start at the same time would inherit
+/// the file, still open for writing. Such a file cannot be executed.
 fn copy_program(folder: &Folder) {
     let mut copy = Command::new("cp");
     copy.arg(BLOCK).arg(folder.path("vvu-block"));

@@ -1,4 +1,4 @@
-//! The manual pages in `docs/man/`: made of what `--help` says, and no older than that.
+//! Checks that the manual pages in `docs/man/` have the same text as the `--help` of the programs.
 
 use std::path::Path;
 use std::{env, fs};
@@ -7,14 +7,15 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-/// Set by `cargo xtask man`, to write pages instead of comparing them.
+/// An environment variable that `cargo xtask man` sets. If it is set, the pages are written instead
+/// of compared.
 const WRITE: &str = "VVU_WRITE_MAN";
 
-/// Compares a program's page with the one in the repository.
+/// Compares the manual page of a program with the page in `docs/man/`.
 ///
 /// # Panics
 ///
-/// When they differ.
+/// When the two pages differ.
 pub fn check(mut command: Command) {
     command.build();
     let page = page(&command);
@@ -45,7 +46,7 @@ fn page(command: &Command) -> String {
     page + &rest.render()
 }
 
-/// What each subcommand's help says.
+/// Adds the help text of each subcommand.
 fn subcommands(roff: &mut Roff, command: &Command) {
     let commands = command.get_subcommands().filter(|c| c.get_name() != "help");
     for (position, subcommand) in commands.enumerate() {
@@ -58,7 +59,7 @@ fn subcommands(roff: &mut Roff, command: &Command) {
     }
 }
 
-/// The last part of the help has examples and the exit status.
+/// The sections with the exit status and the examples, which are the last part of the help text.
 fn end_of_help(command: &Command) -> Roff {
     let text = command.get_after_help().map(ToString::to_string);
     let text = text.unwrap_or_default();

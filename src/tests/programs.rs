@@ -1,4 +1,4 @@
-//! The programs as their users see them: what they say, and how they end.
+//! Tests of the programs' output and exit codes, as a user sees them.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 

@@ -1,7 +1,7 @@
-//! What the ring of a jailed disk does, and what it refuses.
+//! Tests which operations the io_uring of a jailed disk executes, and which operations it refuses.
 //!
-//! This program closes the filter round itself. It has no test harness, because the threads of a
-//! harness would be inside the filter, too.
+//! This program installs the seccomp filter in its own process. It has no test harness, because the
+//! threads of a harness would be inside the filter, too.
 
 #![allow(unsafe_code)]
 
@@ -25,10 +25,11 @@ fn main() {
     policies::install(context, Violation::KillProcess).expect("a filter");
 
     let result = |entry: &squeue::Entry| {
-        // SAFETY: each entry has static or no buffers, and is waited for.
+        // SAFETY: each entry has static buffers or no buffers, and `in_ring` waits for its
+        // completion.
         unsafe { block::testing::in_ring(&device, entry) }.expect("a ring that is enabled")
     };
-    // A poll of a descriptor that is not open reaches the kernel's code for polls.
+    // A poll of an invalid descriptor fails with EBADF, which shows that the ring executes polls.
     let poll = opcode::PollAdd::new(types::Fd(-1), libc::POLLIN as u32).build();
     assert_eq!(result(&poll), -libc::EBADF);
     for (name, entry) in refused() {
@@ -38,7 +39,7 @@ fn main() {
     assert_eq!(device.kind().id, 2);
 }
 
-/// Operations that no image needs.
+/// io_uring operations that no disk image needs. The ring must refuse them.
 fn refused() -> [(&'static str, squeue::Entry); 8] {
     let root = c"/".as_ptr();
     [

@@ -1,4 +1,4 @@
-//! `vvu-block`.
+//! Tests of the program `vvu-block`.
 
 use std::fs;
 use std::os::fd::{AsRawFd, RawFd};
@@ -169,7 +169,8 @@ fn unusable_functions_are_named() {
 fn descriptors_that_are_no_socket_are_refused() {
     let folder = Folder::new();
     folder.fails(PROGRAM, "--fd 77 disk.img", 1, &["--fd", "77 is not open"]);
-    // The program opened it itself: the image, or a socket to its supervisor.
+    // The program itself opened these descriptors, such as the image and the socket to its
+    // supervisor process.
     for number in 3..8 {
         let arguments = format!("--fd {number} disk.img");
         folder.fails(PROGRAM, &arguments, 1, &["--fd", &number.to_string()]);
@@ -213,11 +214,13 @@ fn front_ends_connect_to_an_inherited_socket_one_after_the_other() {
     assert!(path.exists(), "the socket belongs to who made it");
 }
 
-/// Starts the program with a descriptor of this process under the number 3.
+/// Starts the program. Its file descriptor 3 is a copy of `descriptor`, which belongs to this
+/// process.
 fn start_with_descriptor_3(folder: &Folder, arguments: &str, descriptor: RawFd) -> Running {
     let mut command = folder.command(PROGRAM, arguments);
-    // SAFETY: both calls are async-signal-safe and touch nothing of the parent. The second one is
-    // for a descriptor that has the number 3 here, too, and is closed on exec.
+    // SAFETY: both calls in the closure are async-signal-safe and do not touch memory of the
+    // parent. The call of fcntl is needed if `descriptor` is 3, because dup2 then does not clear
+    // FD_CLOEXEC.
     unsafe {
         command.pre_exec(move || {
             if libc::dup2(descriptor, 3) != 3 || libc::fcntl(3, libc::F_SETFD, 0) != 0 {
@@ -281,7 +284,8 @@ fn rings_are_what_the_front_end_wants() {
     for (sector, rings) in (0..).zip([PACKED, IN_ORDER, PACKED | IN_ORDER, 0]) {
         let stream = UnixStream::connect(folder.path("vu.sock")).unwrap();
         let mut disk = Disk::with_rings(stream, rings);
-        // More than once around the ring, with a stop on the way.
+        // 20 requests go around the ring more than once. The vring is stopped and started in
+        // between.
         for round in 0..20 {
             assert_eq!(disk.write(sector, round), 0);
             if round == 7 {

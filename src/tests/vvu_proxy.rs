@@ -1,4 +1,4 @@
-//! `vvu-proxy`.
+//! Tests of the program `vvu-proxy`.
 
 use std::os::unix::net::UnixListener;
 

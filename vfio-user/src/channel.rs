@@ -32,18 +32,18 @@ pub enum ChannelError {
     /// The socket failed, or the peer left.
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// The peer sent something that is not a message.
+    /// The peer sent bytes that are not a vfio-user message.
     #[error(transparent)]
     Header(#[from] HeaderError),
 }
 
-/// One end of the socket. No method blocks. The caller waits until the file descriptor is ready.
+/// One end of a connection. No method blocks. The caller waits until the file descriptor is ready.
 #[derive(Debug)]
 pub(crate) struct Channel(Framed);
 
 impl Channel {
-    /// Takes a connected socket whose peer may take `limit` from the first byte of a message to its
-    /// last.
+    /// Takes a connected socket. The peer has to complete each message within `limit`, counted from
+    /// the first byte of the message.
     pub(crate) fn new(socket: UnixStream, limit: Duration) -> io::Result<Self> {
         let framed = Framed::new(socket, MAX_FDS)?;
         Ok(Self(framed.with_message_limit(limit)))
@@ -66,8 +66,8 @@ impl Channel {
         self.0.time_left()
     }
 
-    /// Sends a message. If the socket takes only a part of it now, [`flush`](Self::flush) sends the
-    /// rest later.
+    /// Sends a message. If the socket takes only a part of the message now, [`flush`](Self::flush)
+    /// sends the rest later.
     pub(crate) fn send(
         &mut self,
         header: &Header,

@@ -1,4 +1,4 @@
-//! The client: uses a PCI function that another process emulates.
+//! The client, which uses a PCI function that another process emulates.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -21,7 +21,8 @@ pub use error::ClientError;
 /// The usual time limit for a reply of a server.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The maximum length of a region's description in bytes. The client does not ask for longer ones.
+/// The maximum length in bytes of a reply that describes a region or its eventfds. The client does
+/// not accept longer replies.
 const MAX_DESCRIPTION: u32 = 64 * 1024;
 
 /// A connection to a vfio-user server. Each method sends one command, or several, and waits for the
@@ -38,8 +39,9 @@ pub struct Client {
 type Result<T> = std::result::Result<T, ClientError>;
 
 impl Client {
-    /// Connects to the server that listens at `path`, and negotiates the version. Each reply, now
-    /// and later, may take `timeout`; see [`DEFAULT_TIMEOUT`].
+    /// Connects to the server that listens at `path`, and negotiates the version. `timeout` is the
+    /// time limit for each reply, also for the replies to later commands. The usual limit is
+    /// [`DEFAULT_TIMEOUT`].
     ///
     /// # Errors
     ///
@@ -90,8 +92,9 @@ impl Client {
         codec::decode_device(reply.payload()).ok_or_else(|| bad(command, "it is too short"))
     }
 
-    /// Describes region number `index`; see [`crate::index`]. All areas lie inside the region. If
-    /// there are areas, there is a file to map. The file may be shorter than the areas require.
+    /// Asks for the description of the region with number `index`; see [`crate::index`]. All areas
+    /// of the description lie inside the region. A description with areas has a file to map. The
+    /// file may be shorter than the areas require.
     ///
     /// # Errors
     ///
@@ -121,12 +124,12 @@ impl Client {
         Ok(info)
     }
 
-    /// The eventfds that can be signalled instead of writing to a part of a region. Such a part may
-    /// lie outside the region, because this method does not check it.
+    /// The eventfds that can be signalled instead of writing to a part of a region. This method
+    /// does not check whether each part lies inside the region.
     ///
     /// # Errors
     ///
-    /// [`ClientError`]. A server without such eventfds may refuse.
+    /// [`ClientError`]. A server without such eventfds may refuse the command.
     pub fn region_io_fds(&mut self, index: u32) -> Result<Vec<IoEventFd>> {
         let command = Command::DeviceGetRegionIoFds;
         let request = |argsz: u32| Payload::default().u32(argsz).u32(0).u32(index).u32(0);
@@ -160,7 +163,7 @@ impl Client {
         Ok(())
     }
 
-    /// Writes to a region, and waits until the device has seen it.
+    /// Writes to a region, and waits until the server confirms the write.
     ///
     /// # Errors
     ///
@@ -178,8 +181,8 @@ impl Client {
         Ok(Payload::default().u64(offset).u32(index).u32(len as u32))
     }
 
-    /// Lets the device access `size` bytes at address `iova`. These are the bytes of the file from
-    /// `offset` on.
+    /// Lets the device access `size` bytes at address `iova`. The memory at this address is the
+    /// file `fd` from `offset` on.
     ///
     /// # Errors
     ///
@@ -210,7 +213,7 @@ impl Client {
         Ok(())
     }
 
-    /// Takes `size` bytes at address `iova` away from the device.
+    /// Ends the device's access to `size` bytes at address `iova`.
     ///
     /// # Errors
     ///
@@ -221,7 +224,7 @@ impl Client {
         Ok(())
     }
 
-    /// Describes the interrupts of kind `index`; see [`crate::index`].
+    /// Asks for the description of the interrupts of kind `index`; see [`crate::index`].
     ///
     /// # Errors
     ///
@@ -245,7 +248,8 @@ impl Client {
 }
 
 impl AsFd for Client {
-    /// The socket. Between two calls it is readable only if the server left or broke the protocol.
+    /// The client's socket. Between two commands, the socket is readable only if the server left,
+    /// sent a command or broke the protocol.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }

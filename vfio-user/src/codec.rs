@@ -64,8 +64,8 @@ pub(crate) fn decode_irq(payload: &[u8]) -> Option<IrqInfo> {
     Some(IrqInfo { flags, count })
 }
 
-/// The reply to DEVICE_GET_REGION_INFO. If the whole reply is longer than `argsz` bytes, the list
-/// of areas is left out. The reply always states the length of the whole reply.
+/// The reply to DEVICE_GET_REGION_INFO. If the whole reply would be longer than `argsz` bytes, the
+/// list of areas is left out. The reply always states the length of the whole reply.
 pub(crate) fn encode_region(index: u32, info: &RegionInfo, argsz: u32) -> Payload {
     let list = match info.areas.as_slice() {
         [] => Vec::new(),
@@ -81,7 +81,7 @@ pub(crate) fn encode_region(index: u32, info: &RegionInfo, argsz: u32) -> Payloa
         .u32(needed)
         .u32(flags.bits())
         .u32(index)
-        // QEMU expects the offset of the list also when the list is left out.
+        // QEMU expects the offset of the list of capabilities even if the list is left out.
         .u32(if list.is_empty() { 0 } else { REGION_INFO_SIZE })
         .u64(info.size)
         .u64(info.offset);
@@ -101,8 +101,8 @@ fn encode_areas(areas: &[Area]) -> Vec<u8> {
 }
 
 /// Reads a whole reply to DEVICE_GET_REGION_INFO, without the file. `None` when the reply is cut
-/// off, the list of capabilities extends past the end of the reply, or an area extends past the end
-/// of the region.
+/// off, the list of capabilities is too long or extends past the end of the reply, or an area
+/// extends past the end of the region.
 pub(crate) fn decode_region(payload: &[u8]) -> Option<RegionInfo> {
     let mut fields = Fields(payload);
     fields.skip(4)?;
@@ -129,8 +129,8 @@ pub(crate) fn decode_region(payload: &[u8]) -> Option<RegionInfo> {
     })
 }
 
-/// The areas in the list of capabilities that begins at `first`. A list without areas means that
-/// all `size` bytes of the region can be mapped.
+/// The areas in the list of capabilities that begins at `first`. A list without the capability for
+/// areas (sparse mmap) means that all `size` bytes of the region can be mapped.
 fn find_areas(payload: &[u8], first: u32, size: u64) -> Option<Vec<Area>> {
     let mut next = first as usize;
     for _ in 0..MAX_CAPS {
@@ -164,9 +164,10 @@ fn decode_areas(mut fields: Fields<'_>) -> Option<Vec<Area>> {
     .collect()
 }
 
-/// The reply to DEVICE_GET_REGION_IO_FDS and its file descriptors. Entries that need more than
-/// `max_fds` descriptors are left out. If the whole reply is longer than `argsz` bytes, all entries
-/// are left out. The reply always states the length of the whole reply.
+/// The reply to DEVICE_GET_REGION_IO_FDS and its file descriptors. If all entries need more than
+/// `max_fds` descriptors, the reply has only the first entries. If the whole reply would be longer
+/// than `argsz` bytes, all entries are left out. The reply always states the length of the whole
+/// reply.
 pub(crate) fn encode_io_fds<'a>(
     index: u32,
     entries: &'a [IoEventFd],
@@ -216,7 +217,7 @@ pub(crate) fn io_fds_needed(payload: &[u8]) -> Option<u32> {
 /// Reads a whole reply to DEVICE_GET_REGION_IO_FDS. Entries other than ioeventfds are left out.
 /// `None` when the reply is cut off, or refers to a descriptor that is missing or not an eventfd.
 pub(crate) fn decode_io_fds(payload: &[u8], fds: Vec<OwnedFd>) -> Option<Vec<IoEventFd>> {
-    // Entries of other types may come with files that are not eventfds.
+    // Entries of other types may refer to files that are not eventfds.
     let eventfds = fds.into_iter().map(|fd| SharedEventFd::from_fd(fd).ok());
     let eventfds: Vec<_> = eventfds.map(|eventfd| eventfd.map(Arc::new)).collect();
     let mut fields = Fields(payload);

@@ -1,9 +1,10 @@
-//! The vfio-user protocol. It carries a PCI function over a Unix socket, from the process that
-//! emulates the function (the server) to the process that uses it (the client).
+//! The vfio-user protocol. The protocol connects a process that emulates a PCI function (the
+//! server) with a process that uses the function (the client) over a Unix socket.
 //!
 //! [`Client`] is a blocking client with a deadline for each reply. [`server::Connection`] is the
-//! server's end for an event loop: it yields checked [`server::Request`]s and takes replies. Both
-//! use the plain types of [`types`].
+//! server's end of a connection, for use in an event loop. The server gets checked
+//! [`server::Request`]s from the connection and answers them. Both use the plain types of
+//! [`types`].
 //!
 //! A client reads the first bytes of a function's configuration space:
 //!
@@ -46,9 +47,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Source: QEMU's `docs/interop/vfio-user.rst` and, where this document is vague, QEMU's
-//! `hw/vfio-user` and libvfio-user. Numbers are little-endian, as on every host that this crate
-//! supports.
+//! This crate follows QEMU's `docs/interop/vfio-user.rst`. Where this document is vague, the crate
+//! follows QEMU's `hw/vfio-user` and libvfio-user. Numbers are little-endian, as on every host that
+//! this crate supports.
 
 mod channel;
 pub mod client;

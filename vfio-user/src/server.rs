@@ -1,4 +1,4 @@
-//! The server: emulates a PCI function for one client.
+//! The server, which emulates a PCI function for one client.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,8 +19,8 @@ mod request;
 use request::Refusal;
 pub use request::{DmaMap, DmaUnmap, IrqAction, IrqData, RegionWrite, Request, SetIrqs};
 
-/// The number of bytes that are kept of a request, because the reply repeats them. No reply repeats
-/// more bytes.
+/// The maximum number of bytes of a request that are kept for the reply. Replies repeat some bytes
+/// of the request, but never more than this number.
 const ECHO: usize = 32;
 
 /// The time limit from the first byte of a request to its last.
@@ -29,8 +29,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// A connection to one client. No method blocks. The caller waits until the file descriptor is
 /// ready.
 ///
-/// [`Connection::next`] returns a request. The caller answers the request with the `reply` method
-/// that its documentation names, before taking the next request.
+/// [`Connection::next`] returns a request. Before the caller takes the next request, it answers the
+/// request with the `reply` method that the documentation of the request names.
 #[derive(Debug)]
 pub struct Connection {
     channel: Channel,
@@ -49,16 +49,17 @@ struct Pending {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The socket failed, the client left, or the client sent something that is not a message.
+    /// The socket failed, the client left, or the client sent bytes that are not a vfio-user
+    /// message.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    /// The client broke the protocol, and its command was refused.
+    /// The client broke the protocol. A command that broke the protocol was also refused.
     #[error("it broke the protocol: {0}")]
     Protocol(&'static str),
 }
 
 impl ServerError {
-    /// Whether the client left between two messages. That is not a mistake of the client.
+    /// Whether the client left between two messages, which is not a mistake of the client.
     pub fn is_closed(&self) -> bool {
         matches!(
             self,
@@ -103,7 +104,7 @@ impl Connection {
 
     /// The next request. `None`: no request has completely arrived yet, or a reply still waits to
     /// be sent. This method also negotiates the version and refuses messages that are not valid
-    /// requests. The caller does not see such messages.
+    /// requests. The caller does not see these messages.
     ///
     /// # Errors
     ///
@@ -169,7 +170,7 @@ impl Connection {
         Err(ServerError::Protocol(why))
     }
 
-    /// Answers that a request without a result succeeded.
+    /// Tells the client that a request without a result succeeded.
     ///
     /// # Errors
     ///
@@ -221,8 +222,8 @@ impl Connection {
         self.answer(codec::encode_region(index, info, argsz), &fds)
     }
 
-    /// Answers [`Request::RegionIoFds`]. If the client accepts fewer file descriptors than the
-    /// entries have, the client gets only the first entries.
+    /// Answers [`Request::RegionIoFds`]. If the entries need more file descriptors than the client
+    /// accepts, the client gets only the first entries.
     ///
     /// # Errors
     ///
@@ -244,7 +245,7 @@ impl Connection {
         self.answer(codec::encode_irq(index, info), &[])
     }
 
-    /// Answers that the request failed.
+    /// Tells the client that the request failed with the error `errno`.
     ///
     /// # Errors
     ///

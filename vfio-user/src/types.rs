@@ -1,4 +1,5 @@
-//! The types that describe a device's regions, interrupts and memory to the other end.
+//! The types that describe a device's regions, interrupts and memory to the other end of a
+//! connection.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use ipc::SharedEventFd;
 
 /// Numbers of the regions and of the kinds of interrupts of a PCI device (`linux/vfio.h`).
 pub mod index {
-    /// The region of BAR 0. The other five BARs follow.
+    /// The region of BAR 0. BARs 1 to 5 have the region numbers 1 to 5.
     pub const BAR0: u32 = 0;
     /// The region of configuration space.
     pub const CONFIG: u32 = 7;
@@ -44,8 +45,8 @@ bitflags! {
         const WRITE = 2;
         /// The areas of [`RegionInfo::areas`] can be mapped.
         const MMAP = 4;
-        /// A list of capabilities follows. Client and server of this crate set and read this flag
-        /// themselves.
+        /// A list of capabilities follows the description of the region. Client and server of this
+        /// crate set and evaluate this flag themselves.
         const CAPS = 8;
         const _ = !0;
     }
@@ -57,9 +58,9 @@ bitflags! {
         const EVENTFD = 1;
         /// The interrupts can be masked and unmasked.
         const MASKABLE = 2;
-        /// A signal masks the interrupt.
+        /// Each signal of an interrupt masks the interrupt.
         const AUTOMASKED = 4;
-        /// The interrupts can only be set up all at once.
+        /// The interrupts of the kind can only be set up all together.
         const NORESIZE = 8;
         const _ = !0;
     }
@@ -95,7 +96,7 @@ pub struct Area {
     pub size: u64,
 }
 
-/// A region of a device: a BAR, or configuration space.
+/// A region of a device, which is a BAR or configuration space.
 #[derive(Clone, Debug, Default)]
 pub struct RegionInfo {
     /// The kinds of access that are allowed to the region.

@@ -1,4 +1,4 @@
-//! Version negotiation: the first message, and the limits of each end.
+//! Version negotiation. In the first message, each end states its version and its limits.
 
 use serde_json::{Value, json};
 
@@ -34,8 +34,8 @@ impl Version {
         }
     }
 
-    /// The server's answer to a client's proposal. The answer has no version and no capability that
-    /// the client does not know.
+    /// The server's answer to a client's proposal. The minor version of the answer is at most the
+    /// client's, and the answer has REGION_WRITE_MULTI only if the client knows this command.
     pub(crate) fn answer(proposed: &Self) -> Self {
         Self {
             minor: proposed.minor.min(MINOR),
@@ -61,7 +61,8 @@ impl Version {
     }
 
     /// Reads the payload. `None`: the payload is too short or does not have valid JSON. A missing
-    /// limit has the protocol's default. A limit above our own is lowered to our own.
+    /// limit gets the protocol's default. A limit above this crate's limit is lowered to this
+    /// crate's limit.
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let mut fields = Fields(payload);
         let (major, minor) = (fields.u16()?, fields.u16()?);

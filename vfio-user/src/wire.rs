@@ -3,8 +3,8 @@
 /// Length of a header in bytes.
 pub(crate) const HEADER_SIZE: usize = 16;
 
-/// The maximum number of bytes that one message carries to or from a region. This is the protocol's
-/// default.
+/// The maximum number of bytes that one message carries to or from a region. The protocol has the
+/// same default.
 pub(crate) const MAX_DATA: usize = 1024 * 1024;
 
 /// The maximum length of a message in bytes, header included. Longer messages are refused.
@@ -17,9 +17,9 @@ pub(crate) const MAX_FDS: usize = 16;
 const REPLY: u32 = 1;
 /// The bits of a header's flags that contain the type of the message.
 const TYPE: u32 = 0xf;
-/// A flag of a command: the sender wants no reply.
+/// The flag of a command whose sender wants no reply.
 const NO_REPLY: u32 = 0x10;
-/// A flag of a reply: the command failed.
+/// The flag of a reply to a command that failed.
 const ERROR: u32 = 0x20;
 
 /// The kind of a command.
@@ -74,17 +74,17 @@ impl Command {
 pub(crate) enum Kind {
     /// The message is a command. `no_reply`: the sender wants no reply.
     Command { no_reply: bool },
-    /// The message answers a command. `errno`: the command failed with this errno, or 0 for an
-    /// unknown reason.
+    /// The message answers a command. `errno` is `None` if the command succeeded. If the command
+    /// failed, `errno` is the reason, or 0 for an unknown reason.
     Reply { errno: Option<u32> },
 }
 
 /// The beginning of every message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// The id of a command. The sender of the command chooses the id, and the reply repeats it.
+    /// The id of a command. The sender of the command chooses the id, and the reply repeats the id.
     pub(crate) id: u16,
-    /// The number of a [`Command`], or an unknown number.
+    /// The number of a [`Command`], or a number that this crate does not know.
     pub(crate) command: u16,
     pub(crate) kind: Kind,
 }
@@ -93,7 +93,7 @@ pub(crate) struct Header {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// The header announces a length that no message has.
+    /// The header announces a message that is shorter or longer than allowed.
     #[error("a message of {0} bytes is announced; {HEADER_SIZE} to {MAX_MESSAGE} are allowed")]
     Size(u32),
     /// The message's type is neither command nor reply.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 /// Shows an error and its sources, separated by colons. Leaves out a source whose text was already
-/// shown, because errors of other crates often repeat their sources.
+/// shown, because the errors of some crates repeat the texts of their sources.
 #[derive(Debug)]
 pub struct WithCauses<'a>(pub &'a (dyn Error + 'static));
 

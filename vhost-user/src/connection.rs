@@ -10,32 +10,32 @@ use ipc::{Frame, Framed, StreamError};
 use crate::message::{DecodeError, HEADER_SIZE, Head, Message};
 use crate::payload::MAX_REGIONS;
 
-/// One end of a vhost-user socket. No method blocks. The caller waits until the descriptor is
-/// readable.
+/// One end of a vhost-user connection over a Unix stream socket. No method blocks. The caller polls
+/// the descriptor.
 #[derive(Debug)]
 pub struct Connection(Framed);
 
-/// Why a connection cannot be used any more.
+/// The reason why a connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// The socket failed, or the peer left.
+    /// The socket failed, or the peer closed the connection.
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// The peer sent something that is not a message.
+    /// The peer sent bytes that are not a valid message.
     #[error(transparent)]
     Decode(#[from] DecodeError),
 }
 
 impl ConnectionError {
-    /// Whether the peer left between two messages.
+    /// Whether the error says that the peer closed the connection between two messages.
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Stream(StreamError::Closed))
     }
 }
 
 impl Connection {
-    /// Takes a connected stream socket.
+    /// Makes one end of a connection from a connected stream socket.
     ///
     /// # Errors
     ///
@@ -50,11 +50,12 @@ impl Connection {
         Self(self.0.with_message_limit(limit))
     }
 
-    /// The next message and its descriptors. `None`: the message has not completely arrived yet.
+    /// Receives the next message and its descriptors. `None` means that the message has not
+    /// completely arrived yet.
     ///
     /// # Errors
     ///
-    /// [`ConnectionError`]. The caller then has to drop the connection.
+    /// [`ConnectionError`]. After an error, the caller has to drop the connection.
     pub fn recv(&mut self) -> Result<Option<(Message, Vec<OwnedFd>)>, ConnectionError> {
         let Some(Frame { bytes, fds }) = self.0.receive(missing)? else {
             return Ok(None);
@@ -62,18 +63,18 @@ impl Connection {
         Ok(Some((Message::decode(&bytes)?, fds)))
     }
 
-    /// The time that the peer has left to complete a message that it began. `None`: the peer has
-    /// not begun a message.
+    /// The remaining time for the peer to complete the message that it has begun. `None` means that
+    /// the peer has not begun a message.
     pub fn time_left(&self) -> Option<Duration> {
         self.0.time_left()
     }
 
-    /// Sends a message with descriptors. If the peer reads its messages, the socket's buffer has
-    /// room for the whole message.
+    /// Sends a message with descriptors. The socket has room for the whole message if the peer
+    /// reads its messages. If the socket has no room, this method fails.
     ///
     /// # Errors
     ///
-    /// [`ConnectionError`]. The caller then has to drop the connection.
+    /// [`ConnectionError`]. After an error, the caller has to drop the connection.
     pub fn send(
         &mut self,
         message: &Message,

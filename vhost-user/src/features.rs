@@ -1,4 +1,4 @@
-//! The features of the protocol itself.
+//! The protocol features of vhost-user, and the virtio feature bits that vhost-user defines.
 
 use bitflags::bitflags;
 
@@ -9,49 +9,49 @@ pub const F_PROTOCOL_FEATURES: u64 = 1 << 30;
 pub const F_LOG_ALL: u64 = 1 << 26;
 
 bitflags! {
-    /// The protocol features. GET_PROTOCOL_FEATURES offers them, and SET_PROTOCOL_FEATURES chooses
-    /// from them.
+    /// A set of protocol features. The back-end offers a set in its reply to GET_PROTOCOL_FEATURES.
+    /// The front-end chooses from that set with SET_PROTOCOL_FEATURES.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct ProtocolFeatures: u64 {
-        /// There may be more than one queue, and the front-end can ask for the number of queues.
+        /// The device may have several queues, and the front-end can ask for the number of queues.
         const MQ = 1;
-        /// The log of dirty pages comes as a descriptor.
+        /// The front-end shares the log of dirty pages by a descriptor.
         const LOG_SHMFD = 1 << 1;
         /// The back-end can announce a migrated guest to its network.
         const RARP = 1 << 2;
         /// The back-end can acknowledge requests that have no reply of their own.
         const REPLY_ACK = 1 << 3;
-        /// The front-end tells the back-end the network's MTU.
+        /// The front-end can send the network's MTU to the back-end.
         const MTU = 1 << 4;
-        /// The back-end can make requests over a channel of its own.
+        /// The back-end can send requests to the front-end over a second socket.
         const BACKEND_REQ = 1 << 5;
-        /// The front-end tells the back-end the byte order of legacy devices.
+        /// The front-end can send the byte order of a legacy device to the back-end.
         const CROSS_ENDIAN = 1 << 6;
         /// The front-end can begin and end sessions of a crypto device.
         const CRYPTO_SESSION = 1 << 7;
-        /// Memory may be transferred on demand, by userfaultfd, after a migration.
+        /// The guest's memory may be transferred on demand, by userfaultfd, during a migration.
         const PAGEFAULT = 1 << 8;
-        /// The back-end has the device's configuration space.
+        /// The front-end can access the device's configuration space by messages.
         const CONFIG = 1 << 9;
-        /// Requests of the back-end may bring descriptors.
+        /// Requests of the back-end may carry descriptors.
         const BACKEND_SEND_FD = 1 << 10;
-        /// The back-end can map its own registers into the guest.
+        /// The back-end can pass doorbell registers that the front-end maps into the guest.
         const HOST_NOTIFIER = 1 << 11;
-        /// Requests in flight are kept in memory that outlives the back-end.
+        /// Requests in flight are recorded in shared memory that outlives the back-end.
         const INFLIGHT_SHMFD = 1 << 12;
-        /// The device can be reset.
+        /// The front-end can reset the device by a message.
         const RESET_DEVICE = 1 << 13;
-        /// Kicks and calls may be messages.
+        /// Kicks and calls may be messages instead of signals of eventfds.
         const INBAND_NOTIFICATIONS = 1 << 14;
         /// Memory regions can be added and removed one by one.
         const CONFIGURE_MEM_SLOTS = 1 << 15;
-        /// The front-end passes the device status on.
+        /// The front-end can read and write the virtio device status by messages.
         const STATUS = 1 << 16;
         /// Memory may be mapped with the methods of Xen.
         const XEN_MMAP = 1 << 17;
         /// Objects can be shared with other back-ends.
         const SHARED_OBJECT = 1 << 18;
-        /// The device's state can be transferred.
+        /// The device's internal state can be transferred for a migration.
         const DEVICE_STATE = 1 << 19;
         /// The back-end can map files into the guest.
         const SHMEM = 1 << 20;

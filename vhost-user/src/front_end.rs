@@ -1,4 +1,4 @@
-//! The front-end's side of a conversation.
+//! The front-end's side of a vhost-user connection.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,8 +15,7 @@ use crate::payload::{ConfigAccess, VringAddr, VringFd, VringState};
 use crate::request::Request;
 use crate::table::{Code, Kind};
 
-/// A front-end that is connected to a back-end. The front-end waits for each answer, at most for
-/// the given time.
+/// A front-end that is connected to a back-end. The wait for each answer has a time limit.
 #[derive(Debug)]
 pub struct FrontEnd {
     connection: Connection,
@@ -24,7 +23,7 @@ pub struct FrontEnd {
     protocol: ProtocolFeatures,
 }
 
-/// Why a request to a back-end failed.
+/// The reason why a request to a back-end failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrontEndError {
@@ -37,13 +36,13 @@ pub enum FrontEndError {
     /// Waiting for the back-end failed.
     #[error("cannot wait for the back-end")]
     Wait(#[source] io::Error),
-    /// No answer came in time.
+    /// The request with this name was not answered in time.
     #[error("the back-end does not answer {0}")]
     NoAnswer(String),
-    /// The back-end refused the request.
+    /// The back-end refused the request with this name.
     #[error("the back-end refuses {0}")]
     Refused(String),
-    /// The answer does not fit the request.
+    /// The answer does not fit the request with this name.
     #[error("the back-end answers {0} with what is not an answer to it")]
     Answer(String),
 }
@@ -60,7 +59,7 @@ impl FrontEnd {
         Self::new(stream, patience)
     }
 
-    /// Takes a connected socket. `patience` is the time limit for each answer.
+    /// Makes a front-end from a connected socket. `patience` is the time limit for each answer.
     ///
     /// # Errors
     ///
@@ -74,9 +73,9 @@ impl FrontEnd {
         })
     }
 
-    /// Makes a request and waits for the answer. The answer is the request's own reply or, if
-    /// acknowledgements were agreed on, an acknowledgement. Otherwise there is no answer, and this
-    /// method does not wait.
+    /// Sends a request and waits for its answer. A request without a reply of its own is answered
+    /// by an acknowledgement if REPLY_ACK was agreed on, and is not answered otherwise. In both
+    /// cases this method returns an empty reply.
     ///
     /// # Errors
     ///
@@ -99,7 +98,7 @@ impl FrontEnd {
         }
     }
 
-    /// Sends any message, and waits for an answer to it.
+    /// Sends any message, and waits for the answer to the message.
     ///
     /// # Errors
     ///
@@ -133,7 +132,7 @@ impl FrontEnd {
         ready.map(drop).map_err(FrontEndError::Wait)
     }
 
-    /// GET_FEATURES.
+    /// Sends GET_FEATURES, which asks for the virtio features that the back-end offers.
     ///
     /// # Errors
     ///
@@ -143,8 +142,8 @@ impl FrontEnd {
     }
 
     /// Sends SET_OWNER, and agrees on the virtio features in `features` that the back-end also
-    /// offers. If [`F_PROTOCOL_FEATURES`] is agreed on, also agrees on the protocol features in
-    /// `protocol` that the back-end offers. Returns the agreed virtio features.
+    /// offers. If [`F_PROTOCOL_FEATURES`] is agreed on, this method also agrees on the protocol
+    /// features in `protocol` that the back-end offers. Returns the agreed virtio features.
     ///
     /// # Errors
     ///
@@ -167,7 +166,7 @@ impl FrontEnd {
         Ok(features)
     }
 
-    /// GET_QUEUE_NUM.
+    /// Sends GET_QUEUE_NUM, which asks for the number of queues.
     ///
     /// # Errors
     ///
@@ -176,7 +175,7 @@ impl FrontEnd {
         self.number(Code::GET_QUEUE_NUM, Request::GetQueueNum)
     }
 
-    /// GET_CONFIG of `size` bytes at `offset`.
+    /// Sends GET_CONFIG, which reads `size` bytes at `offset` of the configuration space.
     ///
     /// # Errors
     ///
@@ -192,7 +191,8 @@ impl FrontEnd {
         }
     }
 
-    /// GET_VRING_BASE, which stops the vring. Returns the position at which the vring stopped.
+    /// Sends GET_VRING_BASE, which stops vring `index`. Returns the position at which the vring
+    /// stopped.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl FrontEnd {
         }
     }
 
-    /// Sets a vring up and starts it.
+    /// Sends all requests that set up and start a vring.
     ///
     /// # Errors
     ///
@@ -238,7 +238,7 @@ impl FrontEnd {
     }
 }
 
-/// Everything that a vring needs to start.
+/// The settings that a vring needs to start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VringSetup<'a> {
     /// The number of descriptors in the vring.
@@ -247,9 +247,9 @@ pub struct VringSetup<'a> {
     pub base: u32,
     /// The index of the vring, and the addresses of its parts.
     pub addr: VringAddr,
-    /// The eventfd of the vring's kicks. `None`: the back-end polls.
+    /// The eventfd of the vring's kicks. `None` means that the back-end polls.
     pub kick: Option<BorrowedFd<'a>>,
-    /// The eventfd of the vring's calls. `None`: the front-end polls.
+    /// The eventfd of the vring's calls. `None` means that the front-end polls.
     pub call: Option<BorrowedFd<'a>>,
 }
 

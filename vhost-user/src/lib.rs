@@ -1,12 +1,12 @@
-//! The vhost-user protocol, for both of its ends.
+//! The vhost-user protocol, for front-ends and back-ends.
 //!
-//! The [`table`] has a row for each message, which says how the message is sent and answered. A
-//! [`Message`] has the bytes of a message. A [`Request`] has the meaning of these bytes and of the
-//! descriptors that come with them. A [`Connection`] exchanges messages over a Unix socket, and a
-//! [`FrontEnd`] makes requests over a connection. For a back-end, [`session::serve`] serves a
-//! device to the front-ends that come through any [`Transport`].
+//! The [`table`] has a row for each message. The row says how the message is sent and answered. A
+//! [`Message`] holds the header and the payload of a message. A [`Request`] is a decoded message
+//! with its descriptors. A [`Connection`] exchanges messages over a Unix socket, and a [`FrontEnd`]
+//! makes requests over a connection. For a back-end, [`session::serve`] serves a device to the
+//! front-ends that connect over a [`Transport`].
 //!
-//! A front-end and a back-end at the two ends of a socket:
+//! The following example runs a front-end and a back-end at the two ends of a socket.
 //!
 //! ```
 //! use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! The description of the front-end's memory in messages.
+//! The memory regions of a front-end, as messages describe them.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use vm_memory::GuestAddress;
 
 use crate::payload::{Fields, PayloadError};
 
-/// The maximum number of regions at a time. Other back-ends have the same maximum.
+/// The maximum number of memory regions that a front-end can share at a time. Other back-ends have
+/// the same maximum.
 pub const MAX_SLOTS: usize = 509;
 
 /// A region of a front-end's memory, and the object that gives access to it.
@@ -27,7 +28,7 @@ pub struct MemoryRegion<M> {
 }
 
 impl<M> MemoryRegion<M> {
-    /// The same region with another object that gives access to its memory.
+    /// A copy of the region in which `memory` is replaced.
     pub fn with<N>(&self, memory: N) -> MemoryRegion<N> {
         MemoryRegion {
             guest_addr: self.guest_addr,
@@ -69,20 +70,20 @@ impl<M> MemoryRegion<M> {
     }
 }
 
-/// Why regions cannot be a front-end's memory.
+/// The reason why a list of regions cannot be a front-end's memory.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemoryError {
-    /// A region has no bytes, or the region's addresses do not fit 64 bits.
+    /// The region with this number has no bytes, or its addresses do not fit 64 bits.
     #[error("memory region {0} is empty or wraps around")]
     BadRange(usize),
-    /// Two regions have addresses in common.
+    /// The regions with these numbers have addresses in common.
     #[error("memory regions {0} and {1} overlap")]
     Overlap(usize, usize),
-    /// There are too many regions.
+    /// There are more than [`MAX_SLOTS`] regions.
     #[error("there would be more than {MAX_SLOTS} memory regions")]
     TooMany,
-    /// The region to remove does not exist.
+    /// The region to remove, which begins at this guest-physical address, does not exist.
     #[error("there is no such memory region at {0:#x}")]
     NoSuchRegion(u64),
 }
@@ -104,7 +105,7 @@ impl<M> MemoryTable<M> {
     ///
     /// # Errors
     ///
-    /// [`MemoryError`]. Its numbers of regions count from 0.
+    /// [`MemoryError`], in which the regions are numbered from 0.
     pub fn new(regions: Vec<MemoryRegion<M>>) -> Result<Self, MemoryError> {
         if regions.len() > MAX_SLOTS {
             return Err(MemoryError::TooMany);
@@ -131,7 +132,7 @@ impl<M> MemoryTable<M> {
         self.0
     }
 
-    /// The same regions, each with another object that gives access to its memory.
+    /// Replaces each region by the result of `change`, which may change only the field `memory`.
     ///
     /// # Errors
     ///
@@ -146,7 +147,7 @@ impl<M> MemoryTable<M> {
 }
 
 impl<M: Clone> MemoryTable<M> {
-    /// The table with one more region.
+    /// A copy of the table with one more region.
     ///
     /// # Errors
     ///
@@ -155,7 +156,7 @@ impl<M: Clone> MemoryTable<M> {
         Self::new(self.0.iter().cloned().chain([region]).collect())
     }
 
-    /// The table without the region that has these addresses and this size.
+    /// A copy of the table without the region that has the addresses and the size of `region`.
     ///
     /// # Errors
     ///
@@ -176,7 +177,7 @@ impl<M: Clone> MemoryTable<M> {
 
 impl MemoryTable<Arc<Region>> {
     /// Translates an address of the front-end's own address space into a guest-physical address.
-    /// `None`: the address is in no region.
+    /// `None` means that the address is in no region.
     pub fn translate(&self, user_addr: u64) -> Option<GuestAddress> {
         self.0.iter().find_map(|region| {
             let offset = user_addr.checked_sub(region.user_addr)?;

@@ -1,4 +1,4 @@
-//! Messages as bytes: a header of 12 bytes and a payload.
+//! Messages as bytes. A message consists of a header of 12 bytes and a payload.
 
 use std::os::fd::OwnedFd;
 
@@ -6,27 +6,27 @@ use bitflags::bitflags;
 
 use crate::table::{Answer, Kind, OnError};
 
-/// Length of a header in bytes.
+/// The length of a header in bytes.
 pub const HEADER_SIZE: usize = 12;
 
-/// The maximum length of a payload in bytes. Longer messages are refused.
+/// The maximum length of a payload in bytes. Messages with longer payloads are refused.
 pub const MAX_PAYLOAD: usize = 4096;
 
 bitflags! {
     /// The flags field of a header.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Flags: u32 {
-        /// The version of the protocol, 1, in the lower one of two version bits. The upper bit is
-        /// never set.
+        /// Version 1 of the protocol. The version has two bits in the flags field, and the upper
+        /// bit is never set.
         const VERSION_1 = 1;
-        /// The message is the answer to a request of the other end.
+        /// The message is the answer to an earlier request of the receiver.
         const REPLY = 4;
-        /// The sender wants an answer, even if the request has no reply of its own.
+        /// The sender asks for an answer, even if the request has no reply of its own.
         const NEED_REPLY = 8;
     }
 }
 
-/// Why bytes are not a message.
+/// The reason why bytes are not a valid message.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -56,11 +56,12 @@ pub enum DecodeError {
     },
 }
 
-/// A message's header without the payload's length. An answer needs nothing else of the message.
+/// A message's header without the payload's length. The answer to a request is made from this part
+/// of the request's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The number of the message's request in the [`table`](crate::table). An answer repeats the
-    /// number of the request that it answers.
+    /// The number of the message's request in the [`table`](crate::table). An answer has the number
+    /// of the request that it answers.
     pub request: u32,
     /// The flags of the message.
     pub flags: Flags,
@@ -84,12 +85,12 @@ impl Head {
         Ok((head, size as usize))
     }
 
-    /// The table's row for the request. `None`: the request is unknown.
+    /// The table's row for the request. `None` means that the request is unknown.
     pub fn kind(&self) -> Option<&'static Kind> {
         Kind::find(self.request)
     }
 
-    /// The request's name for people to read. An unknown request is named by its number.
+    /// The request's name for logs and errors. The name of an unknown request is its number.
     pub fn name(&self) -> String {
         match self.kind() {
             Some(kind) => kind.name.to_owned(),
@@ -97,7 +98,7 @@ impl Head {
         }
     }
 
-    /// Whether the sender wants an answer, even if the request has no reply of its own.
+    /// Whether the sender asks for an answer, even if the request has no reply of its own.
     pub fn needs_reply(&self) -> bool {
         self.flags.contains(Flags::NEED_REPLY)
     }
@@ -107,7 +108,7 @@ impl Head {
         self.flags.contains(Flags::REPLY)
     }
 
-    /// The answer to this request, with this payload.
+    /// The answer to this request with the given payload.
     pub fn reply(&self, payload: &[u8]) -> Message {
         let flags = Flags::VERSION_1 | Flags::REPLY;
         let request = self.request;
@@ -116,12 +117,11 @@ impl Head {
         Message { head, payload }
     }
 
-    /// The answer to this request when it failed. `None`: the protocol has no answer that reports
-    /// the failure, so the connection has to end. `acks`: acknowledgements were agreed on
-    /// (REPLY_ACK).
+    /// The answer that reports the failure of this request. `None` means that the protocol has no
+    /// such answer, so the connection has to end. `acks` says whether REPLY_ACK was agreed on.
     ///
     /// A request that has a reply of its own never gets an acknowledgement, because the sender
-    /// would read the acknowledgement as that reply.
+    /// would take the acknowledgement for the reply.
     pub fn refusal(&self, acks: bool) -> Option<Reply> {
         if self.is_reply() {
             return None;
@@ -147,7 +147,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// The request with this number and payload.
+    /// A request with the given number and payload.
     pub fn request(request: u32, payload: &[u8]) -> Self {
         let flags = Flags::VERSION_1;
         Self {
@@ -156,7 +156,8 @@ impl Message {
         }
     }
 
-    /// The same message with the flag that asks for an answer in any case.
+    /// The same message with the flag NEED_REPLY. The flag asks for an answer even if the request
+    /// has no reply of its own.
     #[must_use]
     pub fn needing_reply(mut self) -> Self {
         self.head.flags |= Flags::NEED_REPLY;
@@ -190,7 +191,7 @@ impl Message {
         Ok(Self { head, payload })
     }
 
-    /// The payload as one number. `None`: the payload does not have exactly 8 bytes.
+    /// The payload as one number. `None` means that the payload does not have exactly 8 bytes.
     pub fn as_number(&self) -> Option<u64> {
         as_number(&self.payload)
     }
@@ -210,23 +211,23 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply that consists of these bytes.
+    /// A reply with the given payload and without descriptors.
     pub fn bytes(payload: Vec<u8>) -> Self {
         let fds = Vec::new();
         Self { payload, fds }
     }
 
-    /// A reply that consists of one number.
+    /// A reply whose payload is one number of 8 bytes.
     pub fn number(value: u64) -> Self {
         Self::bytes(value.to_le_bytes().to_vec())
     }
 
-    /// The payload as one number. `None`: the payload does not have exactly 8 bytes.
+    /// The payload as one number. `None` means that the payload does not have exactly 8 bytes.
     pub fn as_number(&self) -> Option<u64> {
         as_number(&self.payload)
     }
 
-    /// A reply that only says whether the request succeeded.
+    /// An acknowledgement, whose number is 0 if the request succeeded and 1 if it failed.
     pub fn ack(success: bool) -> Self {
         Self::number(u64::from(!success))
     }

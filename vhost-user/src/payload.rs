@@ -1,6 +1,7 @@
-//! The structures of payloads.
+//! The structures in the payloads of messages.
 
-/// The maximum number of memory regions in one message, and of descriptors that come with it.
+/// The maximum number of memory regions in one message. It is also the maximum number of
+/// descriptors that come with one message.
 pub const MAX_REGIONS: usize = 32;
 
 /// A payload whose length or contents do not fit its request.
@@ -11,8 +12,8 @@ pub struct PayloadError(
     pub usize,
 );
 
-/// A number that belongs to a vring: the payload of SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE
-/// and SET_VRING_ENABLE.
+/// A number that belongs to a vring. It is the payload of SET_VRING_NUM, SET_VRING_BASE,
+/// GET_VRING_BASE and SET_VRING_ENABLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VringState {
     /// The index of the vring.
@@ -21,7 +22,7 @@ pub struct VringState {
     pub num: u32,
 }
 
-/// The addresses of a vring's parts in the front-end's own address space: the payload of
+/// The addresses of a vring's parts in the front-end's own address space. They are the payload of
 /// SET_VRING_ADDR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VringAddr {
@@ -29,27 +30,29 @@ pub struct VringAddr {
     pub index: u32,
     /// Flags. If bit 0 is set, writes to the used ring are logged.
     pub flags: u32,
-    /// Address of the descriptor table or descriptor ring.
+    /// The address of the descriptor table or descriptor ring.
     pub desc: u64,
-    /// Address of the used ring or device area.
+    /// The address of the used ring or device area.
     pub used: u64,
-    /// Address of the available ring or driver area.
+    /// The address of the available ring or driver area.
     pub avail: u64,
-    /// Guest-physical address of the used ring, under which writes to the ring are logged.
+    /// The guest-physical address of the used ring. Writes to the ring are logged under this
+    /// address.
     pub log: u64,
 }
 
-/// An eventfd for a vring: the payload of SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR.
+/// An eventfd for a vring. It is the payload of SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VringFd<F> {
     /// The index of the vring.
     pub index: u8,
-    /// The eventfd. `None`: the receiver polls for kicks, or sends no signal.
+    /// The eventfd. `None` in SET_VRING_KICK means that the back-end polls the vring. `None` in the
+    /// other messages means that the back-end sends no signal.
     pub fd: Option<F>,
 }
 
 impl<F> VringFd<F> {
-    /// The bit of the payload that says that no descriptor comes with the message.
+    /// The bit of the payload that is set if no descriptor comes with the message.
     const NO_FD: u64 = 0x100;
 
     pub(crate) fn new(payload: u64, fds: Vec<F>) -> Self {
@@ -64,16 +67,16 @@ impl<F> VringFd<F> {
     }
 }
 
-/// An access to the configuration space: the payload of GET_CONFIG and SET_CONFIG.
+/// An access to the configuration space. It is the payload of GET_CONFIG and SET_CONFIG.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigAccess {
     /// The offset of the first byte in the configuration space.
     pub offset: u32,
     /// The number of bytes to read or write.
     pub size: u32,
-    /// The kind of access: 0, except during migration.
+    /// The kind of access, which is 0 except during migration.
     pub flags: u32,
-    /// The bytes to write, or the bytes that were read. In the request of a read, these bytes have
+    /// The bytes to write, or the bytes that were read. In a GET_CONFIG request, these bytes have
     /// no meaning.
     pub data: Vec<u8>,
 }
@@ -99,11 +102,11 @@ impl ConfigAccess {
         }
     }
 
-    /// Reads the bytes of a payload.
+    /// Decodes a payload.
     ///
     /// # Errors
     ///
-    /// [`PayloadError`] when the header of 12 bytes is cut off.
+    /// [`PayloadError`] when the payload is shorter than 12 bytes.
     pub fn decode(payload: &[u8]) -> Result<Self, PayloadError> {
         let mut fields = Fields::new(payload);
         Ok(Self {
@@ -122,7 +125,7 @@ impl ConfigAccess {
 }
 
 impl VringState {
-    /// Reads the bytes of a payload.
+    /// Decodes a payload.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Requests: the meaning of messages and of the descriptors that come with them.
+//! Requests, which are decoded messages with their descriptors.
 
 use std::fmt::Debug;
 use std::iter;
@@ -13,57 +13,57 @@ use crate::payload::{
 use crate::resources::{Absent, AsTheyAre, Attach, AttachError, Descriptor, Resources, Signal};
 use crate::table::{BackEndCode, Brings, Code, Kind};
 
-/// A front-end's request, with the descriptors that come with it or the objects that they stand
-/// for.
+/// A front-end's request. It contains the descriptors that come with the request, or the objects
+/// that a transport makes from the descriptors.
 ///
-/// A request that this crate does not serve is a [`Request::Raw`].
+/// A request that this crate does not decode is a [`Request::Raw`].
 #[derive(Debug)]
 pub enum Request<R: Resources> {
-    /// GET_FEATURES.
+    /// GET_FEATURES, which asks for the virtio features that the back-end offers.
     GetFeatures,
-    /// SET_FEATURES, a bit mask.
+    /// SET_FEATURES with the chosen virtio features as a bit mask.
     SetFeatures(u64),
-    /// SET_OWNER.
+    /// SET_OWNER, which begins the conversation.
     SetOwner,
-    /// RESET_OWNER.
+    /// RESET_OWNER, which is deprecated.
     ResetOwner,
-    /// SET_MEM_TABLE, which has 1 to [`MAX_REGIONS`] regions.
+    /// SET_MEM_TABLE with 1 to [`MAX_REGIONS`] memory regions.
     SetMemTable(MemoryTable<R::Memory>),
-    /// SET_VRING_NUM: the number of descriptors in the vring.
+    /// SET_VRING_NUM with the number of descriptors in the vring.
     SetVringNum(VringState),
-    /// SET_VRING_ADDR.
+    /// SET_VRING_ADDR with the addresses of the vring's parts.
     SetVringAddr(VringAddr),
-    /// SET_VRING_BASE: the position at which the vring continues.
+    /// SET_VRING_BASE with the position at which the vring continues.
     SetVringBase(VringState),
-    /// GET_VRING_BASE. The number in this request has no meaning.
+    /// GET_VRING_BASE, which stops the vring. The number in this request has no meaning.
     GetVringBase(VringState),
-    /// SET_VRING_KICK.
+    /// SET_VRING_KICK with the object that becomes readable when the front-end kicks the vring.
     SetVringKick(VringFd<R::Kick>),
-    /// SET_VRING_CALL.
+    /// SET_VRING_CALL with the object that sends the vring's calls.
     SetVringCall(VringFd<R::Notifier>),
-    /// SET_VRING_ERR.
+    /// SET_VRING_ERR with the object that reports errors of the vring.
     SetVringErr(VringFd<R::Notifier>),
-    /// GET_PROTOCOL_FEATURES.
+    /// GET_PROTOCOL_FEATURES, which asks for the protocol features that the back-end offers.
     GetProtocolFeatures,
-    /// SET_PROTOCOL_FEATURES, which may have bits without a name.
+    /// SET_PROTOCOL_FEATURES with the chosen protocol features, which may include unknown bits.
     SetProtocolFeatures(ProtocolFeatures),
-    /// GET_QUEUE_NUM.
+    /// GET_QUEUE_NUM, which asks for the number of queues.
     GetQueueNum,
-    /// SET_VRING_ENABLE: 1 enables the vring, and 0 disables it.
+    /// SET_VRING_ENABLE with a number. 1 enables the vring, and 0 disables the vring.
     SetVringEnable(VringState),
-    /// SET_BACKEND_REQ_FD: a socket for a [`BackEndRequest`].
+    /// SET_BACKEND_REQ_FD with the socket over which the back-end sends each [`BackEndRequest`].
     SetBackEndReqFd(R::File),
-    /// GET_CONFIG.
+    /// GET_CONFIG, which reads the configuration space.
     GetConfig(ConfigAccess),
-    /// SET_CONFIG. `data` has exactly `size` bytes.
+    /// SET_CONFIG, which writes to the configuration space. `data` has exactly `size` bytes.
     SetConfig(ConfigAccess),
-    /// GET_MAX_MEM_SLOTS.
+    /// GET_MAX_MEM_SLOTS, which asks for the maximum number of memory regions.
     GetMaxMemSlots,
-    /// ADD_MEM_REG: a table with one region, which is to be added.
+    /// ADD_MEM_REG with a table of the one region to add.
     AddMemReg(MemoryTable<R::Memory>),
-    /// REM_MEM_REG.
+    /// REM_MEM_REG with the region to remove.
     RemMemReg(MemoryRegion<()>),
-    /// Any other request.
+    /// Any other request, whose payload is not decoded.
     Raw {
         /// The number of the request.
         number: u32,
@@ -74,14 +74,14 @@ pub enum Request<R: Resources> {
     },
 }
 
-/// Why a message is not a request.
+/// The reason why a message is not a valid request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// The message is a reply.
+    /// The message is a reply instead of a request.
     #[error("a reply to nothing that was asked")]
     Reply,
-    /// The payload is wrong.
+    /// The length or the contents of the payload do not fit the request.
     #[error(transparent)]
     Payload(#[from] PayloadError),
     /// The number of descriptors is wrong for the request.
@@ -104,11 +104,12 @@ pub enum RequestError {
 }
 
 impl<R: Resources> Request<R> {
-    /// Reads a message. `by` turns the message's descriptors into the objects that they stand for.
+    /// Decodes a message. `by` turns the message's descriptors into the objects that they stand
+    /// for.
     ///
     /// # Errors
     ///
-    /// [`RequestError`]. The front-end made a mistake.
+    /// [`RequestError`], which is a mistake of the front-end.
     pub fn attach<A>(
         message: &Message,
         fds: Vec<A::Descriptor>,
@@ -179,7 +180,7 @@ impl<R: Resources> Request<R> {
 }
 
 impl<D: Descriptor> Request<D> {
-    /// Reads a message with its descriptors.
+    /// Decodes a message with its descriptors.
     ///
     /// # Errors
     ///
@@ -237,7 +238,7 @@ impl<D: Descriptor> Request<D> {
 }
 
 impl<R: Resources> Request<R> {
-    /// Reads a message whose descriptors the transport did not pass on.
+    /// Decodes a message whose descriptors the transport did not pass on.
     ///
     /// # Errors
     ///
@@ -336,20 +337,20 @@ fn with_fd<D>(code: Code, vring: VringFd<D>) -> (u32, Vec<u8>, Vec<D>) {
     (code.number(), payload, vring.fd.into_iter().collect())
 }
 
-/// A back-end's request, over the channel that SET_BACKEND_REQ_FD gives it.
+/// A request that a back-end sends to the front-end over the socket from SET_BACKEND_REQ_FD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackEndRequest {
-    /// CONFIG_CHANGE_MSG: the configuration space has changed.
+    /// CONFIG_CHANGE_MSG, which says that the configuration space has changed.
     ConfigChange,
 }
 
 impl BackEndRequest {
-    /// Reads a message.
+    /// Decodes a message. Returns `None` for a request that this crate does not make.
     ///
     /// # Errors
     ///
-    /// [`RequestError`]. A request that this crate does not make is no error: the result is `None`.
+    /// [`RequestError`] when the message is a reply, or the payload does not fit the request.
     pub fn decode(message: &Message) -> Result<Option<Self>, RequestError> {
         if message.head.is_reply() {
             return Err(RequestError::Reply);

@@ -20,11 +20,11 @@ pub trait Resources {
     type Kick: Debug;
     /// An object that sends a signal to the front-end.
     type Notifier: Debug;
-    /// Any other object that a descriptor stands for.
+    /// The object for any other descriptor.
     type File: Debug;
 }
 
-/// A descriptor as it comes with a message.
+/// A descriptor that comes with a message, or [`Absent`] in its place.
 pub trait Descriptor: Debug {}
 
 impl Descriptor for OwnedFd {}
@@ -38,12 +38,12 @@ impl<D: Descriptor> Resources for D {
     type File = D;
 }
 
-/// Stands for a descriptor that the transport did not pass on. A virtio-vhost-user device keeps all
-/// descriptors.
+/// Stands for a descriptor that the transport did not pass on. For instance, a virtio-vhost-user
+/// device passes no descriptors on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Absent;
 
-/// The resources of a request that a session can serve, the same for all transports.
+/// The object types of the requests that a session serves. They are the same for all transports.
 #[derive(Clone, Copy, Debug)]
 pub enum Attached {}
 
@@ -57,13 +57,13 @@ impl Resources for Attached {
 /// The event that a notifier reports to the front-end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// The vring has used buffers.
+    /// The vring has new used buffers.
     Call,
     /// The vring has failed.
     Error,
 }
 
-/// Turns descriptors into the objects that they stand for.
+/// Turns the descriptors of requests into objects.
 pub trait Attach {
     /// The type of a descriptor before it is turned into an object.
     type Descriptor: Descriptor;
@@ -91,8 +91,8 @@ pub trait Attach {
         fd: Self::Descriptor,
     ) -> Result<<Self::Into as Resources>::Kick, AttachError>;
 
-    /// The object that sends a signal about vring `index` to the front-end. `None`: this signal
-    /// cannot be sent.
+    /// The object that sends a signal about vring `index` to the front-end. `None` means that this
+    /// signal cannot be sent.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ pub trait Attach {
     ) -> Result<<Self::Into as Resources>::File, AttachError>;
 }
 
-/// Keeps descriptors unchanged.
+/// An [`Attach`] that keeps descriptors unchanged.
 pub(crate) struct AsTheyAre<D>(pub(crate) PhantomData<D>);
 
 impl<D: Descriptor> Attach for AsTheyAre<D> {
@@ -139,7 +139,7 @@ impl<D: Descriptor> Attach for AsTheyAre<D> {
     }
 }
 
-/// Why the descriptors of a request cannot be used.
+/// The reason why the descriptors of a request cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
@@ -149,7 +149,7 @@ pub enum AttachError {
     /// The inspector refused the front-end's memory.
     #[error(transparent)]
     Inspection(Box<dyn Error + Send + Sync>),
-    /// A descriptor is not an eventfd.
+    /// A descriptor cannot be used as an eventfd.
     #[error(transparent)]
     EventFd(#[from] SharedEventFdError),
     /// The request names a vring that does not exist.

@@ -1,9 +1,10 @@
-//! The back-end's side of a conversation.
+//! The back-end's side of a vhost-user connection.
 //!
 //! A session answers one front-end at a time, over any transport. It keeps the state of memory and
-//! vrings, and gives each complete vring to the device's runner. The call and error notifiers of a
-//! vring can be replaced while the vring runs. Any other change stops the vring first and starts it
-//! again afterwards. The front-end may therefore send its messages in any order.
+//! vrings. It starts a vring with the device's runner when all settings that the vring needs are
+//! known. The call and error notifiers of a vring can be replaced while the vring runs. Before any
+//! other change, the session stops the vring, and starts the vring again afterwards. The front-end
+//! may therefore send its messages in any order.
 
 mod conversation;
 mod memory;
@@ -21,14 +22,14 @@ use crate::transport::{Event, Incoming, Transport, TransportError};
 use conversation::Conversation;
 use mistake::Mistake;
 
-/// The protocol features of a session. Some of them may not work over a transport.
+/// The protocol features that a session offers. A transport may not support all of them.
 const PROTOCOL_FEATURES: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::CONFIG)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS);
 
-/// Serves front-ends with the device of `runner`, one after the other, until `stop` is readable or
-/// no further front-end can come. When this function returns, every vring is stopped and its
+/// Serves the device of `runner` to front-ends, one after the other, until `stop` is readable or no
+/// further front-end can connect. When this function returns, every vring is stopped and its
 /// requests are finished.
 ///
 /// # Errors
@@ -69,7 +70,8 @@ pub fn serve(
 enum Outcome {
     Reply(Reply),
     Silence,
-    /// Drop the front-end. The protocol has no answer that reports the front-end's mistake.
+    /// The session drops the front-end, because the protocol has no answer that reports the
+    /// front-end's mistake.
     Drop,
 }
 
@@ -78,8 +80,8 @@ fn take(conversation: &mut Conversation<'_>, incoming: Incoming) -> Outcome {
     tracing::debug!("{}", head.name());
     let request = request.map_err(Mistake::from);
     let result = request.and_then(|request| conversation.handle(head, request));
-    // Read this after the request was handled, because the request may have agreed on
-    // acknowledgements.
+    // Read the agreed features only after the request was handled, because the request may have
+    // changed them.
     let acks = conversation.acks();
     match result {
         Ok(Some(reply)) => Outcome::Reply(reply),

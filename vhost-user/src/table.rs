@@ -50,7 +50,7 @@ pub enum Answer {
     Ack,
     /// The request has a reply of its own, which does not depend on REPLY_ACK.
     Reply {
-        /// Descriptors that come with the reply.
+        /// The number of descriptors that come with the reply.
         brings: Brings,
         /// The reaction to a failure of the request.
         on_error: OnError,
@@ -61,7 +61,7 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnError {
-    /// The reply is empty.
+    /// The back-end sends an empty reply.
     EmptyReply,
     /// The connection ends, because the front-end would take any reply for success.
     EndConnection,
@@ -70,14 +70,14 @@ pub enum OnError {
 /// The properties of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// The number in the header.
+    /// The number of the message in its header.
     pub number: u32,
     /// The message's name in the protocol.
     pub name: &'static str,
-    /// The protocol feature that the message belongs to. Empty: the message needs no protocol
-    /// feature.
+    /// The protocol feature that the message belongs to. It is empty if the message needs no
+    /// protocol feature.
     pub needs: Feature,
-    /// The descriptors that come with the message.
+    /// The number of descriptors that come with the message.
     pub brings: Brings,
     /// The kind of answer to the message.
     pub answer: Answer,
@@ -86,8 +86,8 @@ pub struct Kind {
     pub without_descriptors: bool,
 }
 
-/// A message without descriptors and without a reply of its own. Each row of the table starts from
-/// it.
+/// The row of a message that has no descriptors and no reply of its own. All rows of the table are
+/// derived from this row.
 const PLAIN: Kind = Kind {
     number: 0,
     name: "",
@@ -129,7 +129,7 @@ impl Kind {
         self
     }
 
-    /// The front-end's request with this number.
+    /// The table's row for the front-end's request with this number.
     pub fn find(number: u32) -> Option<&'static Self> {
         FRONT_END.iter().find(|kind| kind.number == number)
     }
@@ -141,7 +141,8 @@ impl Kind {
 }
 
 /// The protocol features that work over a transport that passes no descriptors on. A feature works
-/// if all of its requests do. REPLY_ACK is added, because it has no request of its own.
+/// over such a transport if all of its requests do. REPLY_ACK is added, because no request belongs
+/// to it.
 pub fn features_without_descriptors() -> Feature {
     let needed_by = |works: bool| {
         let rows = FRONT_END.iter();
@@ -165,7 +166,7 @@ macro_rules! table {
         }
 
         impl $codes {
-            /// The request with this number.
+            /// The request with this number. `None` means that the number is unknown.
             pub fn from_number(number: u32) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$name),)*
@@ -173,7 +174,7 @@ macro_rules! table {
                 }
             }
 
-            /// The number in the header.
+            /// The number of the request in a message's header.
             pub fn number(self) -> u32 {
                 self as u32
             }
@@ -194,14 +195,14 @@ table! {
     SET_FEATURES = 2: PLAIN;
     /// Begins the conversation.
     SET_OWNER = 3: PLAIN;
-    /// Does nothing. The protocol has deprecated this request.
+    /// Has no effect. The protocol has deprecated this request.
     RESET_OWNER = 4: PLAIN;
-    /// Shares memory regions. They replace all memory that was shared before.
+    /// Shares memory regions, which replace all memory regions that were shared before.
     SET_MEM_TABLE = 5: PLAIN.brings(Brings::OnePerRegion);
     /// Shares the log of dirty pages.
     SET_LOG_BASE = 6:
         PLAIN.needs(Feature::LOG_SHMFD).brings(Brings::One).replied().by_socket_only();
-    /// Gives an eventfd that signals changes of the log of dirty pages.
+    /// Passes the eventfd that signals changes of the log of dirty pages.
     SET_LOG_FD = 7: PLAIN.brings(Brings::One).by_socket_only();
     /// Sets the number of descriptors in a vring.
     SET_VRING_NUM = 8: PLAIN;
@@ -211,11 +212,11 @@ table! {
     SET_VRING_BASE = 10: PLAIN;
     /// Stops a vring, and asks for the position at which it stopped.
     GET_VRING_BASE = 11: PLAIN.replied();
-    /// Starts a vring, and gives the eventfd of the vring's kicks.
+    /// Starts a vring, and passes the eventfd of the vring's kicks.
     SET_VRING_KICK = 12: PLAIN.brings(Brings::OneUnlessFlagged);
-    /// Gives the eventfd of a vring's calls.
+    /// Passes the eventfd of a vring's calls.
     SET_VRING_CALL = 13: PLAIN.brings(Brings::OneUnlessFlagged);
-    /// Gives the eventfd that signals an error of a vring.
+    /// Passes the eventfd that signals an error of a vring.
     SET_VRING_ERR = 14: PLAIN.brings(Brings::OneUnlessFlagged);
     /// Asks for the protocol features that the back-end offers.
     GET_PROTOCOL_FEATURES = 15: PLAIN.replied();
@@ -229,10 +230,10 @@ table! {
     SEND_RARP = 19: PLAIN.needs(Feature::RARP);
     /// Sets the network's MTU.
     NET_SET_MTU = 20: PLAIN.needs(Feature::MTU);
-    /// Gives the socket for requests of the back-end.
+    /// Passes the socket over which the back-end sends its own requests.
     SET_BACKEND_REQ_FD = 21: PLAIN.needs(Feature::BACKEND_REQ).brings(Brings::One).by_socket_only();
     /// Changes the translation of I/O virtual addresses. The back-end reports missing translations
-    /// over its own channel.
+    /// over the socket from SET_BACKEND_REQ_FD.
     IOTLB_MSG = 22: PLAIN.by_socket_only();
     /// Sets the byte order of a legacy device's vring.
     SET_VRING_ENDIAN = 23: PLAIN.needs(Feature::CROSS_ENDIAN);
@@ -244,20 +245,20 @@ table! {
     CREATE_CRYPTO_SESSION = 26: PLAIN.needs(Feature::CRYPTO_SESSION).replied().by_socket_only();
     /// Ends a session of a crypto device.
     CLOSE_CRYPTO_SESSION = 27: PLAIN.needs(Feature::CRYPTO_SESSION).by_socket_only();
-    /// Asks for a userfaultfd, before memory is transferred on demand.
+    /// Asks for a userfaultfd in preparation for the transfer of memory on demand.
     POSTCOPY_ADVISE = 28:
         PLAIN.needs(Feature::PAGEFAULT).replied_with(Brings::One).by_socket_only();
     /// Says that memory is transferred on demand from now on.
     POSTCOPY_LISTEN = 29: PLAIN.needs(Feature::PAGEFAULT).by_socket_only();
     /// Says that all memory has been transferred.
     POSTCOPY_END = 30: PLAIN.needs(Feature::PAGEFAULT).replied().by_socket_only();
-    /// Asks for memory in which requests in flight are kept.
+    /// Asks for shared memory in which the back-end records requests in flight.
     GET_INFLIGHT_FD = 31:
         PLAIN.needs(Feature::INFLIGHT_SHMFD).replied_with(Brings::One).by_socket_only();
-    /// Gives back the memory in which requests in flight are kept.
+    /// Passes the shared memory in which the back-end records requests in flight.
     SET_INFLIGHT_FD = 32:
         PLAIN.needs(Feature::INFLIGHT_SHMFD).brings(Brings::One).by_socket_only();
-    /// Gives the socket of the GPU protocol.
+    /// Passes the socket of the vhost-user-gpu protocol.
     GPU_SET_SOCKET = 33: PLAIN.brings(Brings::One).by_socket_only();
     /// Resets the device and disables its vrings.
     RESET_DEVICE = 34: PLAIN.needs(Feature::RESET_DEVICE);
@@ -268,45 +269,45 @@ table! {
     /// Shares one more memory region.
     ADD_MEM_REG = 37:
         PLAIN.needs(Feature::CONFIGURE_MEM_SLOTS).brings(Brings::One).by_socket_only();
-    /// Removes one memory region. Some front-ends send the region's descriptor once more.
+    /// Removes one memory region. Some front-ends send the region's descriptor again.
     REM_MEM_REG = 38:
         PLAIN.needs(Feature::CONFIGURE_MEM_SLOTS).brings(Brings::AtMostOne).by_socket_only();
-    /// Passes the device status on.
+    /// Sends the virtio device status to the back-end.
     SET_STATUS = 39: PLAIN.needs(Feature::STATUS);
-    /// Asks for the device status.
+    /// Asks for the virtio device status.
     GET_STATUS = 40: PLAIN.needs(Feature::STATUS).replied();
     /// Asks for an object to share with another back-end.
     GET_SHARED_OBJECT = 41:
         PLAIN.needs(Feature::SHARED_OBJECT).replied_with(Brings::One).by_socket_only();
-    /// Gives a pipe or file for the device's state.
+    /// Passes a pipe or file for the transfer of the device's internal state.
     SET_DEVICE_STATE_FD = 42: PLAIN
         .needs(Feature::DEVICE_STATE)
         .brings(Brings::One)
         .replied_with(Brings::AtMostOne)
         .by_socket_only();
-    /// Asks whether the device's state was transferred.
+    /// Asks whether the device's internal state was transferred without errors.
     CHECK_DEVICE_STATE = 43: PLAIN.needs(Feature::DEVICE_STATE).replied().by_socket_only();
     /// Asks for the shared memory regions that the back-end has.
     GET_SHMEM_CONFIG = 44: PLAIN.needs(Feature::SHMEM).replied().by_socket_only();
 }
 
 table! {
-    /// The requests of a back-end, over the channel that SET_BACKEND_REQ_FD gives it.
+    /// The requests that a back-end sends over the socket from SET_BACKEND_REQ_FD.
     BackEndCode, BACK_END:
-    /// Asks for the translation of I/O virtual addresses, or gives a translation up.
+    /// Reports that a translation of an I/O virtual address is missing, or that an access failed.
     IOTLB_MSG = 1: PLAIN.needs(Feature::BACKEND_REQ).by_socket_only();
     /// Says that the configuration space has changed.
     CONFIG_CHANGE_MSG = 2: PLAIN.needs(Feature::CONFIG).by_socket_only();
-    /// Gives registers to map into the guest.
+    /// Passes doorbell registers that the front-end maps into the guest.
     VRING_HOST_NOTIFIER_MSG = 3:
         PLAIN.needs(Feature::HOST_NOTIFIER).brings(Brings::OneUnlessFlagged).by_socket_only();
-    /// Sends a call of a vring to the driver by message.
+    /// Sends a call of a vring to the front-end by message.
     VRING_CALL = 4: PLAIN.needs(Feature::INBAND_NOTIFICATIONS).by_socket_only();
     /// Reports an error of a vring by message.
     VRING_ERR = 5: PLAIN.needs(Feature::INBAND_NOTIFICATIONS).by_socket_only();
     /// Offers an object to other back-ends.
     SHARED_OBJECT_ADD = 6: PLAIN.needs(Feature::SHARED_OBJECT).by_socket_only();
-    /// Withdraws an object.
+    /// Withdraws an object that was offered to other back-ends.
     SHARED_OBJECT_REMOVE = 7: PLAIN.needs(Feature::SHARED_OBJECT).by_socket_only();
     /// Asks for an object of another back-end.
     SHARED_OBJECT_LOOKUP = 8:

@@ -1,4 +1,4 @@
-//! Parses bytes that are written as in the tables of the protocol's documents.
+//! Parses bytes that are written in hexadecimal digits.
 
 /// Parses bytes of two hexadecimal digits each. Any other characters separate the bytes.
 pub fn hex(text: &str) -> Vec<u8> {

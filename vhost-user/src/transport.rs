@@ -1,4 +1,4 @@
-//! Transports, which carry messages between a front-end and this back-end.
+//! Transports, which carry messages between front-ends and a session.
 
 mod socket;
 
@@ -17,27 +17,27 @@ pub use socket::SocketTransport;
 
 /// Carries messages in both directions and in order. A transport has one front-end at a time.
 ///
-/// A transport turns the descriptors of requests into plain types before it returns the requests. A
-/// session therefore sees no difference between transports.
+/// A transport turns the descriptors of requests into the object types of [`Attached`] before it
+/// returns the requests. A session therefore works with all transports in the same way.
 pub trait Transport {
-    /// Waits until there is an event, or until `wake` is readable.
+    /// Waits for the next event, or until `wake` is readable.
     ///
     /// # Errors
     ///
-    /// [`TransportError`] when no front-end can be served any more, now or later. A mistake of a
-    /// front-end is an [`Event::Dropped`] instead.
+    /// [`TransportError`] when the transport cannot serve any front-end any more. A failure of only
+    /// the present front-end is reported as [`Event::Dropped`] instead.
     fn next(&mut self, wake: BorrowedFd<'_>) -> Result<Event, TransportError>;
 
-    /// Answers a request. A front-end that has left by now does not get the reply. A transport that
-    /// carries no descriptors drops the reply's descriptors.
+    /// Answers a request. If the front-end has left, the reply is dropped. A transport that carries
+    /// no descriptors drops the reply's descriptors.
     ///
     /// # Errors
     ///
     /// As for [`Transport::next`].
     fn reply(&mut self, to: Head, reply: Reply) -> Result<(), TransportError>;
 
-    /// Ends the conversation with the front-end. Later events other than [`Event::Woken`] are about
-    /// another front-end.
+    /// Ends the conversation with the front-end. Later events are about other front-ends, except
+    /// [`Event::Woken`] and [`Event::Closed`].
     ///
     /// # Errors
     ///
@@ -48,32 +48,33 @@ pub trait Transport {
     fn protocol_features(&self, offered: ProtocolFeatures) -> ProtocolFeatures;
 }
 
-/// An event at a transport.
+/// An event that a transport reports.
 #[derive(Debug)]
 pub enum Event {
-    /// The front-end asks for something.
+    /// The front-end sent a message.
     Request(Incoming),
-    /// The front-end left. The transport is ready for the next one.
+    /// The front-end closed the connection. Another front-end can connect.
     Left,
-    /// The front-end was dropped. The transport is ready for the next one.
+    /// The transport dropped the front-end for this reason. [`Event::Closed`] follows if no other
+    /// front-end can connect.
     Dropped(DropReason),
-    /// The front-end left, and there can be no next one.
+    /// No front-end is connected, and no other front-end can connect.
     Closed,
-    /// The caller's own descriptor is readable.
+    /// The descriptor `wake` of [`Transport::next`] is readable.
     Woken,
 }
 
-/// A front-end's message.
+/// A message from a front-end.
 #[derive(Debug)]
 pub struct Incoming {
-    /// The message's header, which an answer needs.
+    /// The head of the message, from which the answer is made.
     pub head: Head,
-    /// The request; or the reason why the message is not a request, which is a mistake of the
-    /// front-end.
+    /// The decoded request. An error means that the front-end made a mistake, because the message
+    /// is not a valid request.
     pub request: Result<Request<Attached>, RequestError>,
 }
 
-/// Why a transport dropped its front-end.
+/// The reason why a transport dropped its front-end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DropReason {
@@ -85,7 +86,7 @@ pub enum DropReason {
     Transport(Box<dyn Error + Send + Sync>),
 }
 
-/// Why a transport cannot be used any more.
+/// The reason why a transport cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {

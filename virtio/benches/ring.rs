@@ -20,10 +20,10 @@ const SIZE: u16 = 256;
 /// The number of requests in a batch. Each request has a header, data and a status.
 const BATCH: u16 = 32;
 
-/// The size of the memory in bytes. Behind an IOMMU it has 256 mappings.
+/// The size of the memory in bytes. Behind an IOMMU, the memory has 256 mappings.
 const MEMORY: u64 = 1 << 20;
 
-/// The memory that driver and device share, and the driver's side of the ring in it.
+/// The memory that driver and device share, and the driver's side of a ring in this memory.
 fn driver(packed: bool, translated: bool) -> (Arc<GuestMemory>, AnyDriverRing) {
     let mut memory = memory(MEMORY);
     if translated {
@@ -34,7 +34,7 @@ fn driver(packed: bool, translated: bool) -> (Arc<GuestMemory>, AnyDriverRing) {
 }
 
 /// Measures the time of `serve`, which takes a batch of requests and gives the batch back. The
-/// driver's own time is not included.
+/// result does not include the driver's own time.
 fn batches(driver: &mut AnyDriverRing, iterations: u64, mut serve: impl FnMut()) -> Duration {
     let mut time = Duration::ZERO;
     for _ in 0..iterations {
@@ -54,7 +54,7 @@ fn batches(driver: &mut AnyDriverRing, iterations: u64, mut serve: impl FnMut())
     time
 }
 
-/// Takes requests from our queue and gives them back, after `work` on each.
+/// Measures our queue: takes each request, calls `work` with it, and gives it back.
 fn ours(
     bencher: &mut Bencher<'_>,
     (packed, translated): (bool, bool),
@@ -123,7 +123,7 @@ fn requests(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Takes requests from the queue of virtio-queue and gives them back.
+/// Measures the queue of virtio-queue: takes each request, and gives it back.
 fn theirs(bencher: &mut Bencher<'_>) {
     let (memory, mut driver) = driver(false, false);
     let mut queue = their_queue(driver.layout());

@@ -12,7 +12,7 @@ use vm_memory::GuestAddress;
 
 const REGION: u64 = 1 << 20;
 
-/// Memory that consists of adjacent regions, in the given number.
+/// Memory that consists of `regions` adjacent regions of `REGION` bytes each.
 fn memory(regions: u64) -> Arc<GuestMemory> {
     let region = |n| {
         Region::map(

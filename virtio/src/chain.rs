@@ -8,15 +8,15 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryError, Permissions,
 
 use crate::GuestMemory;
 
-/// Bytes of the driver's memory in one place.
+/// A contiguous piece of the driver's memory, mapped into this process.
 type Slice<'a> = VolatileSlice<'a, BS<'a, ()>>;
 
 /// The maximum number of pieces of memory for the buffers of one chain. A buffer has several pieces
 /// if it crosses the end of a region or, behind an IOMMU, the end of a mapping.
 pub const MAX_PIECES: usize = 4096;
 
-/// The list capacity that [`clear`] leaves. Most requests need less, and this many entries take
-/// little memory.
+/// The maximum number of entries for which [`clear`] keeps memory. Most requests need fewer
+/// entries, and 256 entries take little memory.
 const KEPT_CAPACITY: usize = 256;
 
 /// Empties a list that the next request uses again, and frees memory that only unusually large
@@ -32,8 +32,8 @@ pub fn clear<T>(list: &mut Vec<T>) {
 /// A buffer of a chain, or a piece of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
-    /// The segment's first address. In a segment from a descriptor, this is the driver's address.
-    /// Once a [`Queue`](crate::Queue) has handed the chain out, it is an address in the regions of
+    /// The address of the segment's first byte. It is the driver's address until a
+    /// [`Queue`](crate::Queue) hands the chain out. Then it becomes an address in the regions of
     /// memory.
     pub addr: GuestAddress,
     /// Length in bytes.
@@ -45,14 +45,15 @@ pub(crate) struct Segment {
 
 /// All readable or all writable buffers of a chain, as one sequence of bytes.
 ///
-/// The driver may cut this sequence at any byte, so a device addresses it by offset only.
+/// The driver may divide the sequence into buffers at any byte, so a device addresses bytes only by
+/// their offset in the sequence.
 #[derive(Debug, Default)]
 pub struct Segments {
     segments: Vec<Segment>,
     len: u64,
 }
 
-/// One request: the bytes that the driver gives to the device, and the room for the answer.
+/// One request: the bytes that the driver gives to the device, and the buffers for the answer.
 ///
 /// A device uses one `Chain` for many requests, one after another, so that a busy queue does not
 /// allocate memory.
@@ -67,20 +68,20 @@ pub struct Chain {
     pub writable: Segments,
 }
 
-/// The reason for which the bytes of a chain cannot be accessed. Only this request fails: the ring
-/// can still be served.
+/// The reason for which the bytes of a chain cannot be accessed. Only the request of this chain
+/// fails. The ring can still be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BufferError {
-    /// The chain has too few bytes of this direction, readable or writable.
+    /// The access ends after the last readable or writable byte of the chain.
     #[error("{expected} bytes are needed of a chain that has {actual}")]
     Short {
-        /// The end of the accessed bytes, counted from the start of the sequence.
+        /// The end of the accessed bytes: an offset in the chain's readable or writable bytes.
         expected: u64,
-        /// The length of the sequence.
+        /// The number of the chain's readable or writable bytes.
         actual: u64,
     },
-    /// A buffer is not in memory, or the memory does not allow this access.
+    /// A buffer is not in memory, or the buffer's memory does not allow the access.
     #[error("a buffer is outside of memory")]
     OutsideMemory(#[source] GuestMemoryError),
     /// The buffers have more than [`MAX_PIECES`] pieces.
@@ -89,7 +90,7 @@ pub enum BufferError {
 }
 
 impl Chain {
-    /// Forgets the buffers of a request that has been given back.
+    /// Removes all buffers, after the device has given the request back.
     pub fn clear(&mut self) {
         self.readable.clear();
         self.writable.clear();
@@ -97,8 +98,8 @@ impl Chain {
 }
 
 impl Segment {
-    /// A buffer as a descriptor names it. All accesses are allowed until the buffer's memory is
-    /// looked up.
+    /// A segment for a buffer with the address and the length from its descriptor. All accesses are
+    /// allowed until the buffer's memory is looked up.
     pub fn new(addr: u64, len: u32) -> Self {
         Self {
             addr: GuestAddress(addr),
@@ -117,13 +118,14 @@ impl Segment {
 }
 
 impl Segments {
-    /// Forgets all buffers.
+    /// Removes all buffers.
     pub fn clear(&mut self) {
         clear(&mut self.segments);
         self.len = 0;
     }
 
-    /// Replaces the buffers by a copy of those of `other`. Allocates only if the list is too short.
+    /// Replaces the buffers by a copy of the buffers of `other`. Allocates memory only if the
+    /// list's capacity is too small.
     pub fn copy(&mut self, other: &Self) {
         self.clear();
         self.segments.extend_from_slice(&other.segments);
@@ -150,12 +152,12 @@ impl Segments {
         self.len
     }
 
-    /// Whether the sequence has no bytes.
+    /// Whether the total length is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The segments that hold bytes `offset..offset + len`, cut to that range.
+    /// The segments that hold the bytes `offset..offset + len`, cut to these bytes.
     pub(crate) fn range(&self, offset: u64, len: u64) -> impl Iterator<Item = Segment> + '_ {
         let end = offset.saturating_add(len);
         let mut position = 0;
@@ -168,8 +170,8 @@ impl Segments {
             let last = first + u64::from(segment.len);
             let (from, to) = (first.max(offset), last.min(end));
             (from < to).then(|| Segment {
-                // The sum wraps only for a segment outside all regions, and accesses to such a
-                // segment fail.
+                // The sum wraps only for a segment that crosses the end of the 64-bit address
+                // space. A wrapped address is checked like any other address.
                 addr: GuestAddress(segment.addr.0.wrapping_add(from - first)),
                 len: (to - from) as u32,
                 ..*segment
@@ -178,8 +180,8 @@ impl Segments {
     }
 
     /// Calls `visit` for each piece of memory that holds some of the bytes `offset..offset + len`.
-    /// The arguments are the piece, and the positions of the piece's bytes, where the byte at
-    /// `offset` has position 0.
+    /// The arguments are the piece, and the positions of the piece's bytes. The byte at `offset`
+    /// has position 0.
     fn visit<'a>(
         &self,
         memory: &'a GuestMemory,
@@ -201,7 +203,8 @@ impl Segments {
         for segment in self.range(offset, len) {
             segment.check(access)?;
             let (regions, len) = (memory.regions(), segment.len as usize);
-            // Usually a segment is in one region, and this finds it with the least work.
+            // A segment is usually in one region. `get_slice` finds such a segment with the least
+            // work.
             if let Ok(slice) = regions.get_slice(segment.addr, len) {
                 visit(slice)?;
                 continue;
@@ -213,8 +216,8 @@ impl Segments {
         Ok(())
     }
 
-    /// Copies bytes out of the driver's memory from `offset` on. `memory` has to be the memory of
-    /// the queue that the chain came from.
+    /// Copies bytes from the buffers into `data`. The first byte is at `offset` in the sequence of
+    /// all buffers. `memory` has to be the memory of the queue that the chain came from.
     ///
     /// # Errors
     ///
@@ -232,8 +235,8 @@ impl Segments {
         })
     }
 
-    /// Copies bytes into the driver's memory from `offset` on. `memory` has to be the memory of the
-    /// queue that the chain came from.
+    /// Copies `data` into the buffers. The first byte goes to `offset` in the sequence of all
+    /// buffers. `memory` has to be the memory of the queue that the chain came from.
     ///
     /// # Errors
     ///
@@ -253,7 +256,7 @@ impl Segments {
     ///
     /// # Errors
     ///
-    /// [`BufferError`]. `out` may have grown.
+    /// [`BufferError`]. `out` may have new entries.
     pub fn iovecs(
         &self,
         memory: &GuestMemory,

@@ -9,15 +9,15 @@ use crate::wake::Wake;
 
 /// A virtio device of any type, behind any carrier.
 ///
-/// A device has nothing to do with threads, carriers or ring features. Its
-/// [`Runner`](crate::Runner) owns its queues, and calls [`Device::serve`] for each queue on a
-/// thread of its own.
+/// A device does not handle threads, carriers or ring features. The device's
+/// [`Runner`](crate::Runner) owns the queues, and calls [`Device::serve`] for each queue on a
+/// separate thread.
 pub trait Device: Send + Sync {
     /// The type of the device.
     fn kind(&self) -> DeviceKind;
 
-    /// The feature bits of the device type: bits 0 to 23 and 50 to 127 (virtio 1.2, section 2.2).
-    /// The runner adds the feature bits of rings and VIRTIO_F_VERSION_1.
+    /// The feature bits of the device type: bits 0 to 23 and 50 to 63 (virtio 1.2, section 2.2).
+    /// The runner adds VIRTIO_F_VERSION_1 and the feature bits of rings.
     fn features(&self) -> u64;
 
     /// Number of virtqueues, 1 to 256.
@@ -26,7 +26,7 @@ pub trait Device: Send + Sync {
     /// Copies bytes of the configuration space from `offset` on. Bytes past the end of the space
     /// read as zero, because a driver may know a later version of the device, with a longer space.
     ///
-    /// The default is for devices without a configuration space.
+    /// The default returns only zeros. It is for devices without a configuration space.
     fn read_config(&self, offset: usize, data: &mut [u8]) {
         let _ = offset;
         data.fill(0);
@@ -44,27 +44,28 @@ pub trait Device: Send + Sync {
         Err(ConfigError::new(offset, data))
     }
 
-    /// Keeps `notifier`, and notifies it after each change of the configuration space that the
-    /// driver did not make. A later call replaces the notifier.
+    /// Keeps `notifier`, and sends a notification through it after each change of the configuration
+    /// space that the driver did not make. A later call of this method replaces the notifier.
     ///
-    /// The default does nothing. It is for devices whose configuration never changes by itself.
+    /// The default drops the notifier. It is for devices whose configuration space changes only
+    /// through writes of the driver.
     fn watch_config(&self, notifier: Arc<dyn Notifier>) {
         drop(notifier);
     }
 
     /// Gets resources that a jailed process cannot get, such as io_uring instances. The program
-    /// calls this once, before its jail closes.
+    /// calls this method once, before it enters its jail.
     ///
     /// # Errors
     ///
-    /// When the operating system refuses something that the device needs.
+    /// When the operating system refuses a resource that the device needs.
     fn prepare(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Serves a queue until `wake` asks to stop. Before this method returns, the device gives back
-    /// every chain that it took from the queue. After the return the device must not access the
-    /// driver's memory for this queue.
+    /// Serves a queue until a stop is requested through `wake`. Before this method returns, the
+    /// device gives back every chain that it took from the queue. After the return the device must
+    /// not access the driver's memory for this queue.
     ///
     /// The runner makes all calls for one queue from the same thread, one after another.
     ///
@@ -79,7 +80,8 @@ pub trait Device: Send + Sync {
 pub struct DeviceKind {
     /// The virtio device id (virtio 1.2, section 5), 1 to 63.
     pub id: u16,
-    /// The PCI class, subclass and programming interface in the three low bytes.
+    /// The PCI class (bits 16 to 23), subclass (bits 8 to 15) and programming interface (bits 0 to
+    /// 7).
     pub class: u32,
 }
 

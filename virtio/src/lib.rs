@@ -1,10 +1,10 @@
 //! The interface between virtio devices and the carriers that connect them to drivers.
 //!
 //! A carrier (a vhost-user session, or a PCI function) gives each [`Vring`] of its driver to a
-//! [`Runner`], which has a thread for each queue in use. On this thread the runner calls the
-//! [`Device`] with a [`ServedQueue`], from which the device takes requests. A device does not see
-//! its carrier. A carrier sees only the kind, the features and the configuration space of its
-//! device.
+//! [`Runner`], which has a thread for each queue in use. On the thread of a queue, the runner calls
+//! the [`Device`] with a [`ServedQueue`], from which the device takes requests. A device does not
+//! depend on its carrier. A carrier uses only the type, the features and the configuration space of
+//! its device.
 
 pub mod chain;
 pub mod device;

@@ -1,4 +1,4 @@
-//! The driver's memory: mapped regions, and the meaning of the driver's addresses in them.
+//! The driver's memory: mapped regions, and the translation of the driver's addresses.
 
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ impl GuestMemory {
         Self::from_arc_regions(regions.into_iter().map(Arc::new).collect())
     }
 
-    /// As [`GuestMemory::from_regions`], for regions with other owners as well.
+    /// Like [`GuestMemory::from_regions`], for regions that other objects own as well.
     ///
     /// # Errors
     ///
@@ -95,11 +95,11 @@ impl GuestMemory {
         })
     }
 
-    /// Memory of the same regions. `translation` maps the driver's addresses to the regions' own
-    /// addresses.
+    /// A `GuestMemory` with the same regions. `translation` maps the driver's addresses to the
+    /// regions' own addresses.
     ///
-    /// The result does not know of buffers that are in use through other `GuestMemory` values with
-    /// the same translation; see [`GuestMemory::is_in_use`].
+    /// [`GuestMemory::is_in_use`] of the result does not report buffers that are in use through
+    /// other `GuestMemory` values with the same translation.
     pub fn translated(&self, translation: Arc<Translation>) -> Self {
         Self {
             regions: self.regions.clone(),
@@ -110,7 +110,8 @@ impl GuestMemory {
         }
     }
 
-    /// Whether the kernel can pin all of the memory, so that O_DIRECT I/O needs no copy in between.
+    /// Whether the kernel can pin all of the memory, so that O_DIRECT I/O needs no intermediate
+    /// copy.
     pub fn direct_io(&self) -> bool {
         self.regions.iter().all(Region::direct_io)
     }
@@ -122,7 +123,7 @@ impl GuestMemory {
 
     /// Whether the addresses `first..=last` overlap the buffers of a chain that was taken from a
     /// queue in this memory, and not given back yet. Always false without a translation. The
-    /// documentation of [`Translation`] says when to call this.
+    /// documentation of [`Translation`] says when to call this method.
     pub fn is_in_use(&self, first: u64, last: u64) -> bool {
         let translated = self.translated.as_ref();
         translated.is_some_and(|translated| translated.uses.overlap(first, last))
@@ -136,27 +137,28 @@ impl GuestMemory {
         }
     }
 
-    /// Forgets the buffers of a chain that is given back.
+    /// Removes the record of the buffers of a chain that is given back.
     pub(crate) fn release(&self, head: u16) {
         if let Some(translated) = &self.translated {
             translated.uses.release(head);
         }
     }
 
-    /// The regions, by their own addresses.
+    /// The regions. An access through them uses the regions' own addresses, not the driver's.
     pub(crate) fn regions(&self) -> &GuestRegionCollection<Region> {
         &self.regions
     }
 
-    /// Begins to watch the addresses `first..=last`, before the caller looks up their places.
-    /// `None` if these places never change.
+    /// Begins to watch the addresses `first..=last`. The caller has to begin the watch before it
+    /// looks the addresses up. `None` without a translation, because the memory at an address then
+    /// never changes.
     pub(crate) fn watch(&self, first: u64, last: u64) -> Option<Arc<Watch>> {
         let translated = self.translated.as_ref()?;
         Some(translated.translation.watch(first, last))
     }
 
-    /// The first part of a range: the bytes from its start on that are in one piece of memory.
-    /// `None` if the start is not in memory, or the memory does not allow this access.
+    /// The first slice of the range of `count` bytes from `addr` on: all bytes up to the end of one
+    /// piece of memory. `None` if `addr` is not in memory, or the memory does not allow the access.
     pub(crate) fn first_slice(
         &self,
         addr: GuestAddress,
@@ -172,7 +174,7 @@ impl GuestMemory {
         self.regions.get_slices(piece.addr, piece.len).next()?.ok()
     }
 
-    /// All pieces of memory that make up a range.
+    /// All slices of memory that make up the range of `count` bytes from `addr` on.
     pub(crate) fn slices(
         &self,
         addr: GuestAddress,

@@ -68,11 +68,11 @@ pub mod cfg_type {
 pub mod common {
     /// Selects 32 of the device's feature bits for [`DEVICE_FEATURE`], 32 bits.
     pub const DEVICE_FEATURE_SELECT: u64 = 0x00;
-    /// The selected feature bits, 32 bits.
+    /// The device's feature bits that [`DEVICE_FEATURE_SELECT`] selects, 32 bits.
     pub const DEVICE_FEATURE: u64 = 0x04;
     /// Selects 32 of the driver's feature bits for [`DRIVER_FEATURE`], 32 bits.
     pub const DRIVER_FEATURE_SELECT: u64 = 0x08;
-    /// The selected feature bits, 32 bits.
+    /// The driver's feature bits that [`DRIVER_FEATURE_SELECT`] selects, 32 bits.
     pub const DRIVER_FEATURE: u64 = 0x0c;
     /// MSI-X vector of configuration changes, 16 bits.
     pub const CONFIG_MSIX_VECTOR: u64 = 0x10;
@@ -80,9 +80,9 @@ pub mod common {
     pub const NUM_QUEUES: u64 = 0x12;
     /// Device status, 8 bits.
     pub const DEVICE_STATUS: u64 = 0x14;
-    /// Changes with every change of the device configuration, 8 bits.
+    /// A number that changes with every change of the device-specific configuration, 8 bits.
     pub const CONFIG_GENERATION: u64 = 0x15;
-    /// Selects the queue for the queue registers below, 16 bits.
+    /// Selects the queue for all registers with a higher offset in the structure, 16 bits.
     pub const QUEUE_SELECT: u64 = 0x16;
     /// Number of descriptors of the selected queue, 16 bits.
     pub const QUEUE_SIZE: u64 = 0x18;
@@ -99,13 +99,14 @@ pub mod common {
     pub const QUEUE_DRIVER: u64 = 0x28;
     /// Address of the selected queue's device area, 64 bits.
     pub const QUEUE_DEVICE: u64 = 0x30;
-    /// Length of the common configuration structure in bytes.
+    /// Length of the common configuration structure in bytes, without the optional fields
+    /// `queue_notify_data` and `queue_reset`.
     pub const SIZE: u64 = 0x38;
 }
 
 /// Bits of the device status register (virtio 1.2, section 2.1).
 pub mod status {
-    /// The driver noticed the device.
+    /// The driver has found the device.
     pub const ACKNOWLEDGE: u8 = 1;
     /// The driver knows how to drive the device.
     pub const DRIVER: u8 = 2;
@@ -115,7 +116,7 @@ pub mod status {
     pub const FEATURES_OK: u8 = 8;
     /// The device has failed and needs a reset.
     pub const NEEDS_RESET: u8 = 0x40;
-    /// The driver gave up.
+    /// The driver has given up the device.
     pub const FAILED: u8 = 0x80;
 }
 
@@ -131,7 +132,7 @@ pub mod isr {
 /// offset in the BAR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capability {
-    /// The kind of structure; see [`cfg_type`].
+    /// The kind of the structure, one of the constants in [`cfg_type`].
     pub cfg_type: u8,
     /// The number of the BAR that holds the structure. Numbers above 5 are reserved.
     pub bar: u8,
@@ -167,7 +168,7 @@ impl Capability {
         })
     }
 
-    /// The capability's bytes, with 0 as the link to the next one.
+    /// The capability's bytes, with 0 as the link to the next capability.
     pub fn encode(&self) -> Vec<u8> {
         let len = match self.multiplier {
             Some(_) => Self::SIZE_WITH_MULTIPLIER,

@@ -18,7 +18,7 @@ use order::Order;
 use packed::PackedQueue;
 use split::SplitQueue;
 
-/// The features of rings that [`Queue`] supports in both layouts.
+/// The ring features that [`Queue`] supports in both layouts, split and packed.
 pub const RING_FEATURES: u64 = (1 << VIRTIO_RING_F_EVENT_IDX) | (1 << VIRTIO_RING_F_INDIRECT_DESC);
 
 /// The feature bit of packed virtqueues. [`Queue`] serves a packed virtqueue if
@@ -26,16 +26,17 @@ pub const RING_FEATURES: u64 = (1 << VIRTIO_RING_F_EVENT_IDX) | (1 << VIRTIO_RIN
 pub const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
 
 /// The feature bit of devices that give buffers back in the order in which the driver made them
-/// available. [`Queue`] keeps this order, whatever the device's own order.
+/// available. If the driver accepts this feature, [`Queue`] keeps this order, even if the device
+/// gives the buffers back in another order.
 pub const IN_ORDER: u64 = 1 << VIRTIO_F_IN_ORDER;
 
 /// The maximum number of descriptors in one chain, in the ring and in an indirect table together.
-/// The limit does not depend on the ring's size. It allows 1,024 buffers of data, the kernel's
-/// limit for one call, and two more buffers.
+/// The limit does not depend on the ring's size. It allows 1,024 buffers of data, which is the
+/// kernel's limit for one system call, and two more buffers.
 pub const MAX_DESCRIPTORS: u16 = 1026;
 
-/// A fault of the ring itself, not of one request. The device can serve no more requests from this
-/// ring.
+/// A fault of the ring itself, not of one request. The device cannot serve further requests from
+/// the ring.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
@@ -46,49 +47,51 @@ pub enum QueueError {
     /// The available index moved by more than the queue's size.
     #[error("available index jumped from {next} to {index} in a queue of {size}")]
     AvailIndex {
-        /// The first request not taken yet.
+        /// The index of the first request that was not taken yet.
         next: u16,
         /// The available index that the driver wrote.
         index: u16,
         /// The queue's size.
         size: u16,
     },
-    /// The first position of a packed queue is outside its ring.
+    /// The start position of a packed queue is outside the queue's ring.
     #[error("a queue of {size} descriptors cannot begin at descriptor {index}")]
     Position {
-        /// The descriptor index in the position.
+        /// The descriptor index in the start position.
         index: u16,
         /// The queue's size.
         size: u16,
     },
-    /// The driver names a chain with a number that is not below the queue's size.
+    /// The buffer id of a chain in a packed queue is not below the queue's size.
     #[error("buffer id {0} is not below the queue's size")]
     BufferId(u16),
-    /// The driver makes a chain available under the number of a chain that is still in flight.
+    /// The driver makes a chain available, but another chain with the same head or buffer id is
+    /// still in flight.
     #[error("chain {0} is made available while it is in flight")]
     InFlight(u16),
     /// A descriptor index is not below its table's length.
     #[error("descriptor index {index} is outside its table of {len}")]
     DescriptorIndex {
-        /// The index as found in the available ring or in a `next` field.
+        /// The index that was found in the available ring or in a `next` field.
         index: u16,
-        /// Entries in the table.
+        /// The number of entries in the table.
         len: u32,
     },
     /// A chain has more descriptors than the limit. The chain may be a loop.
     #[error("descriptor chain has more than {0} descriptors")]
     ChainTooLong(u16),
-    /// An indirect descriptor without the negotiated feature, inside an indirect table, or with the
-    /// flag NEXT.
+    /// An indirect descriptor that virtio forbids: without the negotiated feature, inside an
+    /// indirect table, with the flag NEXT, or after other descriptors in a packed queue.
     #[error("indirect descriptor where none is allowed")]
     BadIndirect,
     /// An indirect table whose length is zero, or not a multiple of a descriptor's size.
     #[error("an indirect table of {0} bytes does not consist of descriptors")]
     IndirectLength(u32),
-    /// A device-readable buffer after a device-writable one.
+    /// A chain with a device-readable buffer after a device-writable buffer.
     #[error("device-readable buffer after a device-writable one")]
     Order,
-    /// A ring or a table is outside memory. The driver may have taken its memory away.
+    /// A ring or an indirect table is outside memory, for example because the driver has unmapped
+    /// its addresses.
     #[error("a ring or a table of descriptors is outside of memory")]
     Memory(#[from] GuestMemoryError),
 }
@@ -128,7 +131,7 @@ enum Ring {
     Packed(PackedQueue),
 }
 
-/// Calls the method with this name of a split or of a packed ring.
+/// Calls the method `$name` of a split or of a packed queue.
 macro_rules! either {
     ($ring:expr, $name:ident($($argument:expr),*)) => {
         match $ring {
@@ -174,15 +177,15 @@ macro_rules! either {
 #[derive(Debug)]
 pub struct Queue {
     ring: Ring,
-    /// With IN_ORDER, the chains in flight.
+    /// The order of the chains in flight. `None` if VIRTIO_F_IN_ORDER is not negotiated.
     order: Option<Order>,
     memory: Arc<GuestMemory>,
     size: u16,
 }
 
 impl Queue {
-    /// Takes a queue over at the position `next_avail`. All requests before this position must have
-    /// been given back.
+    /// Begins to serve a virtqueue at the position `next_avail`. All requests before this position
+    /// must have been given back.
     ///
     /// # Errors
     ///
@@ -211,12 +214,12 @@ impl Queue {
         })
     }
 
-    /// The memory that this queue and its buffers are in.
+    /// The driver's memory, which holds this queue and its buffers.
     pub fn memory(&self) -> &Arc<GuestMemory> {
         &self.memory
     }
 
-    /// Number of descriptors.
+    /// The queue's size: its number of descriptors.
     pub fn size(&self) -> u16 {
         self.size
     }
@@ -230,7 +233,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When the ring is broken. The request stays untaken, and the queue should be given up.
+    /// When the ring is broken. The request is not taken, and the caller should stop serving the
+    /// queue.
     pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
         if !either!(&mut self.ring, peek(&self.memory, chain))? {
             return Ok(false);
@@ -238,15 +242,15 @@ impl Queue {
         if let Some(order) = &mut self.order {
             order.begin(chain.head)?;
         }
-        // From here on, a carrier that takes memory away sees that this chain uses the memory. If
-        // the memory was already gone, the chain's buffers have no place.
+        // `hold` records the chain's buffers, so from here on `is_in_use` reports these buffers to
+        // the carrier. If the driver has unmapped a buffer already, accesses to the buffer fail.
         self.memory.hold(chain);
         either!(&mut self.ring, advance());
         Ok(true)
     }
 
-    /// Whether there are requests to take. A busy loop may call this, because it costs only one or
-    /// two loads.
+    /// Whether the queue has requests that were not taken yet. A busy loop may call this method,
+    /// because the method costs only one or two loads.
     ///
     /// # Errors
     ///
@@ -255,10 +259,12 @@ impl Queue {
         either!(&self.ring, has_requests())
     }
 
-    /// Gives the chain with this head back after `written` bytes were written to it.
+    /// Gives the chain with this head (split) or buffer id (packed) back, after the device wrote
+    /// `written` bytes to the chain's buffers.
     ///
-    /// The driver may see the chain only after [`Queue::publish`]. With IN_ORDER, the driver sees
-    /// the chain only after all chains that it made available earlier have been given back.
+    /// In a split virtqueue, the driver sees the chain only after [`Queue::publish`] or
+    /// [`Queue::needs_call`]. With VIRTIO_F_IN_ORDER, the driver sees the chain only after all
+    /// chains that it made available earlier have been given back.
     ///
     /// # Errors
     ///
@@ -275,7 +281,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Shows the pushed chains to the driver.
+    /// Makes all chains that were given back visible to the driver.
     ///
     /// # Errors
     ///
@@ -283,13 +289,13 @@ impl Queue {
     pub fn publish(&mut self) -> Result<(), QueueError> {
         match &mut self.ring {
             Ring::Split(ring) => ring.publish(),
-            // The driver of a packed ring has seen each chain already.
+            // In a packed ring, `push_used` has already made each chain visible to the driver.
             Ring::Packed(_) => Ok(()),
         }
     }
 
-    /// Shows the pushed chains to the driver. Returns true if the driver wants a call for a chain
-    /// that it was shown since the previous call of this method.
+    /// Makes all chains that were given back visible to the driver. Returns true if the driver
+    /// wants a call for a chain that became visible since this method was last used.
     ///
     /// # Errors
     ///
@@ -298,7 +304,7 @@ impl Queue {
         either!(&mut self.ring, needs_call())
     }
 
-    /// Asks the driver not to kick while the device is at work on the queue.
+    /// Asks the driver to send no kicks, because the device is processing the queue.
     ///
     /// # Errors
     ///
@@ -307,8 +313,9 @@ impl Queue {
         either!(&mut self.ring, disable_kick())
     }
 
-    /// Asks the driver to kick again. Returns true if there are requests already. The driver may
-    /// send no kick for these.
+    /// Asks the driver for a kick after the next request. Returns true if the queue has requests
+    /// already. The device has to take these requests, because the driver may send no kick for
+    /// them.
     ///
     /// # Errors
     ///

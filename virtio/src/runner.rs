@@ -1,7 +1,7 @@
 //! Runs the queues of one device.
 //!
 //! Each queue gets a thread at its first start. The thread stays until the runner is dropped. A
-//! start hands a vring to the thread, and a stop takes the vring back. The notifiers of a running
+//! start gives a vring to the thread, and a stop takes the vring back. The notifiers of a running
 //! vring can be replaced at any time without a stop. The runner reports failures and panics of the
 //! device.
 
@@ -24,18 +24,19 @@ pub use error::{StartError, StopError};
 use thread::QueueThread;
 
 /// The time that a stop waits for requests in flight. The storage below a block device gives up a
-/// request earlier than that.
+/// request in less time.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The kinds of virtqueue that a driver may choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingOptions {
-    /// The maximum size of a queue: a power of two, at most 32768.
+    /// The maximum size of a queue, in descriptors: a power of two, at most 32768.
     pub max_size: u16,
     /// Whether drivers may use packed virtqueues.
     pub packed: bool,
-    /// Whether VIRTIO_F_IN_ORDER is offered. If so, buffers are given back in the order in which
-    /// they were made available, even if a later buffer is ready first.
+    /// Whether VIRTIO_F_IN_ORDER is offered. If a driver accepts VIRTIO_F_IN_ORDER, the device
+    /// gives buffers back in the order in which the driver made them available, even if a later
+    /// buffer is ready first.
     pub in_order: bool,
 }
 
@@ -56,7 +57,7 @@ impl Default for RingOptions {
 ///
 /// # Examples
 ///
-/// A whole device, and the calls of its carrier and its driver:
+/// A complete device, and the calls of its carrier and its driver:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -134,7 +135,8 @@ pub struct Runner {
 struct Slot {
     /// The thread of the queue. `None` until the first start.
     thread: Option<QueueThread>,
-    /// Whether the queue was started and not stopped since. A started queue may have failed.
+    /// Whether the queue was started, and has not been stopped since then. A started queue may have
+    /// failed.
     started: bool,
 }
 
@@ -167,14 +169,14 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// When the operating system refuses the signal handler, or something that the device needs.
+    /// When the operating system refuses the signal handler, or a resource that the device needs.
     pub fn prepare(&self) -> io::Result<()> {
         interrupt::install()?;
         self.device.prepare()
     }
 
-    /// All feature bits to offer to drivers: those of the device, those of rings, and
-    /// VIRTIO_F_VERSION_1.
+    /// All feature bits to offer to drivers: the device's feature bits, the rings' feature bits,
+    /// and VIRTIO_F_VERSION_1.
     pub fn features(&self) -> u64 {
         let packed = if self.rings.packed { PACKED } else { 0 };
         let in_order = if self.rings.in_order { IN_ORDER } else { 0 };
@@ -183,7 +185,7 @@ impl Runner {
 
     /// Number of queues, 1 to 256.
     pub fn queue_count(&self) -> u16 {
-        // `Device::queue_count` is a u16, so the length fits.
+        // The length fits a u16, because `Device::queue_count` is a u16.
         self.queues.len() as u16
     }
 
@@ -213,7 +215,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Whether a queue was started and not stopped since.
+    /// Whether a queue was started, and has not been stopped since then.
     pub fn is_started(&self, queue: u16) -> bool {
         self.slot(queue).is_some_and(|slot| slot.started)
     }
@@ -240,9 +242,9 @@ impl Runner {
         }
     }
 
-    /// Stops the given queues: asks all of them to stop, and then waits for all of them with one
-    /// deadline. Skips queues that are not started. The device does not access the driver's memory
-    /// for a stopped queue.
+    /// Stops the given queues. Requests the stop of all given queues, and then waits for all of
+    /// them with one deadline. Skips queues that are not started. The device does not access the
+    /// driver's memory for a stopped queue.
     ///
     /// # Errors
     ///
@@ -276,13 +278,13 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// As for [`Runner::stop`].
+    /// The same errors as [`Runner::stop`].
     pub fn stop_all(&mut self) -> Result<(), StopError> {
         self.stop(0..self.queue_count())
     }
 
-    /// The position of the first request that a stopped queue did not serve, in the encoding of
-    /// [`Vring::next_avail`]. `None` if the queue was never started.
+    /// The position of the first request that the device did not take from a stopped queue, in the
+    /// encoding of [`Vring::next_avail`]. `None` if the queue was never started.
     pub fn next_avail(&self, queue: u16) -> Option<u16> {
         self.thread(queue)?.next_avail()
     }

@@ -11,7 +11,7 @@ use crate::vring::Notifier;
 use crate::wake::Wake;
 use crate::{Chain, GuestMemory, Queue, QueueError, Vring, VringLayout};
 
-/// How often a queue without a kick eventfd is polled.
+/// The time between two polls of a queue that has no kick eventfd.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A started virtqueue, for [`Device::serve`](crate::Device::serve).
@@ -27,7 +27,7 @@ pub struct ServedQueue {
     pub features: u64,
     /// The layout of the virtqueue.
     pub layout: VringLayout,
-    /// The checked rings.
+    /// The virtqueue, whose layout was checked when the queue was started.
     pub ring: Queue,
     kick: Option<Arc<SharedEventFd>>,
     targets: Arc<Targets>,
@@ -59,7 +59,7 @@ fn set(slot: &Mutex<Option<Arc<dyn Notifier>>>, notifier: Option<Arc<dyn Notifie
     *slot.lock().unwrap_or_else(PoisonError::into_inner) = notifier;
 }
 
-/// Notifies without holding the lock, so that the carrier can replace a notifier that hangs.
+/// Notifies after the lock is released, so that the carrier can replace a notifier that blocks.
 fn notify(slot: &Mutex<Option<Arc<dyn Notifier>>>) -> io::Result<()> {
     let notifier = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
     notifier.map_or(Ok(()), |notifier| notifier.notify())
@@ -80,7 +80,7 @@ impl ServedQueue {
         })
     }
 
-    /// A queue without a runner, for tests, fuzzers and benchmarks of devices.
+    /// A `ServedQueue` without a runner, for tests, fuzzers and benchmarks of devices.
     ///
     /// # Errors
     ///
@@ -111,7 +111,8 @@ impl ServedQueue {
         notify(&self.targets.call)
     }
 
-    /// Waits for the next request and takes it into `chain`. Returns false if `wake` asks to stop.
+    /// Waits for the next request and takes it into `chain`. Returns false if a stop was requested
+    /// through `wake`.
     ///
     /// # Errors
     ///
@@ -129,8 +130,8 @@ impl ServedQueue {
         Ok(false)
     }
 
-    /// Gives a request back after the device wrote `written` bytes to its buffers. Calls the driver
-    /// if the driver asked for a call.
+    /// Gives a request back after the device wrote `written` bytes to the request's buffers. Calls
+    /// the driver if the driver asked for a call.
     ///
     /// # Errors
     ///
@@ -145,8 +146,8 @@ impl ServedQueue {
         Ok(())
     }
 
-    /// Waits for a kick or for `wake`. Without a kick eventfd, waits at most for the polling
-    /// interval.
+    /// Waits for a kick or for an event of `wake`. Without a kick eventfd, waits at most for the
+    /// polling interval.
     fn sleep(&mut self, wake: &Wake) -> io::Result<()> {
         let Some(kick) = &self.kick else {
             return poll([Interest::readable(wake)], Some(POLL_INTERVAL)).map(drop);
@@ -164,11 +165,11 @@ impl ServedQueue {
     }
 }
 
-/// The reason for which a device stopped serving a queue without a request to stop.
+/// The reason for which a device stopped serving a queue, although no stop was requested.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The driver broke the vring.
+    /// The driver broke the rules of the vring, or unmapped the vring's memory.
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// The operating system refused to wait.

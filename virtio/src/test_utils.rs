@@ -19,10 +19,10 @@ pub use packed::{AVAIL, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, PackedDriverRin
 pub const NEXT: u16 = 1;
 /// Descriptor flag: the device may write this buffer.
 pub const WRITE: u16 = 2;
-/// Descriptor flag: the buffer is a table of descriptors.
+/// Descriptor flag: the buffer is an indirect table of descriptors.
 pub const INDIRECT: u16 = 4;
 
-/// A memfd of this many bytes.
+/// A memfd of `len` bytes.
 ///
 /// # Panics
 ///
@@ -32,13 +32,13 @@ pub fn anonymous_file(len: u64) -> Arc<File> {
     // SAFETY: the name is a C string that lives as long as the program, and the kernel copies it.
     let fd = unsafe { libc::memfd_create(c"test-memory".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(fd >= 0, "memfd_create: {}", std::io::Error::last_os_error());
-    // SAFETY: the kernel has just made the descriptor, so nothing else owns it.
+    // SAFETY: the kernel has just made the file descriptor, so no other object owns it.
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len(len).expect("memfd takes any length");
     Arc::new(file)
 }
 
-/// Driver memory of one region from address 0.
+/// The memory of a driver: one region of `len` bytes from address 0 on.
 ///
 /// # Panics
 ///
@@ -48,13 +48,14 @@ pub fn memory(len: u64) -> Arc<GuestMemory> {
     Arc::new(GuestMemory::from_regions(vec![region.expect("memory")]).expect("one region"))
 }
 
-/// The given memory behind an IOMMU that maps `len` bytes page by page: page 0 to page 1 and page 1
-/// to page 0, page 2 to page 3 and page 3 to page 2, and so on. So no mapping can be merged with
-/// the next one.
+/// The given memory behind an IOMMU, and the IOMMU's translation. The IOMMU maps `len` bytes page
+/// by page: page 0 to page 1 and page 1 to page 0, page 2 to page 3 and page 3 to page 2, and so
+/// on. So no mapping can be merged with the next mapping.
 ///
 /// # Panics
 ///
-/// When `len` is not a multiple of two pages of 4 KiB, or there are too many pages.
+/// When `len` is not a multiple of 8 KiB, or is more than
+/// [`MAX_MAPPINGS`](crate::memory::MAX_MAPPINGS) pages.
 pub fn swapped_pages(memory: &GuestMemory, len: u64) -> (Arc<GuestMemory>, Arc<Translation>) {
     const PAGE: u64 = 4096;
     assert!(len.is_multiple_of(2 * PAGE));
@@ -73,7 +74,7 @@ pub fn swapped_pages(memory: &GuestMemory, len: u64) -> (Arc<GuestMemory>, Arc<T
     )
 }
 
-/// The driver's side of a split virtqueue. This side can also break the rules of virtio.
+/// The driver's side of a split virtqueue. The driver's side can also break the rules of virtio.
 #[derive(Debug)]
 pub struct DriverRing {
     memory: Arc<GuestMemory>,
@@ -111,8 +112,8 @@ impl DriverRing {
         }
     }
 
-    /// Lets the available and the used index begin at `index`. Call this before the first chain is
-    /// added.
+    /// Sets the available index and the used index to `index`. Call this method before the first
+    /// chain is added.
     pub fn start_at(&mut self, index: u16) {
         self.set_avail_index(index);
         self.used = index;
@@ -129,7 +130,7 @@ impl DriverRing {
         self.avail
     }
 
-    /// Writes entry `index` of the table at `table`.
+    /// Writes entry `index` of the descriptor table at the address `table`.
     ///
     /// # Panics
     ///
@@ -143,7 +144,7 @@ impl DriverRing {
         self.put(next.to_le(), at + 14);
     }
 
-    /// Adds a chain of (address, length, writable?) buffers and returns its head.
+    /// Adds a chain of (address, length, writable?) buffers, and returns the chain's head.
     ///
     /// # Panics
     ///
@@ -163,7 +164,8 @@ impl DriverRing {
         head
     }
 
-    /// Puts any number into the available ring as a head, and increments the available index.
+    /// Puts `head`, which may be invalid, into the available ring, and increments the available
+    /// index.
     pub fn publish(&mut self, head: u16) {
         let slot = u64::from(self.avail % self.layout.size);
         self.put(head.to_le(), self.layout.avail.0 + 4 + 2 * slot);
@@ -218,7 +220,8 @@ impl DriverRing {
         }
     }
 
-    /// The next (head, written) pair of the used ring.
+    /// The next (head, written) pair of the used ring. `None` if the device has used no further
+    /// chain.
     pub fn pop_used(&mut self) -> Option<(u32, u32)> {
         let index = u16::from_le(self.get(self.layout.used.0 + 2));
         if index == self.used {

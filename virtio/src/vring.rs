@@ -13,18 +13,18 @@ use crate::GuestMemory;
 /// around the ring, and changes with each lap.
 pub(crate) const WRAP: u16 = 1 << 15;
 
-/// The position of a driver's first request. See [`Vring::next_avail`].
+/// The position of the first request in a new virtqueue, in the encoding of [`Vring::next_avail`].
 pub fn first_position(packed: bool) -> u16 {
     if packed { WRAP } else { 0 }
 }
 
-/// Notifies the other side of an event, by an eventfd, a doorbell register or an interrupt.
+/// Sends notifications of one event, by an eventfd, a doorbell register or an interrupt.
 pub trait Notifier: Debug + Send + Sync {
     /// Sends one notification. Never blocks.
     ///
     /// # Errors
     ///
-    /// The error of the operating system for the file behind the notifier.
+    /// The error of the operating system, for example of the write to an eventfd.
     fn notify(&self) -> io::Result<()>;
 }
 
@@ -38,15 +38,17 @@ impl Notifier for SharedEventFd {
 /// 2.7 and 2.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VringLayout {
-    /// Whether the virtqueue is packed. Otherwise it is split.
+    /// Whether the virtqueue is packed. If false, the virtqueue is split.
     pub packed: bool,
-    /// Number of descriptors, 1 to 32768. For a split virtqueue it is a power of two.
+    /// Number of descriptors, 1 to 32768. For a split virtqueue the number is a power of two.
     pub size: u16,
-    /// Descriptor table or descriptor ring, aligned to 16 bytes.
+    /// Address of the descriptor table (split) or of the descriptor ring (packed), aligned to 16
+    /// bytes.
     pub desc: GuestAddress,
-    /// Driver area (available ring), aligned to 2 bytes, or to 4 bytes for a packed virtqueue.
+    /// Address of the driver area (available ring), aligned to 2 bytes, or to 4 bytes for a packed
+    /// virtqueue.
     pub avail: GuestAddress,
-    /// Device area (used ring), aligned to 4 bytes.
+    /// Address of the device area (used ring), aligned to 4 bytes.
     pub used: GuestAddress,
 }
 
@@ -59,7 +61,8 @@ impl VringLayout {
         })
     }
 
-    /// Whether a device can access all parts of the virtqueue.
+    /// Whether all parts of the virtqueue are in `memory`, and a device can make its accesses to
+    /// them.
     pub fn is_in(&self, memory: &GuestMemory) -> bool {
         let mut parts = self.parts().into_iter();
         parts.all(|(start, length, access)| memory.check_range(start, length, access))
@@ -95,9 +98,9 @@ pub struct Vring {
     pub features: u64,
     /// The layout of the virtqueue.
     pub layout: VringLayout,
-    /// The position of the first request that is not served yet. In a split virtqueue this is the
-    /// request's index in the available ring. In a packed virtqueue, bits 0 to 14 are the request's
-    /// index in the descriptor ring, and bit 15 is the wrap counter.
+    /// The position of the first request that is not served yet. In a split virtqueue, the position
+    /// is the request's index in the available ring. In a packed virtqueue, bits 0 to 14 are the
+    /// request's index in the descriptor ring, and bit 15 is the wrap counter.
     pub next_avail: u16,
     /// The driver's memory.
     pub memory: Arc<GuestMemory>,

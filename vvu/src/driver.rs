@@ -47,10 +47,11 @@ mod vector {
     pub const KICK: u16 = 3;
 }
 
-/// The virtio feature bits that the device has to offer: VERSION_1.
+/// The virtio feature bits that the device has to offer. The only bit is VERSION_1.
 const REQUIRED: u64 = 1 << 32;
-/// The virtio feature bits that are accepted if the device offers them: VERSION_1, and
-/// ACCESS_PLATFORM because the driver uses I/O virtual addresses.
+/// The virtio feature bits that the driver accepts if the device offers them. The bits are
+/// VERSION_1 and ACCESS_PLATFORM. The driver accepts ACCESS_PLATFORM because the driver uses I/O
+/// virtual addresses.
 const WANTED: u64 = REQUIRED | 1 << 33;
 
 /// Drives one VVU device. Dropping the driver shuts the device down.
@@ -67,15 +68,15 @@ pub struct VvuDriver {
     vectors: Vec<Arc<SharedEventFd>>,
     /// The queues that carry messages. `None` until the device is started.
     channel: Option<Channel>,
-    /// Whether the status has shown a front-end since the back-end was set up.
+    /// Whether the status field has shown a front-end since the driver last set BACKEND_UP.
     frontend_seen: bool,
     dma: Dma,
     function: Arc<dyn PciFunction>,
 }
 
 impl VvuDriver {
-    /// Makes a driver of a function, for a back-end with `queue_count` queues. Without a given
-    /// dialect, the identity of the device chooses the dialect.
+    /// Makes a driver for a function, for a back-end with `queue_count` queues. If `dialect` is
+    /// `None`, the identity of the device selects the dialect.
     ///
     /// # Errors
     ///
@@ -124,15 +125,15 @@ impl VvuDriver {
     ///
     /// # Errors
     ///
-    /// [`DriverError`] when the device refuses something. The driver then sets the device's FAILED
-    /// status.
+    /// [`DriverError`] when the reset or the start fails. After a failed start, the driver sets the
+    /// FAILED bit of the device status.
     pub fn start(&mut self) -> Result<(), DriverError> {
         self.channel = None;
         self.virtio.reset()?;
         let result = self.initialise();
         if result.is_err() {
-            // This write may fail too, if the device is gone. The first error is the cause and is
-            // returned.
+            // Setting the FAILED bit fails too if the device is gone. The first error is the cause
+            // and is returned.
             let _ = self.virtio.add_status(device_status::FAILED);
         }
         result
@@ -182,8 +183,9 @@ impl VvuDriver {
         Ok(self.config.write(config::STATUS, status::BACKEND_UP)?)
     }
 
-    /// Whether the front-end has left. Also true if a front-end may have come and left between two
-    /// calls.
+    /// Whether the front-end has left. Also true if a front-end may have connected and left between
+    /// two calls. Always false with [`PeerLoss::EmptyMessage`], because the status does not show
+    /// the front-end.
     ///
     /// # Errors
     ///
@@ -199,12 +201,12 @@ impl VvuDriver {
         Ok(lost)
     }
 
-    /// Disconnects the front-end if there is one, and makes the device ready for the next
-    /// front-end.
+    /// Disconnects the front-end if a front-end is connected, and makes the device ready for the
+    /// next front-end.
     ///
     /// # Errors
     ///
-    /// [`DriverError`]. The device has to be restarted then.
+    /// [`DriverError`]. After an error, the device has to be restarted.
     pub fn next_frontend(&mut self) -> Result<(), DriverError> {
         if self.config.read::<u32>(config::STATUS)? != 0 {
             self.config.write(config::STATUS, 0u32)?;
@@ -263,14 +265,14 @@ impl VvuDriver {
         &self.vectors[usize::from(vector::TX)]
     }
 
-    /// The eventfd that is signalled when the front-end kicks vhost queue `queue`. `None` if there
-    /// is no such queue.
+    /// The eventfd that is signalled when the front-end kicks vhost queue `queue`. `None` if the
+    /// back-end does not have the queue.
     pub fn kick(&self, queue: u16) -> Option<&Arc<SharedEventFd>> {
         let vector = vector::KICK.checked_add(queue)?;
         self.vectors.get(usize::from(vector))
     }
 
-    /// A notifier that rings a doorbell. `None` if the device has no such doorbell.
+    /// A notifier that rings a doorbell. `None` if the device does not have the doorbell.
     pub fn doorbell(&self, doorbell: abi::Doorbell) -> Option<Arc<dyn virtio::Notifier>> {
         let is_error = matches!(doorbell, abi::Doorbell::Error(_));
         if is_error && !self.dialect.error_doorbells {

@@ -1,4 +1,5 @@
-//! Drives a virtio-vhost-user (VVU) PCI function and carries vhost-user through it.
+//! Drives a virtio-vhost-user (VVU) PCI function and carries vhost-user messages through the
+//! function.
 //!
 //! The crate has four layers. [`VvuTransport`] carries the messages of front-ends and uses a
 //! [`driver`] of a VVU function. The driver uses the function as a virtio device ([`virtio_pci`]),

@@ -1,7 +1,7 @@
 //! Access to a PCI function from user space.
 //!
 //! A [`PciFunction`] is reached through VFIO in the kernel or through a vfio-user server. In tests
-//! the function is a mock. A driver works the same way with all three.
+//! the function is a mock. A driver works the same way with all three kinds of function.
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -40,14 +40,14 @@ pub const VFIO_USER_PREFIX: &str = "vfio-user:";
 /// The number of base address registers (BARs) of a function.
 pub const BAR_COUNT: u8 = 6;
 
-/// Checks by the identity of a function whether the caller can drive the function.
+/// A check of a function's identity. Returns true if the caller can drive the function.
 pub type Wanted = fn(&Identity) -> bool;
 
 /// A PCI function that only this process uses.
 ///
 /// Offsets into configuration space and BARs are in bytes, and accesses are little-endian. An
-/// access of 1, 2, 4 or 8 bytes reaches the device as one access of that width if the path to the
-/// device allows that.
+/// access of 1, 2, 4 or 8 bytes reaches the device as a single access if the path to the device
+/// allows accesses of that width.
 pub trait PciFunction: Debug + Send + Sync {
     /// The name of the function in log and error messages. The name is the function's address.
     fn name(&self) -> String;
@@ -56,7 +56,7 @@ pub trait PciFunction: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// When the function is gone, or when some of the bytes do not exist.
+    /// When the function is gone, or when some of the bytes are outside of configuration space.
     fn read_config(&self, offset: u64, data: &mut [u8]) -> io::Result<()>;
 
     /// Writes configuration space.
@@ -69,26 +69,27 @@ pub trait PciFunction: Debug + Send + Sync {
     /// Size of a BAR in bytes, or 0 if the BAR does not exist.
     fn bar_size(&self, bar: u8) -> u64;
 
-    /// Reads from a BAR, by a system call or message.
+    /// Reads from a BAR, by a system call or by a message to a vfio-user server.
     ///
     /// # Errors
     ///
-    /// When the function is gone, or when some of the bytes do not exist.
+    /// When the function is gone, or when some of the bytes are outside of the BAR.
     fn read_bar(&self, bar: u8, offset: u64, data: &mut [u8]) -> io::Result<()>;
 
-    /// Writes to a BAR, by a system call or message.
+    /// Writes to a BAR, by a system call or by a message to a vfio-user server.
     ///
     /// # Errors
     ///
     /// As for [`PciFunction::read_bar`].
     fn write_bar(&self, bar: u8, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// The part of a file to map for these bytes of a BAR. `None` if some of the bytes can only be
-    /// accessed by [`PciFunction::read_bar`] and [`PciFunction::write_bar`].
+    /// The part of a file that shows `len` bytes of a BAR from `offset` on, to be mapped. `None` if
+    /// some of the bytes can only be accessed by [`PciFunction::read_bar`] and
+    /// [`PciFunction::write_bar`].
     fn bar_file(&self, bar: u8, offset: u64, len: u64) -> Option<BarFile>;
 
-    /// An eventfd that stands for this register of a BAR. Signalling the eventfd has the same
-    /// effect as writing any value to the register. `None` if the register has no eventfd.
+    /// An eventfd that stands for the register at `offset` of a BAR. Signalling the eventfd has the
+    /// same effect as writing any value to the register. `None` if the register has no eventfd.
     fn register_eventfd(&self, bar: u8, offset: u64) -> Option<Arc<SharedEventFd>> {
         let _ = (bar, offset);
         None
@@ -115,13 +116,13 @@ pub trait PciFunction: Debug + Send + Sync {
     /// The number of MSI-X vectors of the function.
     fn vector_count(&self) -> u16;
 
-    /// Makes MSI-X vector i signal the eventfd `eventfds[i]`. The other vectors signal nothing. An
+    /// Makes MSI-X vector i signal the eventfd `eventfds[i]`. All other vectors signal nothing. An
     /// empty list disables MSI-X.
     ///
     /// # Errors
     ///
     /// When there are more eventfds than [`PciFunction::vector_count`], or when the operating
-    /// system or server refuses.
+    /// system or server refuses the request.
     fn set_vectors(&self, eventfds: &[BorrowedFd<'_>]) -> io::Result<()>;
 
     /// Resets the function. Returns false if the function has no reset.
@@ -131,8 +132,8 @@ pub trait PciFunction: Debug + Send + Sync {
     /// The error of the operating system or server.
     fn reset(&self) -> io::Result<bool>;
 
-    /// A descriptor that becomes readable when the function is gone for good. `None` if there is no
-    /// such descriptor.
+    /// A descriptor that becomes readable when the function is gone for good. `None` if the
+    /// function has no such descriptor.
     fn hangup(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -150,10 +151,10 @@ pub struct BarFile {
     pub direct_io: bool,
 }
 
-/// Opens a function by its PCI address (`[domain:]bus:device.function`), or by `vfio-user:PATH` at
-/// the server that listens on that Unix socket. A function at a PCI address is opened only if its
-/// identity is `wanted`. The identity of a function behind a server is not checked, so the caller
-/// has to check it.
+/// Opens a function by its address. The address is a PCI address (`[domain:]bus:device.function`),
+/// or `vfio-user:PATH` for the vfio-user server that listens on the Unix socket at PATH. A function
+/// at a PCI address is opened only if `wanted` returns true for its identity. The identity of a
+/// function behind a server is not checked, so the caller has to check the identity.
 ///
 /// # Errors
 ///
@@ -192,8 +193,8 @@ pub fn map_bar(
     Mapping::new(part.file, part.offset, padded, lead).map(Some)
 }
 
-/// Makes the function a bus master. DMA and MSI-X need this, because only a bus master can access
-/// memory.
+/// Lets the function respond to accesses to its BARs and act as a bus master. DMA and MSI-X need a
+/// bus master, because only a bus master can access memory.
 ///
 /// # Errors
 ///

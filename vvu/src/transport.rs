@@ -26,8 +26,8 @@ const MAX_RESTARTS: u32 = 3;
 /// Carries vhost-user messages through a virtio-vhost-user device.
 ///
 /// Front-ends may connect and leave one after the other. A device that breaks the rules is reset
-/// and restarted, and its front-end counts as having left. Dropping the transport shuts the device
-/// down.
+/// and restarted, and the transport reports its front-end as dropped. Dropping the transport shuts
+/// the device down.
 #[derive(Debug)]
 pub struct VvuTransport {
     driver: VvuDriver,
@@ -52,7 +52,7 @@ struct Ready {
 
 impl VvuTransport {
     /// Starts the device of a function for a back-end of `queue_count` queues, so that a front-end
-    /// may connect. Without a given dialect, the identity of the device chooses the dialect.
+    /// may connect. If `dialect` is `None`, the identity of the device selects the dialect.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl VvuTransport {
         Self::with_patience(function, queue_count, dialect, Patience::DEFAULT)
     }
 
-    /// As [`VvuTransport::new`], with given limits on waiting for the device.
+    /// Does the same as [`VvuTransport::new`], but with the given limits on waiting for the device.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ impl VvuTransport {
         })
     }
 
-    /// Handles a configuration interrupt: the device may need a reset, or the front-end may have
+    /// Handles a configuration interrupt. The device may need a reset, or the front-end may have
     /// left.
     fn config_changed(&mut self) -> Result<(), VvuError> {
         clear(self.driver.config_event());
@@ -250,7 +250,8 @@ impl VvuTransport {
     fn send(&mut self, message: &Message) -> Result<(), VvuError> {
         let bytes = message.encode();
         let deadline = Instant::now() + self.driver.patience().limit;
-        // A reply to a front-end that left would reach the next front-end.
+        // A reply to a front-end that has left would reach the next front-end, so the loop checks
+        // the front-end before each attempt.
         while self.gone.is_none() && self.check_frontend()? {
             let sent = self.driver.channel()?.send(&bytes);
             match sent {

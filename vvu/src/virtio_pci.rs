@@ -19,7 +19,7 @@ pub use capabilities::Capabilities;
 pub use error::VirtioError;
 pub use queue::{DriverQueue, QueueLayout, Used, UsedError};
 
-/// The limits on waiting for an answer of a device.
+/// The limits on waiting for a device to answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// The maximum time to wait for an answer.
@@ -35,8 +35,8 @@ impl Patience {
         step: Duration::from_millis(1),
     };
 
-    /// Calls `check` at least once, until it returns a value. Returns `None` when the time limit
-    /// has passed.
+    /// Calls `check` until `check` returns a value or the time limit has passed, but at least once.
+    /// Returns `None` if `check` has not returned a value.
     ///
     /// # Errors
     ///
@@ -70,7 +70,8 @@ impl VirtioPci {
     ///
     /// # Errors
     ///
-    /// [`VirtioError`] when the device lacks the registers or they are not inside their BARs.
+    /// [`VirtioError`] when the device lacks the registers or the registers are not inside their
+    /// BARs.
     pub fn new(
         function: &Arc<dyn PciFunction>,
         capabilities: &Capabilities,
@@ -114,8 +115,9 @@ impl VirtioPci {
         self.common.write(common::DEVICE_STATUS, before | bits)
     }
 
-    /// Resets the device, unless its status shows that it has just been reset. A second reset would
-    /// make some devices forget a front-end that connected before the driver started.
+    /// Resets the device if its status is not 0. A device with status 0 has already been reset, and
+    /// a second reset would make some devices forget a front-end that connected before the driver
+    /// started.
     ///
     /// # Errors
     ///
@@ -131,8 +133,8 @@ impl VirtioPci {
         done.ok_or(VirtioError::ResetTimeout(self.patience.limit))
     }
 
-    /// Tells the device that it has a driver, and accepts the features of `wanted` that the device
-    /// offers. Returns the accepted features.
+    /// Sets the ACKNOWLEDGE and DRIVER bits of the device status, and accepts the features of
+    /// `wanted` that the device offers. Returns the accepted features.
     ///
     /// # Errors
     ///
@@ -176,7 +178,7 @@ impl VirtioPci {
         self.common.read(common::NUM_QUEUES)
     }
 
-    /// Sets the MSI-X vector of configuration changes.
+    /// Sets the MSI-X vector that the device raises for configuration changes.
     ///
     /// # Errors
     ///
@@ -193,8 +195,8 @@ impl VirtioPci {
         Ok(())
     }
 
-    /// Sets the size of queue `index` to `wanted` (a power of two), or to the device's maximum if
-    /// that is smaller. Returns the size.
+    /// Sets the size of queue `index` to `wanted` (a power of two), or to the device's maximum size
+    /// if the maximum is smaller. Returns the size.
     ///
     /// # Errors
     ///

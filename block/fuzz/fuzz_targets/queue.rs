@@ -1,5 +1,5 @@
-//! Fuzzes the whole processing of requests: ring, chains, parsing, engine and image. To run this
-//! target in the parent of this folder: `cargo +nightly fuzz run queue`.
+//! Fuzzes the whole processing of requests: vring, chains, parsing, engine and image. Run this
+//! target in the folder `block/fuzz` with `cargo +nightly fuzz run queue`.
 
 #![no_main]
 

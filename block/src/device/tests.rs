@@ -35,7 +35,8 @@ const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_BLK_F_FLUSH;
 
 const ENGINES: [EngineKind; 2] = [EngineKind::Auto, EngineKind::Threads];
 
-/// Each engine with each layout of the rings. The layout is the feature bit that it needs.
+/// Each engine with each layout of the vring. The layout is given as its feature bit, which is 0
+/// for a split vring.
 fn ways() -> impl Iterator<Item = (EngineKind, u64)> {
     ENGINES
         .into_iter()
@@ -81,7 +82,7 @@ fn the_configuration_space_has_the_size_and_limits_of_the_disk() {
     expected[20..24].copy_from_slice(&512u32.to_le_bytes());
     expected[32] = 1;
     expected[34..36].copy_from_slice(&3u16.to_le_bytes());
-    // The bytes that are not compared depend on the file system of the image.
+    // Bytes 24 to 31 are not compared, because they depend on the file system of the image.
     assert_eq!(space[..24], expected[..24]);
     assert_eq!(space[32..36], expected[32..36]);
     assert_eq!(rig.device.queue_count(), 3);
@@ -208,7 +209,7 @@ fn a_chain_without_a_usable_status_byte_is_given_back() {
     with_each_engine(|_, driver| {
         let answer = driver.run(&request(WRITE, 0, &[1; 512]), 0, &[]);
         assert_eq!((answer.status, answer.written), (None, 0));
-        // Only the status byte is outside of memory.
+        // Only the status byte is outside of the driver's memory.
         let header = driver.buffer(16);
         driver
             .memory
@@ -273,7 +274,7 @@ fn indirect_tables_longer_than_the_vring_are_served() {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | 1 << VIRTIO_RING_F_INDIRECT_DESC);
         driver.start(&rig.device);
-        // The table is longer than the vring.
+        // The indirect table has more descriptors than the vring.
         let cuts: Vec<_> = (1..400).map(|n| n * 9).collect();
         driver.add_indirect(3, &request(READ, 8, &[]), 8 * 512 + 1, &cuts);
         driver.kick();
@@ -312,7 +313,7 @@ fn an_image_made_shorter_fails_reads_past_its_end() {
 #[test]
 fn failing_storage_fails_single_requests() {
     for engine in ENGINES {
-        // This device reads zeroes, has no space for a write, and cannot be flushed.
+        // The file /dev/full reads as zeroes, has no space for a write, and cannot be flushed.
         let full = File::options().read(true).write(true).open("/dev/full");
         let image = Image::from_file(full.unwrap(), SECTORS * SECTOR_SIZE, Abilities::default());
         let device = driver::device(image, engine);
@@ -333,8 +334,8 @@ fn failing_storage_fails_single_requests() {
 
 /// Memory of `count` regions of 4 KiB each, without gaps between them.
 fn patchwork(count: u64) -> Arc<GuestMemory> {
-    // The file has the pages in reverse order, so regions that touch in the driver's memory are
-    // apart in this process.
+    // The file has the pages in reverse order, so regions that are adjacent in the driver's memory
+    // are not adjacent in this process.
     let file = anonymous_file(count * 0x1000);
     let region = |n| {
         let offset = (count - 1 - n) * 0x1000;
@@ -346,7 +347,8 @@ fn patchwork(count: u64) -> Arc<GuestMemory> {
 #[test]
 fn buffers_may_cross_memory_regions() {
     for engine in ENGINES {
-        // A transfer of this length has more pages than one system call takes buffers.
+        // Each page of the transfer is a separate buffer. A transfer of this length has more
+        // buffers than one system call takes.
         let len = 9 << 20;
         let rig = Rig::new(engine, 1, false);
         std::fs::write(&rig.path, contents(5, len)).unwrap();
@@ -358,7 +360,7 @@ fn buffers_may_cross_memory_regions() {
         let data = 0x40_0123;
         let read = transfer(&mut driver, READ, (data, len as u32, true));
         assert!(read.data == contents(5, len));
-        // The write restores the data that was read before.
+        // The image is cleared, and then the write restores the data that was read before.
         File::create(&rig.path).unwrap().set_len(len).unwrap();
         transfer(&mut driver, WRITE, (data, len as u32, false));
         assert!(rig.image() == contents(5, len));

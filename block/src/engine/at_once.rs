@@ -9,8 +9,8 @@ use super::job::{negated_errno, system_call};
 use super::transfer::Transfer;
 use crate::operation::Operation;
 
-/// Size in bytes from which on copying costs several times as much as waking another thread that
-/// copies the data.
+/// The smallest size in bytes for which copying the data costs several times as much as waking
+/// another thread.
 const LARGE: u64 = 128 << 10;
 
 /// How to make calls that do not wait.
@@ -20,7 +20,7 @@ enum Mode {
     Never,
     /// Ask the kernel not to wait. The kernel may refuse such a call.
     NoWait,
-    /// Make plain calls, because calls on the file never wait.
+    /// Make ordinary calls, because calls on a file in memory never wait.
     Plain,
 }
 
@@ -38,8 +38,8 @@ impl AtOnce {
         write: Mode::Never,
     };
 
-    /// Makes the calls that the file allows. `in_memory` says that the file is in memory, so that
-    /// calls never wait.
+    /// Makes the calls that the file allows. `in_memory` says whether the file is in memory, so
+    /// that calls never wait.
     pub fn new(in_memory: bool) -> Self {
         let mode = if in_memory { Mode::Plain } else { Mode::NoWait };
         Self {
@@ -48,9 +48,9 @@ impl AtOnce {
         }
     }
 
-    /// Whether another thread should make a read of `len` bytes while this thread makes the calls
-    /// behind it. Writes do not gain from a second thread, because the kernel makes writes to one
-    /// file one by one.
+    /// Whether another thread should make a read of `len` bytes, so that the queue's own thread can
+    /// serve the next requests meanwhile. Writes do not gain from a second thread, because the
+    /// kernel carries out the writes to one file one after the other.
     pub fn is_better_aside(&self, len: u64) -> bool {
         len >= LARGE && self.read != Mode::Never
     }
@@ -60,7 +60,7 @@ impl AtOnce {
     ///
     /// # Safety
     ///
-    /// The buffers must be valid memory. Peers may write to this memory at any time.
+    /// The buffers must be valid memory. Other processes may write to this memory at any time.
     pub unsafe fn try_call(&mut self, file: BorrowedFd<'_>, transfer: &Transfer) -> Option<i32> {
         let mode = match transfer.operation {
             Operation::Read => &mut self.read,
@@ -81,10 +81,10 @@ impl AtOnce {
         let error = negated_errno();
         match *mode {
             Mode::Plain => return Some(error),
-            // Files of this kind do not support RWF_NOWAIT.
+            // The file does not support RWF_NOWAIT.
             _ if error == -libc::EOPNOTSUPP => *mode = Mode::Never,
-            // The call would wait, or it failed. The same call follows without RWF_NOWAIT and
-            // reports a failure.
+            // The call would wait, or it failed. The engine then repeats the call without
+            // RWF_NOWAIT, and this second call reports a failure.
             _ => {}
         }
         None
@@ -96,7 +96,8 @@ impl AtOnce {
 ///
 /// # Safety
 ///
-/// The transfer's buffers must be valid memory. Peers may write to this memory at any time.
+/// The transfer's buffers must be valid memory. Other processes may write to this memory at any
+/// time.
 unsafe fn no_wait(file: BorrowedFd<'_>, transfer: &Transfer) -> isize {
     let file = file.as_raw_fd();
     let iovecs = transfer.iovecs().as_ptr();

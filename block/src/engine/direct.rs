@@ -1,5 +1,5 @@
-//! The way that a transfer takes, and private buffers for data that cannot go straight to or from
-//! the driver's memory.
+//! Chooses how the data of a transfer moves, and has private buffers for data that direct I/O
+//! cannot move straight from or to the driver's memory.
 
 use std::io;
 use std::slice;
@@ -16,13 +16,14 @@ use crate::operation::{Operation, Range};
 /// The maximum size of all buffers of one engine together, in bytes.
 const MAX_TOTAL: usize = 64 << 20;
 
-/// The largest size of a buffer in bytes. Larger transfers go through the buffer piece by piece.
+/// The largest size of a buffer in bytes. Larger transfers go through the buffer in several pieces.
 const MAX_BUFFER: usize = 256 << 10;
 
-/// The smallest size of a buffer in bytes: a page, which is aligned enough for every device.
+/// The smallest size of a buffer in bytes. This is a page, whose alignment is enough for every
+/// device.
 const MIN_BUFFER: usize = 4096;
 
-/// The way of data between image and memory.
+/// The way that data takes between the image and the driver's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// The data goes through the page cache.
@@ -76,7 +77,7 @@ pub(super) struct Bounce {
 }
 
 impl Buffers {
-    /// Buffers for this number of slots.
+    /// Makes one buffer for each of `slots` slots.
     pub fn new(slots: u16) -> io::Result<Self> {
         let slots = usize::from(slots.max(1));
         // The size is a power of two, because the dividend, the divisor and both bounds are powers
@@ -90,8 +91,8 @@ impl Buffers {
         })
     }
 
-    /// The buffer of a slot. The caller asks for the buffer only while the slot has no call in
-    /// flight, so the kernel does not access the buffer.
+    /// The buffer of a slot. Callers use the buffer only while the slot has no call in flight, so
+    /// that the kernel does not access the buffer at the same time.
     fn bytes(&mut self, slot: u16) -> &mut [u8] {
         let start = usize::from(slot) * self.size;
         assert!(start + self.size <= self.memory.len());
@@ -104,7 +105,7 @@ impl Buffers {
 }
 
 impl Bounce {
-    /// Sets up a transfer of the bytes of `segments` from `skip` on.
+    /// Sets up a transfer of the bytes of `segments` from offset `skip` on.
     pub fn start(&mut self, segments: &Segments, skip: u64) {
         self.segments.copy(segments);
         self.at = Some(skip);
@@ -144,7 +145,7 @@ impl Bounce {
     }
 
     /// Records the result of a call. If the call was a read, copies the data to the driver's
-    /// memory. Returns the result, or an error if the driver's memory is gone.
+    /// memory. Returns the result, or a negated errno if the driver's memory cannot be written.
     pub fn unload(
         &mut self,
         buffers: &mut Buffers,

@@ -1,4 +1,4 @@
-//! The part of an engine that makes calls which may wait: an io_uring or threads.
+//! The part of an engine that makes calls that may wait. It is an io_uring or a pool of threads.
 
 use std::io;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) enum Executor<'a> {
 }
 
 impl<'a> Executor<'a> {
-    /// The executor for this kind of engine. Without an io_uring it is a pool of threads.
+    /// The executor for this kind of engine. It is a pool of threads if no io_uring is available.
     pub fn new(kind: EngineKind, slots: u16, wakers: Wakers, ring: &'a mut Ring) -> Self {
         let threads = MAX_THREADS.min(slots.into());
         match kind {
@@ -28,7 +28,8 @@ impl<'a> Executor<'a> {
         }
         match ring.enable() {
             Ok(Some(ring)) => Self::Uring(Uring::new(ring, wakers)),
-            // The device logged the reason when it prepared the rings.
+            // The io_uring is not available. If the kernel refused it, the device has logged the
+            // reason.
             Ok(None) => Self::Pool(Pool::new(threads, wakers)),
             Err(error) => {
                 tracing::warn!("the io_uring of a queue failed, threads serve the queue: {error}");
@@ -37,7 +38,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// The next result: its slot, and the number of bytes or a negated errno.
+    /// The next result, as its slot and the number of bytes or a negated errno.
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
         match self {
             Self::Uring(uring) => uring.next_result(),
@@ -83,12 +84,12 @@ impl<'a> Executor<'a> {
         transfer: &Transfer,
     ) -> io::Result<()> {
         match (self, target) {
-            // SAFETY: the caller promises what `Uring::push` requires.
+            // SAFETY: the caller meets the requirements of `Uring::push`.
             (Self::Uring(uring), Target::File(file)) => unsafe { uring.push(slot, file, transfer) },
             // This cannot happen, because `EngineKind::fit_for` gives qcow2 images to threads.
             (Self::Uring(_), Target::Qcow2(_)) => Err(io::ErrorKind::Unsupported.into()),
             (Self::Pool(pool), _) => {
-                // SAFETY: the caller promises what `Pool::push` requires.
+                // SAFETY: the caller meets the requirements of `Pool::push`.
                 unsafe { pool.push(slot, target, transfer) };
                 Ok(())
             }

@@ -1,4 +1,5 @@
-//! One call on an image, which any thread can make: a system call, or a call of the qcow2 reader.
+//! One call on an image, which any thread can make. It is a system call or a call of the qcow2
+//! library.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -28,9 +29,9 @@ enum RawTarget {
     Qcow2(*const Qcow2),
 }
 
-// SAFETY: the fields are plain values. Sending them to another thread accesses nothing. The caller
-// of `Job::run` promises that the fields name valid objects, and both kinds of target can be used
-// from any thread.
+// SAFETY: the fields are plain values. Sending these values to another thread does not access the
+// objects that they name. The caller of `Job::run` promises that the fields name valid objects, and
+// both kinds of target can be used from any thread.
 unsafe impl Send for Job {}
 
 impl Job {
@@ -52,15 +53,15 @@ impl Job {
     ///
     /// # Safety
     ///
-    /// The target must be open, and the list and its buffers must be valid memory. Peers may write
-    /// to the buffers at any time if the target is a file. If it is a qcow2 image, nobody else may
-    /// access them.
+    /// The target must be open, and the list and its buffers must be valid memory. If the target is
+    /// a file, other processes may write to the buffers at any time. If the target is a qcow2
+    /// image, only this call may access the buffers.
     pub unsafe fn run(&self) -> i32 {
         let count = match self.target {
             // SAFETY: the caller promises an open file and valid buffers.
             RawTarget::File(file) => unsafe { self.make_system_call(file) },
-            // SAFETY: the caller promises that the image is still there, and that the buffers are
-            // valid and private.
+            // SAFETY: the caller promises that the image is valid, and that the buffers are valid
+            // and private.
             RawTarget::Qcow2(qcow2) => return unsafe { self.carry_out(&*qcow2) },
         };
         match count {
@@ -123,7 +124,8 @@ impl Job {
 ///
 /// # Safety
 ///
-/// The transfer's buffers must be valid memory. Peers may write to this memory at any time.
+/// The transfer's buffers must be valid memory. Other processes may write to this memory at any
+/// time.
 pub(super) unsafe fn system_call(file: BorrowedFd<'_>, transfer: &Transfer) -> isize {
     let job = Job::new(Target::File(file), transfer);
     // SAFETY: `file` is borrowed and so stays open, `transfer` owns the list, and the caller
@@ -131,17 +133,18 @@ pub(super) unsafe fn system_call(file: BorrowedFd<'_>, transfer: &Transfer) -> i
     unsafe { job.make_system_call(file.as_raw_fd()) }
 }
 
-/// The calling thread's last error, negated as in the results of io_uring.
+/// The errno of the calling thread's last failed call, negated as in the results of io_uring.
 pub(super) fn negated_errno() -> i32 {
     -io::Error::last_os_error()
         .raw_os_error()
         .unwrap_or(libc::EIO)
 }
 
-/// The errno that is closest to an error of the qcow2 reader.
+/// The errno that is closest to an error of the qcow2 library.
 fn errno(error: &io::Error) -> i32 {
     match (error.raw_os_error(), error.kind()) {
-        // EAGAIN and EINTR become EIO, because a transfer repeats calls that fail with them.
+        // EAGAIN and EINTR become EIO, because a transfer repeats calls that fail with these
+        // errors.
         (Some(errno), _) if errno > 0 && errno != libc::EAGAIN && errno != libc::EINTR => errno,
         (_, io::ErrorKind::Unsupported) => libc::EOPNOTSUPP,
         (_, io::ErrorKind::StorageFull) => libc::ENOSPC,

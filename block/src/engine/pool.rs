@@ -56,7 +56,7 @@ struct Results {
 }
 
 impl Pool {
-    /// A pool of at most `max_threads` threads. If no thread can be started, the calling thread
+    /// A pool of at most `max_threads` threads. If the pool has no threads, the calling thread
     /// makes all calls.
     pub fn new(max_threads: usize, wakers: Wakers) -> Self {
         let shared = Shared {
@@ -103,12 +103,12 @@ impl Pool {
         }
     }
 
-    /// Starts another thread. If that fails, the pool uses only the threads that it has.
+    /// Starts another thread. If the start fails, the pool goes on with the threads that it has.
     fn start_thread(&mut self) {
         let shared = self.shared.clone();
         let name = format!("aio-{}", self.threads.len());
         // SAFETY: the callers of `push` promise that each job can run until the pool is dropped.
-        // The drop joins this thread, so no job runs later than that.
+        // The drop joins this thread, so no job runs after the drop.
         let run = move || unsafe { shared.run_jobs() };
         match thread::Builder::new().name(name).spawn(run) {
             Ok(thread) => self.threads.push(thread),
@@ -122,7 +122,7 @@ impl Pool {
         }
     }
 
-    /// The next result: its slot, and the number of bytes or a negated errno.
+    /// The next result, as its slot and the number of bytes or a negated errno.
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
         if self.results.is_empty() {
             mem::swap(&mut lock(&self.shared.results).done, &mut self.results);
@@ -204,14 +204,14 @@ impl Shared {
         }
     }
 
-    /// Passes a result on to the queue's thread, and wakes this thread if it sleeps.
+    /// Passes a result on to the queue's thread, and wakes the queue's thread if it sleeps.
     fn hand_over(&self, slot: u16, result: i32) {
         let mut results = lock(&self.results);
         results.done.push_back((slot, result));
         let sleeping = mem::take(&mut results.sleeping);
         drop(results);
         if sleeping && let Err(error) = self.wake.signal() {
-            // This does not happen, because the eventfd belongs to this process.
+            // A failure is not expected, because the eventfd belongs to this process.
             tracing::error!("cannot wake a queue's thread: {error}");
         }
     }

@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use crate::ioctl::{self, RangeIoctl};
 use crate::operation::{Operation, Range};
 
-/// The `fallocate` mode of an operation. The modes do not change the size of a file. Block devices
-/// support all modes except allocation.
+/// The `fallocate` mode of an operation, or `None` if the operation does not use `fallocate`. The
+/// modes do not change the size of a file. Block devices support all modes except allocation.
 pub(super) fn fallocate_mode(operation: Operation) -> Option<i32> {
     let mode = match operation {
         Operation::Unmap | Operation::Punch => libc::FALLOC_FL_PUNCH_HOLE,
@@ -17,8 +17,7 @@ pub(super) fn fallocate_mode(operation: Operation) -> Option<i32> {
     Some(mode | libc::FALLOC_FL_KEEP_SIZE)
 }
 
-/// Whether an operation needs an ioctl. The io_uring of Linux before 6.12 does not support such an
-/// ioctl.
+/// Whether an operation needs an ioctl. Before Linux 6.12, io_uring cannot make this ioctl.
 pub(super) fn is_ioctl(operation: Operation) -> bool {
     ioctl_request(operation).is_some()
 }
@@ -31,8 +30,8 @@ fn ioctl_request(operation: Operation) -> Option<RangeIoctl> {
     }
 }
 
-/// Makes the system call of an operation that this module knows. Returns the result of the call,
-/// which is -1 with `errno` set on failure. Returns `None` for other operations.
+/// Makes the system call of an operation that uses an ioctl or `fallocate`. Returns the result of
+/// the call, which is -1 with `errno` set on failure. Returns `None` for other operations.
 pub(super) fn system_call(
     file: BorrowedFd<'_>,
     operation: Operation,

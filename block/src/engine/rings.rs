@@ -1,10 +1,10 @@
-//! The io_uring instances (rings) of queues. They are made before the jail closes, and exist until
-//! the device is dropped.
+//! The io_uring instances of queues. They are made before the process enters its jail, and exist
+//! until the device is dropped.
 //!
-//! A process that may make rings can bypass the jail's system call filter. So the ring of each
-//! queue is made before the jail closes. The new ring is disabled. It is restricted forever to the
-//! operations that an image and its queue need. The queue's thread only enables the ring. A stop of
-//! the queue does not end the ring.
+//! A process that may make io_urings can bypass the jail's system call filter. So the io_uring of
+//! each queue is made before the process enters the jail. A new io_uring is disabled, and is
+//! restricted forever to the operations that an image and its queue need. Later the queue's thread
+//! only enables the io_uring. A stop of the queue does not close the io_uring.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -14,12 +14,13 @@ use std::thread::{self, ThreadId};
 use io_uring::register::Restriction;
 use io_uring::{Builder, IoUring, Parameters, opcode, squeue};
 
-/// Number of entries of a ring. It does not depend on the size of the queue, because the engine
-/// submits early when the ring is full. A ring with this number of entries takes four pages of
-/// memory once it is used.
+/// Number of entries of an io_uring. The number does not depend on the size of the virtqueue,
+/// because the engine submits entries early when the io_uring is full. An io_uring with this number
+/// of entries takes four pages of memory once it is used.
 const ENTRIES: u32 = 128;
 
-/// The operations that a ring may carry out: transfers, flushes, allocation and waits.
+/// The operations that an io_uring may carry out: transfers, flushes, allocation, waits and
+/// cancellations.
 const OPERATIONS: [u8; 8] = [
     opcode::Read::CODE,
     opcode::Readv::CODE,
@@ -31,36 +32,38 @@ const OPERATIONS: [u8; 8] = [
     opcode::AsyncCancel::CODE,
 ];
 
-/// The ring of one queue. The queue's thread locks the ring while the thread serves the queue.
+/// The io_uring of one queue, behind a lock. The queue's thread holds the lock while the thread
+/// serves the queue.
 #[derive(Debug, Default)]
 pub(crate) struct RingSlot(Mutex<Ring>);
 
-/// A ring that may not exist yet, or may not be available.
+/// An io_uring that may not exist yet, or may not be available.
 #[derive(Default)]
 pub(crate) struct Ring {
     state: State,
-    /// Whether an operation in the ring may never end, so that the ring must not be used again.
+    /// Whether an operation in the io_uring may never end, so that the io_uring must not be used
+    /// again.
     lost: bool,
-    /// The thread that enabled the ring. The kernel takes entries from this thread only.
+    /// The thread that enabled the io_uring. The kernel takes entries from this thread only.
     owner: Option<ThreadId>,
 }
 
 #[derive(Default)]
 enum State {
-    /// The ring has not been made yet.
+    /// The io_uring has not been made yet.
     #[default]
     Unmade,
-    /// The ring is made and disabled.
+    /// The io_uring is made and disabled.
     Prepared(Prepared),
     Enabled(IoUring),
-    /// The kernel refused the ring, or the ring is lost.
+    /// The kernel refused the io_uring, or the io_uring must not be used again.
     Absent,
 }
 
-/// An enabled ring, lent to the queue's thread.
+/// An enabled io_uring, lent to the queue's thread.
 pub(crate) struct Lent<'a> {
     pub ring: &'a mut IoUring,
-    /// The borrower sets this flag if the ring must not be used again.
+    /// The borrower sets this flag if the io_uring must not be used again.
     pub lost: &'a mut bool,
 }
 
@@ -76,16 +79,16 @@ impl std::fmt::Debug for Ring {
 }
 
 impl RingSlot {
-    /// Makes the ring at the first call.
+    /// Makes the io_uring at the first call.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses the ring. Later calls return `Ok` without another attempt.
+    /// When the kernel refuses the io_uring. Later calls return `Ok` without another attempt.
     pub fn prepare(&self) -> io::Result<()> {
         self.lock().prepare()
     }
 
-    /// Locks the ring.
+    /// Locks the io_uring.
     pub fn lock(&self) -> MutexGuard<'_, Ring> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,12 +103,13 @@ impl Ring {
         Ok(())
     }
 
-    /// Enables the ring for the calling thread. Returns `None` if the ring is not available, also
-    /// because another thread has enabled it before: the ring is then closed.
+    /// Enables the io_uring for the calling thread. Returns `None` if the io_uring is not
+    /// available. If another thread has enabled the io_uring before, this call closes the io_uring
+    /// and returns `None`.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses to make or enable the ring.
+    /// When the kernel refuses to make or enable the io_uring.
     pub(crate) fn enable(&mut self) -> io::Result<Option<Lent<'_>>> {
         self.prepare()?;
         let caller = thread::current().id();
@@ -127,7 +131,7 @@ impl Ring {
     }
 }
 
-/// A disabled ring. The ring is not mapped, so that an unused queue takes no memory of this
+/// A disabled io_uring. The io_uring is not mapped, so that an unused queue takes no memory of this
 /// process.
 struct Prepared {
     ring: OwnedFd,
@@ -142,7 +146,7 @@ impl Prepared {
         restrictions.push(Restriction::sqe_flags_allowed(flags.bits()));
         ring.submitter().register_restrictions(&mut restrictions)?;
         // SAFETY: `ring` owns the descriptor and keeps it open until the end of this function. The
-        // borrow ends before that.
+        // borrow ends before that time.
         let descriptor = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
         Ok(Self {
             ring: descriptor.try_clone_to_owned()?,
@@ -151,8 +155,8 @@ impl Prepared {
     }
 
     fn enable(self) -> io::Result<IoUring> {
-        // SAFETY: the descriptor is of an io_uring. `self` owned it and gives the ownership away.
-        // The kernel returned the parameters when it made this ring.
+        // SAFETY: the descriptor belongs to an io_uring. `self` owned the descriptor and gives the
+        // ownership away. The kernel returned the parameters when it made this io_uring.
         let ring = unsafe { IoUring::from_fd(self.ring.into_raw_fd(), self.parameters) }?;
         ring.submitter().register_enable_rings()?;
         Ok(ring)
@@ -166,8 +170,8 @@ fn build() -> io::Result<IoUring> {
     ours.setup_single_issuer()
         .setup_defer_taskrun()
         .setup_taskrun_flag();
-    // SINGLE_ISSUER needs Linux 6.0, and DEFER_TASKRUN needs Linux 6.1. Older kernels refuse these
-    // flags.
+    // SINGLE_ISSUER needs Linux 6.0, and DEFER_TASKRUN needs Linux 6.1. Older kernels refuse an
+    // io_uring with these flags.
     let ring = ours.build(ENTRIES).or_else(|_| plain.build(ENTRIES))?;
     if ring.params().is_feature_ext_arg() {
         Ok(ring)

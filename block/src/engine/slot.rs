@@ -1,4 +1,4 @@
-//! An engine's record of one operation.
+//! The state that an engine keeps for one operation.
 
 use std::io;
 
@@ -26,7 +26,8 @@ impl Slot {
         Ok(&mut self.transfer)
     }
 
-    /// Forgets an operation that has ended. Frees memory that only few operations need.
+    /// Forgets an operation that has ended. Frees the memory that only unusually large operations
+    /// need.
     pub fn clear(&mut self) {
         self.busy = false;
         self.transfer.clear();

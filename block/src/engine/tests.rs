@@ -10,7 +10,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 mod sleep;
 
-/// The kinds of engines that never complete a transfer at its start.
+/// The kinds of engines that never complete a transfer during the call that starts the transfer.
 const KINDS: [EngineKind; 3] = [
     EngineKind::Uring,
     EngineKind::Threads,
@@ -266,7 +266,7 @@ fn data_in_the_page_cache_is_read_at_once() {
 }
 
 impl Rig {
-    /// A rig whose image is in memory.
+    /// A test setup whose image is a file in memory (tmpfs).
     fn in_memory() -> Self {
         let file = NamedTempFile::new_in("/dev/shm").unwrap();
         std::fs::write(file.path(), [0x5a; 8192]).unwrap();
@@ -352,10 +352,10 @@ fn a_ring_serves_one_engine_after_another() {
         );
         rig.start(&mut engine, 0, Operation::Read);
         completion(&mut engine).1.unwrap();
-        // The engine is dropped while its ring waits for both eventfds.
+        // The engine is dropped while its io_uring waits for both eventfds.
         engine.wait(Some(Duration::from_millis(1))).unwrap();
     }
-    // The ring does not wait for kicks any more, so it does not take this kick.
+    // The io_uring does not wait for kicks any more, so it does not reset the kick eventfd.
     rig.kick.signal().unwrap();
     assert!(rig.kick.take().unwrap());
 }

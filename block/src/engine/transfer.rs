@@ -16,18 +16,18 @@ pub(crate) struct Transfer {
     pub operation: Operation,
     /// Whether the data bypasses the page cache.
     pub direct: bool,
-    /// Whether a kernel thread copies the data while this thread does other work.
+    /// Whether another thread copies the data while the queue's own thread does other work.
     pub aside: bool,
     /// The buffers of the operation. The buffers before index `first` are done. The buffer at index
     /// `first` may be partly done.
     iovecs: Vec<iovec>,
-    /// Index of the first buffer that is not wholly done.
+    /// Index of the first buffer that is not completely done.
     first: usize,
     /// Offset in the image at which the rest of the range begins, in bytes.
     offset: u64,
     /// Number of bytes in the rest of the range.
     remaining: u64,
-    /// The steps that follow the current one, in reverse order.
+    /// The steps that follow the current step, in reverse order.
     steps: Vec<Step>,
 }
 
@@ -55,7 +55,7 @@ impl Transfer {
         &mut self.iovecs
     }
 
-    /// Sets up operations without buffers, which are done one after the other.
+    /// Sets up operations that move no data. The operations run one after the other.
     pub fn reset_steps(&mut self, steps: &[Step]) {
         self.steps.clear();
         self.steps.extend(steps.iter().rev());
@@ -107,7 +107,7 @@ impl Transfer {
         }
     }
 
-    /// Makes this buffer the only one of the next system call.
+    /// Makes `buffer` the only buffer of the next system call.
     pub fn set_buffer(&mut self, buffer: iovec) {
         self.first = 0;
         self.iovecs.clear();
@@ -125,7 +125,7 @@ impl Transfer {
         &rest[..rest.len().min(MAX_IOVECS)]
     }
 
-    /// Records the result of a system call: the number of bytes, or a negated errno.
+    /// Records the result of a system call, which is the number of bytes or a negated errno.
     pub fn advance(&mut self, result: i32) -> Progress {
         if result < 0 {
             return self.failed(-result);

@@ -24,47 +24,48 @@ const KICK_POLL: u64 = STOP + 1;
 const KICK_READ: u64 = STOP + 2;
 const CANCEL: u64 = STOP + 3;
 
-/// Maximum number of times that [`Uring::rest`] waits for the cancelled operations to end.
+/// Maximum number of times that [`Uring::rest`] waits for the end of the cancelled operations.
 const CANCEL_WAITS: u32 = 100;
 /// Maximum length of one wait for the cancelled operations.
 const CANCEL_WAIT: Duration = Duration::from_millis(10);
 
 /// The kernel stores the counters of all kick eventfds here. The counters are never used, so all
-/// rings share this variable. The variable is static, so that a pending read can outlive its
+/// io_urings share this variable. The variable is static, so that a pending read can outlive its
 /// engine.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// The io_uring of a queue, used by the queue's thread.
 pub(super) struct Uring<'a> {
     ring: &'a mut IoUring,
-    /// Whether the ring must not be used again.
+    /// Whether the io_uring must not be used again.
     lost: &'a mut bool,
-    /// Number of operations in the ring that belong to slots.
+    /// Number of operations in the io_uring that belong to slots.
     in_flight: usize,
     wakers: Wakers,
     kick: Kick,
-    /// Whether the ring waits for the stop eventfd.
+    /// Whether the io_uring waits for the stop eventfd.
     stop_armed: bool,
-    /// Number of cancellations in the ring.
+    /// Number of cancellations in the io_uring.
     cancels: usize,
-    /// Results that were taken out of the ring early, and results of operations that io_uring does
-    /// not support.
+    /// Results that were taken out of the io_uring early, and results of operations that io_uring
+    /// does not support.
     made: VecDeque<(u16, i32)>,
 }
 
-/// Whether the ring waits for the kick eventfd.
+/// Whether the io_uring waits for the kick eventfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kick {
-    /// The ring does not wait for the kick eventfd. The next sleep makes it wait.
+    /// The io_uring does not wait for the kick eventfd. The next sleep starts to wait for it.
     Idle,
-    /// The ring waits for the kick eventfd.
+    /// The io_uring waits for the kick eventfd.
     Armed,
     /// The driver has not given a usable kick eventfd, so each sleep is short.
     None,
 }
 
 impl<'a> Uring<'a> {
-    /// Uses an enabled ring, in which nothing is in flight, from the calling thread.
+    /// Uses an enabled io_uring from the calling thread. No operation may be in flight in the
+    /// io_uring.
     pub fn new(lent: Lent<'a>, wakers: Wakers) -> Self {
         let kick = match wakers.kick {
             Some(_) => Kick::Idle,
@@ -152,7 +153,7 @@ impl<'a> Uring<'a> {
         transient_is_ok(self.ring.submitter().submit_with_args(1, &args))
     }
 
-    /// The next result: its slot, and the number of bytes or a negated errno.
+    /// The next result, as its slot and the number of bytes or a negated errno.
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
         if let Some(made) = self.made.pop_front() {
             return Some(made);
@@ -175,14 +176,14 @@ impl<'a> Uring<'a> {
             STOP => self.stop_armed = false,
             CANCEL => self.cancels -= 1,
             KICK_READ => self.kick = kick_after(entry.result()),
-            // If a poll is cancelled, the read linked to it may vanish without a completion.
+            // If a poll is cancelled, the read linked to the poll may end without a completion.
             KICK_POLL if entry.result() < 0 => self.kick = kick_after(entry.result()),
             _ => {}
         }
     }
 
-    /// Makes the ring wait for the kick eventfd and reset it. A poll comes before the read, because
-    /// some kernels do not wait in a read of a non-blocking eventfd.
+    /// Makes the io_uring wait for the kick eventfd and reset it. A poll comes before the read,
+    /// because some kernels do not wait in a read of a non-blocking eventfd.
     fn arm_kick(&mut self) -> io::Result<()> {
         let (Kick::Idle, Some(kick)) = (self.kick, &self.wakers.kick) else {
             return Ok(());
@@ -206,7 +207,7 @@ impl<'a> Uring<'a> {
         Ok(())
     }
 
-    /// Makes the ring wait for the stop eventfd.
+    /// Makes the io_uring wait for the stop eventfd.
     fn arm_stop(&mut self) -> io::Result<()> {
         if self.stop_armed {
             return Ok(());
@@ -219,18 +220,19 @@ impl<'a> Uring<'a> {
         Ok(())
     }
 
-    /// Queues entries next to each other, and makes room for them if the ring is full.
+    /// Queues entries next to each other. If the io_uring is full, first submits the earlier
+    /// entries.
     ///
     /// # Safety
     ///
-    /// Files and buffers of the entries must stay valid until they have completed.
+    /// Files and buffers of the entries must stay valid until the entries have completed.
     unsafe fn push_all(&mut self, entries: &[squeue::Entry]) -> io::Result<()> {
         // SAFETY: the caller promises that files and buffers stay valid until the entries complete.
         if unsafe { self.ring.submission().push_multiple(entries) }.is_ok() {
             return Ok(());
         }
-        // The kernel takes no entries while it has completions that do not fit the completion ring.
-        // So the completions are taken out first.
+        // The kernel takes no entries while it has completions that do not fit in the completion
+        // queue. So the completions are taken out before the submission.
         self.collect();
         transient_is_ok(self.ring.submit())?;
         // SAFETY: the caller promises that files and buffers stay valid until the entries complete.
@@ -238,8 +240,8 @@ impl<'a> Uring<'a> {
         pushed.map_err(|_| io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Cancels the waits, so that the ring can serve another vring. Returns false if an operation
-    /// stays in flight.
+    /// Cancels the waits for eventfds, so that the io_uring can serve another vring. Returns false
+    /// if an operation stays in flight.
     fn rest(&mut self) -> io::Result<bool> {
         let waits = [KICK_POLL, KICK_READ, STOP];
         let cancel = |wait| opcode::AsyncCancel::new(wait).build().user_data(CANCEL);
@@ -258,7 +260,7 @@ impl<'a> Uring<'a> {
         Ok(false)
     }
 
-    /// Moves all results out of the ring.
+    /// Moves all results out of the io_uring.
     fn collect(&mut self) {
         while let Some(entry) = { self.ring.completion().next() } {
             match u16::try_from(entry.user_data()) {

@@ -8,7 +8,7 @@ use ipc::SharedEventFd;
 /// Maximum length of a sleep of an engine without a kick eventfd.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Events that wake a sleeping engine, apart from its own results.
+/// Events that wake a sleeping engine, in addition to the results of its operations.
 #[derive(Debug)]
 pub(crate) struct Wakers {
     /// The kick eventfd, which is written when the driver has added requests. If it is `None`, each

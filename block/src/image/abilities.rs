@@ -13,7 +13,7 @@ use crate::operation::SECTOR_SIZE;
 /// The magic numbers of file systems in memory: tmpfs, ramfs, hugetlbfs (linux/magic.h).
 const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
-/// Whether a file is in memory, so that reads and writes never wait for a device.
+/// Whether a file is on a file system in memory, so that reads and writes never wait for a device.
 pub(super) fn is_in_memory(file: &File) -> bool {
     fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u32)))
 }
@@ -21,21 +21,23 @@ pub(super) fn is_in_memory(file: &File) -> bool {
 /// The abilities of storage besides reads, writes and flushes. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Abilities {
-    /// Whether the storage is a block device, so that ioctls discard and erase its content.
+    /// Whether the storage is a block device, which uses ioctls to discard and erase its content.
     pub block_device: bool,
-    /// The smallest unit that the storage reads and writes.
+    /// The smallest unit in bytes that the storage reads and writes.
     pub logical_block: u32,
-    /// The smallest unit that the storage writes without reading first.
+    /// The smallest unit in bytes that the storage writes without reading first.
     pub physical_block: u32,
-    /// The distance from the start of a physical block to the start of the disk.
+    /// The distance in bytes from the start of the disk to its first block that is aligned to a
+    /// physical block.
     pub alignment_offset: u32,
-    /// The smallest efficient transfer size.
+    /// The smallest efficient transfer size in bytes.
     pub min_io: u32,
-    /// The best transfer size. Its multiples are good as well. 0 if the size is unknown.
+    /// The best transfer size in bytes, or 0 if the size is unknown. Multiples of this size are
+    /// good as well.
     pub opt_io: u32,
-    /// The unit in which space can be freed. `None` if the storage cannot free space.
+    /// The unit in bytes in which space can be freed. `None` if the storage cannot free space.
     pub discard: Option<u32>,
-    /// Whether the storage can zero ranges without moving data.
+    /// Whether the storage can zero ranges without data from this process.
     pub zero: bool,
     /// Whether the storage can erase ranges beyond recovery, in units of the physical block.
     pub secure_erase: bool,
@@ -77,8 +79,8 @@ impl Abilities {
         // Some network file systems report a size that is not a valid block size.
         let plausible = block.is_power_of_two() && (512..=65536).contains(&block);
         let block = if plausible { block } else { 4096 };
-        // A hole behind the end of the file does not change the file. The attempt to punch one
-        // shows whether the file system supports holes.
+        // A hole behind the end of the file does not change the file. The attempt to punch such a
+        // hole shows whether the file system supports holes.
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let holes = fallocate(file, mode, size, u64::from(block)).is_ok();
         Self {
@@ -124,8 +126,8 @@ impl QueueLimits {
     fn of(device: u64) -> Self {
         let name = format!("/sys/dev/block/{}:{}", major(device), minor(device));
         let device = PathBuf::from(name);
-        // A partition uses the queue of its disk. The disk's folder is the parent of the
-        // partition's folder.
+        // A partition uses the queue of its disk. In sysfs, the folder of the disk is the parent of
+        // the folder of the partition.
         let is_partition = device.join("partition").exists();
         let queue = device.join(if is_partition { "../queue" } else { "queue" });
         Self { device, queue }
@@ -135,15 +137,14 @@ impl QueueLimits {
         fs::read_to_string(self.queue.join(name)).ok()
     }
 
-    /// The limit with this name. A number that does not fit in 32 bits becomes the largest number
-    /// that does.
+    /// The limit with this name. A number that does not fit in 32 bits becomes `u32::MAX`.
     fn number(&self, name: &str) -> Option<u32> {
         let number = self.text(name)?.trim().parse::<u64>().ok()?;
         Some(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
-    /// The alignment offset. The kernel reports -1 for a device that is never aligned. This becomes
-    /// 0.
+    /// The alignment offset in bytes. The kernel reports -1 for a device that is never aligned. In
+    /// this case the result is 0.
     fn alignment_offset(&self) -> u32 {
         let text = fs::read_to_string(self.device.join("alignment_offset"));
         text.ok()

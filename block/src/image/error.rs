@@ -7,7 +7,7 @@ mod qcow2;
 
 pub use qcow2::Qcow2Error;
 
-/// The reason why an image cannot be served. Each text is one line.
+/// The reason why an image cannot be served. Each error text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {

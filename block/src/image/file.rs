@@ -11,7 +11,7 @@ use super::options::OpenOptions;
 
 /// Opens and locks a file or block device that can be an image.
 pub(super) fn open_checked(path: &Path, options: OpenOptions) -> Result<File, ImageError> {
-    // The kind is checked first, because opening a pipe waits for its other end.
+    // The kind is checked first, because opening a pipe waits until another process opens the pipe.
     let metadata = fs::metadata(path).map_err(|error| open_error(path, error))?;
     check_kind(path, &metadata)?;
     let file = open_file(path, options)?;
@@ -48,8 +48,8 @@ fn open_file(path: &Path, options: OpenOptions) -> Result<File, ImageError> {
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
-    // The text of this error suggests opening the image read-only, so the error is returned only if
-    // that works.
+    // `NotWritable` is returned only if the image can be opened read-only, because programs then
+    // advise their user to do so.
     if !options.read_only && open(false).is_ok() {
         return Err(ImageError::NotWritable {
             path: path.into(),
@@ -64,7 +64,8 @@ fn lock_file(path: &Path, file: &File, read_only: bool) -> Result<(), ImageError
         Ok(Locked::Ours) => Ok(()),
         Ok(Locked::OtherWriter) => Err(ImageError::Written(path.into())),
         Ok(Locked::OtherUser) => Err(ImageError::InUse(path.into())),
-        // Some file systems do not support locks. Images on them are served without a lock.
+        // Some file systems do not support locks. Images on such file systems are served without a
+        // lock.
         Err(error) => {
             let path = path.display();
             tracing::warn!("cannot lock {path} against other programs: {error}");

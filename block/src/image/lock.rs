@@ -1,11 +1,12 @@
 //! Locks that keep two programs from writing one image by accident.
 //!
-//! The locks are those of QEMU (`block/file-posix.c`): locks of open file descriptions on single
-//! bytes of the file. A program that uses permission n locks byte 100 + n. A program that does not
-//! want others to use permission n locks byte 200 + n. All locks are shared locks, so taking them
-//! never fails. A program first takes its own locks, then looks for conflicting locks of other
-//! programs. If two programs do this at the same time, at least one of them sees the locks of the
-//! other. The locked bytes need not exist in the file.
+//! The locks are the same as in QEMU (`block/file-posix.c`). Each lock belongs to an open file
+//! description and covers a single byte of the file. A program that uses permission n locks byte
+//! 100 + n. A program that denies permission n to other programs locks byte 200 + n. All locks are
+//! shared locks, so they never conflict when they are taken. A program first takes its own locks,
+//! then looks for conflicting locks of other programs. If two programs do this at the same time, at
+//! least one of them sees the locks of the other program. The locked bytes need not exist in the
+//! file.
 
 #![allow(unsafe_code)]
 
@@ -16,12 +17,13 @@ use std::os::fd::AsRawFd;
 const USED: i64 = 100;
 const UNSHARED: i64 = 200;
 
-/// The permissions that matter for an image, with the bit numbers that QEMU gives them.
+/// The permissions that matter for an image. The values are the bit numbers of the permissions in
+/// QEMU.
 const CONSISTENT_READ: i64 = 0;
 const WRITE: i64 = 1;
 const RESIZE: i64 = 3;
 
-/// Permissions that a reader or writer of a disk does not want others to use.
+/// Permissions that a reader or writer of a disk denies to other programs.
 const NOT_SHARED: [i64; 2] = [WRITE, RESIZE];
 
 /// The result of an attempt to lock an image.
@@ -76,7 +78,7 @@ fn is_locked(file: &File, byte: i64) -> io::Result<bool> {
     Ok(found != libc::F_UNLCK)
 }
 
-/// Makes a lock system call. Returns the kind of lock that the kernel reports.
+/// Makes a system call for a lock. Returns the kind of lock that the kernel reports.
 fn control(file: &File, command: i32, kind: i32, byte: i64) -> io::Result<i32> {
     let mut lock = libc::flock {
         l_type: kind as libc::c_short,

@@ -106,7 +106,8 @@ fn warn_of_format(path: &Path, file: &File) {
     }
 }
 
-/// Size in bytes of a file or block device. It is the position of the end, as a seek reports it.
+/// Size in bytes of a file or block device. The size is the position that a seek to the end
+/// reports.
 fn size_of(file: &mut File) -> io::Result<u64> {
     file.seek(SeekFrom::End(0))
 }

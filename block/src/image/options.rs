@@ -6,8 +6,8 @@ pub struct OpenOptions {
     /// The format of the image. The format is never guessed from the content, because the driver
     /// may have written the content.
     pub format: Format,
-    /// Whether the disk is read-only. If it is, the image is never written, and the device tells
-    /// drivers that the disk is read-only.
+    /// Whether the disk is read-only. The image of a read-only disk is never written, and the
+    /// device tells drivers that the disk is read-only.
     pub read_only: bool,
     /// Whether to free the space of discarded and zeroed ranges.
     pub discard: bool,
@@ -38,8 +38,9 @@ impl Default for OpenOptions {
 
 #[cfg(test)]
 impl OpenOptions {
-    /// The default without a lock, for tests that open an image more than once. (A process that
-    /// another test starts holds the file open for a moment, even after this test closed it.)
+    /// The default options without a lock, for tests that open an image more than once. A process
+    /// that another test starts holds the file open for a moment, even after this test closed the
+    /// file.
     pub(crate) fn unlocked() -> Self {
         Self {
             lock: false,
@@ -71,7 +72,7 @@ pub enum Cache {
     None,
     /// Each write is stable when it is acknowledged, unless the driver turns the write cache on.
     Writethrough,
-    /// Flushes do nothing, so written data may never become stable. This is for disks whose loss
-    /// does not matter.
+    /// Flushes do nothing, so written data may never become stable. This mode is for disks whose
+    /// loss does not matter.
     Unsafe,
 }

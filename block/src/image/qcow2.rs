@@ -31,10 +31,10 @@ pub(crate) struct Qcow2 {
     disk: Arc<RwLock<FormatAccess<File>>>,
     size: u64,
     cluster_size: u32,
-    /// Whether ranges can be zeroed without moving data. This needs version 3 of the format.
+    /// Whether ranges can be zeroed without moving data. Zeroing needs version 3 of the format.
     zeroes: bool,
-    /// Whether the qcow2 reader has panicked. Its state may be wrong after that, so the image must
-    /// not be used any more.
+    /// Whether the qcow2 library has panicked. The library's state may be wrong after a panic, so
+    /// the image must not be used any more.
     broken: AtomicBool,
     /// The files of the image and its backing images. The open files hold the locks.
     _files: Vec<fs::File>,

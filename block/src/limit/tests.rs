@@ -28,8 +28,8 @@ struct Queue {
     begun: u64,
 }
 
-/// Runs queues until `end`, in the order of their clocks. Returns the number of requests that each
-/// queue has begun.
+/// Simulates queues until `end`. The queue whose next request is the earliest always comes first.
+/// Returns the number of requests that each queue has begun.
 fn run<const N: usize>(limits: RateLimits, costs: [Cost; N], end: Duration) -> [u64; N] {
     let mut buckets = Buckets::new(limits);
     let mut queues = costs.map(|cost| Queue {

@@ -42,7 +42,7 @@ pub(crate) struct ChangedRange {
 }
 
 impl Change {
-    /// The change that a request type stands for.
+    /// The change for a request type. `None` if requests of this type do not change ranges.
     pub fn of(kind: u32) -> Option<Self> {
         match kind {
             VIRTIO_BLK_T_DISCARD => Some(Self::Discard),
@@ -60,7 +60,7 @@ impl Change {
         }
     }
 
-    /// The flags that the driver may set in each range of such a request.
+    /// The flags that the driver may set in each range of a request for this change.
     fn allowed_flags(self) -> u32 {
         match self {
             Self::WriteZeroes => UNMAP,
@@ -68,7 +68,7 @@ impl Change {
         }
     }
 
-    /// Reads the ranges once and checks them. Leaves out empty ranges.
+    /// Reads the ranges from the driver's memory once and checks them. Leaves out empty ranges.
     pub fn parse(
         self,
         kind: u32,

@@ -7,12 +7,12 @@ use virtio::QueueError;
 use super::Worker;
 use crate::request::{STATUS_LEN, Status};
 
-/// Number of requests after which the used index is updated. A driver that is awake can then
-/// process these requests while the worker serves further ones.
+/// Number of answered requests after which the used index is updated. A driver that is awake can
+/// then process these requests while the worker serves further requests.
 const PUBLISH: u32 = 8;
 
-/// Number of requests after which a sleeping driver is called. For smaller batches the wake-up
-/// would be a third of the work.
+/// Number of answered requests after which a sleeping driver is called. For smaller batches the
+/// wake-up would be a third of the work.
 const CALL: u32 = 32;
 
 impl Worker<'_> {
@@ -27,15 +27,15 @@ impl Worker<'_> {
         Ok(any)
     }
 
-    /// Whether a change has to be flushed before it is acknowledged. This is the case if the change
-    /// was started with the write cache on, and the driver has turned the cache off since. Returns
-    /// true only once for each request.
+    /// Whether a change has to be flushed before it is acknowledged. It has to be flushed if it was
+    /// started with the write cache on, and the driver has turned the cache off since. Returns true
+    /// only once for each request.
     fn takes_flush(&mut self, slot: u16) -> bool {
         let volatile = std::mem::take(&mut self.pending[usize::from(slot)].volatile);
         volatile && !self.disk.cache.is_writeback()
     }
 
-    /// Answers a request that is completed, unless the request needs a flush first.
+    /// Answers a completed request. If the request still needs a flush, starts the flush instead.
     pub(super) fn answer(&mut self, slot: u16, result: io::Result<()>) -> Result<(), QueueError> {
         let Err(error) = result else {
             return self.succeeded(slot);
@@ -54,8 +54,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Writes the status and gives the request's buffers back. `data_in` is the number of bytes in
-    /// the writable data buffers.
+    /// Writes the status and gives the request's buffers back. `data_in` is the number of bytes
+    /// that the device wrote to the data buffers.
     pub(super) fn give_back(
         &mut self,
         slot: u16,

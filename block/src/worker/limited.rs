@@ -20,8 +20,8 @@ impl Worker<'_> {
         self.gate.as_ref().is_some_and(Gate::is_closed)
     }
 
-    /// Carries out the waiting request if its time has come. Returns true if a request waits
-    /// afterwards.
+    /// Carries out the waiting request if it has waited long enough. Returns true if a request
+    /// still waits afterwards.
     pub(super) fn hold(&mut self) -> Result<bool, QueueError> {
         let due = self.gate.as_mut().and_then(Gate::due);
         self.release(due)?;

@@ -1,12 +1,12 @@
 //! Waits for a short time without sleeping.
 //!
 //! A sleep costs more than a short wait, if the next request comes soon. But a spinning thread
-//! takes processor time from others. So the length of a wait adapts, as in the halt polling of
-//! Linux. It is long while waits succeed, and zero while requests are rare.
+//! takes processor time from other threads. So the length of a wait adapts, as in the halt polling
+//! of Linux. The wait is long while waits succeed, and zero while requests are rare.
 
 use std::time::{Duration, Instant};
 
-/// The maximum length of a wait. It is a few times the cost of a sleep.
+/// The maximum length of a wait. This time is a few times the cost of a sleep.
 const MAX: Duration = Duration::from_micros(50);
 
 /// The time between an event and the moment at which a sleeping thread runs again.
@@ -53,7 +53,7 @@ impl Spin {
 
     /// Adapts the length of the next wait after a sleep. If a wait of maximum length would have
     /// made the sleep unnecessary, the next wait has the maximum length. Otherwise the next wait is
-    /// half as long as the last one.
+    /// half as long as the last wait, or zero if this half is shorter than `MIN`.
     pub fn slept(&mut self, time: Duration) {
         let avoidable = self.window < MAX && self.window + time < MAX + WAKE_UP;
         self.window = match self.window / 2 {
@@ -83,7 +83,7 @@ mod tests {
         spin.slept(Duration::from_micros(40));
         assert_eq!(spin.window, MAX);
         // Events that take a little longer than the longest wait must not make the worker spin
-        // uselessly forever.
+        // forever.
         for _ in 0..5 {
             spin.slept(Duration::from_micros(65) - spin.window);
         }

@@ -1,4 +1,4 @@
-//! Tests of the state of a worker between its steps. A running worker passes these states too fast
+//! Tests of the state of a worker between its steps. In a running worker these states are too short
 //! for a test.
 
 use super::*;
@@ -22,13 +22,13 @@ use virtio_bindings::virtio_blk::{
 };
 use vm_memory::{Bytes, GuestAddress};
 
-/// The kinds of engines that never complete a transfer at its start.
+/// The kinds of engines that never complete a transfer during the call that starts the transfer.
 const KINDS: [EngineKind; 3] = [
     EngineKind::Uring,
     EngineKind::Threads,
     EngineKind::OnTheSpot,
 ];
-/// The driver flushes, and can turn its cache off.
+/// The features of a driver that flushes, and can turn the write cache off.
 const CACHED: u64 = 1 << VIRTIO_BLK_F_FLUSH | 1 << VIRTIO_BLK_F_CONFIG_WCE;
 const FEATURES: [u64; 2] = [CACHED, CACHED | RING_FEATURES];
 const HEADER: u64 = 0x8000;
@@ -82,8 +82,8 @@ fn with_image(kind: EngineKind, features: u64, image: Image, test: impl FnOnce(&
     });
 }
 
-/// Runs a test with each engine and each kind of notification, on its own thread, because the test
-/// may hang.
+/// Runs a test with each engine, with and without EVENT_IDX and indirect descriptors. Each test has
+/// its own thread, because the test may hang.
 fn with_each(test: fn(&mut Rig<'_>)) {
     for (kind, features) in KINDS.into_iter().flat_map(|k| FEATURES.map(|f| (k, f))) {
         let (done, waiting) = channel();
@@ -165,7 +165,7 @@ fn a_worker_takes_only_as_many_requests_as_it_has_slots() {
 #[test]
 fn a_write_in_flight_is_flushed_if_the_cache_is_turned_off_meanwhile() {
     for kind in KINDS {
-        // This device takes writes but cannot be flushed.
+        // The file /dev/zero takes writes but cannot be flushed.
         let zero = File::options().read(true).write(true).open("/dev/zero");
         let image = Image::from_file(zero.unwrap(), 4096, Abilities::default());
         with_image(kind, CACHED, image, |rig| {

@@ -1,4 +1,4 @@
-//! Compares this build with another one.
+//! Compares the benchmark's results of this build with those of another build.
 
 use super::costs::Costs;
 use super::markdown::{conditions, number};
@@ -8,19 +8,21 @@ use super::sample::Sample;
 use super::summary::{Summary, range};
 use super::{Cell, Findings};
 
-/// This build is slower in a column if the column's ratio of IOPS is below this number.
+/// This build is slower if the ratio of its IOPS to the other build's IOPS is below this number.
 const SLOWER: f64 = 0.97;
 
-/// This build costs more in a column if the ratio of CPU time or memory is above this number.
+/// This build costs more if the ratio of its CPU time or memory to that of the other build is above
+/// this number.
 const DEARER: f64 = 1.03;
 
-/// The peers of the two builds, and the way in which their front-ends reach them.
+/// The pairs of peers to compare. Each entry has the peer of this build, the peer of the other
+/// build, and the name of the transport to both peers.
 const WAYS: [(Peer, Peer, &str); 2] = [
     (Peer::Ours, Peer::Other, "socket"),
     (Peer::Pci, Peer::OtherPci, "proxy"),
 ];
 
-/// The two builds with one workload, reached in one way.
+/// The results of both builds with one workload, either through a socket or through `vvu-proxy`.
 struct Column<'a> {
     name: String,
     ours: &'a Summary,
@@ -29,7 +31,8 @@ struct Column<'a> {
     cpu: Ratio,
 }
 
-/// Tables with both builds, and a verdict.
+/// Formats tables with the results of both builds, and a list of the results in which this build is
+/// worse.
 pub fn text(findings: &Findings) -> String {
     let columns: Vec<_> = findings.cells.iter().flat_map(columns).collect();
     let costs = costs(findings);
@@ -61,7 +64,8 @@ fn columns(cell: &Cell) -> impl Iterator<Item = Column<'_>> {
     })
 }
 
-/// A ratio of medians, this build to the other, and the range of the same ratio over single turns.
+/// The ratio of this build's median to the other build's median, with the least and the greatest
+/// ratio in single turns.
 struct Ratio {
     median: f64,
     range: (f64, f64),
@@ -136,7 +140,8 @@ impl Column<'_> {
         ])
     }
 
-    /// The number of noisy turns of both builds, and the number of all turns.
+    /// The number of noisy turns (disturbed by other programs) and of all turns of both builds,
+    /// formatted as `NOISY/ALL`.
     fn noise(&self) -> String {
         let both = [self.ours, self.other];
         let sum = |get: fn(&Summary) -> usize| both.into_iter().map(get).sum::<usize>();
@@ -144,7 +149,7 @@ impl Column<'_> {
     }
 }
 
-/// A cost of the two builds when they have no requests.
+/// One cost of both builds when they have no requests, such as their memory.
 struct Cost {
     name: &'static str,
     ours: f64,
@@ -186,7 +191,8 @@ impl Cost {
         ])
     }
 
-    /// The ratio of this build's cost to the other's. It is `None` if the other build's cost is 0.
+    /// The ratio of this build's cost to the other build's cost, or `None` if the other build's
+    /// cost is 0.
     fn ratio(&self) -> Option<f64> {
         (self.other > 0.0).then(|| self.ours / self.other)
     }
@@ -196,7 +202,8 @@ impl Cost {
     }
 }
 
-/// Three lines, for IOPS, CPU time and memory. Each lists the columns in which this build is worse.
+/// Formats three lines, for IOPS, CPU time and memory. Each line lists the results in which this
+/// build is worse than the other build.
 fn verdict(columns: &[Column<'_>], costs: &[Cost]) -> String {
     let slower = columns.iter().filter(|column| column.iops.median < SLOWER);
     let slower = slower.map(|column| format!("{}: {}", column.name, column.iops.text()));

@@ -1,4 +1,4 @@
-//! Draws the results of a benchmark: bars of IOPS relative to qemu-storage-daemon.
+//! Draws the results of a benchmark as a chart of IOPS relative to qemu-storage-daemon.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ const BAR: usize = 12;
 const GAP: usize = 14;
 const LABEL: usize = 170;
 const WIDTH: usize = 760;
-/// The space to the right of the longest bar, for its number.
+/// The width of the space to the right of the longest bar, which contains the bar's number.
 const NUMBER: usize = 50;
 
 fn colour(peer: Peer) -> &'static str {
@@ -23,7 +23,7 @@ fn colour(peer: Peer) -> &'static str {
     }
 }
 
-/// Draws each cell as one group of bars.
+/// Draws the chart as SVG. Each cell (a workload on a medium) is one group of bars.
 pub fn svg(cells: &[Cell]) -> String {
     let longest = cells
         .iter()
@@ -42,8 +42,8 @@ pub fn svg(cells: &[Cell]) -> String {
     )
 }
 
-/// Whether the chart shows a peer. It shows only peers that are compared with qemu-storage-daemon.
-/// The ratios of other peers would need another scale.
+/// Whether the chart shows a peer. The chart shows only peers that are compared with
+/// qemu-storage-daemon, because the ratios of other peers would need another scale.
 fn is_shown(peer: Peer) -> bool {
     peer.references().first() == Some(&Peer::Qemu)
 }
@@ -67,7 +67,8 @@ fn legend() -> String {
     text
 }
 
-/// Draws a group of bars from `y` downwards, and returns the position of its end.
+/// Draws the bars of one cell from the position `y` downwards, and returns the position below the
+/// last bar.
 fn group(text: &mut String, cell: &Cell, scale: f64, mut y: usize) -> usize {
     let name = cell.name();
     write_at(text, (8, y + 2 * BAR), &name);

@@ -1,4 +1,5 @@
-//! Measures the costs of a back-end that has no requests: its start, its memory, and its CPU time.
+//! Measures the costs of a back-end that has no requests: its start time, its memory, and its CPU
+//! time.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -16,16 +17,17 @@ use super::usage::{Memory, Usage};
 use crate::process::Process;
 use crate::progress;
 
-/// The number of starts of each peer, for each of its turns.
+/// The number of times that each peer is started and timed, per turn.
 const STARTS: usize = 4;
 
-/// The time limit for a start or an end.
+/// The time limit for a peer to start or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The peers whose costs are measured.
 const PEERS: [Peer; 3] = [Peer::Ours, Peer::Other, Peer::Qemu];
 
-/// The load that a peer gets before it is idle, so that it has allocated all its memory.
+/// The load on a peer before its costs are measured. The load makes the peer allocate all its
+/// memory.
 const BEFORE: Workload = Workload {
     name: "before idling",
     block: 4 << 10,
@@ -33,23 +35,25 @@ const BEFORE: Workload = Workload {
     write: false,
 };
 
-/// The costs of a peer: medians of several turns. The peer offers [`QUEUES`](super::peer::QUEUES)
-/// queues, and the front-end uses one of them.
+/// The costs of a peer, as medians of several turns. The peer offers
+/// [`QUEUES`](super::peer::QUEUES) queues, and the front-end uses one of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
-    /// The peer.
+    /// The peer that has these costs.
     pub peer: Peer,
-    /// The time from the peer's start until it serves, in milliseconds.
+    /// The time from the peer's start until it is ready to serve, in milliseconds.
     pub start: f64,
-    /// Milliseconds of CPU time in a second without requests, with a front-end connected.
+    /// The CPU time that the peer uses in one second without requests, in milliseconds. A front-end
+    /// is connected.
     pub idle: f64,
-    /// Resident memory in MiB, without the front-end's memory; see [`Memory::rss`].
+    /// The resident memory of the peer in MiB, without the front-end's memory. See [`Memory::rss`].
     pub rss: f64,
-    /// Proportional memory in MiB, in which shared pages count in part; see [`Memory::pss`].
+    /// The proportional memory of the peer in MiB, in which shared pages count in part. See
+    /// [`Memory::pss`].
     pub pss: f64,
 }
 
-/// Measures the costs of the peers that are left after filtering.
+/// Measures the costs of the peers that pass the filter in `options`.
 pub fn all(options: &Options, setting: &Setting) -> Result<Vec<Costs>> {
     let wanted: Vec<_> = options.peers(Medium::Tmpfs).collect();
     let peers = PEERS.into_iter().filter(|peer| wanted.contains(peer));
@@ -57,7 +61,8 @@ pub fn all(options: &Options, setting: &Setting) -> Result<Vec<Costs>> {
     let served: Vec<_> = served.collect::<Result<_>>()?;
     progress("sleep and memory");
     let idle = in_turns(&served, options.turns, idle)?;
-    // A peer that still runs would keep its image locked.
+    // The peers have to end before they are started again, because a running peer keeps its image
+    // locked.
     served.iter().try_for_each(Served::end)?;
     progress("start");
     let starts = in_turns(&served, STARTS * options.turns, |served| {
@@ -69,7 +74,8 @@ pub fn all(options: &Options, setting: &Setting) -> Result<Vec<Costs>> {
         .collect())
 }
 
-/// Takes turns of all peers, and returns the results of each peer.
+/// Calls `turn` for all peers one after the other, `turns` times, and returns the results of each
+/// peer.
 fn in_turns<T>(
     served: &[Served],
     turns: usize,
@@ -85,9 +91,9 @@ fn in_turns<T>(
     Ok(all)
 }
 
-/// A back-end without requests, with a front-end connected.
+/// The CPU time and memory of a back-end that has a front-end, but no requests.
 struct Idle {
-    /// The CPU time used in one second.
+    /// The CPU time that the back-end used in one second.
     cpu: Duration,
     memory: Memory,
 }
@@ -118,7 +124,7 @@ fn idle(served: &Served) -> Result<Idle> {
     })
 }
 
-/// Measures the time of a start in milliseconds.
+/// Starts a peer, and returns the time until it is ready, in milliseconds.
 fn start(served: &Served, setting: &Setting) -> Result<f64> {
     let socket = setting.run.file("start.sock");
     let mut command = served.command(&socket, setting)?;

@@ -1,5 +1,5 @@
-//! Drivers of a disk with one queue. A driver that has nothing to do sleeps until the back-end
-//! calls it, as a guest sleeps until its interrupt.
+//! Front-ends for a disk with one queue. A front-end that has to wait sleeps until the back-end's
+//! call, as a guest sleeps until an interrupt.
 
 mod one_file;
 mod packed;
@@ -10,33 +10,33 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-/// A connected disk, with a buffer for each request that may be in flight (a slot).
+/// A connection to a disk. It has a slot with a buffer for each request that may be in flight.
 pub trait FrontEnd {
-    /// The buffer of a slot that has no request in flight. It is `None` if the front-end does not
-    /// give access to its buffers.
+    /// The buffer of a slot that has no request in flight. The result is `None` if the front-end
+    /// does not give access to its buffers.
     fn buffer(&mut self, slot: usize) -> Option<&mut [u8]> {
         let _ = slot;
         None
     }
 
-    /// The number of whole blocks of the disk.
+    /// The number of whole blocks that fit on the disk.
     fn blocks(&self) -> u64;
 
-    /// Puts a request for a whole block into the ring. A read fills the buffer number `slot`, and a
-    /// write takes its data from there.
+    /// Puts a request for a whole block into the ring. A read fills the buffer of `slot`, and a
+    /// write takes its data from this buffer.
     fn submit(&mut self, write: bool, block: u64, slot: usize) -> Result<()>;
 
-    /// Kicks the back-end if it has asked for notifications of new requests.
+    /// Kicks the back-end if the back-end has asked for notifications of new requests.
     fn kick(&mut self) -> Result<()>;
 
     /// Adds the slots of completed requests to `slots`. It is an error if a request failed.
     fn ended(&mut self, slots: &mut Vec<usize>) -> Result<()>;
 
     /// Asks the back-end for a call, and sleeps until the call comes. Returns at once if a request
-    /// has completed meanwhile.
+    /// has already completed.
     fn wait(&mut self) -> Result<()>;
 
-    /// An eventfd that ends a [`FrontEnd::wait`] when it is written to.
+    /// An eventfd. A write to the eventfd ends a [`FrontEnd::wait`].
     fn alarm(&self) -> Result<OwnedFd>;
 }
 
@@ -47,7 +47,8 @@ pub enum Kind {
     VirtioDriver,
     /// The front-end of the virtio-driver crate with a packed virtqueue.
     Packed,
-    /// A front-end with all its memory in this file, for a back-end that accepts no other memory.
+    /// A front-end with all its memory in the file at this path, for a back-end that can use only
+    /// this file as memory.
     OneFile(PathBuf),
 }
 

@@ -1,6 +1,7 @@
-//! Compares our disk in a guest, which is a PCI function, with QEMU's own virtio-blk-pci.
+//! Compares two disks in a guest: the PCI function of `vvu-block`, and QEMU's own virtio-blk-pci.
 //!
-//! One emulated guest has both disks, with equal images. fio in the guest uses the disks in turns.
+//! One emulated guest has both disks, with equal images. fio in the guest uses the two disks
+//! alternately.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -39,11 +40,11 @@ const LOADS: [(&str, &str); 4] = [
 struct Disk {
     /// The path of the disk's device node.
     node: String,
-    /// The name of its device, which is part of its interrupts' names.
+    /// The name of the disk's virtio device. The names of the disk's interrupts contain this name.
     device: String,
 }
 
-/// The results of a turn.
+/// The results of one run of fio on one disk (a turn).
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     iops: f64,
@@ -51,8 +52,8 @@ struct Turn {
     interrupts: f64,
 }
 
-/// Compares the disks in five turns of two seconds each, or in three shorter turns if `quick` is
-/// set.
+/// Compares the disks in five turns of two seconds each, or in three turns of one second each if
+/// `quick` is set.
 pub fn run(quick: bool) -> Result<()> {
     let strace = benchmark_tools()?.strace;
     let lab = Lab::open("bench-guest")?;
@@ -100,7 +101,7 @@ pub fn run(quick: bool) -> Result<()> {
     lab.run.discard()
 }
 
-/// Finds our disk and QEMU's in the guest.
+/// Finds our disk and QEMU's disk in the guest, and returns them in this order.
 fn disks(guest: &Vm) -> Result<[Disk; 2]> {
     let find = |condition: &str| {
         let script = format!(
@@ -120,7 +121,7 @@ fn disks(guest: &Vm) -> Result<[Disk; 2]> {
     Ok([find("=")?, find("!=")?])
 }
 
-/// Takes one turn. Returns its results and its number of requests.
+/// Runs fio on a disk for some seconds. Returns the results and the number of requests.
 fn turn(guest: &Vm, disk: &Disk, load: &str, seconds: u32) -> Result<(Turn, f64)> {
     let Disk { node, device } = disk;
     let script = format!(
@@ -153,8 +154,8 @@ fn turn(guest: &Vm, disk: &Disk, load: &str, seconds: u32) -> Result<(Turn, f64)
     Ok((turn, requests))
 }
 
-/// Counts the messages that notify a queue. Each message is a `write` to the queue's eventfd by the
-/// first thread of the process that serves the disk.
+/// Counts the vfio-user messages that notify a queue. For each of these messages, the first thread
+/// of the process that serves the disk makes one `write` to the queue's eventfd.
 struct Counting {
     strace: Process,
     table: std::path::PathBuf,

@@ -11,10 +11,10 @@ use anyhow::{Result, ensure};
 use super::front_end::FrontEnd;
 use super::plan::Workload;
 
-/// The interval at which a sleeping front-end checks the time.
+/// The interval at which a sleeping front-end wakes up to check the time.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The time limit for a load, in addition to its planned time.
+/// The time limit for a load to end after its planned time.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The results of a period of load.
@@ -36,15 +36,15 @@ pub struct Load {
 }
 
 impl Load {
-    /// Prepares load for a front-end that has a buffer for each request in flight.
+    /// Prepares a load for a front-end that has a buffer for each request in flight.
     pub fn new(front_end: Box<dyn FrontEnd>, workload: Workload) -> Result<Self> {
         let ticker = Ticker::start(front_end.alarm()?);
         Ok(Self {
             started: vec![Instant::now(); workload.depth],
             front_end,
             workload,
-            // The seed is any odd number. It is the same for each peer, so all peers get the same
-            // requests.
+            // The seed is an arbitrary odd number. It is the same for each peer, so all peers get
+            // the same requests.
             random: 0x9e37_79b9_7f4a_7c15,
             _ticker: ticker,
         })
@@ -94,7 +94,8 @@ impl Load {
         }
     }
 
-    /// Waits for requests to end, or for the next tick.
+    /// Waits until requests end or the `Ticker` wakes the front-end. Adds the slots of ended
+    /// requests to `ended`.
     fn await_some(&mut self, ended: &mut Vec<usize>) -> Result<()> {
         self.front_end.ended(ended)?;
         if ended.is_empty() {
@@ -104,8 +105,8 @@ impl Load {
         Ok(())
     }
 
-    /// The number of a random block, from an xorshift generator. The generator is cheap, and random
-    /// enough to defeat read-ahead.
+    /// The number of a random block, from an xorshift generator. The generator is fast, and its
+    /// numbers are random enough to make read-ahead useless.
     fn next_block(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -118,7 +119,7 @@ fn nanoseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos()).unwrap_or(u32::MAX)
 }
 
-/// Wakes a front-end at intervals, in case its back-end never calls it.
+/// Wakes a front-end at intervals, because a faulty back-end may never call the front-end.
 struct Ticker {
     end: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,

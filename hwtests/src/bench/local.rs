@@ -1,4 +1,4 @@
-//! Measures the limit: fio with io_uring on the image itself, without a back-end.
+//! Measures fio with io_uring on the image itself, for comparison. There is no back-end.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::peer::Served;
 use super::plan::{Medium, Options, Workload};
 use super::sample::Sample;
 
-/// Runs a workload with fio.
+/// Runs a workload with fio on the image itself.
 pub fn run(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {
     let report = served.fio.output(arguments(served, workload, options))?;
     // fio may print notes before its report.

@@ -18,8 +18,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Describes this machine, and takes today's date. A field is empty if the machine does not
-    /// report its value.
+    /// Describes this machine, and takes today's date. A field is empty or 0 if the machine does
+    /// not report its value.
     pub fn here() -> Self {
         let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
         let date = date.map(|output| output.stdout).unwrap_or_default();

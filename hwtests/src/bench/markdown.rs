@@ -1,4 +1,4 @@
-//! The part of a benchmark's results that the README shows.
+//! Formats the part of a benchmark's results that the README shows.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use super::report::ratio;
 use super::summary::Summary;
 use super::{Cell, Findings};
 
-/// Tables of the most important numbers, and the conditions under which they were measured.
+/// Formats tables of the most important numbers, and the conditions of the measurements.
 pub fn text(findings: &Findings) -> String {
     let mut text = conditions(findings);
     text += &comparison(&findings.cells);
@@ -16,7 +16,8 @@ pub fn text(findings: &Findings) -> String {
     text + &costs(findings)
 }
 
-/// The machine and the date of all measurements, and the number of noisy turns.
+/// Formats the machine and the date of all measurements, and the number of noisy turns (disturbed
+/// by other programs).
 pub fn conditions(findings: &Findings) -> String {
     let machine = &findings.machine;
     let all = || findings.cells.iter().flat_map(|cell| &cell.peers);
@@ -35,12 +36,12 @@ pub fn conditions(findings: &Findings) -> String {
     )
 }
 
-/// Formats a number with `digits` digits behind the point. `None` becomes `-`.
+/// Formats a number with `digits` digits after the decimal point. `None` becomes `-`.
 pub fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".into(), |value| format!("{value:.digits$}"))
 }
 
-/// Formats a number of our back-end beside the same number of qemu-storage-daemon.
+/// Formats a number of our back-end and the same number of qemu-storage-daemon, as `OURS / QEMU`.
 fn pair(cell: &Cell, digits: usize, get: impl Fn(&Summary) -> Option<f64>) -> String {
     let one = |peer| number(cell.summary(peer).and_then(&get), digits);
     format!("{} / {}", one(Peer::Ours), one(Peer::Qemu))

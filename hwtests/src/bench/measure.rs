@@ -1,4 +1,4 @@
-//! Measures one turn of one peer.
+//! Measures one peer once, with one workload.
 
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::plan::{Options, Workload};
 use super::sample::Sample;
 use super::usage::{Usage, busy, children_cpu};
 
-/// Runs a workload on a peer, and returns the results.
+/// Runs a workload on a peer once, and returns the results.
 pub fn measure(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {
     let before = Moment::now()?;
     let mut sample = match &served.socket {
@@ -32,7 +32,7 @@ fn vhost_user(served: &Served, workload: &Workload, options: &Options) -> Result
     Ok(sample(outcome, used))
 }
 
-/// Connects to a peer, and prepares this load for it.
+/// Connects a front-end to a peer, and prepares the load of a workload for this front-end.
 pub fn load(served: &Served, workload: &Workload) -> Result<Load> {
     let socket = served.socket.as_ref().context("no socket")?;
     let front_end = &served.front_end;
@@ -61,8 +61,8 @@ fn sample(mut outcome: Outcome, used: Usage) -> Sample {
     }
 }
 
-/// Time counters at a moment. The difference between two moments tells the share of other
-/// processes.
+/// Counters of CPU time at one moment. The difference between two moments shows the share of CPU
+/// time that other processes used.
 struct Moment {
     time: Instant,
     busy: Duration,

@@ -1,4 +1,4 @@
-//! Starts the programs that serve an image.
+//! Starts the programs that serve an image in a benchmark.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ const IMAGE_SIZE: u64 = 256 << 20;
 /// The size of the memory of a [`Kind::OneFile`] front-end in bytes.
 const MEMORY_SIZE: u64 = 16 << 20;
 
-/// The number of queues that a back-end offers. The front-ends use one of them.
+/// The number of queues that a back-end offers. Each front-end uses only one of these queues.
 pub const QUEUES: u16 = 16;
 
 /// The time limit for a program to become ready.
@@ -29,17 +29,17 @@ const READY: Duration = Duration::from_secs(30);
 
 /// An image, and the programs that serve it.
 pub struct Served {
-    /// The peer.
+    /// The peer that serves the image.
     pub peer: Peer,
-    /// The medium of the image.
+    /// The medium of the image, such as tmpfs.
     pub medium: Medium,
     /// The path of the image.
     pub image: PathBuf,
-    /// The path of the vhost-user socket. A local run has no socket.
+    /// The path of the vhost-user socket, or `None` if fio uses the image itself.
     pub socket: Option<PathBuf>,
     /// The kind of front-end that connects to the socket.
     pub front_end: Kind,
-    /// The fio program for local runs.
+    /// The fio program, which can use the image without a back-end.
     pub fio: Program,
     processes: Vec<Process>,
 }
@@ -100,7 +100,8 @@ impl Served {
         Ok(())
     }
 
-    /// Starts a program that is ready as soon as the file `socket` exists.
+    /// Starts a program and waits until it is ready. Our programs print a line when they are ready.
+    /// Other programs create the file `socket` when they are ready.
     fn spawn(&mut self, name: &str, command: Command, socket: &Path, run: &RunDir) -> Result<()> {
         let process = Process::spawn(name, &mut { command }, run.path())?;
         if process.name().starts_with("vvu") {
@@ -134,7 +135,8 @@ impl Served {
         Ok(command)
     }
 
-    /// The command with the options that all transports share. Old builds have these options, too.
+    /// The command with the options that all transports share. Builds of older versions have these
+    /// options, too.
     fn our_command(&self, setting: &Setting) -> Result<Command> {
         let mut command = Command::new(setting.program(self.peer, "vvu-block")?);
         command.arg(&self.image);
@@ -145,8 +147,8 @@ impl Served {
         Ok(command)
     }
 
-    /// The command of `vvu-proxy`, which offers a VVU function whose front-end has its memory in a
-    /// file.
+    /// The command that starts `vvu-proxy`. The proxy offers a VVU function, whose front-end has
+    /// its memory in the file `memory`.
     fn proxy_command(
         &self,
         socket: &Path,
@@ -201,7 +203,8 @@ impl Drop for Served {
     }
 }
 
-/// Writes random bytes to an image, so it has no holes and cannot be compressed.
+/// Fills an image with copies of the same random MiB. So the image has no holes, and a file system
+/// cannot compress it.
 fn fill(image: &Path) -> Result<()> {
     let context = || format!("cannot make the image {}", image.display());
     let mut noise = vec![0; 1 << 20];
@@ -216,6 +219,6 @@ fn fill(image: &Path) -> Result<()> {
     for _ in 0..IMAGE_SIZE >> 20 {
         file.write_all(&noise).with_context(context)?;
     }
-    // Without this, the kernel would write the image to disk during later measurements.
+    // Without `sync_all`, the kernel would write the image to disk during later measurements.
     file.sync_all().with_context(context)
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 /// The place of the image, and the way in which it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
-    /// A file in memory.
+    /// A file in memory (tmpfs).
     Tmpfs,
-    /// A file on disk, all of it in the page cache.
+    /// A file on disk, whose content is all in the page cache.
     Cached,
     /// A file on disk, opened with O_DIRECT, so that requests bypass the page cache.
     Direct,
@@ -33,7 +33,8 @@ impl Medium {
 pub struct Workload {
     /// The name of the workload in reports and filters.
     pub name: &'static str,
-    /// The number of bytes in a request. The offsets of requests are random multiples of it.
+    /// The number of bytes in a request. The offset of each request is a random multiple of this
+    /// number.
     pub block: usize,
     /// The number of requests in flight.
     pub depth: usize,
@@ -60,7 +61,8 @@ pub const WORKLOADS: [Workload; 6] = [
     workload("read-128k-qd8", 128 << 10, 8, false),
 ];
 
-/// The program that serves the image.
+/// A program that serves the image, with the transport to its front-end. The benchmark compares
+/// peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// `vvu-block` on a vhost-user socket.
@@ -71,13 +73,13 @@ pub enum Peer {
     Qemu,
     /// qemu-storage-daemon's vhost-user-blk export with its thread pool.
     QemuThreads,
-    /// No program: fio with io_uring on the file itself.
+    /// No back-end. fio uses io_uring on the file itself.
     Local,
     /// `vvu-block` on a vhost-user socket, with the same front-end as [`Peer::Pci`].
     Socket,
     /// `vvu-block --pci vfio-user:PATH` behind `vvu-proxy`.
     Pci,
-    /// `vvu-block --pci vfio-user:PATH` behind `vvu-proxy`, both of another build.
+    /// `vvu-block --pci vfio-user:PATH` behind `vvu-proxy`, both from another build.
     OtherPci,
     /// `vvu-block` on a vhost-user socket with a packed virtqueue.
     Packed,
@@ -112,17 +114,18 @@ impl Peer {
         }
     }
 
-    /// Whether the programs of the peer are those of another build.
+    /// Whether the programs of the peer come from another build.
     pub fn is_other(self) -> bool {
         matches!(self, Self::Other | Self::OtherPci)
     }
 
-    /// Whether a VVU device stands between the peer and its front-end.
+    /// Whether the peer serves its front-end through a VVU device.
     pub fn is_behind_proxy(self) -> bool {
         matches!(self, Self::Pci | Self::OtherPci)
     }
 
-    /// The peers to compare this one with. Only the first of them that is measured counts.
+    /// The candidates for the peer with which this peer is compared. The first candidate that is
+    /// measured is used.
     pub fn references(self) -> &'static [Self] {
         match self {
             Self::Ours => &[Self::Qemu, Self::Other],
@@ -133,9 +136,9 @@ impl Peer {
         }
     }
 
-    /// Whether the peer is measured on this medium. Peers with the front-end for a proxy are
-    /// measured on one medium only, because the medium does not change a request's way through a
-    /// proxy.
+    /// Whether the peer is measured on this medium. Peers behind `vvu-proxy` and [`Peer::Socket`]
+    /// are measured only on tmpfs, because the medium does not change the way of a request through
+    /// the proxy.
     pub fn takes(self, medium: Medium) -> bool {
         medium == Medium::Tmpfs || !(self.is_behind_proxy() || self == Self::Socket)
     }
@@ -144,25 +147,28 @@ impl Peer {
 /// The options of a benchmark: the number and length of turns, and filters.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The number of turns of each peer.
+    /// The number of turns (measurements) of each peer.
     pub turns: usize,
-    /// The measured time of a turn.
+    /// The measured time of each turn.
     pub time: Duration,
     /// The time that each turn runs before the measured time.
     pub warm_up: Duration,
-    /// Words of which one has to be in `MEDIUM WORKLOAD`. If empty, all workloads are measured.
+    /// A workload is measured only if `MEDIUM WORKLOAD` contains one of these words. If there are
+    /// no words, all workloads are measured.
     pub filter: Vec<String>,
-    /// Words of which one has to be in the name of a peer. If empty, all peers are measured.
+    /// A peer is measured only if its name contains one of these words. If there are no words, all
+    /// peers are measured.
     pub peers: Vec<String>,
     /// Whether packed virtqueues are measured, too.
     pub packed: bool,
-    /// The folder with the programs of another build. If set, our programs are compared only with
-    /// them.
+    /// The folder with the programs of another build. If it is set, our programs are compared only
+    /// with the programs in this folder.
     pub beside: Option<PathBuf>,
 }
 
 impl Options {
-    /// Five turns of two seconds each, or three shorter turns if `quick` is set.
+    /// Makes options for five turns of two seconds each, or for three turns of 0.7 seconds each if
+    /// `quick` is set.
     pub fn new(quick: bool) -> Self {
         let (turns, milliseconds) = if quick { (3, 700) } else { (5, 2000) };
         Self {
@@ -176,13 +182,13 @@ impl Options {
         }
     }
 
-    /// The media that pass the filter.
+    /// The media on which at least one workload passes the filter.
     pub fn media(&self) -> impl Iterator<Item = Medium> + '_ {
         let any = |medium: &Medium| self.workloads(*medium).next().is_some();
         Medium::ALL.into_iter().filter(any)
     }
 
-    /// The workloads that pass the filter.
+    /// The workloads that pass the filter on this medium.
     pub fn workloads(&self, medium: Medium) -> impl Iterator<Item = Workload> + '_ {
         WORKLOADS.into_iter().filter(move |workload| {
             matches(
@@ -192,7 +198,7 @@ impl Options {
         })
     }
 
-    /// The peers that pass the filter, on this medium.
+    /// The peers that are measured on this medium and pass the filter.
     pub fn peers(&self, medium: Medium) -> impl Iterator<Item = Peer> + '_ {
         Peer::ALL.into_iter().filter(move |peer| {
             self.wants(*peer) && peer.takes(medium) && matches(&self.peers, peer.name())

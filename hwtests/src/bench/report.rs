@@ -10,7 +10,7 @@ use super::plan::Peer;
 use super::summary::Summary;
 use super::{Cell, Findings, usage};
 
-/// A Markdown table with a row for each workload and peer.
+/// Formats a Markdown table with a row for each workload and peer.
 pub fn table(cells: &[Cell]) -> String {
     let mut text = format!(
         "| medium | workload | peer | IOPS | spread | ratio | p50 us | p99 us | p99.9 us \
@@ -26,7 +26,7 @@ pub fn table(cells: &[Cell]) -> String {
     text
 }
 
-/// Pairs of peers, formatted as "A to B", that show the reference of each peer.
+/// The pairs of compared peers, formatted as "A to B". B is the peer with which A is compared.
 fn references(cells: &[Cell]) -> Vec<String> {
     let Some(cell) = cells.first() else {
         return Vec::new();
@@ -73,7 +73,8 @@ fn row(cell: &Cell, peer: Peer, summary: &Summary) -> String {
     )
 }
 
-/// The ratio of a peer's IOPS to the IOPS of the peer that it is compared with.
+/// The ratio of a peer's IOPS to the IOPS of the peer with which it is compared, or `None` if
+/// either peer was not measured.
 pub fn ratio(cell: &Cell, peer: Peer) -> Option<f64> {
     let iops = |peer| Some(cell.summary(peer)?.median.iops);
     Some(iops(peer)? / iops(reference(cell, peer)?)?)

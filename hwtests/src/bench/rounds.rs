@@ -1,4 +1,4 @@
-//! The turns of all peers with one workload.
+//! Measures all peers with one workload, in rounds. In each round, each peer has one turn.
 
 use anyhow::{Context, Result};
 
@@ -11,11 +11,12 @@ use super::summary::Summary;
 use super::usage;
 use crate::progress;
 
-/// One turn of each peer, in the order of the peers.
+/// The results of one turn of each peer, in the order of the peers.
 type Round = Vec<Sample>;
 
-/// Runs rounds until the wanted number of rounds were quiet, but at most twice that number, and
-/// keeps the quietest rounds. The choice does not depend on the results, so it favours no peer.
+/// Runs rounds until `options.turns` rounds were quiet (not disturbed by other programs), but at
+/// most twice `options.turns` rounds. Keeps the quietest rounds. The choice does not depend on the
+/// peers' results, so it favours no peer.
 pub fn run(
     options: &Options,
     medium: Medium,
@@ -44,8 +45,8 @@ pub fn run(
     })
 }
 
-/// Runs one round. Every second round has the reverse order (A B C C B A), so that no peer gains
-/// from a machine that slowly gets faster or slower.
+/// Runs one round. Every second round has the reverse order of peers (A B C C B A), so that no peer
+/// gains from a machine that slowly gets faster or slower.
 fn round(
     options: &Options,
     workload: &Workload,
@@ -82,7 +83,7 @@ fn quietest(mut rounds: Vec<Round>, wanted: usize) -> Vec<Round> {
     rounds
 }
 
-/// Sorts the samples of rounds by peer.
+/// Groups the samples of all rounds by peer.
 fn columns(rounds: Vec<Round>, peers: usize) -> Vec<Vec<Sample>> {
     let column = |peer| rounds.iter().map(|round| round[peer]).collect();
     (0..peers).map(column).collect()

@@ -12,16 +12,17 @@ use crate::rundir::RunDir;
 /// The programs of all peers, and a folder for their files.
 #[derive(Debug)]
 pub struct Setting {
-    /// Programs that other projects wrote.
+    /// The programs of other projects, such as fio and qemu-storage-daemon.
     pub tools: BenchmarkTools,
     /// The folder for sockets, images and logs.
     pub run: RunDir,
-    /// The folder with the programs of another build, to compare this build with.
+    /// The folder with the programs of another build, with which this build is compared.
     other: Option<PathBuf>,
 }
 
 impl Setting {
-    /// Fetches the tools if they are not in the cache yet, and makes the folder.
+    /// Downloads the programs of other projects if they are not in the cache yet, and creates the
+    /// folder.
     pub fn new(options: &Options) -> Result<Self> {
         let other = options.beside.as_ref().map(|folder| {
             let found = folder.canonicalize();
@@ -34,7 +35,8 @@ impl Setting {
         })
     }
 
-    /// The path of one of our programs for this peer, of this build or of the other one.
+    /// The path of our program `name` for this peer. Depending on the peer, the program is from
+    /// this build or from the other build.
     pub fn program(&self, peer: Peer, name: &str) -> Result<PathBuf> {
         if !peer.is_other() {
             return binaries::build("vvu-block", name);

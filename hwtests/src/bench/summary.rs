@@ -1,4 +1,4 @@
-//! Sums up several turns of a peer.
+//! Combines the results of several turns (measurements) of a peer.
 
 use super::sample::Sample;
 
@@ -8,17 +8,18 @@ const NOISY: f64 = 0.15;
 /// The results of a peer in all its turns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// The median of each number.
+    /// The median of each field of the samples.
     pub median: Sample,
     /// The samples of all turns. Samples of several peers with the same index are from the same
     /// round.
     pub samples: Vec<Sample>,
-    /// The number of system calls of the back-end per request, counted in a separate run.
+    /// The number of system calls of the back-end per request, counted in a separate run. It is
+    /// `None` if the system calls were not counted.
     pub syscalls: Option<f64>,
 }
 
 impl Summary {
-    /// Sums up samples. There must be at least one sample.
+    /// Computes the medians of samples. There must be at least one sample.
     pub fn new(samples: Vec<Sample>) -> Self {
         let all = |get: fn(&Sample) -> f64| median(samples.iter().map(get).collect());
         let median = Sample {
@@ -42,12 +43,12 @@ impl Summary {
         self.samples.len()
     }
 
-    /// The number of noisy turns.
+    /// The number of noisy turns, which other programs disturbed.
     pub fn noisy(&self) -> usize {
         self.samples.iter().filter(|s| s.is_noisy()).count()
     }
 
-    /// The difference between the best and the worst IOPS of a turn, as a part of the median.
+    /// The difference between the best and the worst IOPS of all turns, as a part of the median.
     pub fn spread(&self) -> f64 {
         let (least, most) = range(self.samples.iter().map(|sample| sample.iops));
         (most - least) / self.median.iops
@@ -55,19 +56,19 @@ impl Summary {
 }
 
 impl Sample {
-    /// Whether other programs used so much of the processors' time that the turn says little.
+    /// Whether other programs used too much of the processors' time for a reliable result.
     pub fn is_noisy(&self) -> bool {
         self.foreign > NOISY
     }
 }
 
-/// The minimum and the maximum of some numbers.
+/// The minimum and the maximum of the values.
 pub fn range(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let least = values.clone().fold(f64::INFINITY, f64::min);
     (least, values.fold(f64::NEG_INFINITY, f64::max))
 }
 
-/// The median of some numbers.
+/// The median of the values, or 0 if there are no values.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -1,6 +1,6 @@
 //! Counts the system calls that a back-end makes per request.
 //!
-//! strace counts them in a separate run, because strace slows the back-end down.
+//! strace counts the system calls in a separate run, because strace slows the back-end down.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,8 +23,8 @@ const TIME: Duration = Duration::from_millis(400);
 /// The time limit for strace to attach and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The number of system calls per request, of all threads of the peer's processes. It is `None` for
-/// a local run.
+/// The number of system calls per request, of all threads of the peer's processes. It is `None` if
+/// the peer has no back-end.
 pub fn count(served: &Served, workload: &Workload, setting: &Setting) -> Result<Option<f64>> {
     if served.socket.is_none() {
         return Ok(None);
@@ -49,7 +49,8 @@ pub fn count(served: &Served, workload: &Workload, setting: &Setting) -> Result<
     Ok(Some(calls as f64 / requests.max(1) as f64))
 }
 
-/// Starts strace with these options. It counts the system calls by name until SIGINT ends it.
+/// Starts strace with these options. strace counts the system calls by name until SIGINT ends it,
+/// and writes the counts to the file `table`.
 pub fn attach(
     pids: &[u32],
     options: &[&str],
@@ -70,8 +71,8 @@ pub fn attach(
     Ok(tracer)
 }
 
-/// The number of calls with this name in strace's table. The name `total` stands for all calls.
-/// Each line of the table has a number and a name.
+/// The number of system calls with this name in strace's table. The name `total` stands for all
+/// system calls. Each line of the table has a number and a name.
 pub fn calls(table: &str, name: &str) -> Option<u64> {
     let mut lines = table.lines().map(str::split_whitespace);
     let mut words = lines.find(|words| words.clone().last() == Some(name))?;

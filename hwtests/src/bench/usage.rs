@@ -17,7 +17,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The usage of these processes and their descendants so far.
+    /// The CPU time and the context switches of these processes and their descendants so far.
     pub fn of(pids: &[u32]) -> Result<Self> {
         let mut sum = Self::default();
         for pid in family(pids)? {
@@ -27,7 +27,7 @@ impl Usage {
         Ok(sum)
     }
 
-    /// The usage since `before`.
+    /// The difference between this usage and the earlier usage `before`.
     pub fn since(self, before: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(before.cpu),
@@ -52,12 +52,12 @@ pub fn family(pids: &[u32]) -> Result<Vec<u32>> {
 pub struct Memory {
     /// The size of all resident pages.
     pub rss: u64,
-    /// The size of all resident pages, where a page that several processes share (such as a
-    /// library's) counts in part.
+    /// The size of all resident pages, in which a page that several processes share (such as a page
+    /// of a library) counts only in part.
     pub pss: u64,
 }
 
-/// Parts of the names that the front-end's memory has in `smaps`.
+/// A mapping in `smaps` is memory of the front-end if its name contains one of these strings.
 const FRONT_END: [&str; 2] = ["/memfd:", "/dev/shm/"];
 
 impl Memory {
@@ -70,8 +70,9 @@ impl Memory {
         Ok(sum)
     }
 
-    /// Adds the mappings of one process, from its `smaps`. The numbers in `status` are not exact,
-    /// because the kernel counts them per processor and adds them up only at intervals.
+    /// Adds the memory of one process, from the text of its `smaps`. The numbers in `status` would
+    /// not be exact, because the kernel counts them per processor and adds them up only at
+    /// intervals.
     fn add(&mut self, smaps: &str) {
         let mut counts = true;
         for line in smaps.lines() {
@@ -93,20 +94,20 @@ impl Memory {
     }
 }
 
-/// The time in which the machine's processors were not idle.
+/// The time since boot in which the machine's processors were not idle.
 pub fn busy() -> Result<Duration> {
     let stat = read("/proc/stat")?;
     let first = stat.lines().next().unwrap_or_default();
     let numbers: Vec<u64> = first.split(' ').filter_map(|n| n.parse().ok()).collect();
-    // The fields are: user nice system idle iowait irq softirq steal. Later fields are already part
-    // of user and nice.
+    // The fields are: user nice system idle iowait irq softirq steal. The later fields (guest and
+    // guest_nice) are already part of user and nice.
     let busy = [0, 1, 2, 5, 6, 7];
     Ok(duration(
         busy.iter().filter_map(|&at| numbers.get(at)).sum(),
     ))
 }
 
-/// The CPU time of the children of this process that have ended.
+/// The CPU time of the children of this process that have already ended.
 pub fn children_cpu() -> Result<Duration> {
     let stat = read("/proc/self/stat")?;
     let ticks = parse_ticks(&stat, 13).context("cannot read the CPU time of children")?;
@@ -131,8 +132,9 @@ fn cpu(pid: u32) -> Result<Duration> {
     Ok(clock_getcpuclockid(pid)?.now()?.into())
 }
 
-/// The sum of two times, which lie `skip` fields after the name. The times of the process's
-/// children have a `skip` of 13. The name may contain any character.
+/// The sum of the user and system time in a line of `/proc/PID/stat`, in clock ticks. The two times
+/// are `skip` fields after the process's name. For the times of the process's children, `skip` is
+/// 13. The name may contain any character.
 fn parse_ticks(stat: &str, skip: usize) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(skip);
@@ -141,8 +143,8 @@ fn parse_ticks(stat: &str, skip: usize) -> Option<u64> {
     Some(user + system)
 }
 
-/// The ids of the processes with this parent. All processes are searched, because not every kernel
-/// lists the children of a process.
+/// The ids of the processes whose parent is `parent`. All processes are searched, because not every
+/// kernel lists the children of a process.
 fn children(parent: u32) -> Result<Vec<u32>> {
     let entries = fs::read_dir("/proc").context("cannot read /proc")?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -161,7 +163,7 @@ fn parse_parent(stat: &str) -> Option<u32> {
 fn switches(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // The thread may have ended meanwhile.
+        // A file that cannot be read counts as empty, because the thread may have ended meanwhile.
         let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
         sum += parse_switches(&status);
     }
@@ -207,7 +209,8 @@ mod tests {
         assert_eq!(memory, expected);
     }
 
-    /// Descendants are left out, because other tests start some, which may end at any time.
+    /// The test does not count descendants, because other tests start child processes, which may
+    /// end at any time.
     #[test]
     fn a_process_sees_its_own_usage() {
         let own = std::process::id();

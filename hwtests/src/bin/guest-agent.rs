@@ -1,4 +1,5 @@
-//! The first process of a test guest. It sets up the system, and runs commands that the host sends.
+//! The agent, which is the first process of a test guest. It sets up the system, and runs commands
+//! that the host sends.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -71,8 +72,8 @@ fn load_modules() -> Result<()> {
     Ok(())
 }
 
-/// Opens the port to the host. The function may have to wait, because the kernel gets the name of
-/// the port only some time after the driver has started.
+/// Opens the virtio serial port to the host. The function may have to wait, because the kernel gets
+/// the name of the port only some time after the driver has started.
 fn open_port() -> Result<File> {
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut pause = Duration::from_millis(1);
@@ -107,8 +108,8 @@ fn end(how: RebootCommand) {
 
 type Out = Arc<Mutex<File>>;
 
-/// Sends a frame in one piece. A failure is only printed, because the agent cannot do anything
-/// without the host.
+/// Sends a frame in one piece. A failure is only printed, because the agent has no other way to
+/// report it.
 fn send(out: &Out, frame: &Frame) {
     let mut port = out.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = frame.write_to(&mut *port) {
@@ -138,8 +139,8 @@ impl Agent {
                 }
                 FrameKind::PowerOff => return Ok(()),
                 FrameKind::Reboot => {
-                    // The lock prevents other threads from sending, so that Hello is the next
-                    // frame.
+                    // The lock prevents other threads from sending frames. So the next frame to the
+                    // host is the Hello of the next boot.
                     let _no_frames = self.out.lock().unwrap_or_else(PoisonError::into_inner);
                     end(RebootCommand::Restart);
                     bail!("the guest did not restart");
@@ -195,7 +196,7 @@ fn run_command(frame: &Frame, out: &Out, groups: &Arc<Mutex<HashMap<u32, Pid>>>)
     });
 }
 
-/// Forwards a command's output until it ends, and returns its status.
+/// Forwards a command's output until the command ends, and returns the command's exit status.
 fn finish(mut child: Child, id: u32, out: &Out) -> i32 {
     let stdout = child
         .stdout

@@ -15,18 +15,18 @@ use super::KERNEL_ARGUMENTS;
 const MIB: u64 = 1 << 20;
 const SECTOR: u64 = 512;
 
-/// The offset of the partition with the root file system, in bytes.
+/// The offset in bytes of the partition with the root file system.
 pub const ROOT_START: u64 = MIB;
 /// The size of the root file system in bytes.
 pub const ROOT_SIZE: u64 = 512 * MIB;
-/// The offset of the partition for UEFI firmware.
+/// The offset in bytes of the partition for UEFI firmware.
 const EFI_START: u64 = ROOT_START + ROOT_SIZE;
-/// The size of the partition for UEFI firmware.
+/// The size in bytes of the partition for UEFI firmware.
 const EFI_SIZE: u64 = 16 * MIB;
 /// The size of the disk in bytes.
 pub const DISK_SIZE: u64 = EFI_START + EFI_SIZE;
 
-/// Makes the disk bootable for both kinds of firmware.
+/// Makes the disk bootable for a BIOS and for UEFI firmware.
 pub fn make_bootable(lab: &Lab, image: &Path) -> Result<()> {
     let tools = debian_tools()?;
     let mut disk = OpenOptions::new().write(true).open(image)?;
@@ -34,7 +34,7 @@ pub fn make_bootable(lab: &Lab, image: &Path) -> Result<()> {
     make_efi_partition(lab, &tools, image)
 }
 
-/// Makes the system partition for UEFI firmware, with GRUB under the default name.
+/// Makes the EFI system partition. GRUB has the file name that UEFI firmware starts by default.
 fn make_efi_partition(lab: &Lab, tools: &Tree, image: &Path) -> Result<()> {
     let modules = ["part_msdos", "ext2", "search", "linux"];
     let grub = grub(lab, tools, "x86_64-efi", &modules)?;
@@ -50,13 +50,14 @@ fn make_efi_partition(lab: &Lab, tools: &Tree, image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the bytes before the first partition: GRUB for a BIOS, and the partition table.
+/// Makes the content of the disk before the first partition: GRUB for a BIOS, and the partition
+/// table.
 fn boot_sectors(lab: &Lab, tools: &Tree) -> Result<Vec<u8>> {
     let modules = ["biosdisk", "part_msdos", "ext2", "search", "linux"];
     let core = fs::read(grub(lab, tools, "i386-pc", &modules)?)?;
     let mut sectors = fs::read(tools.root().join("usr/lib/grub/i386-pc/boot.img"))?;
-    // GRUB's boot sector has code for diskettes in these bytes. The partition table replaces that
-    // code.
+    // In bytes 446 to 509, GRUB's boot sector has code for floppy disks. The partition table
+    // replaces this code.
     sectors[446..510].copy_from_slice(&partition_table());
     sectors[510..512].copy_from_slice(&[0x55, 0xaa]);
     sectors.extend(core);
@@ -64,7 +65,7 @@ fn boot_sectors(lab: &Lab, tools: &Tree) -> Result<Vec<u8>> {
     Ok(sectors)
 }
 
-/// Makes an image of GRUB for this platform.
+/// Makes an image of GRUB for a platform such as `i386-pc`, and returns the path of the image.
 fn grub(lab: &Lab, tools: &Tree, platform: &str, modules: &[&str]) -> Result<PathBuf> {
     let script = lab.run.file("grub.cfg");
     let find = "search --set=root --label debian";
@@ -79,7 +80,8 @@ fn grub(lab: &Lab, tools: &Tree, platform: &str, modules: &[&str]) -> Result<Pat
     Ok(image)
 }
 
-/// Makes a table of two primary partitions: an active one for Linux, and one for UEFI firmware.
+/// Makes a table of two primary partitions: an active partition for Linux, and a partition for UEFI
+/// firmware.
 fn partition_table() -> [u8; 64] {
     let mut table = [0; 64];
     let entries = [

@@ -12,11 +12,13 @@ use crate::progress;
 use crate::provision::{debian_tools, mirror};
 use crate::tree::{KEYRING, Tree, quiet};
 
-/// The name of the root file system in the cache. Increase its number when the content changes.
+/// The name of the cache folder with the root file system. When the content changes, increase the
+/// number in the name.
 const NAME: &str = "bookworm-debootstrap-1";
 const SUITE: &str = "bookworm";
 
-/// The package that guests install. apt's cache in the root file system contains the package.
+/// The name of the package that guests install. apt's cache in the root file system contains this
+/// package.
 const PACKAGE: &str = "hello";
 
 /// Whether this process can make a root file system. The process has to run as root, because the
@@ -25,7 +27,8 @@ pub fn possible() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Returns the folder with the root file system. Makes the folder if it is not in the cache yet.
+/// Returns the path of the root file system. Makes the root file system if it is not in the cache
+/// yet.
 pub fn root() -> Result<PathBuf> {
     ensure!(possible(), "only root can make a root file system");
     let tools = debian_tools()?;
@@ -60,7 +63,8 @@ fn make(tools: &Tree, folder: &Path) -> Result<()> {
     keep_the_package(&root.join("var/cache/apt/archives"))
 }
 
-/// Makes a folder with wget, because debootstrap needs wget and the machine may not have it.
+/// Makes a folder with the program wget, because debootstrap needs wget and the machine may not
+/// have it.
 fn with_wget(tools: &Tree, folder: &Path) -> Result<PathBuf> {
     let wget = tools.program("wget")?.command();
     let words = std::iter::once(wget.get_program()).chain(wget.get_args());

@@ -12,7 +12,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Adds to the counter up to the highest value that it can have.
+/// Fills the counter of an eventfd to its maximum.
 fn fill(eventfd: &SharedEventFd) {
     let highest = u64::MAX - 1;
     rustix::io::write(eventfd, &highest.to_ne_bytes()).unwrap();
@@ -78,12 +78,14 @@ fn a_thread_that_nothing_interrupts_can_signal_an_eventfd_that_would_block() {
 
 extern "C" fn do_nothing(_: libc::c_int) {}
 
-/// Makes SIGUSR1 interrupt system calls, until the process ends.
+/// Installs a handler of SIGUSR1, so that SIGUSR1 interrupts blocked system calls of this process.
 fn interrupt_with_sigusr1() {
-    // SAFETY: all-zero is a valid sigaction: no flags, so no SA_RESTART, and an empty mask.
+    // SAFETY: an all-zero `sigaction` is valid. It has an empty mask and no flags, not even
+    // SA_RESTART.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = do_nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
-    // SAFETY: the handler does nothing, so it may run anywhere; the pointers are valid or null.
+    // SAFETY: the handler does nothing, so it may interrupt any code. The pointers are valid or
+    // null.
     let set = unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) };
     assert_eq!(set, 0);
 }
@@ -121,8 +123,8 @@ fn expired_timer() -> OwnedFd {
         it_interval: at_once,
         it_value: at_once,
     };
-    // SAFETY: the descriptor is checked before it is owned, and nothing else owns it; the pointers
-    // are valid or null.
+    // SAFETY: the pointers are valid or null. The descriptor is checked before `OwnedFd` takes it,
+    // and has no other owner.
     let timer = unsafe {
         let timer = libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC);
         assert_ne!(timer, -1);

@@ -11,7 +11,8 @@ enum TestError {
     TooLong,
 }
 
-/// A message is two bytes with its length, low byte first, and at most 255 KiB that follow.
+/// A message begins with two bytes that give the length of the rest. The first byte counts bytes,
+/// and the second byte counts KiB. The second byte must not be 255.
 fn missing(received: &[u8]) -> Result<usize, TestError> {
     match *received {
         [] => Ok(2),
@@ -36,7 +37,7 @@ fn messages_arrive_whole_however_they_are_cut() {
         peer.write_all(&[byte]).unwrap();
     }
     assert!(framed.receive(missing).unwrap().is_none());
-    // The last byte comes together with the next message.
+    // The last byte of the first message arrives together with the second message.
     peer.write_all(&[12, 1, 0, 20]).unwrap();
     assert_eq!(
         framed.receive(missing).unwrap().unwrap().bytes,
@@ -132,7 +133,7 @@ fn a_message_that_is_too_long_is_refused_at_its_header() {
     assert!(matches!(framed.receive(missing), Err(TestError::TooLong)));
 }
 
-/// Reads all that comes while the sender flushes, descriptors included.
+/// Receives all bytes and descriptors that arrive while the sender flushes.
 fn drain(sender: &mut Framed, receiver: &Stream) -> (Vec<u8>, Vec<OwnedFd>) {
     let (mut received, mut fds) = (Vec::new(), Vec::new());
     let mut part = vec![0; 4096];

@@ -1,5 +1,5 @@
-//! A vfio-user client that sends anything to a virtio function: protocol, memory, interrupts,
-//! registers. In this folder's parent: `cargo +nightly fuzz run client`.
+//! Fuzzes a virtio function with a vfio-user client that sends random messages. Run the fuzzer in
+//! the folder `pcidev` with `cargo +nightly fuzz run client`.
 
 #![no_main]
 

@@ -13,7 +13,7 @@ fn the_corpus_is_served() {
     assert!(inputs > 0, "no corpus");
 }
 
-/// A part of an input: one message, with a file or without.
+/// A part of an input that consists of one message, with or without a file.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop::collection::vec(prop_oneof![Just(0u8), 0u8..64, any::<u8>()], 0..64);
     (0u8..3, 1u8..16, payload).prop_map(|(file, command, payload)| {

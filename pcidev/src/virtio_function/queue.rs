@@ -18,12 +18,13 @@ use crate::virtio_pci::{Layout, Registers};
 /// One queue of the device.
 pub(super) struct Queue {
     index: u16,
-    /// The position of the next request. `None`: the queue has not run since the last reset.
+    /// The position of the next request in the ring. `None`: the queue has not run since the last
+    /// reset.
     next_avail: Option<u16>,
     /// The eventfd for kicks of the queue. Clients can also signal this eventfd and change its
     /// flags.
     kick: Arc<SharedEventFd>,
-    /// The rings and the memory that the queue uses; `None` while the queue does not run.
+    /// The rings and the memory that the queue uses. `None`: the queue does not run.
     run: Option<Run>,
 }
 
@@ -43,7 +44,7 @@ impl Queue {
     }
 
     /// Starts to serve the queue at the position where it was stopped, if the driver uses the queue
-    /// and there is memory.
+    /// and the client shares memory.
     pub(super) fn start(
         &mut self,
         runner: &mut Runner,
@@ -77,7 +78,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Notes that the queue was stopped, and its position if the queue was running.
+    /// Notes that the queue was stopped. If the queue was running, `next_avail` is the position at
+    /// which it was stopped.
     pub(super) fn stopped(&mut self, next_avail: Option<u16>) {
         if self.run.take().is_some() {
             self.next_avail = next_avail;

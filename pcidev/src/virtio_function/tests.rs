@@ -1,4 +1,5 @@
-//! The event loop serves a function with a simple device to a driver that the tests play.
+//! Tests of the whole function. The event loop serves a simple device, and the tests act as the
+//! driver.
 
 mod driver;
 mod garbage;

@@ -53,9 +53,9 @@ impl Layout {
         u64::from(self.pending() + PAGE).next_power_of_two()
     }
 
-    /// Adds the BAR, MSI-X and the capabilities of a virtio device whose device-specific
-    /// configuration has `config` bytes. Gives the offset in configuration space of the capability
-    /// by which software accesses BARs.
+    /// Adds the BAR, the MSI-X capability and the virtio capabilities to `space`. The
+    /// device-specific configuration has `config` bytes. Returns the offset in configuration space
+    /// of the capability by which software accesses BARs.
     pub fn describe(&self, space: &mut ConfigSpace, config: u32) -> usize {
         space.add_bar(usize::from(BAR), BarKind::Memory32, self.size());
         let capability = |cfg_type, offset, length| Capability {
@@ -73,7 +73,7 @@ impl Layout {
                 u32::from(self.queues) * NOTIFY_MULTIPLIER,
             )
         };
-        // This capability has its data field in the place of the multiplier.
+        // The capability for access to BARs has a data field at the offset of the multiplier.
         let window = Capability {
             multiplier: Some(0),
             ..capability(cfg_type::PCI, 0, 0)

@@ -1,4 +1,4 @@
-//! A queue that the event loop serves by itself.
+//! A queue that is served by the event loop, not by a separate thread.
 
 use virtio::vring::first_position;
 use virtio::{Queue, QueueError};
@@ -6,12 +6,13 @@ use virtio::{Queue, QueueError};
 use super::Registers;
 use crate::dma::DmaTable;
 
-/// A virtqueue that the event loop serves by itself. The event loop completes each request at once,
-/// so no request is ever in flight.
+/// A virtqueue that is served by the event loop, not by a separate thread. The event loop completes
+/// each request at once, so no request is ever in flight.
 #[derive(Debug)]
 pub struct RingQueue {
     index: u16,
-    /// The position of the next request. `None`: the queue has not run since the last reset.
+    /// The position of the next request in the ring. `None`: the queue has not run since the last
+    /// reset.
     next_avail: Option<u16>,
     ring: Option<Queue>,
 }
@@ -37,7 +38,7 @@ impl RingQueue {
         }
     }
 
-    /// Brings the queue back to its start, as a reset does.
+    /// Sets the queue back to the state after a reset.
     pub fn reset(&mut self) {
         *self = Self::new(self.index);
     }
@@ -49,11 +50,11 @@ impl RingQueue {
         }
     }
 
-    /// The queue, ready to use; `None` while the driver has not enabled it.
+    /// The queue, ready to use. `None`: the driver does not use the queue yet.
     ///
     /// # Errors
     ///
-    /// [`BrokenQueue`]; the device needs a reset then.
+    /// [`BrokenQueue`]. The driver then has to reset the device.
     pub fn ring(
         &mut self,
         registers: &Registers,

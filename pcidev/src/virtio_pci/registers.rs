@@ -21,7 +21,7 @@ use state::{Queue, State};
 pub enum Change {
     /// The driver reset the device. The registers are already reset.
     Reset,
-    /// The driver is ready.
+    /// The driver has set DRIVER_OK.
     DriverOk,
 }
 
@@ -32,16 +32,17 @@ pub struct Registers {
     vectors: u16,
     max_queue_size: u16,
     state: State,
-    /// Interrupt status. The threads of queues set it, too.
+    /// The interrupt status. The threads of queues also set bits of the status.
     isr: Arc<AtomicU8>,
-    /// The configuration generation. A reset does not set it back to 0, because a driver could then
-    /// miss a change.
+    /// The configuration generation. A reset does not set the generation back to 0, because a
+    /// driver could then miss a change.
     generation: u8,
 }
 
 impl Registers {
-    /// Registers of a device that offers these feature bits and VERSION_1, with `queues` queues of
-    /// at most `max_queue_size` (a power of two) descriptors, and `vectors` MSI-X vectors.
+    /// The registers of a device that offers the feature bits `offered` and VERSION_1. The device
+    /// has `queues` queues, each with at most `max_queue_size` descriptors (a power of two), and
+    /// `vectors` MSI-X vectors.
     pub fn new(offered: u64, queues: u16, max_queue_size: u16, vectors: u16) -> Self {
         Self {
             offered: offered | 1 << VIRTIO_F_VERSION_1,
@@ -70,33 +71,35 @@ impl Registers {
         self.state.status & mask == status::DRIVER_OK
     }
 
-    /// Sets DEVICE_NEEDS_RESET. The caller tells the driver by the interrupt for configuration
+    /// Sets DEVICE_NEEDS_RESET. The caller then has to raise the interrupt for configuration
     /// changes.
     pub fn set_needs_reset(&mut self) {
         self.state.status |= status::NEEDS_RESET;
     }
 
-    /// Notes that the device-specific configuration or the device status changed. Gives the
-    /// vector to raise, [`NO_VECTOR`] if there is none.
+    /// Notes that the device-specific configuration or the device status changed. Returns the
+    /// vector to raise, or [`NO_VECTOR`] if the driver has set no vector.
     pub fn config_changed(&mut self) -> u16 {
         self.generation = self.generation.wrapping_add(1);
         self.isr.fetch_or(isr::CONFIG, Ordering::SeqCst);
         self.state.config_vector
     }
 
-    /// Notes used buffers of a queue. Gives the vector to raise, [`NO_VECTOR`] if there is none.
+    /// Notes that the device has used buffers of a queue. Returns the vector to raise, or
+    /// [`NO_VECTOR`] if the driver has set no vector.
     pub fn queue_used(&mut self, queue: u16) -> u16 {
         self.isr.fetch_or(isr::QUEUE, Ordering::SeqCst);
         self.queue_vector(queue)
     }
 
-    /// The vector to raise for used buffers of a queue, [`NO_VECTOR`] if there is none.
+    /// The vector to raise for used buffers of a queue, or [`NO_VECTOR`] if the driver has set no
+    /// vector.
     pub fn queue_vector(&self, queue: u16) -> u16 {
         let queue = self.state.queues.get(usize::from(queue));
         queue.map_or(NO_VECTOR, |queue| queue.vector)
     }
 
-    /// The interrupt status. Threads that serve a queue set [`isr::QUEUE`] in it.
+    /// The interrupt status. Threads that serve a queue set the bit [`isr::QUEUE`].
     pub fn isr(&self) -> &Arc<AtomicU8> {
         &self.isr
     }
@@ -106,7 +109,7 @@ impl Registers {
         self.isr.swap(0, Ordering::SeqCst)
     }
 
-    /// The layout of the rings of a queue; `None` while the driver does not use the queue.
+    /// The layout of the rings of a queue. `None`: the driver does not use the queue.
     pub fn queue(&self, index: u16) -> Option<VringLayout> {
         let queue = self.state.queues.get(usize::from(index))?;
         let usable = self.is_running() && queue.enabled;
@@ -123,7 +126,7 @@ impl Registers {
         self.state.driver_features & PACKED != 0
     }
 
-    /// Reads common configuration. Reads past its end return 0.
+    /// Reads common configuration. Reads past the end return 0.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         read_padded(&self.image(), offset, data);
     }
@@ -170,7 +173,7 @@ impl Registers {
         self.state.driver_features = kept | u64::from(value) << shift;
     }
 
-    /// The vector, or [`NO_VECTOR`] when the device does not have it.
+    /// Returns `vector`, or [`NO_VECTOR`] if the device does not have this vector.
     fn existing(&self, vector: u16) -> u16 {
         if vector < self.vectors {
             vector
@@ -179,7 +182,8 @@ impl Registers {
         }
     }
 
-    /// Writes the device status. The driver can only set bits; a reset clears all bits.
+    /// Writes the device status. The driver can only set bits. A write of 0 resets the device and
+    /// clears all bits.
     fn write_status(&mut self, value: u8) -> Option<Change> {
         if value == 0 {
             self.reset();

@@ -1,4 +1,4 @@
-//! Accesses to BAR 0.
+//! Reads and writes of the structures in BAR 0.
 
 use super::{Change, Layout, Place, Registers};
 use crate::msix::Msix;
@@ -12,14 +12,14 @@ pub struct Structures {
     pub registers: Registers,
 }
 
-/// The event that a driver's access causes, for the device to handle.
+/// An effect of a driver's access that the device has to handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The driver reset the device. The registers are already reset.
     Reset,
-    /// The driver is ready.
+    /// The driver has set DRIVER_OK.
     DriverOk,
-    /// The driver added buffers to this queue.
+    /// The driver notified the device of new buffers in this queue.
     Notify(u16),
     /// The driver accesses device-specific configuration at this offset. The device has to carry
     /// out the access.
@@ -27,7 +27,8 @@ pub enum Event {
 }
 
 impl Structures {
-    /// Carries out a read, unless the driver reads device-specific configuration.
+    /// Carries out a read. If the driver reads device-specific configuration, returns an event
+    /// instead.
     pub fn read(&mut self, msix: &Msix, offset: u64, data: &mut [u8]) -> Option<Event> {
         match self.layout.locate(offset) {
             Place::Common(offset) => self.registers.read(offset, data),

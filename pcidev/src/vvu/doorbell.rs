@@ -1,4 +1,4 @@
-//! Doorbells: registers whose writes signal the front-end's eventfds.
+//! Doorbells are registers. A driver's write to a doorbell signals an eventfd of the front-end.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,7 +21,8 @@ pub(super) const STRIDE: u64 = 4;
 pub(super) struct Doorbells {
     calls: Vec<Option<SharedEventFd>>,
     errors: Vec<Option<SharedEventFd>>,
-    /// One eventfd for each call doorbell. Clients may signal it instead of writing the doorbell.
+    /// One eventfd for each call doorbell. Clients may signal the eventfd instead of writing the
+    /// doorbell.
     events: Vec<Arc<SharedEventFd>>,
 }
 
@@ -41,8 +42,8 @@ impl Doorbells {
         })
     }
 
-    /// The eventfds that clients may signal instead of writing call doorbells, with any length and
-    /// value.
+    /// The eventfds that clients may signal instead of writing call doorbells. Each eventfd stands
+    /// for writes of any length and value.
     pub(super) fn io_event_fds(&self) -> Vec<IoEventFd> {
         let doorbells = (0..).step_by(STRIDE as usize).zip(&self.events);
         let entry = |(offset, event): (u64, &Arc<SharedEventFd>)| IoEventFd {
@@ -54,7 +55,8 @@ impl Doorbells {
         doorbells.map(entry).collect()
     }
 
-    /// Handles a write of 1, 2 or 4 bytes. The value does not matter.
+    /// Handles a write to a doorbell. The written value does not matter. A write of a length other
+    /// than 1, 2 or 4 bytes is ignored.
     pub(super) fn write(&mut self, offset: u64, len: usize) {
         if !matches!(len, 1 | 2 | 4) || !offset.is_multiple_of(STRIDE) {
             debug!("no doorbell of {len} bytes at {offset:#x}");
@@ -67,7 +69,7 @@ impl Doorbells {
         }
     }
 
-    /// Signals the front-end's eventfd for this doorbell, if it has one.
+    /// Signals the front-end's eventfd for a doorbell, if the front-end has set an eventfd.
     pub(super) fn ring(&mut self, doorbell: Doorbell) {
         let Some(slot) = self.slot(doorbell) else {
             return;
@@ -79,7 +81,7 @@ impl Doorbells {
         }
     }
 
-    /// Sets the eventfd that a doorbell signals from now on; `None`: the doorbell signals nothing.
+    /// Sets the eventfd that a doorbell signals from now on. `None`: the doorbell signals nothing.
     pub(super) fn set(&mut self, doorbell: Doorbell, fd: Option<OwnedFd>) -> Result<(), Refusal> {
         let slot = self.slot(doorbell);
         let slot = slot.ok_or(Refusal::NoSuchQueue(doorbell.queue()))?;
@@ -101,8 +103,8 @@ impl Doorbells {
         self.calls.fill_with(|| None);
         self.errors.fill_with(|| None);
         for event in &self.events {
-            // Nothing else takes the signals of these eventfds. If a client fills a counter and
-            // leaves, the next client could not signal that eventfd.
+            // Only this call resets the counters of these eventfds. If a client filled a counter
+            // and left, the next client could otherwise not signal the eventfd.
             let _ = event.take();
         }
     }

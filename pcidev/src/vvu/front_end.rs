@@ -10,12 +10,12 @@ use vhost_user::{Connection, ConnectionError, Message};
 use super::token::Token;
 use crate::poller::{Poller, Until};
 
-/// A front-end, and its message that the driver has no buffer for yet.
+/// A connected front-end, and the message of the front-end that waits for a buffer of the driver.
 #[derive(Debug)]
 pub(super) struct FrontEnd {
     connection: Connection,
-    /// The message that waits for a buffer of the driver. The file descriptors of the message are
-    /// in use already. No further message is read before this one is delivered.
+    /// The message that waits for a buffer of the driver. The device already uses the file
+    /// descriptors of the message. No further message is read before this message is delivered.
     pub(super) waiting: Option<Message>,
 }
 
@@ -29,8 +29,7 @@ impl FrontEnd {
         })
     }
 
-    /// The time that the front-end still has to complete its message; `None` if no message has
-    /// begun.
+    /// The time that the front-end still has to complete its message. `None`: no message has begun.
     pub(super) fn time_left(&self) -> Option<Duration> {
         self.connection.time_left()
     }

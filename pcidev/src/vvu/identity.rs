@@ -1,4 +1,4 @@
-//! The device as its driver sees it: identity, BARs, capabilities.
+//! The PCI identity, the BARs and the capabilities of the device.
 
 use virtio::pci::{Capability, VENDOR_ID};
 use vvu_abi as abi;
@@ -11,20 +11,21 @@ use crate::function::{Function, trapped_bar};
 use crate::msix::Msix;
 use crate::virtio_pci::Layout;
 
-/// The BAR of doorbells and notifications.
+/// Number of the BAR that has the doorbells and the notification registers.
 pub(super) const SIGNAL_BAR: usize = 2;
-/// The BAR of the front-end's memory.
+/// Number of the BAR that has the front-end's memory.
 pub(super) const MEMORY_BAR: usize = 4;
-/// Length of the BAR of doorbells and notifications in bytes.
+/// Length in bytes of the BAR that has the doorbells and the notification registers.
 const SIGNAL_BAR_SIZE: u64 = 0x4000;
-/// Offset of the notifications in the BAR of doorbells and notifications. The doorbells begin at 0.
+/// Offset of the notification registers in their BAR. The doorbells begin at offset 0 of the same
+/// BAR.
 pub(super) const NOTIFICATIONS: u64 = 0x2000;
-/// Length in bytes that the capabilities give for the notifications and for the device
+/// Length in bytes that the capabilities give for the notification registers and for the device
 /// configuration.
 const PAGE: u32 = 0x1000;
-/// Class "unclassified, other", and no programming interface.
+/// Class code of an unclassified device, without a programming interface.
 const CLASS: u32 = 0x00_ff00;
-/// The maximum length in bytes that is a whole number of pages and fits into a 32-bit field.
+/// The largest multiple of the page size that fits into the 32-bit length field of a capability.
 const MAX_LENGTH: u64 = 0xffff_f000;
 
 /// The properties of a device that its user chooses.
@@ -33,20 +34,20 @@ pub struct Options {
     /// The maximum number of vhost queues, 1 to 256. A message has 8 bits for the number of a
     /// queue.
     pub max_vhost_queues: u16,
-    /// The UUID by which a driver identifies the device. All zero means that the device has no
-    /// identity.
+    /// The UUID by which a driver identifies the device. A UUID of zeros means that the device has
+    /// no identity.
     pub uuid: [u8; 16],
 }
 
 impl Options {
-    /// The number of MSI-X vectors: one for configuration changes, one for each of the two
-    /// virtqueues, and one for the kicks of each vhost queue.
+    /// The number of MSI-X vectors. One vector is for configuration changes. Each of the two
+    /// virtqueues has a vector, and each vhost queue has a vector for its kicks.
     pub(super) fn vectors(&self) -> u16 {
         1 + abi::queue::COUNT + self.max_vhost_queues
     }
 }
 
-/// The PCI function of a device with this layout of BAR 0 and this memory.
+/// The PCI function of a device whose BAR 0 has the layout `layout` and whose memory is `window`.
 pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> Function {
     let mut config = ConfigSpace::new(&Identity {
         vendor: VENDOR_ID,
@@ -78,7 +79,7 @@ pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> F
     }
 }
 
-/// The capabilities that only a VVU device has. The length of its memory BAR is `memory` bytes.
+/// The capabilities that only a VVU device has. The length of the memory BAR is `memory` bytes.
 fn capabilities(memory: u64) -> [Capability; 3] {
     [
         Capability {

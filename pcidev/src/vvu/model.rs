@@ -28,7 +28,7 @@ mod transfer;
 /// The maximum size of each of the two virtqueues, in descriptors.
 const QUEUE_SIZE: u16 = 256;
 
-/// The time after which the device tries again to watch the listener.
+/// The time after which the device tries again to watch the listener, if watching has failed.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The feature bits of the device. ACCESS_PLATFORM is always offered, because the device uses the
@@ -54,8 +54,9 @@ pub struct VvuDevice {
 }
 
 impl VvuDevice {
-    /// A device that accepts front-ends from `listener` when its driver is ready for them. The
-    /// device shows the memory of `window`, and a front-end has to use the same memory.
+    /// A device that accepts a front-end from `listener` when the device's driver is ready for a
+    /// front-end. The device shows the memory of `window`, and a front-end has to use the same
+    /// memory.
     ///
     /// # Errors
     ///
@@ -121,8 +122,8 @@ impl VvuDevice {
     }
 
     /// Watches the listener exactly when the driver is ready for a front-end, no front-end is
-    /// connected, and the listener does not rest. At other times, front-ends wait in the socket's
-    /// backlog.
+    /// connected, and the listener does not rest after an error. At other times, front-ends wait in
+    /// the socket's backlog.
     fn update_listening(&mut self) {
         let wanted = self.wants_front_end() && self.listener.rest().is_none();
         if wanted == self.listening {
@@ -176,8 +177,8 @@ impl VvuDevice {
         self.config_changed();
     }
 
-    /// Writes to the device configuration, in which the driver can change only one bit of the
-    /// status.
+    /// Writes to the device configuration. The driver can change only the bit BACKEND_UP of the
+    /// status field.
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         let mut bytes = [0; 4];
         let fits = offset == config::STATUS && !data.is_empty() && data.len() <= bytes.len();
@@ -307,8 +308,8 @@ impl Device for VvuDevice {
         match &self.front_end {
             Some(front_end) => front_end.time_left(),
             None if self.listening || !self.wants_front_end() => None,
-            // The listener's rest may have ended just now, or an attempt to watch the listener
-            // failed.
+            // Either the listener's rest after an error has ended just now, or an attempt to watch
+            // the listener has failed.
             None => Some(self.listener.rest().unwrap_or(RETRY)),
         }
     }

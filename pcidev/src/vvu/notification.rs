@@ -1,4 +1,4 @@
-//! Notifications: the front-end's kicks as MSI-X interrupts.
+//! Notifications turn the front-end's kicks into MSI-X interrupts of the device.
 
 use std::os::fd::OwnedFd;
 
@@ -56,7 +56,7 @@ impl Notifications {
         }
     }
 
-    /// Reads the registers. Reads past their end return 0.
+    /// Reads the registers. Reads past the last register return 0.
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
         let mut image = [0; reg::SIZE as usize];
         let vector = self.queues.get(usize::from(self.select));
@@ -66,8 +66,8 @@ impl Notifications {
         read_padded(&image, offset, data);
     }
 
-    /// Writes one of the two registers, or both at once. Returns the vector to raise if a kick
-    /// waited for a vector.
+    /// Writes one of the two registers, or both at once. Returns the vector to raise now, if a kick
+    /// has waited for a vector.
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Option<u16> {
         match (offset, data) {
             (reg::SELECT, &[a, b]) => {
@@ -90,7 +90,8 @@ impl Notifications {
         }
     }
 
-    /// Selects a queue. False if the queue does not exist: the register then keeps its value.
+    /// Selects a queue. If the queue does not exist, returns false, and the register keeps its
+    /// value.
     fn set_select(&mut self, select: u16) -> bool {
         let exists = usize::from(select) < self.queues.len();
         if exists {
@@ -106,8 +107,8 @@ impl Notifications {
         queue.raise()
     }
 
-    /// Watches the front-end's eventfd for the kicks of a queue, in place of the previous eventfd;
-    /// `None`: the driver polls the queue.
+    /// Watches the front-end's eventfd for the kicks of a queue, in place of the previous eventfd.
+    /// `None`: the front-end does not kick, and the driver polls the queue.
     pub(super) fn set_kick(
         &mut self,
         queue: u16,
@@ -133,7 +134,7 @@ impl Notifications {
         }
     }
 
-    /// Notes a kick of a queue. Returns the vector to raise, if the queue has a vector yet.
+    /// Notes a kick of a queue. Returns the vector to raise, if the queue already has a vector.
     pub(super) fn kicked(&mut self, queue: u16) -> Option<u16> {
         let notification = self.queues.get_mut(usize::from(queue))?;
         notification.kick.as_ref()?;
@@ -151,8 +152,8 @@ impl Notifications {
         }
     }
 
-    /// Forgets the values that the driver wrote. [`Notifications::disconnect`] is to be called
-    /// first.
+    /// Forgets the values that the driver wrote. The caller has to call
+    /// [`Notifications::disconnect`] first.
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.queues.len() as u16, self.vectors);
     }

@@ -1,6 +1,6 @@
-//! The descriptors of messages are put to use, and some messages are changed, on the way to the
-//! other side. The table of the vhost-user crate says which messages are passed on, and how many
-//! descriptors each message has.
+//! Handles messages on the way between the front-end and the driver. The device keeps and uses the
+//! file descriptors of messages, and changes some messages. The table of the vhost-user crate lists
+//! the messages that are passed on, with the number of descriptors of each message.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -26,9 +26,9 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    /// Takes a message and its descriptors from the front-end at `socket`, and puts the descriptors
-    /// to use. Returns the message for the driver, without the parts that the driver must not see.
-    /// To be called before the driver gets the message.
+    /// Takes a message and its descriptors from the front-end at `socket`, and starts to use the
+    /// descriptors. Returns the message for the driver, without the parts that the driver must not
+    /// see. To be called before the driver gets the message.
     pub(super) fn take(
         &mut self,
         message: Message,
@@ -98,7 +98,7 @@ impl Resources {
 
 /// Removes the features and the queues that the front-end must not see from a driver's reply.
 pub(super) fn mask_reply(reply: &mut Message, max_queues: u16) {
-    // A malformed payload is passed on unchanged, for the front-end to refuse.
+    // A malformed payload is passed on unchanged, so that the front-end can refuse it.
     let Some(value) = reply.as_number() else {
         return;
     };
@@ -111,7 +111,7 @@ pub(super) fn mask_reply(reply: &mut Message, max_queues: u16) {
     reply.payload = value.to_le_bytes().to_vec();
 }
 
-/// The queue that has stopped, if the message is a driver's reply to GET_VRING_BASE.
+/// The queue that has stopped. `None`: the message is not a driver's reply to GET_VRING_BASE.
 pub(super) fn stopped_queue(reply: &Message) -> Option<u16> {
     if Code::from_number(reply.head.request) != Some(Code::GET_VRING_BASE) {
         return None;

@@ -11,7 +11,7 @@ pub(super) enum Token {
     FrontEnd,
     /// The front-end's eventfd for the kicks of a vhost queue.
     Kick(u16),
-    /// A client's eventfd for the call doorbell of a vhost queue.
+    /// The eventfd that clients signal instead of writing the call doorbell of a vhost queue.
     Doorbell(u16),
 }
 

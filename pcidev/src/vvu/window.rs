@@ -1,4 +1,5 @@
-//! The front-end's memory: one file, which is shown as a BAR with the same offsets.
+//! The front-end's memory, which is one file. The device shows the file as a BAR with the same
+//! offsets.
 
 use std::fs::File;
 use std::io;
@@ -56,7 +57,7 @@ pub enum WindowError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The operating system reports another failure.
+    /// The operating system cannot determine the length of the file.
     #[error("{}: cannot tell the file's length", .path.display())]
     Io {
         /// The path of the file.
@@ -67,7 +68,7 @@ pub enum WindowError {
 }
 
 impl Window {
-    /// Takes a file that is open for reading and writing; `path` is for messages only.
+    /// Takes a file that is open for reading and writing. `path` appears only in error messages.
     ///
     /// # Errors
     ///
@@ -98,8 +99,8 @@ impl Window {
         })
     }
 
-    /// Adds advice to the error for a front-end whose memory is not this file: how its user gives
-    /// it this file.
+    /// Sets the advice that ends the error message about a front-end whose memory is not this file.
+    /// The advice tells users how to make the front-end use this file as its memory.
     pub fn advising(mut self, advice: &str) -> Self {
         self.advice = format!("; {advice}");
         self
@@ -128,7 +129,7 @@ impl Window {
     /// Reads memory. Reads past the end return 0.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
-        // Bytes that cannot be read stay 0, as at an address without memory.
+        // Bytes that cannot be read stay 0.
         let _ = self.file.read_at(data, offset);
     }
 
@@ -138,10 +139,10 @@ impl Window {
         let _ = self.file.write_at(&data[..space as usize], offset);
     }
 
-    /// Checks a memory table against the file, and changes the table for the driver: sorts the
+    /// Checks a memory table against the file, and changes the table for the driver. Sorts the
     /// regions by their offset in the file, and replaces each offset by the length of the gap
-    /// before the region. The driver adds up the offsets and lengths of all regions before a region
-    /// and the region's own offset. The sum is the place of the region's data in the BAR.
+    /// before the region. The driver adds the offsets and lengths of all earlier regions and the
+    /// region's own offset. The sum is the offset of the region's data in the BAR.
     pub(super) fn translate(
         &self,
         table: MemoryTable<OwnedFd>,
@@ -167,8 +168,8 @@ impl Window {
         })
     }
 
-    /// The length of the gap between the previous region's `end` in the file and this region, and
-    /// the end of this region in the file.
+    /// Returns the length of the gap before a region and the end of the region in the file. The gap
+    /// begins at `end`, where the previous region ends.
     fn place<M>(&self, region: &MemoryRegion<M>, end: u64) -> Result<(u64, u64), Refusal> {
         let (start, size) = (region.file_offset, region.size);
         let own_end = start.checked_add(size).filter(|end| *end <= self.size);

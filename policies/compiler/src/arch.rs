@@ -5,16 +5,16 @@ use std::fmt;
 /// An architecture that policies are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Arch {
-    /// 64-bit x86, without x32.
+    /// 64-bit x86. System calls of the x32 ABI are not included.
     X86_64,
-    /// 64-bit arm.
+    /// 64-bit Arm.
     Aarch64,
-    /// 32-bit arm, EABI.
+    /// 32-bit Arm with the EABI.
     Arm,
 }
 
-/// Other names that `[arch=…]` may contain. No policy is compiled for these architectures, so a
-/// statement for them alone is skipped. A name in neither list is a mistake.
+/// Other architecture names that `[arch=…]` may contain. No policy is compiled for these
+/// architectures, so a statement for them alone is skipped. Any other unknown name is an error.
 const OTHERS: [&str; 9] = [
     "i386",
     "loongarch64",
@@ -28,7 +28,7 @@ const OTHERS: [&str; 9] = [
 ];
 
 impl Arch {
-    /// All architectures.
+    /// All architectures that policies are compiled for.
     pub const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Arm];
 
     /// The architecture that this program was built for, if policies can be compiled for it.
@@ -52,18 +52,19 @@ impl Arch {
         }
     }
 
-    /// The architecture with this name. `arm64`, Minijail's name of `aarch64`, is accepted.
+    /// The architecture with this name. `arm64`, which is Minijail's name for `aarch64`, is
+    /// accepted.
     pub fn from_name(name: &str) -> Option<Self> {
         let name = if name == "arm64" { "aarch64" } else { name };
         Self::ALL.into_iter().find(|arch| arch.name() == name)
     }
 
-    /// Whether `name` may stand in `[arch=…]`.
+    /// Whether `[arch=…]` in a policy may contain `name`.
     pub(crate) fn is_known(name: &str) -> bool {
         Self::from_name(name).is_some() || OTHERS.contains(&name)
     }
 
-    /// The kernel's number for it: `AUDIT_ARCH_*` of linux/audit.h.
+    /// The kernel's number for the architecture: `AUDIT_ARCH_*` of linux/audit.h.
     pub fn audit(self) -> u32 {
         match self {
             Self::X86_64 => 0xc000_003e,
@@ -72,12 +73,12 @@ impl Arch {
         }
     }
 
-    /// Whether arguments have 64 bits.
+    /// Whether the arguments of system calls have 64 bits.
     pub fn is_64_bit(self) -> bool {
         self != Self::Arm
     }
 
-    /// `value`, cut to the width of a register.
+    /// `value`, cut to the width of a register of this architecture.
     pub(crate) fn register(self, value: u64) -> u64 {
         if self.is_64_bit() {
             value

@@ -15,11 +15,11 @@ pub(crate) enum Item {
     Default(ActionText),
     /// `@denylist`
     Denylist(Location),
-    /// `call: filter`
+    /// `name: filter`
     Statement(Statement),
 }
 
-/// A word and its location.
+/// A word of a policy file, and its location.
 #[derive(Clone, Debug)]
 pub(crate) struct Text {
     pub text: String,
@@ -77,7 +77,7 @@ pub(crate) enum ActionKind {
     UserNotify,
 }
 
-/// A value as it is written. Its number depends on the architecture.
+/// A value as the policy file has it. Its number depends on the architecture.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Number(u64, Location),

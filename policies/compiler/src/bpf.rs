@@ -2,15 +2,17 @@
 //!
 //! A program has these parts:
 //!
-//! 1. It checks the architecture. A call of another architecture ends the process.
-//! 2. On x86_64, it checks for calls of the x32 ABI. They end the process, too.
-//! 3. It searches the call's number in a binary tree. The leaves are the rules of each call.
-//! 4. Its last instruction returns the default action. Rules with the same action return it from
-//!    another instruction, so [`with_default`] can replace the default alone.
+//! 1. It checks the architecture. A system call of another architecture ends the process.
+//! 2. On x86_64, it checks for system calls of the x32 ABI. They end the process, too.
+//! 3. It finds the number of the system call by binary search. Each leaf of the search tree has the
+//!    rules for one system call.
+//! 4. Its last instruction returns the default action. Rules with the same action use another
+//!    return instruction, so [`with_default`] can replace the default action alone.
 //!
-//! The `seccompiler` crate does not fit here: it lacks 32-bit arm and the comparison "any of these
-//! bits", and a filter has two actions at most. The code to work around this would be longer than
-//! this module. Tests compare the two where `seccompiler` can express the policy.
+//! The `seccompiler` crate is not sufficient. It supports neither 32-bit Arm nor the comparison
+//! "any of these bits", and a filter has two actions at most. The code to work around these limits
+//! would be longer than this module. Tests compare this compiler with `seccompiler` where
+//! `seccompiler` can express the policy.
 
 use crate::diagnostic::Diagnostic;
 use crate::rule::{Action, Atom, Op, Rule};
@@ -20,19 +22,19 @@ mod emitter;
 
 use emitter::{Emitter, Label, Test};
 
-/// Calls of the x32 ABI have numbers from here on: `__X32_SYSCALL_BIT` of asm/unistd.h.
+/// The lowest number of a system call of the x32 ABI: `__X32_SYSCALL_BIT` of asm/unistd.h.
 const X32: u32 = 0x4000_0000;
 
-/// Offsets in `struct seccomp_data` of linux/seccomp.h.
+/// Offsets of fields in `struct seccomp_data` of linux/seccomp.h, in bytes.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGS: u32 = 16;
 
-/// One instruction: `struct sock_filter` of linux/filter.h.
+/// One BPF instruction: `struct sock_filter` of linux/filter.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Instruction {
-    /// The operation.
+    /// The operation code.
     pub code: u16,
     /// The number of instructions to skip if the test holds.
     pub jt: u8,
@@ -42,11 +44,11 @@ pub struct Instruction {
     pub k: u32,
 }
 
-/// Compiles a policy to a program for the kernel.
+/// Compiles a policy to a seccomp program for the kernel.
 ///
 /// # Errors
 ///
-/// A [`Diagnostic`] when the program has more than [`MAX_INSTRUCTIONS`].
+/// A [`Diagnostic`] when the program has more than [`MAX_INSTRUCTIONS`] instructions.
 pub fn compile(policy: &Policy) -> Result<Vec<Instruction>, Diagnostic> {
     let mut compiler = Compiler {
         emitter: Emitter::new(policy.default.code()),
@@ -65,7 +67,7 @@ pub fn compile(policy: &Policy) -> Result<Vec<Instruction>, Diagnostic> {
     })
 }
 
-/// The same program with another default action.
+/// Copies a program and replaces its default action.
 pub fn with_default(program: &[Instruction], action: Action) -> Vec<Instruction> {
     let mut program = program.to_vec();
     if let Some(last) = program.last_mut() {
@@ -100,7 +102,7 @@ impl Compiler {
         self.emitter.load(ARCH, start);
     }
 
-    /// Emits a binary search for the loaded number. `entries` are sorted by number.
+    /// Emits a binary search for the loaded system call number. `entries` are sorted by number.
     fn search(&mut self, entries: &[(u32, Label)]) -> Label {
         let (left, right) = entries.split_at(entries.len() / 2);
         let default = self.emitter.default();
@@ -126,7 +128,8 @@ impl Compiler {
             .fold(default, |next, rule| self.rule(rule, next))
     }
 
-    /// Emits code that returns the rule's action if its clause holds and else continues at `next`.
+    /// Emits code that returns the action of `rule` if its clause holds, and otherwise continues at
+    /// `next`.
     fn rule(&mut self, rule: &Rule, next: Label) -> Label {
         let action = self.emitter.ret(rule.action.code());
         let atoms = rule.clause.atoms().iter().rev();
@@ -164,7 +167,8 @@ impl Compiler {
         self.high(Test::Equal, operand, low, no)
     }
 
-    /// Compares the high halves. Only if they are equal, the low halves decide.
+    /// Compares the high halves of the argument and the value. If they are equal, compares the low
+    /// halves.
     fn above(&mut self, test: Test, operand: Operand, yes: Label, no: Label) -> Label {
         let low = self.low(test, operand, yes, no);
         if !self.arch.is_64_bit() {
@@ -187,8 +191,8 @@ impl Compiler {
         self.emitter.load(ARGS + 8 * u32::from(operand.arg), test)
     }
 
-    /// Tests the high half. On a 32-bit architecture both high halves count as zero, so they are
-    /// equal and have no bit set.
+    /// Tests the high half of the argument. On a 32-bit architecture the high halves of argument
+    /// and value both count as zero, so they are equal and have no bit set.
     fn high(&mut self, test: Test, operand: Operand, yes: Label, no: Label) -> Label {
         if !self.arch.is_64_bit() {
             return match test {
@@ -202,7 +206,7 @@ impl Compiler {
     }
 }
 
-/// An argument's index and the value to compare it with, in halves.
+/// The index of an argument, and the high and low half of the value to compare it with.
 #[derive(Clone, Copy)]
 struct Operand {
     arg: u8,

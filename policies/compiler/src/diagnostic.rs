@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The most characters of a line that a message shows.
+/// The maximum number of characters of a line that an error message shows.
 const SHOWN: usize = 120;
 
 /// The path and the content of a file.
@@ -12,7 +12,8 @@ const SHOWN: usize = 120;
 pub(crate) struct FileText {
     pub path: PathBuf,
     pub text: String,
-    /// The path in the `@include` that led here; `None` for the first file.
+    /// The location of the path in the `@include` that included this file. `None` for the first
+    /// file.
     pub included_from: Option<Location>,
 }
 
@@ -24,10 +25,10 @@ pub struct Location {
     end: usize,
 }
 
-/// The start of a [`Location`] as plain values.
+/// The start of a [`Location`] as path, line and column.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
     /// The line, counted from 1.
     pub line: usize,
@@ -41,12 +42,12 @@ impl Location {
         Self { file, start, end }
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// The location of the `@include` that led to this file; `None` for the first file.
+    /// The location of the `@include` that included this file. `None` for the first file.
     pub fn included_from(&self) -> Option<&Self> {
         self.file.included_from.as_ref()
     }
@@ -71,7 +72,7 @@ impl Location {
         before.rfind('\n').map_or(0, |at| at + 1)
     }
 
-    /// The line of the location, and the carets that mark the location below it.
+    /// The line of text at the location, and a line of carets that marks the location.
     fn snippet(&self) -> (String, String) {
         let rest = &self.file.text[self.line_start()..];
         let line = rest.lines().next().unwrap_or_default();
@@ -86,8 +87,8 @@ impl Location {
     }
 }
 
-/// Two locations are equal if they are the same range of the same file. How the file was included
-/// does not matter.
+/// Two locations are equal if they are the same range of the same file. The chain of includes that
+/// led to the file does not matter.
 impl PartialEq for Location {
     fn eq(&self, other: &Self) -> bool {
         let key = |location: &Self| (location.start, location.end);
@@ -125,7 +126,7 @@ impl fmt::Display for Location {
 
 /// An error in a policy: a message of one line, its location, and advice.
 ///
-/// `Display` shows all of it in several lines, with the part of the file that the error is about.
+/// `Display` prints the error in several lines, with the part of the file that the error is about.
 #[derive(Clone, Debug)]
 pub struct Diagnostic(Box<Parts>);
 

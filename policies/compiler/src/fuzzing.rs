@@ -1,20 +1,21 @@
-//! Properties that hold for every input. The fuzz target and the test of its corpus check them.
+//! Properties of the compiler that hold for every input. The fuzz target and the test of its corpus
+//! check them.
 
 use std::path::Path;
 
 use crate::interpreter::{CallData, run};
 use crate::{Action, Arch, MAX_INSTRUCTIONS, Memory, Options, Policy, compile, decide, load};
 
-/// An input is split into these files. The first one is loaded.
+/// The names of the policy files in an input of the fuzzer. The first file is the policy to load.
 const FILES: [&str; 3] = ["a", "b", "c"];
-/// The text between two files in an input.
+/// The text between two files in an input of the fuzzer.
 const SEPARATOR: &[u8] = b"\n===\n";
 
-/// Loads, merges and compiles an input, and checks the result.
+/// Loads, merges and compiles the policy in an input of the fuzzer, and checks the result.
 ///
 /// # Panics
 ///
-/// When a property does not hold.
+/// When one of the properties does not hold.
 pub fn check(input: &[u8]) {
     let memory = split(input);
     for denylist in [false, true] {

@@ -1,33 +1,35 @@
 //! An interpreter for the classic BPF that seccomp accepts. It follows the kernel's documentation
-//! (Documentation/networking/filter.rst, linux/seccomp.h) and shares no code with the compiler.
+//! (Documentation/networking/filter.rst, linux/seccomp.h). It shares no code with the compiler, so
+//! it can test the compiler.
 
 use crate::Instruction;
 
 /// A system call as a filter sees it: `struct seccomp_data` of linux/seccomp.h.
 #[derive(Clone, Copy, Debug)]
 pub struct CallData {
-    /// The call's number.
+    /// The number of the system call.
     pub number: u32,
     /// The architecture: `AUDIT_ARCH_*` of linux/audit.h.
     pub arch: u32,
-    /// The arguments.
+    /// The arguments of the system call.
     pub args: [u64; 6],
 }
 
-/// Why a program is not valid. Each instruction is given by its index.
+/// The reason why a BPF program is not valid. The value in a variant is the index of an
+/// instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProgramError {
     /// The program is empty or longer than the kernel accepts.
     #[error("the program is empty or too long")]
     Length,
-    /// Seccomp does not accept this instruction, or this interpreter does not support it.
+    /// Seccomp does not accept the instruction, or this interpreter does not support it.
     #[error("instruction {0} is unknown")]
     Unknown(usize),
     /// The program continues at an instruction that does not exist.
     #[error("instruction {0} is outside the program")]
     Outside(usize),
-    /// The instruction loads an unaligned word or one outside `struct seccomp_data`.
+    /// The instruction loads an unaligned word, or a word outside `struct seccomp_data`.
     #[error("instruction {0} loads a word that does not exist")]
     Load(usize),
 }
@@ -38,7 +40,8 @@ impl CallData {
         match offset {
             0 => Some(self.number),
             4 => Some(self.arch),
-            // The instruction pointer, which our programs do not use.
+            // The halves of the instruction pointer. Programs of this compiler do not read it, so 0
+            // is enough.
             8 | 12 => Some(0),
             16..64 if offset.is_multiple_of(8) => Some(arg(offset) as u32),
             16..64 if offset.is_multiple_of(4) => Some((arg(offset) >> 32) as u32),
@@ -47,11 +50,12 @@ impl CallData {
     }
 }
 
-/// Runs the program for a call and returns its result, `SECCOMP_RET_*` of linux/seccomp.h.
+/// Runs the BPF program for a system call and returns its result, `SECCOMP_RET_*` of
+/// linux/seccomp.h.
 ///
 /// # Errors
 ///
-/// When the run meets an instruction that the kernel would have refused.
+/// When the run reaches an instruction that the kernel would refuse.
 pub fn run(program: &[Instruction], call: &CallData) -> Result<u32, ProgramError> {
     if program.is_empty() || program.len() > 4096 {
         return Err(ProgramError::Length);
@@ -67,7 +71,7 @@ pub fn run(program: &[Instruction], call: &CallData) -> Result<u32, ProgramError
                 at += 1;
                 continue;
             }
-            // Bitwise and: our compiler does not emit it, but `seccompiler` does.
+            // Bitwise AND. This compiler does not emit it, but `seccompiler` does.
             0x54 => {
                 accumulator &= k;
                 at += 1;

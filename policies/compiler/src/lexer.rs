@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, FileText, Location};
 
-/// The most bytes in a line. A continuation line counts as a line of its own. Lines of real
-/// policies have a few hundred bytes.
+/// The maximum number of bytes in a line. A continuation line counts as a separate line. Lines of
+/// real policies have a few hundred bytes.
 const MAX_LINE: usize = 1 << 16;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(crate) enum Token {
     /// A name or a keyword.
     Word(String),
     Number(u64),
-    /// `@` and a word.
+    /// `@` and a word, such as `@include`.
     Directive(String),
     /// An operator or a punctuation mark: `==`, `{`, ...
     Sign(&'static str),
@@ -35,7 +35,7 @@ impl Token {
     }
 }
 
-/// Longer signs come first, because the first one that matches is taken.
+/// All signs. Longer signs come first, because the lexer takes the first sign that matches.
 const SIGNS: [&str; 22] = [
     "==", "!=", "<=", ">=", "&&", "||", "<", ">", "&", "|", "~", "-", "(", ")", "{", "}", "[", "]",
     ",", ":", ";", "=",
@@ -64,7 +64,7 @@ impl Lexer {
         Ok(Self { file, at: 0 })
     }
 
-    /// Takes the next token and its location.
+    /// Takes the next token, and returns it with its location.
     pub fn next(&mut self) -> Result<(Token, Location), Diagnostic> {
         self.skip_blank()?;
         let start = self.at;
@@ -72,7 +72,7 @@ impl Lexer {
         Ok((token, self.since(start)))
     }
 
-    /// Takes a path: all text up to white space, a comment or the end of the line.
+    /// Takes a path, which ends at white space, a comment or the end of the line.
     pub fn path(&mut self) -> Result<(String, Location), Diagnostic> {
         self.skip_blank()?;
         let start = self.at;
@@ -92,7 +92,7 @@ impl Lexer {
         Location::new(&self.file, start, self.at)
     }
 
-    /// Skips white space, comments, and line ends after a backslash.
+    /// Skips white space and comments. A backslash before a line end is skipped with the line end.
     fn skip_blank(&mut self) -> Result<(), Diagnostic> {
         loop {
             let rest = self.rest();
@@ -106,7 +106,7 @@ impl Lexer {
         }
     }
 
-    /// The length of the comment that starts here.
+    /// The length of the comment that starts at the current position, in bytes.
     fn comment(&self) -> Result<usize, Diagnostic> {
         let rest = self.rest();
         let length = rest.find('\n').unwrap_or(rest.len());
@@ -155,7 +155,7 @@ impl Lexer {
         })
     }
 
-    /// Takes a word. Hyphens inside it belong to it, as in `kill-process`.
+    /// Takes a word. A hyphen inside a word is a part of the word, as in `kill-process`.
     fn word(&mut self) -> String {
         let bytes = self.rest().as_bytes();
         let part = |at: usize| bytes.get(at).is_some_and(|byte| is_word_part(*byte));

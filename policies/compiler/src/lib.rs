@@ -10,24 +10,25 @@
 //!
 //! # Merging
 //!
-//! A *use* of a call is the call with certain arguments. A statement decides some uses: its first
-//! filter whose condition holds sets the action. If no condition holds, the statement does not
-//! decide. A policy is the *set* of its statements and of those in all files that it includes, at
-//! any depth and in any order:
+//! A *use* of a call is the call with certain arguments. A statement consists of filters. The first
+//! filter whose condition holds for a use sets the action, and the statement *decides* the use. If
+//! no condition holds, the statement does not decide the use. A policy is the *set* of its
+//! statements and of the statements in all files that it includes, at any depth and in any order:
 //!
-//! * If one statement decides a use, or if several decide it in the same way, the use gets that
-//!   action. So conditions in several files are alternatives, and an unconditional allow absorbs
-//!   conditional ones.
-//! * Two statements that may decide the same use in different ways are an error that names both.
+//! * If one or more statements decide a use with the same action, the use gets that action. So
+//!   conditions in several files are alternatives, and an unconditional allow makes conditional
+//!   allows of the same call redundant.
+//! * Two statements that may decide the same use with different actions are an error. The message
+//!   names both statements.
 //! * A use that no statement decides gets the default action.
 //!
-//! None of this depends on an order, so the result does not depend on it either. Order matters
-//! only inside one statement, `call: {filter, filter}`, where all filters are in sight.
+//! The result does not depend on the order of statements or includes. Order matters only inside one
+//! statement, `call: {filter, filter}`, where the reader sees all filters at once.
 //!
 //! # Errors
 //!
-//! Every error is a [`Diagnostic`] with file, line, column, the chain of includes and advice. The
-//! result never allows more than the policy says, whatever the input.
+//! Every error is a [`Diagnostic`] with file, line, column, the chain of includes and advice. For
+//! any input, the result never allows more than the policy says.
 //!
 //! # Example
 //!
@@ -85,5 +86,5 @@ pub use rule::{Action, Atom, Clause, Op, Rule};
 pub use source::{Folder, Memory, Source};
 pub use tables::{call_name, call_number, constant, constants_with_value};
 
-/// The longest program that the kernel takes: `BPF_MAXINSNS` of linux/bpf_common.h.
+/// The maximum number of instructions in a BPF program: `BPF_MAXINSNS` of linux/bpf_common.h.
 pub const MAX_INSTRUCTIONS: usize = 4096;

@@ -11,19 +11,19 @@ use crate::ast::{Item, Text};
 use crate::diagnostic::{Diagnostic, FileText, Location};
 use crate::parser::parse;
 
-/// The most files in one policy.
+/// The maximum number of files in one policy.
 const MAX_FILES: usize = 1024;
 
-/// How [`load`] reads a policy.
+/// Options of [`load`].
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Accept `@denylist`, which allows every call that is not listed.
+    /// Accept `@denylist`, which allows every system call that the policy does not name.
     pub denylist: bool,
-    /// Skip the `@include` in this line of this file.
+    /// A file and a line number. The `@include` in this line is skipped.
     pub without: Option<(PathBuf, usize)>,
 }
 
-/// A parsed policy with all its files. It serves all architectures.
+/// A parsed policy with all its files. It can be merged for every architecture.
 #[derive(Debug)]
 pub struct Loaded {
     pub(crate) items: Vec<Item>,
@@ -39,17 +39,17 @@ impl Loaded {
         &self.path
     }
 
-    /// Every `@include`, and the path of the file that it leads to.
+    /// The location of every `@include`, and the path of the included file.
     pub fn includes(&self) -> impl Iterator<Item = (&Location, &Path)> {
         self.includes.iter().map(|(at, path)| (at, path.as_path()))
     }
 
-    /// The paths of all files. The policy itself comes first.
+    /// The paths of all files. The path of the policy itself comes first.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// The location of every call name in every statement.
+    /// The location of every system call name in every statement.
     pub fn statements(&self) -> impl Iterator<Item = &Location> {
         let statements = self.items.iter().filter_map(|item| match item {
             Item::Statement(statement) => Some(statement),
@@ -59,8 +59,8 @@ impl Loaded {
     }
 }
 
-/// Reads the policy at `path` and the files that it includes. A file that is included twice is
-/// read once, because its statements add nothing the second time.
+/// Reads the policy at `path` and the files that it includes. A file that is included twice is read
+/// once, because its statements add nothing the second time.
 ///
 /// # Errors
 ///
@@ -90,15 +90,16 @@ pub fn load(source: &dyn Source, path: &Path, options: &Options) -> Result<Loade
 struct Loader<'a> {
     source: &'a dyn Source,
     options: &'a Options,
-    /// The files being read, with the items left in each. Each file is included by the one before.
+    /// The files that are being read, with the remaining items of each. Each file is included by
+    /// the file before it.
     open: Vec<(PathBuf, IntoIter<Item>)>,
     seen: HashSet<PathBuf>,
     loaded: Loaded,
 }
 
 impl Loader<'_> {
-    /// Takes the items of the innermost file one by one. A loop and not recursion, because includes
-    /// may be very deep.
+    /// Processes the items of all files one by one. This is a loop and not a recursion, because
+    /// includes may be nested very deeply.
     fn read_all(&mut self) -> Result<(), Diagnostic> {
         while let Some((_, items)) = self.open.last_mut() {
             match items.next() {
@@ -188,7 +189,7 @@ impl Loader<'_> {
         self.open(target, Some(path.at.clone()))
     }
 
-    /// Checks that a file of frequencies is well-formed. Frequencies do not change the filter.
+    /// Checks the syntax of a `@frequency` file. Its content does not change the compiled program.
     fn frequency(&self, path: &Text) -> Result<(), Diagnostic> {
         let target = self.resolve(path)?;
         let file = self.read(&target, Some(path.at.clone()))?;

@@ -1,4 +1,4 @@
-//! Resolves names to numbers, for one architecture.
+//! Resolves the names in a policy to numbers, for one architecture.
 
 use crate::Arch;
 use crate::ast::{ActionKind, ActionText, AtomText, CallName, Filter, Text, Value};
@@ -6,7 +6,7 @@ use crate::diagnostic::{Diagnostic, Location};
 use crate::rule::{Action, Atom, Clause, MAX_ERRNO, Rule};
 use crate::{MAX_INSTRUCTIONS, suggest, tables};
 
-/// Whether the statement applies to this name of a call on this architecture.
+/// Whether a statement with this system call name applies to the architecture.
 pub(crate) fn applies(arch: Arch, name: &CallName) -> bool {
     let for_arch = |text: &Text| Arch::from_name(&text.text) == Some(arch);
     name.arches
@@ -14,7 +14,7 @@ pub(crate) fn applies(arch: Arch, name: &CallName) -> bool {
         .is_none_or(|arches| arches.iter().any(for_arch))
 }
 
-/// The number of a call.
+/// The number of a system call.
 pub(crate) fn call(arch: Arch, name: &Text) -> Result<u32, Diagnostic> {
     tables::call_number(arch, &name.text).ok_or_else(|| {
         Diagnostic::new(format!("{arch} has no system call '{}'", name.text))
@@ -23,7 +23,8 @@ pub(crate) fn call(arch: Arch, name: &Text) -> Result<u32, Diagnostic> {
     })
 }
 
-/// The filters of a statement as rules. The first rule whose clause holds decides.
+/// Converts the filters of a statement to rules. The first rule whose clause holds decides the
+/// action.
 pub(crate) fn rules(arch: Arch, filters: &[Filter]) -> Result<Vec<Rule>, Diagnostic> {
     let mut rules = Vec::new();
     let mut always: Option<&Location> = None;
@@ -53,8 +54,8 @@ pub(crate) fn rules(arch: Arch, filters: &[Filter]) -> Result<Vec<Rule>, Diagnos
     Ok(rules)
 }
 
-/// The error for a call with too many rules. The limit bounds the work. No valid policy reaches it,
-/// because each rule takes at least one instruction.
+/// The error for a system call with too many rules. The limit bounds the work of merging. No valid
+/// policy reaches the limit, because each rule takes at least one instruction.
 pub(crate) fn too_many_rules(at: &Location) -> Diagnostic {
     let message = format!("more than {MAX_INSTRUCTIONS} rules, which no filter can hold");
     Diagnostic::new(message).at(at)

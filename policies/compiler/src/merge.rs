@@ -1,4 +1,4 @@
-//! Combines all statements of a policy.
+//! Combines all statements of a policy into rules for each system call.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,43 +9,45 @@ use crate::overlap::may_overlap;
 use crate::rule::{Action, Rule};
 use crate::{Arch, Loaded, MAX_INSTRUCTIONS, lower, tables};
 
-/// A policy for one architecture.
+/// A merged policy for one architecture.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// The architecture.
+    /// The architecture of the policy.
     pub arch: Arch,
-    /// The calls that statements name, by number.
+    /// The rules for each system call that the policy names. The key is the number of the system
+    /// call.
     pub calls: BTreeMap<u32, CallRules>,
-    /// The action where no rule decides.
+    /// The action for a system call that no rule decides.
     pub default: Action,
-    /// The statements that merging left out, because they add nothing.
+    /// The statements that merging left out, because they add nothing to the policy.
     pub notes: Vec<Note>,
 }
 
-/// The rules for one call.
+/// The rules for one system call.
 #[derive(Clone, Debug)]
 pub struct CallRules {
-    /// The name of the call.
+    /// The name of the system call.
     pub name: &'static str,
-    /// The chains, in an order that depends only on their rules. No two contradict each other.
+    /// The rule chains, in an order that depends only on their rules. Chains do not contradict each
+    /// other.
     pub chains: Vec<RuleChain>,
 }
 
-/// An ordered list of rules. The first rule whose clause holds decides.
+/// An ordered list of rules. The first rule whose clause holds decides the action.
 #[derive(Clone, Debug)]
 pub struct RuleChain {
-    /// The rules. There are several only if one statement has different actions.
+    /// The rules. A chain has several rules only if one statement has different actions.
     pub rules: Vec<Rule>,
-    /// Every location of a statement with these rules.
+    /// The locations of all statements with exactly these rules.
     pub from: Vec<Location>,
 }
 
-/// A statement that merging left out.
+/// A statement that merging left out, because another statement covers it.
 #[derive(Clone, Debug)]
 pub struct Note {
-    /// The name of the call in that statement.
+    /// The location of the system call name in the statement that was left out.
     pub at: Location,
-    /// The name of the call in the statement that covers it.
+    /// The location of the system call name in the statement that covers the statement at `at`.
     pub covered_by: Location,
 }
 
@@ -56,7 +58,8 @@ impl fmt::Display for Note {
     }
 }
 
-/// The distinct chains of one call, and the locations of each.
+/// The distinct rule chains of one system call, and the locations of the statements with each
+/// chain.
 type Stated = BTreeMap<Vec<Rule>, Vec<Location>>;
 
 impl Policy {
@@ -66,7 +69,7 @@ impl Policy {
     /// # Errors
     ///
     /// A [`Diagnostic`] when a name is unknown, when two statements contradict each other, or when
-    /// the policy names no call of this architecture.
+    /// the policy names no system call of this architecture.
     pub fn merge(loaded: &Loaded, arch: Arch) -> Result<Self, Diagnostic> {
         let mut stated = BTreeMap::<u32, Stated>::new();
         for item in &loaded.items {
@@ -88,7 +91,8 @@ impl Policy {
             let name = tables::call_name(arch, number).unwrap_or_default();
             policy.calls.insert(number, CallRules { name, chains });
         }
-        // A statement with several conditions has a note for each of them.
+        // A statement with several conditions has one note for each condition. Repeated notes are
+        // removed.
         policy
             .notes
             .dedup_by(|a, b| a.at == b.at && a.covered_by == b.covered_by);
@@ -98,7 +102,7 @@ impl Policy {
         Ok(policy)
     }
 
-    /// A policy without rules: every call ends the process.
+    /// A policy without rules, so every system call ends the process.
     pub fn deny_all(arch: Arch) -> Self {
         Self {
             arch,
@@ -108,7 +112,7 @@ impl Policy {
         }
     }
 
-    /// The rules for the call with this name.
+    /// The rules for the system call with this name.
     pub fn call(&self, name: &str) -> Option<&CallRules> {
         self.calls.values().find(|call| call.name == name)
     }
@@ -159,8 +163,8 @@ fn collect(
     Ok(())
 }
 
-/// Splits the rules of a statement into chains. Rules with the same action need no order, so each
-/// becomes a chain of its own.
+/// Splits the rules of a statement into chains. If all rules have the same action, their order does
+/// not matter, so each rule becomes a chain.
 fn chains(rules: Vec<Rule>) -> Vec<Vec<Rule>> {
     if rules.iter().all(|rule| rule.action == rules[0].action) {
         rules.into_iter().map(|rule| vec![rule]).collect()
@@ -190,10 +194,10 @@ fn finish(stated: Stated, notes: &mut Vec<Note>) -> Result<Vec<RuleChain>, Diagn
     Ok(absorb(chains, notes))
 }
 
-/// Leaves out chains that a wider chain covers.
+/// Removes each chain that a wider chain covers, and adds a note about its statements.
 fn absorb(chains: Vec<RuleChain>, notes: &mut Vec<Note>) -> Vec<RuleChain> {
     let mut kept: Vec<RuleChain> = Vec::new();
-    // Wider chains have fewer comparisons, so they come first.
+    // Chains with fewer comparisons are wider, so they come first.
     let mut by_width = chains;
     by_width.sort_by_key(|chain| {
         chain
@@ -215,7 +219,7 @@ fn absorb(chains: Vec<RuleChain>, notes: &mut Vec<Note>) -> Vec<RuleChain> {
     kept
 }
 
-/// Whether `wider` decides every use that `chain` decides, and in the same way.
+/// Whether `wider` decides every use that `chain` decides, with the same action.
 fn covers(wider: &RuleChain, chain: &RuleChain) -> bool {
     let [only] = wider.rules.as_slice() else {
         return false;
@@ -224,7 +228,7 @@ fn covers(wider: &RuleChain, chain: &RuleChain) -> bool {
     chain.rules.iter().all(same)
 }
 
-/// Checks that two chains do not decide one use of a call in different ways.
+/// Checks that two chains never decide the same use of a system call with different actions.
 fn check_agreement(a: &RuleChain, b: &RuleChain) -> Result<(), Diagnostic> {
     let conflict = |left: &&Rule, right: &&Rule| {
         left.action != right.action && may_overlap(&left.clause, &right.clause)
@@ -248,7 +252,7 @@ fn check_agreement(a: &RuleChain, b: &RuleChain) -> Result<(), Diagnostic> {
     .advice("to give them an order, write one statement: call: {filter, filter}"))
 }
 
-/// The action that all `@default` lines agree on.
+/// The action that all `@default` lines of the policy agree on.
 fn default(loaded: &Loaded, arch: Arch) -> Result<Option<Action>, Diagnostic> {
     let mut found: Option<(Action, &ActionText)> = None;
     for item in &loaded.items {

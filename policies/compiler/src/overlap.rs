@@ -1,9 +1,10 @@
-//! Finds out whether two conditions can hold at once.
+//! Checks whether two conditions can hold at the same time.
 
 use crate::rule::{Atom, Clause, Op};
 
-/// Whether both clauses may hold for the same arguments. `false` is certain. `true` is not, because
-/// bits and ranges are checked separately.
+/// Whether both clauses may hold for the same arguments. `false` means that they never hold
+/// together. `true` means that they may hold together, because bits and ranges are checked
+/// separately.
 pub fn may_overlap(a: &Clause, b: &Clause) -> bool {
     (0..6).all(|arg| {
         let both = a.atoms().iter().chain(b.atoms());
@@ -12,7 +13,7 @@ pub fn may_overlap(a: &Clause, b: &Clause) -> bool {
     })
 }
 
-/// Whether one number may satisfy all of these comparisons.
+/// Whether one number may satisfy all comparisons in `atoms`.
 fn may_hold(atoms: &[&Atom]) -> bool {
     let all_hold = |number: u64| atoms.iter().all(|atom| atom.op.holds(number, atom.value));
     if let Some(equal) = atoms.iter().find(|atom| atom.op == Op::Equal) {
@@ -24,13 +25,14 @@ fn may_hold(atoms: &[&Atom]) -> bool {
     if low == high {
         return all_hold(low);
     }
-    // Without a bit outside `bits`, a number is at most `bits`.
+    // If a number has no bit set outside `bits`, the number is at most `bits`.
     let bits = only_bits(atoms);
     let wants_others = |atom: &&Atom| atom.op == Op::AnyBit && atom.value & bits == 0;
     low <= bits && !atoms.iter().any(wants_others)
 }
 
-/// The range of numbers that fulfil the order comparisons, or `None` if none does.
+/// The range of numbers that fulfil all `<`, `<=`, `>` and `>=` comparisons. `None` if the range is
+/// empty.
 fn range(atoms: &[&Atom]) -> Option<(u64, u64)> {
     let (mut low, mut high) = (0, u64::MAX);
     for atom in atoms {
@@ -45,7 +47,7 @@ fn range(atoms: &[&Atom]) -> Option<(u64, u64)> {
     (low <= high).then_some((low, high))
 }
 
-/// The bits that all `in` comparisons allow.
+/// The bits that all `in` comparisons allow to be set.
 fn only_bits(atoms: &[&Atom]) -> u64 {
     let masks = atoms.iter().filter(|atom| atom.op == Op::OnlyBits);
     masks.fold(u64::MAX, |bits, atom| bits & atom.value)
@@ -85,7 +87,8 @@ mod tests {
     }
 
     proptest! {
-        /// A wrong `false` would hide a conflict.
+        /// Clauses that hold for the same arguments must overlap. Otherwise a conflict would not be
+        /// found.
         #[test]
         fn clauses_that_hold_for_the_same_arguments_overlap(
             ops in prop::collection::vec((0..2u8, 0..8usize, 0..8u64), 0..6),

@@ -1,4 +1,4 @@
-//! Parses tokens to statements.
+//! Parses the tokens of a policy file to statements.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ mod value;
 
 const DIRECTIVES: [&str; 4] = ["include", "frequency", "default", "denylist"];
 
-/// Parses a file.
+/// Parses a policy file.
 ///
 /// # Errors
 ///
-/// The first mistake in the file.
+/// The first syntax error in the file.
 pub(crate) fn parse(file: &Arc<FileText>) -> Result<Vec<Item>, Diagnostic> {
     let mut lexer = Lexer::new(file.clone())?;
     let (token, at) = lexer.next()?;
@@ -33,7 +33,7 @@ pub(crate) fn parse(file: &Arc<FileText>) -> Result<Vec<Item>, Diagnostic> {
 
 struct Parser {
     lexer: Lexer,
-    /// The next token, which is not taken yet, and its location.
+    /// The next token, which the parser has not taken yet, and its location.
     token: Token,
     at: Location,
 }
@@ -111,7 +111,7 @@ impl Parser {
         Diagnostic::new(message).at(&self.at).advice(advice)
     }
 
-    /// Takes a directive, which is the next token, and the path after it.
+    /// Takes the next token, which is a directive, and the path after it.
     fn path(&mut self) -> Result<Text, Diagnostic> {
         let (text, at) = self.lexer.path()?;
         let is_path = ["/", "./", "../"]
@@ -133,7 +133,7 @@ impl Parser {
         Ok(Statement { names, filters })
     }
 
-    /// Takes one element, or a list of them in braces.
+    /// Takes one element without braces, or a list of elements in braces.
     fn one_or_list<T>(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<T, Diagnostic>,

@@ -1,33 +1,33 @@
-//! The parts of a policy after names are resolved to numbers.
+//! The parts of a policy after its names were resolved to numbers.
 
 use std::fmt;
 
-/// What the kernel does on a call.
+/// The action of the kernel for a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// Makes the call.
+    /// The kernel makes the system call.
     Allow,
-    /// Makes the call and logs it.
+    /// The kernel makes the system call and logs it.
     Log,
-    /// Does not make the call and returns this error number.
+    /// The system call is not made. It returns this error number.
     Errno(u16),
-    /// Lets a tracer decide. Without one, the call fails with ENOSYS.
+    /// A tracer process decides. Without a tracer, the system call fails with ENOSYS.
     Trace,
-    /// Lets a supervisor decide. Without one, the call fails with ENOSYS.
+    /// A supervisor process decides. Without a supervisor, the system call fails with ENOSYS.
     UserNotify,
-    /// Does not make the call and sends SIGSYS to the thread.
+    /// The system call is not made. The thread gets SIGSYS.
     Trap,
-    /// Ends the thread.
+    /// The kernel ends the thread.
     KillThread,
-    /// Ends the process.
+    /// The kernel ends the process.
     KillProcess,
 }
 
-/// The largest error number that a call can return.
+/// The largest error number that a system call can return.
 pub(crate) const MAX_ERRNO: u64 = 4095;
 
 impl Action {
-    /// The value that a program returns for the action: `SECCOMP_RET_*` of linux/seccomp.h.
+    /// The value that a BPF program returns for the action: `SECCOMP_RET_*` of linux/seccomp.h.
     pub fn code(self) -> u32 {
         match self {
             Self::KillProcess => 0x8000_0000,
@@ -41,7 +41,7 @@ impl Action {
         }
     }
 
-    /// Whether the kernel makes the call.
+    /// Whether the kernel makes the system call.
     pub fn permits(self) -> bool {
         matches!(self, Self::Allow | Self::Log)
     }
@@ -62,7 +62,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// How an argument is compared with a value. Both are unsigned numbers.
+/// The comparison of an argument with a value. Both are unsigned numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Op {
     /// `==`
@@ -77,9 +77,9 @@ pub enum Op {
     Greater,
     /// `>=`
     GreaterOrEqual,
-    /// `&`: some bit of the value is set.
+    /// `&`: at least one bit of the value is set in the argument.
     AnyBit,
-    /// `in`: no bit outside the value is set.
+    /// `in`: the argument has no bit set outside the bits of the value.
     OnlyBits,
 }
 
@@ -126,19 +126,19 @@ impl fmt::Display for Op {
     }
 }
 
-/// One comparison of an argument with a value.
+/// One comparison of an argument of a system call with a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Atom {
     /// The index of the argument, from 0 to 5.
     pub arg: u8,
-    /// The operator.
+    /// The comparison operator.
     pub op: Op,
-    /// The value, as a register holds it.
+    /// The value to compare with, cut to the width of a register.
     pub value: u64,
 }
 
 impl Atom {
-    /// Whether the comparison holds for a call with these arguments.
+    /// Whether the comparison holds for a system call with these arguments.
     pub fn holds(&self, args: &[u64; 6]) -> bool {
         self.op.holds(args[usize::from(self.arg)], self.value)
     }
@@ -157,14 +157,14 @@ impl fmt::Display for Atom {
 pub struct Clause(Vec<Atom>);
 
 impl Clause {
-    /// A clause of these comparisons.
+    /// A clause that consists of these comparisons.
     pub fn new(mut atoms: Vec<Atom>) -> Self {
         atoms.sort_unstable();
         atoms.dedup();
         Self(atoms)
     }
 
-    /// The comparisons.
+    /// The comparisons of the clause, sorted and distinct.
     pub fn atoms(&self) -> &[Atom] {
         &self.0
     }
@@ -174,13 +174,14 @@ impl Clause {
         self.0.is_empty()
     }
 
-    /// Whether the clause holds for a call with these arguments.
+    /// Whether the clause holds for a system call with these arguments.
     pub fn holds(&self, args: &[u64; 6]) -> bool {
         self.0.iter().all(|atom| atom.holds(args))
     }
 
-    /// Whether this clause has all comparisons of `other`, so that `other` holds whenever this one
-    /// holds. A `false` is not certain: different comparisons may imply each other, too.
+    /// Whether this clause contains all comparisons of `other`. Then `other` holds whenever this
+    /// clause holds. The check may return `false` although this clause implies `other`, because it
+    /// does not find implications between different comparisons.
     pub(crate) fn implies(&self, other: &Self) -> bool {
         other.0.iter().all(|atom| self.0.contains(atom))
     }
@@ -193,10 +194,10 @@ impl fmt::Display for Clause {
     }
 }
 
-/// An action, and the condition for it.
+/// An action, and the condition for the action.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
-    /// The condition.
+    /// The condition for the action.
     pub clause: Clause,
     /// The action if the condition holds.
     pub action: Action,

@@ -1,16 +1,17 @@
-//! Sources of policy files: a folder, or memory.
+//! Sources of policy files. A source is a folder or memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-/// The most bytes in a file. Real policies have a few thousand.
+/// The maximum size of a file in bytes. Real policies have a few thousand bytes.
 const MAX_FILE: u64 = 1 << 20;
 
 /// A tree of policy files.
 pub trait Source {
-    /// Finds the file that `path` leads to and returns its one canonical path.
+    /// Finds the file at `path` and returns its canonical path, which is the same for every path to
+    /// the file.
     ///
     /// # Errors
     ///
@@ -35,11 +36,11 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// A source of the files below `root`. Links that lead out of `root` are refused.
+    /// A source of the files below `root`. Symbolic links to files outside `root` are refused.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be found.
+    /// When the folder does not exist or cannot be accessed.
     pub fn new(root: &Path) -> io::Result<Self> {
         Ok(Self {
             root: root.canonicalize()?,
@@ -49,12 +50,12 @@ impl Folder {
         })
     }
 
-    /// Lets policies include files from anywhere.
+    /// Lets policies include files outside the folder.
     pub fn allow_anywhere(&mut self) {
         self.anywhere = true;
     }
 
-    /// Replaces the folder `from` at the start of a path by the folder `to`.
+    /// Replaces the folder `from` at the start of included paths by the folder `to`.
     pub fn map(&mut self, from: PathBuf, to: PathBuf) {
         self.mapped.push((from, to));
     }
@@ -98,18 +99,18 @@ impl Source for Folder {
 pub struct Memory(BTreeMap<PathBuf, Vec<u8>>);
 
 impl Memory {
-    /// No files.
+    /// An empty source.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a file.
+    /// Adds a file with this path and content.
     pub fn add(&mut self, path: impl AsRef<Path>, content: impl Into<Vec<u8>>) -> &mut Self {
         self.0.insert(normal(path.as_ref()), content.into());
         self
     }
 
-    /// The paths of all files, in order.
+    /// The paths of all files, sorted.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.keys().map(PathBuf::as_path)
     }
@@ -140,7 +141,7 @@ fn check_size(content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The path without `.` and `..`.
+/// The path without its `.` and `..` components.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {

@@ -1,10 +1,11 @@
-//! Suggests names for a name that does not exist.
+//! Suggests existing names for a name that does not exist.
 
 use crate::{Arch, tables};
 
-/// The name in `names` that is most similar to `wrong`, if one is similar enough.
+/// The name in `names` that is most similar to `wrong`. `None` if no name is similar enough.
 pub(crate) fn similar<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // The distance takes quadratic time. A name as long as this is not a typing error.
+    // The run time of `distance` is quadratic. A name with more than 64 bytes is not a typing
+    // error.
     if wrong.len() > 64 {
         return None;
     }
@@ -36,7 +37,7 @@ pub(crate) fn constant(arch: Arch, wrong: &str) -> String {
     }
 }
 
-/// The least number of letters to insert, delete or replace that turns one into the other.
+/// The minimum number of bytes to insert, delete or replace to turn `from` into `to`.
 fn distance(from: &str, to: &str) -> usize {
     let to = to.as_bytes();
     let mut row: Vec<usize> = (0..=to.len()).collect();

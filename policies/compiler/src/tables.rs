@@ -1,13 +1,13 @@
-//! The numbers of calls and the values of constants. `tables/README.md` names their source.
+//! The numbers of system calls and the values of constants. `tables/README.md` names their source.
 
 use std::sync::LazyLock;
 
 use crate::Arch;
 
-/// Names and values, sorted by name.
+/// Names and their numbers, sorted by name.
 type Table = Vec<(&'static str, u64)>;
 
-/// The text of the tables, in the order of [`Arch::ALL`].
+/// The text of the tables of system calls, in the order of [`Arch::ALL`].
 const CALL_TEXTS: [&str; 3] = [
     include_str!("../tables/x86_64.syscalls"),
     include_str!("../tables/aarch64.syscalls"),
@@ -57,26 +57,27 @@ pub(crate) fn constants(arch: Arch) -> &'static [(&'static str, u64)] {
     &CONSTANTS[arch as usize]
 }
 
-/// The number of the call with this name.
+/// The number of the system call with this name.
 pub fn call_number(arch: Arch, name: &str) -> Option<u32> {
     find(&CALLS[arch as usize], name)?.try_into().ok()
 }
 
-/// The name of the call with this number.
+/// The name of the system call with this number.
 ///
-/// A signal handler may use this function: it allocates nothing and takes no lock.
+/// A signal handler may use this function, because it does not allocate memory and does not take a
+/// lock.
 pub fn call_name(arch: Arch, number: u32) -> Option<&'static str> {
     let mut calls = CALL_TEXTS[arch as usize].lines().filter_map(parse_line);
     let found = calls.find(|call| call.1 == u64::from(number));
     found.map(|call| call.0)
 }
 
-/// The value of a constant, as a register holds it.
+/// The value of a constant, cut to the width of a register of the architecture.
 pub fn constant(arch: Arch, name: &str) -> Option<u64> {
     find(&CONSTANTS[arch as usize], name)
 }
 
-/// The names of all constants that have this value and begin with `prefix`.
+/// The names of all constants that have the value `value` and begin with `prefix`.
 pub fn constants_with_value(arch: Arch, value: u64, prefix: &str) -> Vec<&'static str> {
     let all = constants(arch).iter();
     let same = all.filter(|entry| entry.1 == value && entry.0.starts_with(prefix));
@@ -104,7 +105,7 @@ mod tests {
             let mut numbers: Vec<_> = calls(arch).iter().map(|call| call.1).collect();
             numbers.sort_unstable();
             numbers.dedup();
-            // arm_sync_file_range and sync_file_range2 are two names of one call.
+            // arm_sync_file_range and sync_file_range2 are two names of the same system call.
             let aliases = usize::from(arch == Arch::Arm);
             assert_eq!(
                 numbers.len() + aliases,

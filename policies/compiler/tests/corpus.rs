@@ -1,4 +1,4 @@
-//! Replays the fuzzer's corpus.
+//! Runs the checks of the fuzz target on all inputs of its corpus.
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 use std::fs;

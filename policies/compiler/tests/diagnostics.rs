@@ -1,4 +1,4 @@
-//! Tests that wrong policies are refused, with a location and advice.
+//! Tests that wrong policies are refused. The errors have a location and advice.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 

@@ -1,5 +1,5 @@
-//! Tests with random policies. The program does what the rules say, agrees with `seccompiler`, and
-//! does not depend on the order of includes.
+//! Tests with random policies. The compiled program does what the rules say, agrees with
+//! `seccompiler`, and does not depend on the order of includes.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -13,10 +13,10 @@ use policy_compiler::{
 use proptest::prelude::*;
 use std::path::Path;
 
-/// Calls that all architectures have.
+/// Names of system calls that all architectures have.
 const CALLS: [&str; 5] = ["read", "write", "close", "ioctl", "prctl"];
 const OPS: [&str; 8] = ["==", "!=", "<", "<=", ">", ">=", "&", "in"];
-/// Comparisons are most likely to be wrong near these numbers.
+/// Numbers near which comparisons are most likely to be wrong.
 const NUMBERS: [u64; 10] = [
     0,
     1,
@@ -50,13 +50,13 @@ fn condition(arch: Arch) -> impl Strategy<Value = String> {
     prop::collection::vec(clause, 1..3).prop_map(|clauses| clauses.join(" || "))
 }
 
-/// A statement that only allows. No two such statements conflict.
+/// A random statement whose only action is allow. Two such statements never conflict.
 fn allowing(arch: Arch) -> impl Strategy<Value = String> {
     let filter = prop_oneof![1 => Just("1".to_owned()), 6 => condition(arch)];
     (0..CALLS.len(), filter).prop_map(|(call, filter)| format!("{}: {filter}", CALLS[call]))
 }
 
-/// A statement of ordered filters with different actions.
+/// A random statement of ordered filters with different actions.
 fn ordered(arch: Arch) -> impl Strategy<Value = String> {
     let action = prop_oneof![Just(""), Just("; return EPERM"), Just("; trap")];
     let filter = (condition(arch), action).prop_map(|(condition, action)| condition + action);
@@ -69,7 +69,7 @@ fn arch() -> impl Strategy<Value = Arch> {
     prop::sample::select(Arch::ALL.to_vec())
 }
 
-/// Statements, and arguments to try.
+/// A random architecture, random statements, and arguments to try.
 fn case() -> impl Strategy<Value = (Arch, Vec<String>, Vec<[u64; 6]>)> {
     arch().prop_flat_map(|arch| {
         let args = prop::array::uniform6(number(arch));
@@ -103,7 +103,8 @@ fn returns(program: &[Instruction], arch: Arch, number: u32, args: [u64; 6]) -> 
     .unwrap()
 }
 
-/// Splits statements into two files, and makes a third one that includes them in this order.
+/// Splits the statements into the files `l` and `r`. A third file includes both files in the order
+/// `order`.
 fn files(statements: &[String], order: [&str; 2]) -> Vec<(&'static str, String)> {
     let (left, right) = statements.split_at(statements.len() / 2);
     let top = format!("@include ./{}\n@include ./{}\n", order[0], order[1]);
@@ -127,7 +128,8 @@ proptest! {
     fn the_program_does_what_the_rules_say((arch, statements, tries) in case()) {
         let whole = merge(arch, &[("a", &statements.join("\n"))]);
         let program = compile(&whole).unwrap();
-        // The first statement that decides sets the expected action, or else the default does.
+        // The first statement that decides sets the expected action. If no statement decides, the
+        // default action is expected.
         let parts: Vec<_> = statements.iter().map(|text| merge(arch, &[("a", text)])).collect();
         for args in tries {
             for name in CALLS.iter().chain(&["fcntl", "dup"]) {
@@ -167,8 +169,8 @@ proptest! {
     }
 }
 
-/// Compares with `seccompiler` where it can express the policy: one action beside the default, and
-/// no `&`.
+/// Compares the compiler with `seccompiler` for policies that `seccompiler` can express. These
+/// policies use only the action allow, and do not use the operator `&`.
 mod reference {
     use super::*;
     use policy_compiler::{Atom, Op};
@@ -195,7 +197,7 @@ mod reference {
             Op::Greater => (SeccompCmpOp::Gt, atom.value),
             Op::GreaterOrEqual => (SeccompCmpOp::Ge, atom.value),
             Op::OnlyBits => (SeccompCmpOp::MaskedEq(!atom.value), 0),
-            // A condition cannot express this: it takes a rule for each bit.
+            // One condition of `seccompiler` cannot express "any of these bits".
             Op::AnyBit => return None,
         };
         SeccompCondition::new(atom.arg, SeccompCmpArgLen::Qword, op, value).ok()

@@ -1,4 +1,4 @@
-//! Tests what each form of the language means, by running the compiled program.
+//! Tests the meaning of each form of the policy language, by running the compiled program.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -8,7 +8,7 @@ use common::{ALLOW, KILL, errno, merge, policy, returned};
 use policy_compiler::{Action, Arch, Memory, Options, Policy, compile, load};
 use std::path::Path;
 
-/// Whether the x86_64 program of `text` allows a call.
+/// Whether the x86_64 program of the policy `text` allows a system call.
 fn allows(text: &str, name: &str, args: &[u64]) -> bool {
     result(text, name, args) == ALLOW
 }

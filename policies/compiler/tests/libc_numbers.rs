@@ -1,4 +1,4 @@
-//! Compares the committed numbers of x86_64 with those of the `libc` crate.
+//! Compares the table of system call numbers of x86_64 with the numbers in the `libc` crate.
 #![cfg(target_arch = "x86_64")]
 
 use policy_compiler::{Arch, call_number};

@@ -1,5 +1,5 @@
-//! Runs the parser, the merger and the compiler on any bytes. Start it in the `policies` folder
-//! with `cargo +nightly fuzz run policy`.
+//! Fuzzes the parser, the merger and the compiler with arbitrary bytes. Start it in the `policies`
+//! folder with `cargo +nightly fuzz run policy`.
 
 #![no_main]
 

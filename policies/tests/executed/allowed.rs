@@ -1,4 +1,4 @@
-//! Calls that contexts need.
+//! Tests that the filters allow the system calls that contexts need.
 
 use libc::c_long;
 use policies::{Context, ImageFormat, TransportName};
@@ -6,8 +6,8 @@ use policies::{Context, ImageFormat, TransportName};
 use crate::attempt::{Outcome, attempt};
 use crate::{NO_FD, listens};
 
-/// Asserts that these calls, each harmless with its arguments, are made in the contexts for which
-/// this holds.
+/// Asserts that the filters allow these system calls in all contexts that `chosen` selects. Each
+/// system call is harmless with its arguments.
 fn made_where(chosen: impl Fn(Context) -> bool, calls: &[(c_long, [c_long; 6])]) {
     let mut contexts = 0;
     for context in Context::all().filter(|context| chosen(*context)) {
@@ -21,7 +21,7 @@ fn made_where(chosen: impl Fn(Context) -> bool, calls: &[(c_long, [c_long; 6])])
     assert_ne!(contexts, 0);
 }
 
-/// Arguments of which only the first two matter.
+/// The arguments of a system call. All arguments after the second are 0.
 fn with(first: c_long, second: c_long) -> [c_long; 6] {
     [first, second, 0, 0, 0, 0]
 }
@@ -52,7 +52,7 @@ fn all_contexts_wait_and_use_open_descriptors() {
     );
 }
 
-/// A timeout of no length.
+/// A timeout of zero.
 static NOW: libc::timespec = libc::timespec {
     tv_sec: 0,
     tv_nsec: 0,
@@ -100,11 +100,11 @@ fn raw_images_are_used_by_io_uring_and_by_calls() {
             (libc::SYS_fdatasync, with(NO_FD, 0)),
             (libc::SYS_fallocate, [NO_FD, zero, 0, 512, 0, 0]),
             (libc::SYS_fallocate, [NO_FD, allocate, 0, 512, 0, 0]),
-            // BLKDISCARD, BLKSECDISCARD.
+            // The requests BLKDISCARD and BLKSECDISCARD.
             (libc::SYS_ioctl, with(NO_FD, 0x1277)),
             (libc::SYS_ioctl, with(NO_FD, 0x127d)),
             (libc::SYS_io_uring_enter, with(NO_FD, 0)),
-            // IORING_REGISTER_ENABLE_RINGS.
+            // Operation 12 is IORING_REGISTER_ENABLE_RINGS.
             (libc::SYS_io_uring_register, with(NO_FD, 12)),
             (libc::SYS_mmap, [0, 4096, READ_WRITE, ring, NO_FD, 0]),
         ],
@@ -139,7 +139,7 @@ fn each_transport_has_its_calls() {
         (libc::SYS_fcntl, with(NO_FD, libc::F_DUPFD_CLOEXEC.into())),
     ];
     made_where(listens, &messages);
-    // FIONBIO.
+    // Request 0x5421 is FIONBIO.
     made_where(listens, &[(libc::SYS_ioctl, with(NO_FD, 0x5421))]);
     let over = |transport| move |context: Context| context.transport() == Some(transport);
     made_where(over(TransportName::VvuVfioUser), &messages);
@@ -148,7 +148,7 @@ fn each_transport_has_its_calls() {
         &[
             (libc::SYS_pread64, with(NO_FD, 0)),
             (libc::SYS_pwrite64, with(NO_FD, 0)),
-            // VFIO_DEVICE_SET_IRQS, VFIO_DEVICE_RESET, VFIO_IOMMU_UNMAP_DMA.
+            // The requests VFIO_DEVICE_SET_IRQS, VFIO_DEVICE_RESET and VFIO_IOMMU_UNMAP_DMA.
             (libc::SYS_ioctl, with(NO_FD, 0x3b6e)),
             (libc::SYS_ioctl, with(NO_FD, 0x3b6f)),
             (libc::SYS_ioctl, with(NO_FD, 0x3b72)),

@@ -1,38 +1,39 @@
-//! Makes one system call in a child that has a filter.
+//! Makes one system call in a child process that has a seccomp filter.
 
 use libc::c_long;
 use policies::{Context, Violation, install};
 
-/// How an attempt ended.
+/// The result of one system call in a child process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The call was made and succeeded.
+    /// The system call succeeded.
     Done,
-    /// It failed with this error number.
+    /// The system call failed with this error number.
     Error(i32),
-    /// The process was ended by this signal.
+    /// This signal ended the child process.
     Signal(i32),
 }
 
-/// Exit code of error number 0; that of error number N is N more.
+/// The exit code of the child is this number plus the error number of the system call.
 const ERRORS: i32 = 100;
-/// Exit code when the filter could not be installed.
+/// The exit code of the child when the filter could not be installed.
 const NO_FILTER: i32 = 99;
 
-/// Attempts a call where a violation ends the process.
+/// Makes a system call in a child process. A violation of the filter ends the child.
 pub fn attempt(context: Context, number: c_long, args: [c_long; 6]) -> Outcome {
     attempt_with(context, Violation::KillProcess, number, args)
 }
 
-/// Attempts a call.
+/// Makes a system call in a child process. `violation` is the action for a violation of the filter.
 pub fn attempt_with(
     context: Context,
     violation: Violation,
     number: c_long,
     args: [c_long; 6],
 ) -> Outcome {
-    // SAFETY: the child only makes system calls, allocates (which glibc allows after a fork of a
-    // process with threads) and ends. It never returns from this block.
+    // SAFETY: the child only makes system calls, allocates memory (which glibc allows after a fork
+    // of a process with threads) and ends. The child ends before it could return from this
+    // function.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let code = match install(context, violation) {
@@ -44,7 +45,7 @@ pub fn attempt_with(
     }
     assert!(child > 0);
     let mut status = 0;
-    // SAFETY: the pointer is valid, and the child belongs to this process.
+    // SAFETY: the pointer to `status` is valid, and the child belongs to this process.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     if libc::WIFSIGNALED(status) {
         return Outcome::Signal(libc::WTERMSIG(status));

@@ -1,4 +1,4 @@
-//! The filters at work: a child installs the filter and makes the call.
+//! Tests the filters by execution. A child process installs a filter and makes a system call.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -9,7 +9,8 @@ use attempt::{Outcome, attempt, attempt_with};
 use libc::c_long;
 use policies::{Context, DeviceName, ImageFormat, TransportName, Violation};
 
-/// Asserts that the call ends the process in exactly those contexts for which this holds.
+/// Asserts that the system call ends the process in each context for which `expected` holds, and in
+/// no other context.
 fn killed_where(expected: impl Fn(Context) -> bool, number: c_long, args: [c_long; 6]) {
     for context in Context::all() {
         let outcome = attempt(context, number, args);
@@ -26,7 +27,7 @@ fn killed_everywhere(number: c_long, args: [c_long; 6]) {
     killed_where(|_| true, number, args);
 }
 
-/// Asserts that the call fails with this error everywhere.
+/// Asserts that the system call fails with the error `errno` in all contexts.
 fn fails_everywhere(number: c_long, args: [c_long; 6], errno: i32) {
     for context in Context::all() {
         let outcome = attempt(context, number, args);
@@ -34,7 +35,7 @@ fn fails_everywhere(number: c_long, args: [c_long; 6], errno: i32) {
     }
 }
 
-/// Whether peers connect to a listening socket of this context.
+/// Whether the program in this context has a listening socket that peers connect to.
 fn listens(context: Context) -> bool {
     match context.transport() {
         Some(TransportName::Pci | TransportName::VhostUser) | None => true,
@@ -42,7 +43,7 @@ fn listens(context: Context) -> bool {
     }
 }
 
-/// The context for tests of what all contexts have in common.
+/// An arbitrary context, for tests whose result is the same in all contexts.
 const ANY: Context = Context::Device(DeviceName::Null, TransportName::Vvu);
 
 const NO_FD: c_long = -1;
@@ -173,7 +174,7 @@ fn no_context_gets_privileges_or_loosens_its_filter() {
     );
     let dumpable = [libc::PR_SET_DUMPABLE.into(), 1, 0, 0, 0, 0];
     killed_everywhere(libc::SYS_prctl, dumpable);
-    // A handler for SIGSYS could hide what is reported.
+    // A new handler for SIGSYS could hide a violation that the original handler reports.
     killed_everywhere(libc::SYS_rt_sigaction, [libc::SIGSYS.into(), 0, 0, 8, 0, 0]);
 }
 
@@ -194,11 +195,12 @@ fn each_transport_uses_only_the_sockets_that_it_has() {
 #[test]
 fn only_the_vfio_contexts_talk_to_vfio() {
     let others = |context: Context| context.transport() != Some(TransportName::Vvu);
-    // VFIO_DEVICE_SET_IRQS, VFIO_DEVICE_RESET, VFIO_IOMMU_UNMAP_DMA.
+    // The requests VFIO_DEVICE_SET_IRQS, VFIO_DEVICE_RESET and VFIO_IOMMU_UNMAP_DMA.
     for request in [0x3b6e, 0x3b6f, 0x3b72] {
         killed_where(others, libc::SYS_ioctl, [NO_FD, request, 0, 0, 0, 0]);
     }
-    // VFIO_IOMMU_MAP_DMA, VFIO_GROUP_GET_DEVICE_FD: only used before the jail closes.
+    // The requests VFIO_IOMMU_MAP_DMA and VFIO_GROUP_GET_DEVICE_FD are used only before the jail is
+    // closed.
     for request in [0x3b71, 0x3b6a] {
         killed_everywhere(libc::SYS_ioctl, [NO_FD, request, 0, 0, 0, 0]);
     }
@@ -208,7 +210,7 @@ fn only_the_vfio_contexts_talk_to_vfio() {
 
 #[test]
 fn no_context_talks_to_terminals_or_kvm() {
-    // TCGETS, TIOCSTI, KVM_CREATE_VM, UFFDIO_API.
+    // The requests TCGETS, TIOCSTI, KVM_CREATE_VM and UFFDIO_API.
     for request in [0x5401, 0x5412, 0xae01, 0xc018_aa3f] {
         killed_everywhere(libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
     }
@@ -221,7 +223,7 @@ fn only_disks_use_images() {
     killed_where(without, libc::SYS_pwritev, [NO_FD, 0, 0, 0, 0, 0]);
     let punch: c_long = (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE).into();
     killed_where(without, libc::SYS_fallocate, [NO_FD, punch, 0, 512, 0, 0]);
-    // Nothing allocates past an image's end, or takes a part out of it.
+    // No context may allocate space past the end of an image, or remove a range from an image.
     killed_everywhere(libc::SYS_fallocate, [NO_FD, 0, 0, 512, 0, 0]);
     let collapse: c_long = libc::FALLOC_FL_COLLAPSE_RANGE.into();
     killed_everywhere(libc::SYS_fallocate, [NO_FD, collapse | 1, 0, 512, 0, 0]);
@@ -239,7 +241,8 @@ fn only_raw_images_are_used_by_io_uring() {
     let others = |context: Context| context.image() != Some(ImageFormat::Raw);
     killed_where(others, libc::SYS_io_uring_enter, [NO_FD, 0, 0, 0, 0, 0]);
     killed_where(others, libc::SYS_io_uring_register, [NO_FD, 12, 0, 0, 0, 0]);
-    // No ring is made, and none gets new buffers, files or restrictions.
+    // No context may create an io_uring, or register buffers, files, personalities or restrictions
+    // with an existing io_uring.
     killed_everywhere(libc::SYS_io_uring_setup, [0; 6]);
     for operation in [0, 2, 9, 11, 13] {
         killed_everywhere(libc::SYS_io_uring_register, [NO_FD, operation, 0, 0, 0, 0]);

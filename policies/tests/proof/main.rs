@@ -1,5 +1,5 @@
-//! What the programs do on all architectures, without running them: an interpreter of classic BPF
-//! goes through every rule of every context, and just past its limits.
+//! Tests the compiled filters of all architectures without executing them. An interpreter of
+//! classic BPF tries every rule of every context, with values at and just past its limits.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod promises;
@@ -34,7 +34,7 @@ fn returned(program: &[Instruction], arch: Arch, number: u32, args: [u64; 6]) ->
     run(program, &CallData { number, arch, args }).unwrap()
 }
 
-/// Arguments for which a clause holds, if a short search finds some.
+/// Arguments for which the clause holds. `None` if a short search finds no such arguments.
 fn witness(clause: &Clause) -> Option<[u64; 6]> {
     let mut args = [0; 6];
     for arg in 0..6u8 {
@@ -111,7 +111,7 @@ fn a_call_that_no_rule_names_ends_the_process() {
 fn a_call_of_another_architecture_ends_the_process() {
     each(|arch, _, policy, program| {
         let foreign = Arch::ALL.into_iter().filter(|other| *other != arch);
-        // i386 on x86_64, and numbers of no architecture.
+        // The other architectures, i386, and two numbers that are not an architecture.
         let foreign = foreign.map(Arch::audit).chain([0x4000_0003, 0, u32::MAX]);
         for foreign in foreign {
             for number in policy.calls.keys() {
@@ -139,7 +139,8 @@ fn every_architecture_allows_the_same_calls() {
     let names = |arch, context| -> Vec<String> {
         let calls = policy(arch, context).calls;
         let names = calls.keys().map(|number| call_name(arch, *number).unwrap());
-        // Some calls have another name, and others exist on old architectures only.
+        // Some system calls have another name on another architecture. Others exist on old
+        // architectures only.
         let names = names.map(|name| name.replace("mmap2", "mmap"));
         let names = names.map(|name| {
             name.trim_end_matches("64")

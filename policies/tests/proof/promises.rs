@@ -1,11 +1,11 @@
-//! What the policies promise, apart from how they say it.
+//! Tests properties of the policies that do not depend on the exact rules.
 
 use policies::compiler::{CallRules, call_number};
 use policies::{Context, ImageFormat, TransportName};
 
 use crate::{KILL, each, returned};
 
-/// Calls that no context makes on any architecture, whatever the arguments.
+/// System calls that no policy of any architecture may name.
 const NEVER: [&str; 40] = [
     "execve",
     "execveat",
@@ -90,7 +90,7 @@ fn no_file_can_be_opened() {
     });
 }
 
-/// The ioctl requests that a context allows, stated independently of the policies.
+/// The ioctl requests that a context may allow. This list does not use the policies.
 fn requests(context: Context) -> Vec<u64> {
     let image: &[u64] = match context.image() {
         Some(ImageFormat::Raw) => &[BLKDISCARD, BLKSECDISCARD],
@@ -107,11 +107,11 @@ fn requests(context: Context) -> Vec<u64> {
 const FIONBIO: u64 = 0x5421;
 const BLKDISCARD: u64 = 0x1277;
 const BLKSECDISCARD: u64 = 0x127d;
-/// VFIO_DEVICE_SET_IRQS.
+/// The request VFIO_DEVICE_SET_IRQS.
 const SET_IRQS: u64 = 0x3b6e;
-/// VFIO_DEVICE_RESET.
+/// The request VFIO_DEVICE_RESET.
 const RESET: u64 = 0x3b6f;
-/// VFIO_IOMMU_UNMAP_DMA.
+/// The request VFIO_IOMMU_UNMAP_DMA.
 const UNMAP_DMA: u64 = 0x3b72;
 
 #[test]
@@ -134,7 +134,8 @@ fn ioctls_are_few_and_known() {
     });
 }
 
-/// Asserts that the policies of exactly those contexts for which this holds name these calls.
+/// Asserts that a context's policy names all of these system calls if `expected` holds for the
+/// context, and otherwise none of them.
 fn named_where(names: &[&str], expected: impl Fn(Context) -> bool) {
     each(|arch, context, policy, _| {
         let mut known = names
@@ -154,7 +155,7 @@ fn named_where(names: &[&str], expected: impl Fn(Context) -> bool) {
 fn an_image_is_used_as_its_format_needs() {
     let has = |format| move |context: Context| context.image() == Some(format);
     named_where(&["fsync"], has(ImageFormat::Qcow2));
-    // 32-bit programs use the call with 64-bit sizes.
+    // 32-bit programs use ftruncate64, which has a 64-bit size.
     each(|arch, context, policy, _| {
         let resizes = ["ftruncate", "ftruncate64"]
             .iter()
@@ -175,7 +176,7 @@ fn an_image_is_used_as_its_format_needs() {
     });
 }
 
-/// The only registration that a queue's thread makes.
+/// The only operation of io_uring_register that a queue's thread uses.
 const IORING_REGISTER_ENABLE_RINGS: u64 = 12;
 
 #[test]

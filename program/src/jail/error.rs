@@ -1,54 +1,54 @@
-//! Why a jail, or a part of it, cannot be had.
+//! Errors of the jail.
 
 use std::io;
 
 use landlock::RulesetError;
 use policies::InstallError;
 
-/// What failed when the jail was to close.
+/// The reason why a program cannot enter its jail.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JailError {
-    /// There is no pair of sockets to ask the supervisor by.
+    /// The pair of sockets between the inspector and the supervisor cannot be made.
     #[error("cannot make a socket for the supervisor")]
     Inspector(#[source] io::Error),
-    /// There is no process to be inside.
+    /// The process for the jail cannot be started.
     #[error("cannot start a process for the jail (see fork(2))")]
     Fork(#[source] io::Error),
-    /// What is to be served cannot get ready.
+    /// The preparation of the process for serving failed.
     #[error("cannot get ready to serve")]
     Prepare(#[source] io::Error),
-    /// There are no namespaces to move to.
+    /// The process cannot get new namespaces.
     #[error("cannot leave the system's namespaces (see unshare(2))")]
     Namespaces(#[source] io::Error),
-    /// The user has no identity in the new user namespace.
+    /// The user cannot be mapped into the new user namespace.
     #[error("cannot map the user into a new user namespace (see user_namespaces(7))")]
     UserMap(#[source] io::Error),
-    /// The root file system stays.
+    /// The root file system cannot be replaced.
     #[error("cannot replace the root file system (see pivot_root(2))")]
     Root(#[source] io::Error),
-    /// The kernel has no Landlock, or it is switched off.
+    /// The kernel has no Landlock, or Landlock is switched off.
     #[error("this kernel has no Landlock (see landlock(7))")]
     NoLandlock,
-    /// Landlock restricts nothing.
+    /// Landlock cannot be set up.
     #[error("cannot set Landlock up (see landlock(7))")]
     Landlock(#[source] RulesetError),
-    /// The process may use more resources than it needs.
+    /// The limits on the resources of the process cannot be set.
     #[error("cannot limit resources (see setrlimit(2))")]
     Resources(#[source] io::Error),
-    /// The process keeps privileges.
+    /// The privileges of the process cannot be dropped.
     #[error("cannot drop privileges (see capabilities(7))")]
     Privileges(#[source] io::Error),
-    /// Nobody would say which system call was not allowed.
+    /// The signal handler that reports forbidden system calls cannot be installed.
     #[error("cannot handle SIGSYS (see sigaction(2))")]
     Handler(#[source] io::Error),
-    /// System calls are not filtered.
+    /// The filter of system calls cannot be installed.
     #[error("cannot filter system calls (see seccomp(2))")]
     Filter(#[source] InstallError),
 }
 
 impl JailError {
-    /// What the system needs for the part that failed, if that is known.
+    /// The requirement on the system of the part that failed. `None` means that it is not known.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Namespaces(_) | Self::UserMap(_) => Some(
@@ -63,7 +63,7 @@ impl JailError {
         }
     }
 
-    /// Whether a jail may do without the part that failed.
+    /// Whether a jail with `--sandbox=auto` works without the part that failed.
     pub fn is_optional(&self) -> bool {
         !matches!(self, Self::Inspector(_) | Self::Fork(_) | Self::Prepare(_))
     }

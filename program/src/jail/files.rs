@@ -1,4 +1,4 @@
-//! The file system: an empty one, where nothing may be done.
+//! Replaces the root file system by an empty one, and forbids access to files.
 
 use std::env;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ use rustix::process::{chroot, fchdir, pivot_root};
 
 use super::{JailError, namespaces};
 
-/// Replaces the root, for this process alone, by an empty file system that nobody can write to.
+/// Replaces the root by an empty read-only file system, in a mount namespace of this process alone.
 pub fn leave_root() -> Result<(), JailError> {
     namespaces::leave_mounts()?;
     replace_root().map_err(|errno| JailError::Root(errno.into()))
@@ -27,15 +27,17 @@ fn replace_root() -> Result<(), Errno> {
     let empty = empty_file_system()?;
     fchdir(&empty)?;
     match pivot_to(&empty) {
-        // In a chroot the root is not a mount, and the root of an initramfs cannot be moved.
-        // The old root then stays in the mount namespace, but has no path.
+        // pivot_root(2) fails in a chroot whose root is not a mount, and in an initramfs, whose
+        // root cannot be moved. In both cases the old root stays in the mount namespace, but has no
+        // path.
         Err(Errno::INVAL) => chroot(".")?,
         result => result?,
     }
     env::set_current_dir("/").map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-/// A file system that is mounted nowhere yet.
+/// Makes an empty read-only file system that is not mounted yet. Returns the descriptor of its
+/// root.
 fn empty_file_system() -> Result<OwnedFd, Errno> {
     let empty = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(empty.as_fd(), "size", "0")?;
@@ -48,18 +50,19 @@ fn empty_file_system() -> Result<OwnedFd, Errno> {
     fsmount(empty.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// Makes the working directory, which is the root of this file system, the root of all.
+/// Makes the file system `empty` the root. The working directory must be the root of `empty`.
 fn pivot_to(empty: &OwnedFd) -> Result<(), Errno> {
-    // No mount made here is to be seen outside.
+    // Keep the following mounts from propagating to other mount namespaces.
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private)?;
     move_mount(empty, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     pivot_root(".", ".")?;
-    // The old root is now mounted over the new one.
+    // pivot_root(2) has mounted the old root over the new root.
     unmount(".", UnmountFlags::DETACH)
 }
 
-/// Forbids access to files by path and TCP, and signals and abstract sockets to the outside.
+/// Forbids access to files by path, TCP, and signals and connections by abstract socket to
+/// processes outside the jail. An older kernel may enforce only some of these rules.
 pub fn forbid_all() -> Result<(), JailError> {
     let abi = ABI::V6;
     let status = Ruleset::default()

@@ -1,8 +1,9 @@
 //! Checks whether a front-end really shares its memory.
 //!
 //! A front-end can pass the file of its memory and still map that file privately, as QEMU does
-//! without `share=on`. The back-end then sees nothing that the guest writes, and the guest waits
-//! for its disk forever. So this is checked wherever it can be.
+//! without `share=on`. The back-end then does not see the guest's writes, and the guest waits for
+//! its disk forever. This module detects private mappings, and the back-end then refuses the
+//! front-end's memory.
 
 use std::error::Error;
 use std::fs::File;
@@ -15,33 +16,34 @@ use ipc::{Interest, poll};
 use rustix::net::sockopt::socket_peercred;
 use vhost_user::{Connection, ConnectionError, Inspect, Message};
 
-/// A front-end's memory is private, so that nobody else sees what it writes.
+/// The front-end has mapped its memory privately, so no other process sees the writes to it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "its memory at {address:#x} is not shared; start the front-end's QEMU with share=on: -object \
      memory-backend-file,id=mem,mem-path=FILE,size=SIZE,share=on -machine memory-backend=mem"
 )]
 pub struct PrivateMemory {
-    /// Where the memory is in the front-end's address space.
+    /// An address of the private memory, in the front-end's address space.
     pub address: u64,
 }
 
-/// Looks at the mappings of front-ends.
+/// Checks the memory mappings of front-ends.
 ///
-/// A process in a jail sees no other process, so it asks its [`Outside`]. The question is the
-/// front-end's socket, with addresses of 64 bits each as payload. The payload of the answer is the
-/// first address whose memory is private, or empty.
+/// A process in a jail sees no other process, so the inspector asks an [`Outside`]. The question is
+/// a message with the front-end's socket as descriptor and addresses of 64 bits each as payload.
+/// The payload of the answer is the first address whose memory is private. The payload is empty if
+/// no memory is private.
 #[derive(Debug)]
 pub struct Inspector(Connection);
 
-/// The end that answers an [`Inspector`], in a process that sees all processes.
+/// Answers the questions of an [`Inspector`]. It belongs to a process that sees all processes.
 #[derive(Debug)]
 pub struct Outside(Connection);
 
-/// How long the inspector waits for an answer. Serving does not depend on it.
+/// The maximum time that the inspector waits for an answer. Without an answer, serving continues.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// An inspector, and the end that answers it.
+/// Makes an inspector and the [`Outside`] that answers its questions.
 ///
 /// # Errors
 ///
@@ -55,8 +57,8 @@ pub fn inspection() -> io::Result<(Inspector, Outside)> {
 }
 
 impl Inspect for Inspector {
-    /// Checks that the front-end maps memory at these addresses as shared. Without an answer, the
-    /// memory counts as shared.
+    /// Checks that the front-end's mappings at these addresses are shared. If no answer arrives,
+    /// the memory counts as shared.
     fn inspect(
         &mut self,
         front_end: BorrowedFd<'_>,
@@ -85,12 +87,13 @@ impl Inspector {
 }
 
 impl Outside {
-    /// Answers one question, if there is one. A peer may have taken the inspector over, so it must
-    /// not keep the supervisor busy.
+    /// Answers one question, if a question has arrived. Never blocks, because a hostile peer may
+    /// control the process of the inspector.
     ///
     /// # Errors
     ///
-    /// When the inspector is gone or breaks the protocol. It gets no more answers then.
+    /// When the connection to the inspector has ended, or the inspector breaks the protocol. After
+    /// an error, the caller has to drop this object.
     pub fn answer(&mut self) -> Result<(), ConnectionError> {
         let Some((question, fds)) = self.0.recv()? else {
             return Ok(());
@@ -111,7 +114,8 @@ impl AsFd for Outside {
     }
 }
 
-/// The first of a front-end's addresses whose memory it does not share.
+/// The first of these addresses at which the front-end has a private mapping. `None` means that
+/// none of these mappings is private, or that the mappings cannot be read.
 fn private_memory(
     front_end: &UnixStream,
     mut user_addrs: impl Iterator<Item = u64>,
@@ -124,7 +128,7 @@ fn private_memory(
     })
 }
 
-/// Whether a process with these maps (see proc_pid_maps(5)) has a private mapping at an address.
+/// Whether the text `maps` of proc_pid_maps(5) lists a private mapping at `address`.
 fn is_private(maps: impl BufRead, address: u64) -> bool {
     let mut lines = maps.lines().map_while(Result::ok);
     lines.any(|line| {
@@ -133,7 +137,8 @@ fn is_private(maps: impl BufRead, address: u64) -> bool {
     })
 }
 
-/// The first address of a mapping, the address after its last, and whether it is private.
+/// Parses a line of proc_pid_maps(5). Returns the first address of the mapping, the address after
+/// its last address, and whether the mapping is private.
 fn mapping(line: &str) -> Option<(u64, u64, bool)> {
     let mut fields = line.split(' ');
     let (start, end) = fields.next()?.split_once('-')?;
@@ -188,7 +193,7 @@ mod tests {
         })
     }
 
-    /// This process is the front-end.
+    /// The test process itself is the front-end.
     #[test]
     fn private_memory_of_a_front_end_is_found() {
         let map = |flags| {

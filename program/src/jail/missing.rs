@@ -1,11 +1,11 @@
-//! The parts that a jail does without.
+//! The parts of a jail that the system does not allow.
 
 use std::fmt;
 
 use super::{JailError, Sandbox};
 use crate::one_line;
 
-/// Parts of the jail that this system does not allow, each with the reason.
+/// A list of the parts of the jail that this system does not allow, each with the reason.
 #[derive(Debug)]
 pub struct Missing {
     sandbox: Sandbox,
@@ -13,13 +13,14 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// No part is missing so far.
+    /// An empty list. Only [`Sandbox::Auto`] allows parts to be missing.
     pub fn new(sandbox: Sandbox) -> Self {
         let parts = Vec::new();
         Self { sandbox, parts }
     }
 
-    /// Notes a part that is missing, unless all parts have to be there.
+    /// Adds a part to the list if its result is an error. Returns the error instead if no part may
+    /// be missing.
     pub fn accept(
         &mut self,
         part: &'static str,
@@ -34,7 +35,7 @@ impl Missing {
         }
     }
 
-    /// Logs all parts that are missing, in one line.
+    /// Logs all missing parts in one line.
     pub fn log(&self) {
         if self.parts.is_empty() {
             return;
@@ -45,7 +46,7 @@ impl Missing {
     }
 }
 
-/// The parts, those with the same reason together: "a, b: one reason; c: another reason".
+/// Lists parts with the same reason together, for instance "a, b: one reason; c: another reason".
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut reasons = Vec::<(String, Vec<&str>)>::new();

@@ -1,4 +1,4 @@
-//! Namespaces: the process sees nothing of the system but what it holds already.
+//! Moves the process to new namespaces, which hide the rest of the system from it.
 
 use std::{fs, io};
 
@@ -7,8 +7,9 @@ use rustix::thread::UnshareFlags;
 
 use super::JailError;
 
-/// Leaves the system's namespace of processes, with the next child. A user who is not root gets a
-/// user namespace, too, and with it the right to leave the other namespaces.
+/// Makes a new process-ID namespace, which new child processes enter from now on. If the user is
+/// not root, this process also enters a new user namespace, which gives it the right to leave the
+/// other namespaces.
 pub fn leave_processes() -> Result<(), JailError> {
     let user = geteuid();
     if user.is_root() {
@@ -19,28 +20,28 @@ pub fn leave_processes() -> Result<(), JailError> {
     map_user(user, group).map_err(JailError::UserMap)
 }
 
-/// Makes the user and the group in the new namespace the same as outside.
+/// Gives the user and the group the same numbers in the new user namespace as outside it.
 fn map_user(user: Uid, group: Gid) -> io::Result<()> {
     let (user, group) = (user.as_raw(), group.as_raw());
-    // The kernel takes a group only from a process that cannot drop groups any more.
+    // Without privileges, the kernel accepts a `gid_map` only after setgroups(2) is denied.
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
 }
 
-/// Leaves the system's network, IPC objects and host name.
+/// Moves this thread to new namespaces for network, IPC objects and host name.
 pub fn leave_system() -> Result<(), JailError> {
     unshare(UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)
 }
 
-/// Leaves the system's mounts.
+/// Moves this thread to a new namespace for mounts.
 pub fn leave_mounts() -> Result<(), JailError> {
     unshare(UnshareFlags::NEWNS)
 }
 
 fn unshare(flags: UnshareFlags) -> Result<(), JailError> {
-    // SAFETY: the flags name namespaces only. None of them separates what threads of one process
-    // share, such as memory or file descriptors.
+    // SAFETY: all callers pass only flags of namespaces. These flags leave memory and file
+    // descriptors shared between the threads of the process.
     let result = unsafe { rustix::thread::unshare_unsafe(flags) };
     result.map_err(|errno| JailError::Namespaces(errno.into()))
 }

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use policies::Violation;
 
-/// Which jail a program serves in.
+/// The options that choose the jail of a program.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Options {
     /// The jail to serve in. A whole jail is a process that sees no files, no network and no other
@@ -16,7 +16,7 @@ pub struct Options {
     pub seccomp_action: SeccompAction,
 }
 
-/// How much of a jail there has to be.
+/// The parts of the jail that a program has to have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Sandbox {
     /// As much of the jail as this system allows. A warning says what is missing.
@@ -30,7 +30,7 @@ pub enum Sandbox {
     None,
 }
 
-/// What happens at a system call that the policy does not allow.
+/// The reaction to a system call that the policy does not allow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SeccompAction {
     /// The program reports the call and exits with status 3.

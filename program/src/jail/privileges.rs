@@ -1,4 +1,4 @@
-//! Privileges: none, and no way to any.
+//! Drops the privileges of the process, and prevents new privileges.
 
 use std::io;
 
@@ -8,11 +8,13 @@ use rustix::thread::set_no_new_privs;
 
 use super::JailError;
 
-/// The most file descriptors. It is enough for six for each of 256 queues (kick, call, error,
-/// io_uring, and two that wake threads), and for the memory regions of a front-end.
+/// The maximum number of open file descriptors. It suffices for 256 queues with six descriptors
+/// each (kick, call, error, io_uring, and two that wake threads), and for the memory regions of a
+/// front-end.
 const MAX_FILES: u64 = 2048;
 
-/// Gives up all capabilities, the way to new ones, and resources that the process does not need.
+/// Drops all capabilities, prevents new capabilities, and limits the resources of the process to
+/// its needs.
 pub fn drop_all() -> Result<(), JailError> {
     for (resource, limit) in [(Resource::Core, 0), (Resource::Nofile, MAX_FILES)] {
         let hard = getrlimit(resource).maximum.unwrap_or(limit);

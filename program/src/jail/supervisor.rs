@@ -1,4 +1,4 @@
-//! The process outside the jail.
+//! The supervisor, which is the process outside the jail.
 
 use std::io;
 
@@ -11,7 +11,9 @@ use rustix::process::{
 use super::{JailError, Outside};
 use crate::signals::StopSignal;
 
-/// Returns in a new process. The process that called waits for its end and exits as it did.
+/// Starts a child process, and returns only in the child. The calling process becomes the
+/// supervisor. It waits until the child ends, removes the sockets at `paths`, and exits with the
+/// child's exit code.
 pub fn fork(paths: &[SocketPath], outside: Option<Outside>) -> Result<(), JailError> {
     // SAFETY: there is only one thread, so the child inherits no lock that another thread holds.
     match unsafe { libc::fork() } {
@@ -29,7 +31,8 @@ pub fn fork(paths: &[SocketPath], outside: Option<Outside>) -> Result<(), JailEr
     }
 }
 
-/// Passes signals on to the child and answers it until it ends. Returns the exit code for that end.
+/// Passes signals on to the child, and answers the child's questions, until the child ends. Returns
+/// the exit code for the supervisor.
 fn supervise(child: Pid, mut outside: Option<Outside>) -> io::Result<i32> {
     let signals = StopSignal::install()?;
     let process = pidfd_open(child, PidfdFlags::empty())?;
@@ -47,10 +50,10 @@ fn supervise(child: Pid, mut outside: Option<Outside>) -> io::Result<i32> {
             return exit_code(child);
         }
         if signals.take()? {
-            // This fails only when the child has just ended.
+            // An error is ignored, because it means that the child has just ended.
             let _ = kill_process(child, Signal::TERM);
         }
-        // A child that breaks the protocol gets no more answers.
+        // After an error, the child gets no more answers.
         outside = outside.and_then(|mut outside| outside.answer().is_ok().then_some(outside));
     }
 }
@@ -60,7 +63,7 @@ fn exit_code(child: Pid) -> io::Result<i32> {
     let Some(status) = status else { return Ok(1) };
     Ok(match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => code,
-        // As a shell reports it.
+        // A shell reports a process that a signal ended with the same exit code.
         (None, Some(signal)) => 128 + signal,
         (None, None) => 1,
     })

@@ -1,8 +1,8 @@
 //! Reports a system call that the policy does not allow.
 //!
-//! The kernel delivers SIGSYS instead of making the call. A signal handler may do little, and a
-//! peer may have taken the process over. So the handler formats into a buffer of its own, writes
-//! and exits.
+//! The kernel delivers SIGSYS instead of making the system call. A signal handler may call only
+//! async-signal-safe functions, and a hostile peer may control the process. The handler therefore
+//! only formats a line in a buffer of fixed size, writes the line and exits.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -14,18 +14,19 @@ use policies::compiler::{Arch, call_name};
 
 use super::JailError;
 
-/// The exit code of a program that made such a call.
+/// The exit code of a program that made a system call that the policy does not allow.
 pub const EXIT_CODE: i32 = 3;
 
-/// The name of the policy. Set before there is a handler, which must not take memory for it.
+/// The name of the policy. It is set before the signal handler is installed, because a signal
+/// handler must not allocate memory.
 static POLICY: OnceLock<String> = OnceLock::new();
 
-/// Sets the handler, which names the policy of this context.
+/// Installs a handler of SIGSYS. It reports the system call and the policy of this context.
 pub fn report_in(context: Context) -> Result<(), JailError> {
     let _ = POLICY.set(context.to_string());
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: all zeroes is a valid `sigaction`, with an empty mask. The handler has the signature
-    // that SA_SIGINFO asks for, and calls only what is async-signal-safe.
+    // SAFETY: an all-zero `sigaction` is valid and has an empty mask. The handler has the signature
+    // that SA_SIGINFO requires, and calls only async-signal-safe functions.
     let result = unsafe {
         let action = action.assume_init_mut();
         action.sa_sigaction = handle as *const () as usize;
@@ -50,8 +51,8 @@ struct SigSys {
 }
 
 extern "C" fn handle(_signal: c_int, info: *const SigSys, context: *const c_void) {
-    // SAFETY: for a SIGSYS by seccomp, the kernel passes this structure and, by the other pointer,
-    // the registers of the call. Both live until the handler returns.
+    // SAFETY: for a SIGSYS from seccomp, `info` points to this structure, and `context` points to
+    // the registers of the system call. Both stay valid until the handler returns.
     let (call, arguments) = unsafe { ((*info).call, arguments(context.cast())) };
     let mut line = Line::default();
     line.describe(call as u32, arguments);
@@ -64,26 +65,26 @@ extern "C" fn handle(_signal: c_int, info: *const SigSys, context: *const c_void
 
 /// # Safety
 ///
-/// The pointer has to be the one that a signal handler got as its third argument.
+/// `context` has to be the third argument of a signal handler that is still running.
 #[cfg(target_arch = "x86_64")]
 unsafe fn arguments(context: *const libc::ucontext_t) -> [u64; 6] {
     use libc::{REG_R8, REG_R9, REG_R10, REG_RDI, REG_RDX, REG_RSI};
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller promises that `context` is the valid third argument of a signal handler.
     let registers = unsafe { &(*context).uc_mcontext.gregs };
     [REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9].map(|at| registers[at as usize] as u64)
 }
 
 /// # Safety
 ///
-/// The pointer has to be the one that a signal handler got as its third argument.
+/// `context` has to be the third argument of a signal handler that is still running.
 #[cfg(target_arch = "aarch64")]
 unsafe fn arguments(context: *const libc::ucontext_t) -> [u64; 6] {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller promises that `context` is the valid third argument of a signal handler.
     let registers = unsafe { &(*context).uc_mcontext.regs };
     [0, 1, 2, 3, 4, 5].map(|at| registers[at])
 }
 
-/// A line of text in a buffer of its own.
+/// A line of text in a buffer of fixed size, which needs no allocation.
 struct Line {
     bytes: [u8; 320],
     len: usize,
@@ -114,7 +115,7 @@ impl Line {
         self.text(")\n");
     }
 
-    /// Adds as much of the text as fits.
+    /// Appends the part of the text that fits into the buffer.
     fn text(&mut self, text: &str) -> &mut Self {
         let space = self.bytes.len() - self.len;
         let part = &text.as_bytes()[..text.len().min(space)];
@@ -123,7 +124,7 @@ impl Line {
         self
     }
 
-    /// Adds a number in hexadecimal digits.
+    /// Appends a number in hexadecimal digits.
     fn number(&mut self, number: u64) -> &mut Self {
         self.text("0x");
         let digits = (64 - number.leading_zeros()).div_ceil(4).max(1);

@@ -1,4 +1,4 @@
-//! Tells the user which option helps against an error, or what else to do.
+//! Adds advice to errors, such as the option that helps against the error.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use carriers::CarrierError;
 use program::one_line;
 use vvu::driver::DriverError;
 
-/// An error and, after its text, what to do about it.
+/// An error of the disk image, and advice for the user. The advice follows the text of the error.
 #[derive(Debug)]
 pub struct Advised {
     error: ImageError,
@@ -32,7 +32,8 @@ impl fmt::Display for Advised {
     }
 }
 
-// The text holds the sources already, because the advice comes after them.
+// There is no source error, because the text already contains all causes. The advice comes after
+// the causes.
 impl Error for Advised {}
 
 fn for_image(error: &ImageError) -> Option<String> {
@@ -80,7 +81,8 @@ fn for_qcow2(error: &Qcow2Error) -> Option<String> {
     Some(advice.to_owned())
 }
 
-/// Names the option that helps against an error of a carrier, if there is one.
+/// Adds the option that helps against an error of a carrier, if there is such an option. A carrier
+/// connects the device to its driver.
 pub fn for_carrier(error: Box<dyn Error>) -> Box<dyn Error> {
     use DriverError::{TooFewQueues, TooFewVectors};
     match error.downcast_ref() {

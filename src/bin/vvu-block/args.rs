@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of `vvu-block`.
 
 use std::path::PathBuf;
 
@@ -101,7 +101,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Checks that the options go together.
+    /// Checks that the options are compatible with each other.
     pub fn checked(self) -> Result<Self, clap::Error> {
         match (self.format, self.aio) {
             (FormatName::Qcow2, Aio::IoUring) => Err(Self::command().error(
@@ -112,7 +112,7 @@ impl Arguments {
         }
     }
 
-    /// How to open the image.
+    /// The options for opening the image.
     pub fn open_options(&self) -> OpenOptions {
         OpenOptions {
             format: self.format.into(),

@@ -1,10 +1,10 @@
-//! The values of options that offer a choice.
+//! The values of command-line options that have a fixed list of values.
 
 use block::{Cache, EngineKind, Format};
 use clap::ValueEnum;
 use policies::DeviceName;
 
-/// [`Format`] on the command line.
+/// The values of `--format`, which correspond to [`Format`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum FormatName {
@@ -22,7 +22,7 @@ impl From<FormatName> for Format {
 }
 
 impl FormatName {
-    /// The device name in the policies for this format.
+    /// The device name that selects the seccomp policy for this image format.
     pub fn device(self) -> DeviceName {
         match self {
             Self::Raw => DeviceName::Block,
@@ -31,7 +31,7 @@ impl FormatName {
     }
 }
 
-/// [`EngineKind`] on the command line.
+/// The values of `--aio`, which correspond to [`EngineKind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Aio {
@@ -51,7 +51,7 @@ impl From<Aio> for EngineKind {
     }
 }
 
-/// On or off.
+/// The values of options that are on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Switch {
@@ -59,7 +59,7 @@ pub enum Switch {
     Off,
 }
 
-/// Whether images are locked.
+/// The values of `--lock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Lock {
@@ -69,7 +69,7 @@ pub enum Lock {
     Off,
 }
 
-/// [`Cache`] on the command line.
+/// The values of `--cache`, which correspond to [`Cache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum CacheMode {

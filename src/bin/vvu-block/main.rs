@@ -1,4 +1,5 @@
-//! `vvu-block`: serves a disk image to a virtual machine as a virtio block device.
+//! The program `vvu-block`, which serves a disk image to a virtual machine as a virtio block
+//! device.
 
 mod advice;
 mod args;
@@ -28,9 +29,9 @@ fn main() -> ExitCode {
     program::run("vvu-block", arguments.program, || serve(arguments))
 }
 
-/// How many data segments a request may have. A front-end may make a vring that is smaller than the
-/// offered size, and the largest request has to fit it. Those of QEMU have 128 descriptors by
-/// default.
+/// The maximum number of data segments in a request. The largest request has to fit in a vring, but
+/// a front-end may set up a vring with fewer descriptors than `queue_size`. QEMU's vrings have 128
+/// descriptors by default.
 fn segments(queue_size: u16) -> u16 {
     queue_size.saturating_sub(2).clamp(1, 126)
 }
@@ -54,7 +55,7 @@ fn serve(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let runner = Runner::new(Arc::new(device), rings);
     let name = arguments.format.device();
     let served = carriers::serve(name, runner, &arguments.carrier, arguments.program.jail);
-    // Acknowledged writes go to stable storage even if serving ended with an error.
+    // Written data is flushed to stable storage even if serving ended with an error.
     image
         .sync()
         .map_err(|error| format!("cannot flush {}: {error}", arguments.image.display()))?;

@@ -1,4 +1,5 @@
-//! `vvu-entropy`: gives a virtual machine random bytes as a virtio entropy device.
+//! The program `vvu-entropy`, which gives a virtual machine random bytes as a virtio entropy
+//! device.
 
 #[cfg(test)]
 #[path = "../../tests/man.rs"]

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of `vvu-policy`.
 
 use std::path::PathBuf;
 
@@ -168,7 +168,7 @@ pub struct ArchArguments {
     pub arch: Vec<Arch>,
 }
 
-/// The action for calls that a policy does not name.
+/// The values of `--default-action`: actions for system calls that a policy does not name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DefaultAction {
     /// End the process.
@@ -189,7 +189,7 @@ impl From<DefaultAction> for Action {
     }
 }
 
-/// The format of a program.
+/// The values of `--format`: output formats of a compiled program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Bytes for the kernel.
@@ -200,7 +200,7 @@ pub enum Format {
 }
 
 impl ArchArgument {
-    /// The chosen architecture, or that of this machine.
+    /// The architecture that `--arch` names, or by default the architecture of this machine.
     pub fn get(&self) -> Result<Arch, String> {
         let arch = self.arch.or(Arch::HOST);
         arch.ok_or_else(|| "no policies exist for this machine: choose one with --arch".to_owned())

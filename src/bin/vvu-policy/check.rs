@@ -1,4 +1,4 @@
-//! `check` compiles every policy.
+//! The subcommand `check`, which compiles every policy.
 
 use std::io::Write;
 use std::path::Path;

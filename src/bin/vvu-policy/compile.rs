@@ -1,4 +1,4 @@
-//! `compile` writes the program of a policy for the kernel.
+//! The subcommand `compile`, which compiles a policy to a seccomp program for the kernel.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::args::{Format, TreeArguments};
 use crate::tree::{failed, folder, name};
 use crate::{CommandError, CommandResult, Verdict};
 
-/// The policy to compile, and how.
+/// The policy to compile, and the options for compiling it.
 pub struct Job<'a> {
     pub file: &'a Path,
     pub format: Format,
@@ -21,7 +21,7 @@ pub struct Job<'a> {
 }
 
 pub fn run(tree: &TreeArguments, job: &Job<'_>, arch: Arch, out: &mut dyn Write) -> CommandResult {
-    // Without a tree, a policy may include files in its own folder and below.
+    // Without `--tree`, a policy may include files only from its own folder and from folders below.
     let parent = job
         .file
         .parent()
@@ -82,7 +82,7 @@ fn c(program: &[Instruction], arch: Arch, file: &Path) -> Result<String, Command
     write().map_err(|error| CommandError::Other(error.to_string()))
 }
 
-/// The name as a valid identifier in C.
+/// Converts `name` to a valid identifier in C.
 fn identifier(name: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let name: String = name.chars().map(letter).collect();

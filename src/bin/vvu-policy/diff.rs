@@ -1,4 +1,4 @@
-//! `diff` prints the rules that only one of two contexts has.
+//! The subcommand `diff`, which prints the rules that only one of two contexts has.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -39,7 +39,7 @@ pub fn run(
     Ok(verdict)
 }
 
-/// Each rule, with the file and line of its statements.
+/// All rules of the policy, each with the file and line of its statements.
 fn rules(policy: &Policy) -> BTreeMap<String, String> {
     let mut rules = BTreeMap::new();
     for call in policy.calls.values() {

@@ -1,4 +1,4 @@
-//! `lint` finds rules that allow much, and lines that add nothing.
+//! The subcommand `lint`, which finds rules that allow too much, and lines that add nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -11,18 +11,19 @@ use policies::compiler::{
 use crate::tree::PolicyTree;
 use crate::{CommandError, CommandResult, Verdict};
 
-/// Calls that open files.
+/// System calls that open files.
 const OPENS: [&str; 5] = ["open", "openat", "openat2", "creat", "open_by_handle_at"];
-/// Calls that start other programs.
+/// System calls that start other programs.
 const EXECUTES: [&str; 2] = ["execve", "execveat"];
-/// Calls that can make memory executable. Argument 2 is the protection.
+/// System calls that can make memory executable. Their argument 2 is the protection.
 const MAPS: [&str; 4] = ["mmap", "mmap2", "mprotect", "pkey_mprotect"];
 const PROT_EXEC: u64 = 4;
 const CLONE_THREAD: u64 = 0x10000;
 
-/// The findings, sorted by position.
+/// The positions and messages to print, sorted by position.
 type Findings = BTreeSet<(Position, String)>;
-/// The positions of statements or includes, and whether any policy needs each of them.
+/// The positions of statements or includes. The value tells whether at least one policy needs the
+/// statement or include.
 type Needed = BTreeMap<Position, bool>;
 
 pub fn run(tree: &PolicyTree, arches: &[Arch], out: &mut dyn Write) -> CommandResult {
@@ -69,7 +70,8 @@ fn find_permissive_rules(policy: &Policy, findings: &mut Findings) {
     }
 }
 
-/// Why a rule that permits a call allows too much, if it does.
+/// The reason why a rule allows too much. `None` if there is no reason. The rule must permit the
+/// system call `call`.
 fn complaint(call: &str, rule: &Rule) -> Option<&'static str> {
     let atoms = rule.clause.atoms();
     let has_request = atoms.iter().any(|a| (a.arg, a.op) == (1, Op::Equal));
@@ -89,12 +91,12 @@ fn complaint(call: &str, rule: &Rule) -> Option<&'static str> {
     }
 }
 
-/// Whether the rule may apply to a call for which `argN OP value` holds, too.
+/// Whether the rule may apply to a system call for which `argN OP value` also holds.
 fn may_hold(rule: &Rule, arg: u8, op: Op, value: u64) -> bool {
     may_overlap(&rule.clause, &Clause::new(vec![Atom { arg, op, value }]))
 }
 
-/// Notes for each include whether the program would differ without it.
+/// Records for each include whether the compiled program would differ without it.
 fn note_includes(
     tree: &PolicyTree,
     path: &Path,
@@ -110,14 +112,15 @@ fn note_includes(
             ..Options::default()
         };
         let without = load(tree.source(), path, &options)?;
-        // If the rest names no call, merging fails. The include is needed then, too.
+        // Merging fails if the remaining files name no system call. The include counts as needed
+        // then.
         let other = Policy::merge(&without, policy.arch).and_then(|policy| compile(&policy));
         *needed.entry(position).or_default() |= !other.is_ok_and(|other| other == program);
     }
     Ok(())
 }
 
-/// Notes for each statement whether its rule is left after merging.
+/// Records for each statement whether its rule remains after merging.
 fn note_rules(loaded: &Loaded, policy: &Policy, needed: &mut Needed) {
     for location in loaded.statements() {
         needed.entry(location.position()).or_default();

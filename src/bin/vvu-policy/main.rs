@@ -1,4 +1,4 @@
-//! `vvu-policy`: checks, explains and compiles seccomp policies.
+//! The program `vvu-policy`, which checks, explains and compiles seccomp policies.
 
 mod args;
 mod check;
@@ -24,21 +24,21 @@ use policies::compiler::Diagnostic;
 use args::{Arguments, Command};
 use tree::PolicyTree;
 
-/// What a command found.
+/// The result of a subcommand that finished.
 #[derive(Clone, Copy, Debug)]
 enum Verdict {
     /// Nothing is wrong.
     Fine,
-    /// The command printed mistakes, differences or proposals.
+    /// The subcommand printed errors, differences or proposals.
     Findings,
 }
 
-/// Why a command did not finish.
+/// The reason why a subcommand did not finish.
 #[derive(Debug)]
 enum CommandError {
-    /// A policy is wrong.
+    /// A policy has an error.
     Policy(Diagnostic),
-    /// Wrong usage, or a file that cannot be read or written.
+    /// The usage is wrong, or a file cannot be read or written.
     Other(String),
 }
 

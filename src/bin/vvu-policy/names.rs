@@ -1,9 +1,10 @@
-//! Prints rules with names of constants in place of numbers.
+//! Prints rules with the names of constants instead of their numbers.
 
 use policies::compiler::{Action, Arch, Atom, Op, Rule, RuleChain, constants_with_value};
 
-/// Arguments whose values have names: the call, the index of the argument, the prefixes of the
-/// names, and whether the names are those of single bits.
+/// Arguments of system calls whose values have names. An entry has the name of the system call, the
+/// index of the argument, the prefixes of the names, and whether the names are names of single
+/// bits.
 const NAMES: [(&str, u8, &[&str], bool); 22] = [
     ("mmap", 2, &["PROT_"], true),
     ("mmap", 3, &["MAP_"], true),
@@ -36,13 +37,14 @@ const NAMES: [(&str, u8, &[&str], bool); 22] = [
     ("newfstatat", 3, &["AT_E"], true),
 ];
 
-/// The arguments of a call whose values have names. A condition on such an argument makes sense.
+/// The indexes of the arguments of a system call whose values have names. Only conditions on these
+/// arguments are proposed.
 pub fn named_arguments(call: &str) -> impl Iterator<Item = u8> {
     let of_call = NAMES.iter().filter(move |entry| entry.0 == call);
     of_call.map(|entry| entry.1)
 }
 
-/// A chain as a policy has it after the colon.
+/// The text of a rule chain in policy syntax, as it stands after the colon.
 pub fn chain(arch: Arch, call: &str, chain: &RuleChain) -> String {
     let rules: Vec<_> = chain
         .rules
@@ -71,7 +73,7 @@ fn rule(arch: Arch, call: &str, rule: &Rule) -> String {
     }
 }
 
-/// An action as a policy has it.
+/// The text of an action in policy syntax.
 pub fn action(arch: Arch, action: Action) -> String {
     let Action::Errno(number) = action else {
         return action.to_string();
@@ -91,7 +93,7 @@ fn atom(arch: Arch, call: &str, atom: &Atom) -> String {
     format!("arg{} {} {value}", atom.arg, atom.op)
 }
 
-/// The name of a value, or its number if it has none.
+/// The name of the value in a comparison, or its number if the value has no name.
 pub fn value(arch: Arch, call: &str, atom: &Atom) -> String {
     let entry = NAMES
         .iter()
@@ -112,8 +114,8 @@ pub fn value(arch: Arch, call: &str, atom: &Atom) -> String {
     })
 }
 
-/// The names of the bits of a value, or of the missing bits after `~` if these are fewer. `None` if
-/// a bit has no name.
+/// The names of the set bits of a value. If the value has fewer clear bits than set bits, `~` and
+/// the names of the clear bits. `None` if a bit has no name.
 fn flags(arch: Arch, prefix: &str, atom: &Atom) -> Option<String> {
     let all = u64::MAX >> (64 - if arch.is_64_bit() { 64 } else { 32 });
     let missing = all & !atom.value;
@@ -137,7 +139,8 @@ fn bits(arch: Arch, prefix: &str, value: u64) -> Option<String> {
     (!names.is_empty()).then(|| names.join("|"))
 }
 
-/// The first name in alphabetical order. A number may have several, such as SIGABRT and SIGIOT.
+/// The first name in alphabetical order. Several names can have the same number, such as SIGABRT
+/// and SIGIOT.
 fn first(names: Vec<&'static str>) -> Option<&'static str> {
     names.into_iter().min()
 }

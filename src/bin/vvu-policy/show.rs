@@ -1,4 +1,4 @@
-//! `show` and `explain` print what a context allows, and the statements that say so.
+//! The subcommands `show` and `explain`, which print the rules of a context with their statements.
 
 use std::io::{self, Write};
 
@@ -28,7 +28,7 @@ pub fn show(tree: &PolicyTree, context: &str, arch: Arch, out: &mut dyn Write) -
     Ok(Verdict::Fine)
 }
 
-/// The file and line of each statement with these rules.
+/// The file and line of each statement that has the rules of the chain.
 pub fn origins(chain: &RuleChain) -> String {
     let origin = |location: &Location| {
         let position = location.position();

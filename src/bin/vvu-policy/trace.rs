@@ -1,4 +1,4 @@
-//! `trace` finds the calls of a program that a context does not allow.
+//! The subcommand `trace`, which finds the system calls of a program that a context does not allow.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,18 +13,19 @@ mod tracer;
 
 use tracer::SeenCall;
 
-/// Counts of the calls that no rule allows. The key is the number of the call, and those arguments
-/// that a condition could check.
+/// Counts of the system calls that no rule allows. The key is the number of the system call and
+/// those of its arguments that a condition could check.
 type MissingCalls = BTreeMap<(u32, Vec<(u8, u64)>), u64>;
 
-/// The calls that the policy does not allow.
+/// The system calls that the policy does not allow.
 #[derive(Default)]
 struct Report {
     missing: MissingCalls,
-    /// Counts of the calls that a rule refuses with an error. The key is the name of the call and
-    /// the position of the rule.
+    /// Counts of the system calls that a rule refuses with an error number. The key is the name of
+    /// the system call and the position of the rule.
     refused: BTreeMap<(String, String), u64>,
-    /// Counts of the calls that no policy should allow, by name.
+    /// Counts of the system calls that no policy should allow. The key is the name of the system
+    /// call.
     outside: BTreeMap<&'static str, u64>,
 }
 

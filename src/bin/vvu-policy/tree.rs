@@ -1,4 +1,4 @@
-//! The tree of policies that a command works on.
+//! The tree of policies that a subcommand reads.
 
 use std::fs;
 use std::io;
@@ -9,11 +9,11 @@ use policies::compiler::{Arch, Folder, Loaded, Memory, Options, Policy, Source, 
 use crate::CommandError;
 use crate::args::TreeArguments;
 
-/// Policies in a folder for each architecture.
+/// A tree of policies, which has a folder for each architecture.
 pub enum PolicyTree {
     /// The policies that are built into the programs.
     BuiltIn(Memory),
-    /// The policies below a folder, and the path of the folder.
+    /// The policies below a folder, and the path of this folder.
     Folder(Folder, PathBuf),
 }
 
@@ -39,7 +39,8 @@ impl PolicyTree {
         }
     }
 
-    /// The architectures of the tree, or only those among `wanted` if that is not empty.
+    /// The architectures that the tree has. If `wanted` is not empty, only the architectures in
+    /// `wanted`.
     pub fn arches(&self, wanted: &[Arch]) -> Vec<Arch> {
         let chosen = |arch: &Arch| wanted.is_empty() || wanted.contains(arch);
         let arches = Arch::ALL.into_iter().filter(chosen);
@@ -53,7 +54,7 @@ impl PolicyTree {
         }
     }
 
-    /// The paths of all policies of an architecture, sorted.
+    /// The sorted paths of all policies of an architecture.
     pub fn policies(&self, arch: Arch) -> Result<Vec<PathBuf>, CommandError> {
         let all: Vec<PathBuf> = match self {
             Self::BuiltIn(memory) => {
@@ -89,7 +90,7 @@ impl PolicyTree {
         Ok(load(self.source(), path, &Options::default())?)
     }
 
-    /// Merges the policy of a context.
+    /// Loads the policy of a context and merges it for an architecture.
     pub fn context(&self, name: &str, arch: Arch) -> Result<Policy, CommandError> {
         Ok(Policy::merge(&self.load_context(name, arch)?, arch)?)
     }
@@ -110,7 +111,7 @@ impl PolicyTree {
     }
 }
 
-/// Opens a folder with the options of the command line.
+/// Opens a policy folder with the options `--map` and `--anywhere` of the command line.
 pub fn folder(root: &Path, arguments: &TreeArguments) -> Result<Folder, CommandError> {
     let mut folder = Folder::new(root).map_err(|error| failed(root, &error))?;
     for (from, to) in &arguments.map {
@@ -122,7 +123,7 @@ pub fn folder(root: &Path, arguments: &TreeArguments) -> Result<Folder, CommandE
     Ok(folder)
 }
 
-/// The name of a policy: its file name without `.policy`.
+/// The name of the policy at `path`: its file name without `.policy`.
 pub fn name(path: &Path) -> String {
     path.file_stem()
         .unwrap_or_default()

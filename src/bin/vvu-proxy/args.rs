@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of `vvu-proxy`.
 
 use std::path::PathBuf;
 
@@ -57,12 +57,12 @@ pub struct Arguments {
     pub program: program::Options,
 }
 
-/// The value of `--memory`.
+/// The value of the option `--memory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryArgument {
-    /// The path of the file.
+    /// The path of the memory file.
     pub path: PathBuf,
-    /// The size in bytes; `None` accepts that of an existing file.
+    /// The size of the memory file in bytes. `None` accepts any size of an existing file.
     pub size: Option<u64>,
 }
 

@@ -1,4 +1,5 @@
-//! `vvu-proxy`: gives a virtual machine a virtio-vhost-user device over vfio-user.
+//! The program `vvu-proxy`, which gives a virtual machine a virtio-vhost-user device over
+//! vfio-user.
 
 mod args;
 mod memory;
@@ -45,7 +46,8 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut device = VvuDevice::new(options, window, front_ends)?.inspected_by(inspector);
     jail.remove_at_end(paths);
     jail.close(Context::VvuProxy, || Ok(()))?;
-    // A failure does not matter: clients are served even if nobody reads stdout.
+    // A failed write to stdout does not matter, because clients can connect even if the line is
+    // lost.
     let _ = announce_ready(&format!(
         "vhost-user {}, vfio-user {}",
         arguments.socket_path.display(),

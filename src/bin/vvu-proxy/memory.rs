@@ -1,4 +1,4 @@
-//! Opens the file that is the sibling's memory.
+//! Opens the file that is the memory of the sibling VM.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -10,7 +10,7 @@ use pcidev::vvu::Window;
 
 use crate::args::MemoryArgument;
 
-/// Opens the file, or creates it if it does not exist and its size is given.
+/// Opens the memory file. Creates it if it does not exist and the argument has a size.
 ///
 /// # Errors
 ///
@@ -55,12 +55,12 @@ fn create(options: &mut OpenOptions, argument: &MemoryArgument) -> Result<File, 
             path.display()
         ));
     }
-    // Only the owner may read the memory of a virtual machine.
+    // Only the owner of the file may read the memory of a virtual machine.
     let file = options.create_new(true).mode(0o600).open(path);
     file.map_err(|error| failed(path, &error))
 }
 
-/// Sets the length of a new file. It takes up space only as it is written to.
+/// Sets the length of a new file. The file uses storage only where it was written to.
 fn set_size(file: File, argument: &MemoryArgument) -> Result<Window, Box<dyn Error>> {
     let path = &argument.path;
     let size = argument.size.unwrap_or(0);

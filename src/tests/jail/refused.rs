@@ -1,4 +1,4 @@
-//! The jail where the system refuses a part of it.
+//! Tests of the jail on systems that refuse a part of it.
 
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -12,17 +12,18 @@ use super::{BLOCK, copy_program, inside};
 use crate::disk::Disk;
 use crate::harness::{Folder, Running};
 
-/// Starts a program where the system refuses a call, as the filter of a container may.
+/// Starts a program under a filter that refuses a system call, as the seccomp filter of a container
+/// may do.
 fn start_without(mut command: Command, refused: &str) -> Running {
     let filter = filter(&format!("@denylist\n{refused}\n"));
-    // SAFETY: unless it fails, installing a filter takes no memory and no lock.
+    // SAFETY: installing a filter allocates no memory and takes no lock, except when it fails.
     unsafe {
         command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(io::Error::other));
     }
     Running::start(command)
 }
 
-/// The filter of a policy.
+/// Compiles the text of a policy to a filter.
 fn filter(policy: &str) -> seccompiler::BpfProgram {
     let mut source = Memory::new();
     source.add("policy", policy);
@@ -55,7 +56,8 @@ fn one_warning_names_all_that_the_jail_lacks() {
     assert!(!warnings[0].contains("--sandbox"), "{stderr}");
 }
 
-/// As an ordinary user's program where kernel.io_uring_disabled is 1.
+/// Simulates a system where kernel.io_uring_disabled is 1 and an unprivileged user runs the
+/// program.
 #[test]
 fn all_queues_are_served_where_the_kernel_refuses_rings() {
     let folder = Folder::new();
@@ -79,7 +81,7 @@ fn all_queues_are_served_where_the_kernel_refuses_rings() {
     );
 }
 
-/// The root of an initramfs cannot be moved: pivot_root(2) fails with EINVAL.
+/// Simulates an initramfs, whose root cannot be moved. pivot_root(2) fails with EINVAL.
 #[test]
 fn the_root_is_empty_where_it_cannot_be_moved() {
     let folder = Folder::new();
@@ -90,7 +92,7 @@ fn the_root_is_empty_where_it_cannot_be_moved() {
     assert_eq!(fs::read_dir(root).unwrap().count(), 0);
 }
 
-/// Only root may change its root.
+/// The test runs only as root, because only root may call chroot(2).
 #[test]
 fn a_program_in_a_chroot_has_the_whole_jail() {
     if !rustix::process::geteuid().is_root() {

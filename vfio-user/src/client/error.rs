@@ -14,7 +14,7 @@ use crate::wire::Command;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nothing listens at the path.
+    /// The client cannot connect to the socket, for instance because no server listens at the path.
     #[error("{}: cannot connect", .path.display())]
     Connect {
         /// The path of the socket.
@@ -22,7 +22,8 @@ pub enum ClientError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The socket failed, or the server sent something that is not a message.
+    /// The socket failed, the server left, or the server sent bytes that are not a vfio-user
+    /// message.
     #[error("the connection to the vfio-user server is lost")]
     Channel(#[from] ChannelError),
     /// No reply came within the time limit, for instance because the server serves another client.
@@ -41,10 +42,10 @@ pub enum ClientError {
     Refused {
         /// The command.
         command: Command,
-        /// The errno that came with the refusal.
+        /// The error that the server sent with the refusal. EIO if the server sent no valid errno.
         source: io::Error,
     },
-    /// The server speaks another version of the protocol.
+    /// The server speaks a version of the protocol that this client does not support.
     #[error("the vfio-user server speaks version {major}.{minor}, not {MAJOR}.{MINOR} or less")]
     Version {
         /// The major version of the server.
@@ -52,12 +53,12 @@ pub enum ClientError {
         /// The minor version of the server.
         minor: u16,
     },
-    /// The reply does not answer the command.
+    /// The reply belongs to another command, or its content is not valid.
     #[error("the vfio-user server's reply to {command:?} is wrong: {what}")]
     BadReply {
         /// The command.
         command: Command,
-        /// What is wrong with the reply.
+        /// The reason why the reply is wrong, for the error message.
         what: &'static str,
     },
     /// The access has more bytes than the server takes in one message.
@@ -66,7 +67,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The socket failed.
+    /// The error for a socket that failed.
     pub(super) fn from_io(error: io::Error) -> Self {
         Self::Channel(StreamError::Io(error).into())
     }

@@ -42,8 +42,8 @@ impl Client {
         }
     }
 
-    /// Refuses a command of the server. A server only has commands that access memory. Instead, the
-    /// device is to access memory through the file descriptors that the client sent.
+    /// Refuses a command of the server. All commands of a server access the client's memory. The
+    /// device has to access the memory through the file descriptors that the client sent.
     fn refuse(
         &mut self,
         waiting_for: Command,

@@ -1,11 +1,11 @@
-//! Interrupts: DEVICE_SET_IRQS.
+//! The client's methods for DEVICE_SET_IRQS, the command that sets up and triggers interrupts.
 
 use std::os::fd::BorrowedFd;
 
 use super::{Client, Result};
 use crate::wire::{Command, Payload};
 
-/// Length of the fixed part of DEVICE_SET_IRQS.
+/// Length in bytes of the fixed part of the payload of DEVICE_SET_IRQS.
 const SIZE: u32 = 20;
 /// `VFIO_IRQ_SET_DATA_NONE`.
 const DATA_NONE: u32 = 1;
@@ -19,8 +19,8 @@ const ACTION_UNMASK: u32 = 16;
 const ACTION_TRIGGER: u32 = 32;
 
 impl Client {
-    /// Makes the device signal these eventfds for the interrupts of kind `index` from number
-    /// `start` on. `None`: the interrupt no longer signals an eventfd.
+    /// Makes the interrupts of kind `index`, from number `start` on, signal the eventfds `fds`. An
+    /// interrupt with `None` no longer signals an eventfd.
     ///
     /// # Errors
     ///

@@ -25,7 +25,7 @@ fn eventfd() -> OwnedFd {
     rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap()
 }
 
-/// The commands that the foreign server received.
+/// The commands that the independent server (from the crates.io package `vfio_user`) received.
 #[derive(Default)]
 struct Log {
     calls: Vec<String>,
@@ -89,8 +89,8 @@ impl peer::ServerBackend for Log {
     }
 }
 
-/// The regions of the foreign server's device. A part of BAR 4 can be mapped. BAR 0 cannot be
-/// mapped.
+/// The regions of the device that the independent server (from the crates.io package `vfio_user`)
+/// emulates. A part of BAR 4 can be mapped. BAR 0 cannot be mapped.
 fn foreign_regions(file: &File) -> Vec<peer::ServerRegion> {
     let region = |index: u32, size| peer::ServerRegion {
         region_info: vfio_region_info {
@@ -183,7 +183,8 @@ fn a_foreign_server_understands_each_command() {
     assert_eq!(log.irqs, 2);
 }
 
-/// A server that answers the version, and then sends `reply` as the answer to any command.
+/// A client, and the socket of its server. The server answers the version negotiation, and then
+/// sends `reply` as the answer to the client's next command.
 fn lying_server(reply: &[u8]) -> (Client, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let version = Version::ours().encode().0;
@@ -290,7 +291,7 @@ fn other_messages_do_not_give_the_server_more_time() {
         kind: Kind::Command { no_reply: true },
     };
     let flood = other.encode(0).repeat(100);
-    // The write fails when the client is dropped, and the thread ends.
+    // When the client is dropped, the write fails and the thread ends.
     let server = thread::spawn(move || while server.write_all(&flood).is_ok() {});
     let (done, result) = channel();
     thread::spawn(move || done.send(client.reset().unwrap_err()).unwrap());

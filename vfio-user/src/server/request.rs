@@ -1,4 +1,5 @@
-//! Requests of a client to the device. They are checked as far as the message alone allows.
+//! Requests of a client to the device. A request is checked only as far as is possible without
+//! knowledge of the device.
 
 use std::os::fd::OwnedFd;
 
@@ -9,7 +10,8 @@ use crate::codec::{INFO_SIZE, REGION_INFO_SIZE};
 use crate::types::DmaFlags;
 use crate::wire::{Command, Fields, MAX_DATA};
 
-/// The maximum number of interrupts in one request: the size of the largest MSI-X table.
+/// The maximum number of interrupts in one request. The largest MSI-X table has the same number of
+/// vectors.
 const MAX_IRQS: u32 = 2048;
 /// The maximum number of writes in one REGION_WRITE_MULTI. QEMU has the same limit.
 const MAX_WRITES: u64 = 200;
@@ -28,20 +30,21 @@ pub enum Request {
     /// Ends the device's access to memory.
     DmaUnmap(DmaUnmap),
     /// Asks for the device's kind, and for its numbers of regions and of kinds of interrupts.
-    /// [`Connection::reply_device`](super::Connection::reply_device) answers.
+    /// [`Connection::reply_device`](super::Connection::reply_device) answers this request.
     DeviceInfo,
     /// Asks for the description of the region with this number.
-    /// [`Connection::reply_region`](super::Connection::reply_region) answers.
+    /// [`Connection::reply_region`](super::Connection::reply_region) answers this request.
     RegionInfo(u32),
     /// Asks for the eventfds that stand for writes to the region with this number.
-    /// [`Connection::reply_io_fds`](super::Connection::reply_io_fds) answers.
+    /// [`Connection::reply_io_fds`](super::Connection::reply_io_fds) answers this request.
     RegionIoFds(u32),
     /// Asks for the description of the interrupts of this kind.
-    /// [`Connection::reply_irq`](super::Connection::reply_irq) answers.
+    /// [`Connection::reply_irq`](super::Connection::reply_irq) answers this request.
     IrqInfo(u32),
     /// Sets up, masks, unmasks or triggers interrupts.
     SetIrqs(SetIrqs),
-    /// Reads from a region. [`Connection::reply_data`](super::Connection::reply_data) answers.
+    /// Reads from a region. [`Connection::reply_data`](super::Connection::reply_data) answers this
+    /// request.
     RegionRead {
         /// Number of the region.
         region: u32,
@@ -52,7 +55,7 @@ pub enum Request {
     },
     /// Writes to a region.
     RegionWrite(RegionWrite),
-    /// Makes several writes to regions, in this order.
+    /// Makes several writes to regions, in the order of the list.
     RegionWriteMulti(Vec<RegionWrite>),
     /// Resets the device.
     Reset,
@@ -106,8 +109,8 @@ pub struct SetIrqs {
     pub index: u32,
     /// Number of the first interrupt.
     pub start: u32,
-    /// Number of interrupts. With [`IrqData::None`] and [`IrqAction::Trigger`], 0 disables all
-    /// interrupts of the kind.
+    /// Number of interrupts. With [`IrqData::None`] and [`IrqAction::Trigger`], the number 0
+    /// disables all interrupts of the kind.
     pub count: u32,
     /// The action on the interrupts: mask, unmask or trigger.
     pub action: IrqAction,
@@ -129,21 +132,24 @@ pub enum IrqAction {
 /// How an action applies to the interrupts.
 #[derive(Debug)]
 pub enum IrqData {
-    /// The action applies to all interrupts, now.
+    /// The action is done now to all interrupts of the request.
     None,
-    /// The action applies to the interrupts with `true`, now. Each interrupt has an entry.
+    /// The action is done now to the interrupts whose entry is `true`. Each interrupt of the
+    /// request has an entry.
     Bool(Vec<bool>),
-    /// From now on, the interrupt's eventfd is signalled when the action happens. `None` removes
-    /// the former eventfd. Each interrupt has an entry.
+    /// The eventfds of the interrupts. With [`IrqAction::Trigger`], the server signals the eventfd
+    /// each time the interrupt is triggered. With the other actions, the client signals the eventfd
+    /// to mask or unmask the interrupt. `None` removes the former eventfd. Each interrupt of the
+    /// request has an entry.
     EventFds(Vec<Option<OwnedFd>>),
 }
 
-/// Why a message is not a request.
+/// The reason why a message is not a valid request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The message does not have the layout of its command.
     Malformed,
-    /// The message asks for something impossible.
+    /// The message asks for an impossible or unsupported operation. The reply reports the errno.
     Unacceptable(Errno),
 }
 

@@ -5,7 +5,7 @@ use crate::message::{HEADER_SIZE, Reply};
 use crate::test_bytes::hex;
 use proptest::prelude::*;
 
-/// Decodes a request from bytes, with the number of descriptors that the bytes call for.
+/// Decodes a request from bytes, with the number of descriptors that the request needs.
 fn decode(bytes: &[u8]) -> Result<Request<Absent>, RequestError> {
     let message = Message::decode(bytes).unwrap();
     let brings = message
@@ -20,7 +20,7 @@ fn state(index: u32, num: u32) -> VringState {
     VringState { index, num }
 }
 
-/// Requests and their bytes in a message.
+/// Compares requests with the bytes of their messages.
 #[test]
 fn requests_have_the_bytes_that_the_protocol_gives_them() {
     let vectors: Vec<(Request<Absent>, &str)> = vec![
@@ -206,7 +206,8 @@ fn back_ends_say_that_the_configuration_changed() {
 #[test]
 fn payloads_of_a_wrong_length_are_refused() {
     for code in (1..=44).filter_map(Code::from_number) {
-        // Only raw requests accept a payload of any length, because this crate does not decode it.
+        // Only raw requests accept a payload of any length, because this crate does not decode
+        // their payloads.
         let known = decode(&Message::request(code.number(), &[0; 9]).encode());
         if let Ok(request) = known {
             assert!(matches!(request, Request::Raw { .. }), "{code:?}");

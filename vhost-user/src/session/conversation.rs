@@ -1,4 +1,4 @@
-//! The conversation with one front-end.
+//! The state of the connection to one front-end.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Whether acknowledgements were agreed on.
+    /// Whether acknowledgements (REPLY_ACK) were agreed on.
     pub fn acks(&self) -> bool {
         self.protocol.contains(ProtocolFeatures::REPLY_ACK)
     }
@@ -165,8 +165,8 @@ impl<'a> Conversation<'a> {
         Ok(self.runner.device().write_config(offset, &access.data)?)
     }
 
-    /// Stops every vring, changes the memory, and starts the vrings again in the new memory. A
-    /// refused change stops no vring.
+    /// Stops every vring, changes the memory, and starts the vrings again in the new memory. If the
+    /// change is refused, no vring is stopped.
     fn set_memory(
         &mut self,
         change: impl FnOnce(&SharedMemory) -> Result<MemoryTable<Arc<Region>>, MemoryError>,
@@ -188,9 +188,9 @@ impl<'a> Conversation<'a> {
 
     fn set_vring_base(&mut self, state: VringState) -> Result<(), Mistake> {
         let base = match self.is_packed() {
-            // Ignore the upper half, the position of the next used buffer. A stopped vring has no
-            // requests in flight, so both positions are equal. Not all front-ends fill the upper
-            // half in.
+            // Ignore the upper half, which is the position of the next used buffer. A stopped vring
+            // has no requests in flight, so the positions in both halves are equal. Some front-ends
+            // do not set the upper half.
             true => state.num as u16,
             false => u16::try_from(state.num).map_err(|_| Mistake::Base(state.num))?,
         };
@@ -285,7 +285,7 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// Starts a vring that is not running, if it is enabled and everything that it needs is known.
+    /// Starts a vring if it does not run, is enabled, and has all settings that it needs.
     fn start(&mut self, index: u32) -> Result<(), Mistake> {
         let always_enabled = self.features & F_PROTOCOL_FEATURES == 0;
         let slot = self.vrings.get(index as usize);
@@ -330,7 +330,7 @@ fn new_slots(runner: &Runner) -> Vec<VringSlot> {
     (0..runner.queue_count()).map(VringSlot::new).collect()
 }
 
-/// Checks that an access lies inside a configuration space of the maximum size.
+/// Checks that an access lies inside the maximum size of a configuration space.
 fn check_range(access: &ConfigAccess) -> Result<(), Mistake> {
     let &ConfigAccess { offset, size, .. } = access;
     match offset.checked_add(size) {

@@ -1,4 +1,4 @@
-//! The front-end's memory, which its messages set piece by piece.
+//! The memory that a front-end shares with a session.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl SharedMemory {
         Ok(Self { table, guest })
     }
 
-    /// The memory regions.
+    /// The memory regions of the front-end.
     pub fn table(&self) -> &MemoryTable<Arc<Region>> {
         &self.table
     }

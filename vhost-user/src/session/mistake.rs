@@ -10,7 +10,7 @@ use crate::request::RequestError;
 /// The maximum size of the configuration space, in bytes. Accesses beyond this size are refused.
 pub const MAX_CONFIG_SIZE: u32 = 256;
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Mistake {
     #[error(transparent)]
@@ -40,8 +40,8 @@ pub enum Mistake {
          {MAX_CONFIG_SIZE} bytes"
     )]
     ConfigRange { offset: u32, size: u32 },
-    /// A known mistake of front-ends: adding the offset that the configuration space has in
-    /// virtio-mmio.
+    /// The front-end added the offset that the configuration space has in virtio-mmio. Some
+    /// versions of Cloud Hypervisor make this mistake.
     #[error(
         "offset 0x100 is where virtio-mmio has the configuration space, which begins at 0 here: \
          Cloud Hypervisor up to version 50 has this mistake"

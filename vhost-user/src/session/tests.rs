@@ -1,4 +1,4 @@
-//! Tests of the session with a script of messages, and with an independent front-end.
+//! Tests of the session with scripted messages, and with the front-end of another project.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -31,7 +31,7 @@ use device::Recorder;
 use script::{Script, Stand, eventfd, region, state, table};
 
 const EVENT_IDX: u64 = 1 << 29;
-/// A feature bit that belongs to the device's type.
+/// The one device-specific feature bit that the test device offers.
 const OWN: u64 = 1 << 5;
 /// All features that the session offers, VERSION_1 included.
 const OFFERED: u64 = OWN | RING_FEATURES | PACKED | 1 << 32 | F_PROTOCOL_FEATURES;

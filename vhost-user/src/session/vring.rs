@@ -1,4 +1,4 @@
-//! The state of one vring, which the front-end's messages set piece by piece.
+//! The settings of one vring, which come in several messages of the front-end.
 
 use std::sync::Arc;
 
@@ -38,12 +38,13 @@ pub struct VringSlot {
     index: u16,
     pub size: u16,
     pub layout: Option<UserLayout>,
-    /// The position at which the vring stopped or is to start. `None`: the position is not known
-    /// yet.
+    /// The position at which the vring stopped or is to start. `None` means that the position is
+    /// not known yet.
     pub next_avail: Option<u16>,
     pub enabled: bool,
-    /// Set by SET_VRING_KICK, which starts the vring. The outer `None`: there was no such request.
-    /// The inner `None`: the device polls the vring.
+    /// The eventfd for kicks from SET_VRING_KICK, which starts the vring. The outer `None` means
+    /// that the front-end has not sent this request. The inner `None` means that the device polls
+    /// the vring.
     pub kick: Option<Option<Arc<SharedEventFd>>>,
     pub call: Option<Arc<dyn Notifier>>,
     pub error: Option<Arc<dyn Notifier>>,
@@ -63,7 +64,7 @@ impl VringSlot {
         }
     }
 
-    /// The index of the device's queue that the vring belongs to.
+    /// The index of the device's queue to which the vring belongs.
     pub fn index(&self) -> u16 {
         self.index
     }
@@ -77,8 +78,8 @@ impl VringSlot {
         u32::from(position) | u32::from(used) << 16
     }
 
-    /// The vring to start. `None`: the vring is not enabled, or a setting that it needs is not
-    /// known yet.
+    /// The vring to start. `None` means that the vring is not enabled, or a setting that it needs
+    /// is not known yet.
     pub fn complete(
         &self,
         memory: &SharedMemory,

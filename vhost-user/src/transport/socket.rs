@@ -1,4 +1,4 @@
-//! vhost-user over a Unix socket, the protocol's own transport.
+//! The transport over a Unix socket, which the vhost-user specification describes.
 
 mod attach;
 
@@ -16,17 +16,17 @@ use crate::message::{Head, Reply};
 use crate::request::Request;
 use attach::Descriptors;
 
-/// The back-end's end of a vhost-user connection over a Unix socket.
+/// The back-end's end of vhost-user connections over a Unix socket.
 #[derive(Debug)]
 pub struct SocketTransport {
     listener: Option<Listener>,
     connection: Option<Connection>,
     inspector: Option<Box<dyn Inspect>>,
-    /// Whether the log already says that another front-end waits.
+    /// Whether it was already logged that another front-end waits.
     queue_reported: bool,
 }
 
-/// The descriptors that a wait found readable.
+/// The result of [`SocketTransport::wait`]. Each field says whether a descriptor is readable.
 struct Ready {
     wake: bool,
     /// Another front-end has connected.
@@ -34,12 +34,12 @@ struct Ready {
 }
 
 impl SocketTransport {
-    /// Serves the front-ends that connect to a listening socket, one after the other.
+    /// A transport for the front-ends that connect to a listening socket, one after the other.
     pub fn listening(listener: Listener) -> Self {
         Self::new(Some(listener), None)
     }
 
-    /// Serves the one front-end at the other end of a connected socket.
+    /// A transport for the one front-end at the other end of a connected socket.
     ///
     /// # Errors
     ///
@@ -57,7 +57,8 @@ impl SocketTransport {
         }
     }
 
-    /// Has `inspector` inspect the memory of each front-end before the transport maps the memory.
+    /// Sets the inspector, which inspects the memory of each front-end before the transport maps
+    /// the memory.
     pub fn inspected_by(mut self, inspector: impl Inspect + 'static) -> Self {
         self.inspector = Some(Box::new(inspector));
         self
@@ -80,7 +81,7 @@ impl SocketTransport {
         Ok(())
     }
 
-    /// Receives a message. `None`: the message has not completely arrived yet.
+    /// Receives a message. `None` means that the message has not completely arrived yet.
     fn receive(
         connection: &mut Connection,
         inspector: &mut Option<Box<dyn Inspect>>,
@@ -98,8 +99,9 @@ impl SocketTransport {
         }))
     }
 
-    /// Waits for the socket in use, or for `wake`. Also waits for another front-end, until the log
-    /// says that one has connected.
+    /// Waits until the front-end's socket or `wake` is readable. Waits for a new front-end if none
+    /// is connected. While a front-end is connected, another front-end also ends the wait, until
+    /// its arrival was logged.
     fn wait(&self, wake: BorrowedFd<'_>) -> Result<Ready, TransportError> {
         let (source, timeout) = match (&self.connection, &self.listener) {
             (Some(connection), _) => (Interest::readable(connection), connection.time_left()),
@@ -166,8 +168,8 @@ impl Transport for SocketTransport {
                 "the front-end does not get its reply: {}",
                 WithCauses(&error)
             );
-            // The front-end's earlier requests are still served. Then `next` reports the end of the
-            // connection.
+            // The front-end's earlier requests are still served. After these requests, `next`
+            // reports the end of the connection.
             connection.shut_down();
         }
         Ok(())

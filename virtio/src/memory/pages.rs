@@ -12,16 +12,16 @@ use vm_memory::{FileOffset, MmapRegion};
 /// The smallest page of all supported machines, in bytes.
 const MIN_PAGE: u64 = 4096;
 
-/// The accesses for which a region is mapped.
+/// The accesses that the mapping of a region allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Reads.
+    /// Only reads.
     Read,
     /// Reads and writes.
     ReadWrite,
 }
 
-/// Whole pages of a file, in bytes.
+/// A range of whole pages of a file. The range's offset and length are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pages {
     /// The offset of the first page in the file.
@@ -33,7 +33,7 @@ impl Pages {
     /// The pages that hold the `size` bytes of a file from `offset` on. `None` if the end of the
     /// pages does not fit 64 bits.
     ///
-    /// The kernel maps huge pages only as a whole. It also refuses to unmap a part of a huge page,
+    /// The kernel maps a huge page only as a whole. It also refuses to unmap a part of a huge page,
     /// so a mapping with the length of half a page could never be unmapped.
     pub fn around(metadata: &Metadata, offset: u64, size: u64) -> Option<Self> {
         Self::of_size(page_size(metadata), offset, size)
@@ -65,8 +65,8 @@ impl Pages {
 ///
 /// For a memfd or hugetlbfs file with huge pages, the block size is the page size. In other file
 /// systems a block may be larger than a page. Then more of the file is mapped, which does no harm.
-/// A file that is not a regular file gets the smallest size, because memory beside the BAR of a
-/// device may not belong to that BAR.
+/// For a file that is not a regular file, the result is the smallest page size. Such a file may be
+/// a device's BAR, and memory next to the BAR may not belong to the BAR.
 fn page_size(metadata: &Metadata) -> u64 {
     let block = metadata.blksize();
     if metadata.is_file() && block.is_power_of_two() {

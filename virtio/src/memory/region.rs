@@ -39,7 +39,7 @@ pub enum RegionError {
         /// Length of the region in bytes.
         size: u64,
     },
-    /// The backing file ends before the region does.
+    /// The backing file ends before the end of the region.
     #[error("memory region needs {needed:#x} bytes of its file, which has only {actual:#x}")]
     FileTooShort {
         /// Bytes from the start of the file to the end of the region.
@@ -75,9 +75,9 @@ impl Region {
         Self::map_for(Access::ReadWrite, file, offset, start, size, direct_io)
     }
 
-    /// As [`Region::map`], but for the given access. This process must not write to a region that
-    /// is mapped for reads, because that is a fault. A system call that writes to the region
-    /// reports an error.
+    /// Like [`Region::map`], but for the given accesses. This process must not write to a region
+    /// that is mapped only for reads, because the write would end the process by SIGSEGV. A system
+    /// call that writes to such a region fails.
     ///
     /// # Errors
     ///
@@ -109,8 +109,8 @@ impl Region {
         let mapped = pages.map(access, file.clone());
         Ok(Self {
             pages: mapped.map_err(RegionError::Map)?,
-            // The offset in the pages and the size both fit, because neither is more than the
-            // length of the pages.
+            // The offset in the pages and the region's size both fit a usize, because both are at
+            // most the length of the pages, which is a usize.
             skip: (offset - pages.offset) as usize,
             len: size as usize,
             start,
@@ -119,7 +119,7 @@ impl Region {
         })
     }
 
-    /// Whether the kernel can pin this memory, so that O_DIRECT I/O needs no copy in between.
+    /// Whether the kernel can pin this memory, so that O_DIRECT I/O needs no intermediate copy.
     pub fn direct_io(&self) -> bool {
         self.direct_io
     }

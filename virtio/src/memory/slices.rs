@@ -18,7 +18,7 @@ pub(crate) struct Piece {
     pub len: usize,
 }
 
-/// An iterator over the slices of several pieces. It ends at the first error.
+/// An iterator over the slices of several pieces. The iterator ends after the first error.
 pub(crate) struct Slices<'a> {
     regions: &'a Regions,
     /// The slices of the current piece. `None` at the end and after an error.
@@ -27,7 +27,8 @@ pub(crate) struct Slices<'a> {
 }
 
 impl<'a> Slices<'a> {
-    /// The slices of the first piece, if any, and then of the other pieces.
+    /// An iterator over the slices of the piece `first`, if there is one, and then over the slices
+    /// of the pieces in `rest`.
     pub(super) fn new(regions: &'a Regions, first: Option<Piece>, rest: Vec<Piece>) -> Self {
         Self {
             regions,

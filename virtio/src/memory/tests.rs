@@ -36,7 +36,7 @@ fn regions_without_bytes_or_beyond_their_file_are_refused() {
     ));
 }
 
-/// Two pages of memory, seen through a translation.
+/// Two pages of memory behind a translation without mappings, and the translation.
 fn translated() -> (GuestMemory, Arc<Translation>) {
     let translation = Arc::new(Translation::default());
     let memory = memory(0x2000).translated(translation.clone());
@@ -130,7 +130,8 @@ fn a_buffer_in_memory_for_reads_can_be_read_and_found_but_not_written() {
         assert!(queue.pop(&mut chain).unwrap());
         let read = chain.readable.read(&memory, 0, &mut [0; 8]).is_ok();
         let written = chain.writable.write(&memory, 0, &[0; 8]).is_ok();
-        // The kernel refuses accesses that the memory does not allow.
+        // `iovecs` does not check accesses, because the kernel refuses accesses that the memory
+        // does not allow.
         let found = chain
             .writable
             .iovecs(&memory, 0, 8, &mut Vec::new())

@@ -1,4 +1,4 @@
-//! The translation of addresses that a driver behind an IOMMU uses.
+//! The translation of the addresses that a driver behind an IOMMU uses.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -9,39 +9,43 @@ use vm_memory::{GuestAddress, Permissions};
 use super::slices::Piece;
 use super::watch::{Watch, Watches};
 
-/// The maximum number of mappings in a [`Translation`]. A mapping that continues the one before it,
-/// in its addresses and in its target, is merged with that one.
+/// The maximum number of mappings in a [`Translation`]. [`Translation::map`] merges a new mapping
+/// with the mapping that ends directly before it, if the targets are adjacent as well and the
+/// accesses are the same. Merged mappings count as one mapping.
 pub const MAX_MAPPINGS: usize = 32 * 1024;
 
 /// A table of mappings that one thread changes while other threads look addresses up.
 ///
-/// An IOMMU of a virtual machine adds and removes thousands of mappings, page by page. So the table
-/// is a tree behind a lock, and queues keep the places that they looked up. A queue keeps the
-/// places of its rings until one of the rings' addresses is unmapped, and the places of a chain's
-/// buffers while the chain is in flight.
+/// The IOMMU of a virtual machine adds and removes thousands of mappings, page by page. So the
+/// table is a tree behind a lock, and queues keep the results of their look-ups. A queue keeps the
+/// results for its rings until one of the rings' addresses is unmapped, and the results for a
+/// chain's buffers while the chain is in flight.
 ///
 /// # Taking memory away
 ///
-/// The owner of the translation takes these steps, in this order:
+/// To take a range of addresses away from a device, the owner of the translation takes these steps,
+/// in this order:
 ///
 /// 1. It stops each queue whose rings overlap the range ([`VringLayout::overlaps`]) or whose chains
 ///    in flight overlap the range ([`GuestMemory::is_in_use`]).
 /// 2. It calls [`Translation::unmap`].
-/// 3. It checks the remaining queues again, and stops the queues that took a chain with buffers in
-///    the range in the meantime.
+/// 3. It checks the remaining queues again, and stops each queue that has taken a chain with
+///    buffers in the range in the meantime.
 ///
-/// After these steps no queue accesses the range. The reason: a queue first records a chain's
-/// buffers, and then looks up their places. It does both under the lock that `is_in_use` takes. If
-/// the queue records the buffers before the third step, that step finds the record, and the queue
-/// is stopped. If the queue records the buffers later, its look-up comes after the `unmap`, and
-/// finds no memory. The look-ups of a queue that is started later find no memory either. The
-/// exception is an indirect table, because a queue reads the table before it records the buffers.
-/// If a driver takes the table's memory away while the chain is in flight, the queue may read the
-/// old place of the table once more.
+/// After these steps no queue accesses buffers or rings in the range. A queue first records a
+/// chain's buffers, and then looks up their addresses. The queue does both under the lock that
+/// `is_in_use` takes. If the queue records the buffers before the third step, the third step finds
+/// the record and stops the queue. If the queue records the buffers after the third step, the
+/// look-up comes after the `unmap`, and finds no memory. The look-ups of a queue that is started
+/// after the `unmap` find no memory either.
+///
+/// Indirect tables are an exception, because a queue reads the table before it records the buffers.
+/// If the driver takes the table's memory away while the queue reads the table, the queue may still
+/// read the memory to which the table's addresses were mapped before.
 ///
 /// The safety of this process does not depend on these steps. Regions stay mapped as long as a
-/// [`GuestMemory`] has them, and a queue keeps its `GuestMemory`. So an access that comes too late
-/// still reaches the driver's memory.
+/// [`GuestMemory`] has them, and a queue keeps its `GuestMemory`. So an access that comes after the
+/// `unmap` still reaches the driver's memory, and not other memory.
 ///
 /// [`GuestMemory`]: super::GuestMemory
 /// [`GuestMemory::is_in_use`]: super::GuestMemory::is_in_use
@@ -55,7 +59,7 @@ struct Table {
     watches: Watches,
 }
 
-/// All mappings of a translation. The key is a mapping's first address.
+/// All mappings of a translation. The key is the first driver's address of a mapping.
 #[derive(Debug, Default)]
 pub(super) struct Mappings(BTreeMap<u64, Mapping>);
 
@@ -87,13 +91,13 @@ pub enum MapError {
 }
 
 impl Translation {
-    /// Adds a mapping of addresses from `start` on.
+    /// Adds a mapping whose first driver's address is `start`.
     ///
     /// # Errors
     ///
     /// [`MapError`]. The translation is then unchanged.
     pub fn map(&self, start: u64, mapping: Mapping) -> Result<(), MapError> {
-        // No watch has to break, because addresses that are mapped already keep their places.
+        // All watches stay valid, because addresses that are mapped already keep their targets.
         self.write().mappings.add(start, mapping)
     }
 
@@ -120,7 +124,8 @@ impl Translation {
         self.read().mappings.0.is_empty()
     }
 
-    /// Begins to watch the addresses `first..=last`, before the caller looks up their places.
+    /// Begins to watch the addresses `first..=last`. The caller has to begin the watch before it
+    /// looks the addresses up.
     pub(super) fn watch(&self, first: u64, last: u64) -> Arc<Watch> {
         self.write().watches.begin(first, last)
     }
@@ -153,8 +158,8 @@ impl Mappings {
             if at + (before.size - 1) >= start {
                 return Err(MapError::Overlap);
             }
-            // Two mappings that cover all 2^64 addresses are not merged, because the size does not
-            // fit 64 bits.
+            // Two mappings that together cover all 2^64 addresses are not merged, because the size
+            // of the merged mapping does not fit 64 bits.
             let size = before.size.checked_add(mapping.size);
             if let Some(size) = size
                 && at + before.size == start
@@ -192,7 +197,8 @@ impl Mappings {
         self.0.remove(&at).map(|mapping| (at, mapping))
     }
 
-    /// The pieces that make up `count` bytes from `addr` on. The iterator ends at the first error.
+    /// The pieces that make up `count` bytes from `addr` on, and the accesses that each piece
+    /// allows. The iterator ends after the first error.
     pub fn pieces(
         &self,
         addr: GuestAddress,
@@ -219,8 +225,8 @@ impl Mappings {
         })
     }
 
-    /// The first part of a range, up to the end of one mapping, and the accesses that the mapping
-    /// allows.
+    /// The first piece of the range of `count` bytes from `addr` on, up to the end of one mapping,
+    /// and the accesses that the mapping allows.
     fn piece(&self, addr: GuestAddress, count: usize) -> MemoryResult<(Piece, Permissions)> {
         let found = self.0.range(..=addr.0).next_back();
         let found = found.filter(|(start, mapping)| addr.0 - *start < mapping.size);
@@ -239,8 +245,9 @@ impl Mappings {
 }
 
 impl Mapping {
-    /// Whether `next` continues this mapping with the same accesses in the regions' own addresses.
-    /// The driver's addresses of `next` have to follow those of this mapping.
+    /// Whether the target of `next` begins at the end of this mapping's target, and both mappings
+    /// allow the same accesses. The caller has to check that the driver's addresses of `next`
+    /// follow this mapping's driver's addresses.
     fn continues_in(&self, next: &Self) -> bool {
         let follows = match (self.target, next.target) {
             (Some(target), Some(next)) => target.0.checked_add(self.size) == Some(next.0),

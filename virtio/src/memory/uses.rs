@@ -1,4 +1,5 @@
-//! The buffers in use and their places, for chains in translated memory.
+//! The buffers of chains in flight, and the look-up of the buffers' addresses, for memory behind a
+//! translation.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,8 +7,8 @@ use super::translation::{Mappings, Translation};
 use crate::Chain;
 use crate::chain::{MAX_PIECES, Segment, clear};
 
-/// The buffers of the chains in flight: taken from a queue and not given back. The index is the
-/// chain's head.
+/// The buffers of all chains in flight, which were taken from a queue and not given back yet. The
+/// index is the chain's head.
 #[derive(Debug, Default)]
 pub(super) struct Uses(Mutex<Vec<Use>>);
 
@@ -16,13 +17,13 @@ pub(super) struct Uses(Mutex<Vec<Use>>);
 #[derive(Debug, Default)]
 struct Use {
     chains: u32,
-    /// The buffers of these chains, with the driver's addresses.
+    /// The buffers of all chains with this head. The addresses are the driver's.
     segments: Vec<Segment>,
 }
 
 impl Uses {
-    /// Records the buffers of a chain, and then looks up their places, both under one lock. The
-    /// documentation of [`Translation`] explains the lock and the order.
+    /// Records the buffers of a chain, and then looks up the buffers' addresses, both under one
+    /// lock. The documentation of [`Translation`] explains the lock and the order.
     pub fn hold(&self, chain: &mut Chain, translation: &Translation) {
         let mut uses = self.lock();
         let index = usize::from(chain.head);
@@ -37,8 +38,8 @@ impl Uses {
         held.segments.append(chain.writable.segments_mut());
         let (before, writable) = held.segments.split_at(writable);
         let readable = &before[first..];
-        // One piece is reserved for each segment. So a request whose data has too many pieces still
-        // has a place for its answer.
+        // One piece is reserved for each segment. So the device can still write the status of a
+        // request whose data has too many pieces.
         let mut spare = MAX_PIECES.saturating_sub(readable.len() + writable.len());
         translation.with(|mappings| {
             locate(
@@ -56,7 +57,7 @@ impl Uses {
         });
     }
 
-    /// Forgets the buffers of a chain.
+    /// Removes the record of the buffers of the chain with this head.
     pub fn release(&self, head: u16) {
         let mut uses = self.lock();
         let Some(held) = uses.get_mut(usize::from(head)) else {
@@ -68,7 +69,7 @@ impl Uses {
         }
     }
 
-    /// Whether any buffer has one of the addresses `first..=last`.
+    /// Whether any recorded buffer has one of the addresses `first..=last`.
     pub fn overlap(&self, first: u64, last: u64) -> bool {
         let uses = self.lock();
         let mut segments = uses.iter().flat_map(|held| &held.segments);
@@ -83,8 +84,9 @@ impl Uses {
     }
 }
 
-/// Appends to `out` the pieces that make up the driver's `segments`. Takes one piece for each
-/// segment, and at most `spare` more.
+/// Appends to `out` the pieces that make up the driver's `segments`. Appends at least one piece for
+/// each segment, and at most `spare` further pieces. Subtracts the number of further pieces from
+/// `spare`.
 fn locate(mappings: &Mappings, segments: &[Segment], out: &mut Vec<Segment>, spare: &mut usize) {
     for segment in segments {
         let first = out.len();

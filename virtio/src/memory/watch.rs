@@ -1,11 +1,11 @@
-//! Watches over ranges of addresses. A watch tells whether the places that were looked up for its
-//! range are still right.
+//! Watches over ranges of addresses. A watch tells whether an earlier look-up of its addresses is
+//! still valid.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-/// A watch over a range of translated addresses. A ring keeps the places that it looked up for
-/// these addresses.
+/// A watch over a range of translated addresses. As long as the watch holds, a ring may use the
+/// result of its earlier look-up of these addresses.
 #[derive(Debug)]
 pub(crate) struct Watch {
     first: u64,
@@ -14,8 +14,9 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Whether no address of the range has been unmapped since the watch began. This call sees each
-    /// [`Translation::unmap`](super::Translation::unmap) that happened before the call.
+    /// True as long as none of the watched addresses has been unmapped. The result takes account of
+    /// each [`Translation::unmap`](super::Translation::unmap) that happened before the call of this
+    /// method.
     pub fn holds(&self) -> bool {
         !self.broken.load(Ordering::Acquire)
     }

@@ -15,8 +15,8 @@ pub(super) struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    /// Begins with the descriptors in a ring. A chain has at most `size` descriptors there, because
-    /// that is the ring's size.
+    /// Begins to collect a chain from a ring of `size` descriptors. A chain has at most `size`
+    /// descriptors in the ring.
     pub fn new(chain: &'a mut Chain, size: u16) -> Self {
         Self {
             chain,
@@ -25,8 +25,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Continues in an indirect table. A table may have more descriptors than the ring, because
-    /// drivers derive its size from the device's segment limit.
+    /// Continues to collect the chain from an indirect table. A table may have more descriptors
+    /// than the ring, because drivers derive the table's size from the device's segment limit.
     pub fn enter_table(&mut self) {
         self.most = MAX_DESCRIPTORS;
     }
@@ -36,7 +36,7 @@ impl<'a> Collector<'a> {
         self.taken
     }
 
-    /// Returns `count`, if the chain may have `count` more descriptors.
+    /// Returns `count` if the chain may have `count` more descriptors, and otherwise an error.
     pub fn fit(&self, count: u32) -> Result<u16, QueueError> {
         let room = self.most - self.taken;
         match u16::try_from(count) {

@@ -17,7 +17,7 @@ pub(super) struct Order {
 enum State {
     Free,
     InFlight,
-    /// The chain has ended, and the device wrote this number of bytes to it.
+    /// The chain has ended, and the device wrote this number of bytes to the chain.
     Ended(u32),
 }
 
@@ -30,7 +30,7 @@ impl Order {
         }
     }
 
-    /// Adds a chain that was made available after all others in flight.
+    /// Adds a chain that was made available after all other chains in flight.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Order {
         Ok(())
     }
 
-    /// Records that a chain has ended, and that the device wrote `written` bytes to it.
+    /// Records that a chain has ended, and that the device wrote `written` bytes to the chain.
     pub fn end(&mut self, head: u16, written: u32) {
         self.states[usize::from(head)] = State::Ended(written);
     }

@@ -17,19 +17,20 @@ pub(super) struct PackedQueue {
     features: Features,
     /// The position of the first request that was not taken yet.
     next_avail: Position,
-    /// The position of the next used descriptor.
+    /// The position at which the device writes the next used descriptor.
     next_used: Position,
-    /// The number of ring descriptors of each chain in flight. The index is the chain's identity.
+    /// The number of ring descriptors of each chain in flight. The index is the chain's buffer id.
     lengths: Box<[u16]>,
     /// The number of ring descriptors of all chains in flight.
     taken: u16,
-    /// The identity and the length of the chain that [`PackedQueue::advance`] takes next.
+    /// The buffer id, and the number of ring descriptors, of the chain that
+    /// [`PackedQueue::advance`] takes next.
     peeked: (u16, u16),
     /// The number of descriptors given back since the last call of [`PackedQueue::needs_call`].
     fresh: u32,
 }
 
-/// A place in the ring, and the wrap counter of the lap.
+/// An index in the descriptor ring, and the wrap counter of the lap around the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Position {
     index: u16,
@@ -48,9 +49,10 @@ impl Position {
         self.index | if self.wrap { WRAP } else { 0 }
     }
 
-    /// The position `count` descriptors after this one. `count` is at most `size`.
+    /// The position `count` descriptors after this position. `count` is at most `size`.
     fn after(self, count: u16, size: u16) -> Self {
-        // The sum cannot overflow: the index is below 32768, and the count is at most 32768.
+        // The sum cannot overflow, because the index is below 32768, and the count is at most
+        // 32768.
         match self.index + count {
             index if index < size => Self { index, ..self },
             index => Self {
@@ -60,9 +62,10 @@ impl Position {
         }
     }
 
-    /// Whether this is one of the `count` positions before `next`. The wrap counter distinguishes
-    /// only two laps. A position with the wrap counter of `next` and an index not below that of
-    /// `next` counts as yet to come, not as two laps old.
+    /// Whether this position is one of the `count` positions before `next`. The wrap counter
+    /// distinguishes only two laps. So a position counts as a future position, not as a position
+    /// two laps ago, if its wrap counter is equal to the wrap counter of `next` and its index is
+    /// not below the index of `next`.
     fn is_among_last(self, count: u32, next: Self, size: u16) -> bool {
         let lap = match self.wrap == next.wrap {
             true => 0,
@@ -103,8 +106,8 @@ impl PackedQueue {
         self.next_avail.encode()
     }
 
-    /// Copies the next request into `chain` without taking it. Returns false if there are no
-    /// requests.
+    /// Copies the next request into `chain`, but does not take the request. Returns false if there
+    /// are no requests.
     pub fn peek(&mut self, memory: &GuestMemory, chain: &mut Chain) -> Result<bool, QueueError> {
         let Position { index, wrap } = self.next_avail;
         let first = self.ring.descriptor(index)?;
@@ -116,8 +119,8 @@ impl PackedQueue {
             0 => self.along(first, chain)?,
             _ => self.indirect(first, memory, chain)?,
         };
-        // The descriptors in flight must not outnumber those of the ring. Otherwise a used
-        // descriptor could overwrite an available one.
+        // The number of descriptors in flight must not exceed the ring's size. Otherwise a used
+        // descriptor could overwrite an available descriptor.
         if length > self.size - self.taken {
             return Err(QueueError::ChainTooLong(self.size - self.taken));
         }
@@ -159,9 +162,9 @@ impl PackedQueue {
         if fresh == 0 {
             return Ok(false);
         }
-        // The driver writes its event field, and then reads descriptor flags. This side writes the
-        // flags before the fence, and reads the event field after it. So at least one side sees the
-        // other's write.
+        // The driver writes its event field, and then reads descriptor flags. The device writes the
+        // descriptor flags before the fence, and reads the driver's event field after the fence. So
+        // the driver sees the device's write, or the device sees the driver's write.
         fence(Ordering::SeqCst);
         Ok(match self.ring.driver_event()? {
             Event::Never => false,
@@ -182,14 +185,15 @@ impl PackedQueue {
             true => Event::At(self.next_avail.encode()),
             false => Event::Always,
         })?;
-        // The driver writes descriptor flags, and then reads this side's event field. This side
-        // writes the event field before the fence, and reads the flags after it. So at least one
-        // side sees the other's write.
+        // The driver writes descriptor flags, and then reads the device's event field. The device
+        // writes its event field before the fence, and reads descriptor flags after the fence. So
+        // the driver sees the device's write, or the device sees the driver's write.
         fence(Ordering::SeqCst);
         self.has_requests()
     }
 
-    /// Collects the buffers of a chain in the ring. Returns the chain's identity and length.
+    /// Collects the buffers of a chain in the ring. Returns the chain's buffer id and its number of
+    /// descriptors.
     fn along(&self, first: Descriptor, chain: &mut Chain) -> Result<(u16, u16), QueueError> {
         let mut collector = Collector::new(chain, self.size);
         let (mut descriptor, mut position) = (first, self.next_avail);
@@ -207,7 +211,7 @@ impl PackedQueue {
     }
 
     /// Collects the buffers of an indirect table. All entries of the table belong to the chain.
-    /// Returns the chain's identity and its length in the ring.
+    /// Returns the chain's buffer id and its number of descriptors in the ring, which is 1.
     fn indirect(
         &self,
         first: Descriptor,

@@ -1,6 +1,6 @@
 //! The device side of a split virtqueue (virtio 1.2, section 2.7).
 //!
-//! Tests compare this queue with the crate virtio-queue.
+//! Tests compare this queue with the queue of the crate virtio-queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -20,8 +20,8 @@ pub(super) struct SplitQueue {
     features: Features,
     /// The available ring's index of the first request that was not taken yet.
     next_avail: u16,
-    /// The available index as last read. Requests before this index can be taken without another
-    /// read.
+    /// The last value that was read from the driver's available index. Requests before this index
+    /// can be taken without another read.
     avail_index: u16,
     /// The used ring's index for the next used chain.
     next_used: u16,
@@ -52,13 +52,13 @@ impl SplitQueue {
         })
     }
 
-    /// Index in the available ring of the first request not taken yet.
+    /// The available ring's index of the first request that was not taken yet.
     pub fn next_avail(&self) -> u16 {
         self.next_avail
     }
 
-    /// Copies the next request into `chain` without taking it. Returns false if there are no
-    /// requests.
+    /// Copies the next request into `chain`, but does not take the request. Returns false if there
+    /// are no requests.
     pub fn peek(&mut self, memory: &GuestMemory, chain: &mut Chain) -> Result<bool, QueueError> {
         if self.avail_index == self.next_avail && !self.look()? {
             return Ok(false);
@@ -122,9 +122,9 @@ impl SplitQueue {
         if before == self.published {
             return Ok(false);
         }
-        // The driver writes used_event or its flags, and then reads the used index. This side
-        // writes the used index before the fence, and reads the driver's fields after it. So at
-        // least one side sees the other's write.
+        // The driver writes used_event or its flags, and then reads the used index. The device
+        // writes the used index before the fence, and reads the driver's fields after the fence. So
+        // the driver sees the device's write, or the device sees the driver's write.
         fence(Ordering::SeqCst);
         if !self.features.event_idx {
             return Ok(self.ring.avail_flags()? & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0);
@@ -134,8 +134,9 @@ impl SplitQueue {
 
     pub fn disable_kick(&mut self) -> Result<(), QueueError> {
         match self.features.event_idx {
-            // This index is more than a queue's size in the past. The driver's index cannot pass
-            // it, so the driver sends no kick.
+            // The driver kicks when its available index passes avail_event. The available index
+            // cannot pass an index that is more than the queue's size in the past, so the driver
+            // sends no kick.
             true => {
                 let behind = self.next_avail.wrapping_sub(self.size + 1);
                 self.ring.set_avail_event(behind)
@@ -149,9 +150,10 @@ impl SplitQueue {
             true => self.ring.set_avail_event(self.next_avail)?,
             false => self.ring.set_used_flags(0)?,
         }
-        // The driver writes its index, and then reads avail_event or the used flags. This side
-        // writes those fields before the fence, and reads the index after it. So at least one side
-        // sees the other's write.
+        // The driver writes the available index, and then reads avail_event or the used flags. The
+        // device writes avail_event or the used flags before the fence, and reads the available
+        // index after the fence. So the driver sees the device's write, or the device sees the
+        // driver's write.
         fence(Ordering::SeqCst);
         self.has_requests()
     }

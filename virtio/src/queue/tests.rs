@@ -250,8 +250,8 @@ fn event_idx_suppresses_calls_and_kicks() {
     assert!(queue.needs_call().unwrap());
     assert!(!queue.enable_kick().unwrap());
     assert_eq!(ring.avail_event(), 2);
-    // A device that has disabled kicks gets none for the next request, and none for a batch of
-    // requests.
+    // A device that has disabled kicks gets no kick for the next request, and no kick for a batch
+    // of requests.
     queue.disable_kick().unwrap();
     let needs_kick = |old: u16, new: u16| {
         let age = new.wrapping_sub(ring.avail_event()).wrapping_sub(1);
@@ -261,7 +261,8 @@ fn event_idx_suppresses_calls_and_kicks() {
 }
 
 proptest! {
-    /// For any content of the rings, a pop ends, and the head of a chain is below the ring's size.
+    /// For any content of the rings, `pop` returns, and the head of a chain is below the ring's
+    /// size.
     #[test]
     fn survives_any_ring(
         bytes in proptest::collection::vec(any::<u8>(), 16 * 8 + 6 + 16),

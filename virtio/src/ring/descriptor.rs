@@ -1,4 +1,4 @@
-//! Descriptors, in a ring or in a table elsewhere.
+//! Descriptors in a ring or in an indirect table.
 
 use vm_memory::bitmap::BS;
 use vm_memory::{Bytes, GuestAddress, Permissions, VolatileSlice};
@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddress, Permissions, VolatileSlice};
 use crate::chain::Segment;
 use crate::{GuestMemory, QueueError};
 
-/// Bytes of a descriptor.
+/// The size of a descriptor in bytes.
 const SIZE: u64 = 16;
 
 /// The order of a descriptor's last two fields.
@@ -14,7 +14,7 @@ const SIZE: u64 = 16;
 pub(crate) enum Layout {
     /// Flags, then the index of the next descriptor (virtio 1.2, section 2.7.5).
     Split,
-    /// The chain's identity, then flags (virtio 1.2, section 2.8.13).
+    /// The chain's buffer id, then flags (virtio 1.2, section 2.8.13).
     Packed,
 }
 
@@ -23,13 +23,14 @@ pub(crate) enum Layout {
 pub(crate) struct Descriptor {
     pub buffer: Segment,
     pub flags: u16,
-    /// In a split ring, the index of the next descriptor. In a packed ring, the chain's identity.
-    /// Only the value in the last descriptor of the chain is valid.
+    /// In a split ring, the index of the next descriptor. In a packed ring, the chain's buffer id,
+    /// which is valid only in the last descriptor of the chain.
     pub link: u16,
 }
 
 impl Descriptor {
-    /// Decodes a descriptor from its two halves, in the byte order of memory.
+    /// Decodes a descriptor from its two halves of 64 bits, which are little-endian as in the
+    /// driver's memory.
     pub fn decode(layout: Layout, [addr, rest]: [u64; 2]) -> Self {
         let rest = u64::from_le(rest);
         let (third, fourth) = ((rest >> 32) as u16, (rest >> 48) as u16);
@@ -52,13 +53,14 @@ pub(crate) struct Table<'a> {
     memory: &'a GuestMemory,
     start: GuestAddress,
     len: u32,
-    /// The slice of memory that begins with the first entry. It usually holds all entries.
+    /// The slice of memory that begins with the table's first entry. The slice usually holds all
+    /// entries.
     found: Option<VolatileSlice<'a, BS<'a, ()>>>,
 }
 
 impl<'a> Table<'a> {
-    /// The table in a buffer. The place of the entries is looked up once, if the table is in one
-    /// piece of memory.
+    /// The table in the given buffer. If the table is in one piece of memory, the place of the
+    /// entries is looked up only once.
     pub fn new(
         layout: Layout,
         memory: &'a GuestMemory,
@@ -77,12 +79,12 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Number of entries.
+    /// Number of descriptors in the table.
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Copies an entry.
+    /// Copies an entry out of the driver's memory.
     pub fn get(&self, index: u16) -> Result<Descriptor, QueueError> {
         let len = self.len;
         if u32::from(index) >= len {
@@ -92,7 +94,8 @@ impl<'a> Table<'a> {
         let found = self.found.as_ref();
         let halves = match found.map(|slice| slice.read_obj(offset as usize)) {
             Some(Ok(halves)) => halves,
-            // The sum wraps only for a table outside all regions.
+            // The sum wraps only for a table that crosses the end of the 64-bit address space. A
+            // wrapped address is checked like any other address.
             _ => self
                 .memory
                 .read_obj(GuestAddress(self.start.0.wrapping_add(offset)))?,

@@ -1,5 +1,5 @@
-//! The three parts of a packed virtqueue (virtio 1.2, section 2.8), with one load or store for each
-//! field.
+//! The three parts of a packed virtqueue (virtio 1.2, section 2.8). Each field is read or written
+//! by one load or store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,16 +10,17 @@ use crate::{GuestMemory, QueueError, VringLayout};
 
 /// Descriptor flag: the wrap counter of the lap in which the descriptor was made available.
 const AVAIL: u16 = 1 << 7;
-/// Descriptor flag: the wrap counter of the lap in which the descriptor was used.
+/// Descriptor flag: the wrap counter of the lap in which the descriptor was last used.
 const USED: u16 = 1 << 15;
 
-/// Whether a descriptor with these flags is available, and not used yet, in a lap with this wrap
-/// counter.
+/// Whether a descriptor with these flags is available, and not used yet, in a lap with the wrap
+/// counter `wrap`.
 pub(crate) fn is_available(flags: u16, wrap: bool) -> bool {
     flags & (AVAIL | USED) == if wrap { AVAIL } else { USED }
 }
 
-/// The condition for a notification from the other side (virtio 1.2, section 2.8.14).
+/// The condition for a notification: for a call to the driver, or for a kick to the device (virtio
+/// 1.2, section 2.8.14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// Notify for each descriptor.
@@ -50,7 +51,7 @@ impl Event {
     }
 }
 
-/// A packed virtqueue's memory.
+/// A packed virtqueue in the driver's memory.
 #[derive(Debug)]
 pub(crate) struct PackedRing {
     descriptors: WritablePart<u64>,
@@ -87,16 +88,17 @@ impl PackedRing {
         Ok(Descriptor::decode(Layout::Packed, [addr, rest]))
     }
 
-    /// Whether the driver has made the descriptor at `index` available in a lap with this wrap
-    /// counter.
+    /// Whether the driver has made the descriptor at `index` available in a lap with the wrap
+    /// counter `wrap`.
     pub fn is_available(&self, index: u16, wrap: bool) -> Result<bool, QueueError> {
         let at = 2 * usize::from(index) + 1;
         let rest = u64::from_le(self.descriptors.load(at, Ordering::Acquire)?);
         Ok(is_available((rest >> 48) as u16, wrap))
     }
 
-    /// Gives the chain with this identity back at `index`, in a lap with this wrap counter. The
-    /// driver sees the chain at once, and all data that this side wrote before.
+    /// Gives the chain with the buffer id `id` back in the descriptor at `index`, in a lap with the
+    /// wrap counter `wrap`. A driver that sees the used descriptor also sees all data that the
+    /// device wrote earlier.
     pub fn set_used(
         &self,
         index: u16,
@@ -116,7 +118,7 @@ impl PackedRing {
         Ok(Event::from_le(self.driver.load(0, Ordering::Relaxed)?))
     }
 
-    /// Sets the condition for a kick to this side.
+    /// Sets the condition for a kick to the device.
     pub fn set_device_event(&self, event: Event) -> Result<(), QueueError> {
         self.device.store(0, event.to_le(), Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
 //! An array of numbers in the driver's memory.
 //!
-//! The array's place is looked up once. Each access is then one atomic load or store, because the
-//! driver may write at any time. All unsafe code of rings is here.
+//! The array's place is usually looked up only once. Each access is one atomic load or store,
+//! because the driver may write at any time. This file has all unsafe code of rings.
 
 #![allow(unsafe_code)]
 
@@ -28,13 +28,13 @@ pub(super) struct Part<T, const WRITABLE: bool = false> {
 /// An array that the device may read and write.
 pub(super) type WritablePart<T> = Part<T, true>;
 
-// SAFETY: only the pointers of `place` keep it from being `Send` by itself. They point into
-// `memory`, which several threads may share, and only atomic accesses use them.
+// SAFETY: only the pointers in `place` prevent an automatic `Send`. These pointers point into
+// `memory`, which several threads may share, and only atomic accesses use the pointers.
 unsafe impl<T, const WRITABLE: bool> Send for Part<T, WRITABLE> {}
 
 impl<T: AtomicAccess, const WRITABLE: bool> Part<T, WRITABLE> {
     /// An array of `len` numbers, at least one, at `addr`. `None` if some of the numbers are not in
-    /// memory, or the memory does not allow these accesses.
+    /// memory, or the memory does not allow the array's accesses.
     pub fn new(memory: &Arc<GuestMemory>, addr: u64, len: usize) -> Option<Self> {
         let access = match WRITABLE {
             true => Permissions::ReadWrite,
@@ -78,7 +78,7 @@ impl<T: AtomicAccess, const WRITABLE: bool> Part<T, WRITABLE> {
             return None;
         };
         // SAFETY: `Place::find` found all `len` numbers in one piece from `first` on, and `index`
-        // is below `len`. The other conditions are in `atomic`.
+        // is below `len`. The comment in `atomic` shows the other conditions.
         Some(unsafe { self.atomic(first.add(index)) })
     }
 
@@ -102,14 +102,15 @@ impl<T: AtomicAccess, const WRITABLE: bool> Part<T, WRITABLE> {
     unsafe fn atomic(&self, place: NonNull<T>) -> &T::A {
         // SAFETY: `place` is aligned, and in a region of `memory` that is mapped for this access.
         // `self` holds `memory`, so the region stays mapped, even after the driver's address has
-        // been unmapped. An atomic integer has the layout of its number. All references to the
+        // been unmapped. An atomic integer has the same layout as its number. All references to the
         // driver's memory are references to atomics. Other writes to this place come from another
-        // process, from the kernel, or from atomic accesses of this process.
+        // process, from the kernel, from atomic accesses of this process, or, if the driver places
+        // a buffer over the ring, from copies through volatile slices.
         unsafe { place.cast::<T::A>().as_ref() }
     }
 
     fn address(&self, index: usize) -> GuestAddress {
-        // The sum cannot overflow: `new` checked the end of the array.
+        // The sum cannot overflow, because `new` checked the end of the array.
         GuestAddress(self.addr + (index * size_of::<T>()) as u64)
     }
 }

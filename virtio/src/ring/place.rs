@@ -1,4 +1,4 @@
-//! The place of a part of a ring in this process.
+//! The place of a part of a ring in the address space of this process.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -9,38 +9,40 @@ use vm_memory::{GuestAddress, Permissions, VolatileSlice};
 use crate::GuestMemory;
 use crate::memory::Watch;
 
-/// The smallest unit of address translation, in bytes. All other units are multiples of this size.
+/// The size of the smallest page that an IOMMU translates, in bytes. All larger pages are multiples
+/// of this size.
 const PAGE: usize = 4096;
 
-/// The place of an array of numbers in this process. It is looked up once, not at each access.
+/// The place of an array of numbers in this process. The place is looked up in advance, so that
+/// most accesses need no look-up.
 #[derive(Debug)]
 pub(super) enum Place<T> {
-    /// The array is in one piece that begins at this pointer. It stays there as long as its
-    /// `GuestMemory` lives.
+    /// The array is in one piece that begins at this pointer. The array stays in its place as long
+    /// as its `GuestMemory` lives.
     Fixed(NonNull<T>),
     /// The array is in whole pages, each of which has its own place.
     Pages(Box<Pages>),
-    /// The array is in pieces that are not whole pages. Each access has to look up the place of its
-    /// number.
+    /// The array is in pieces that are not whole pages, or its numbers are not aligned in this
+    /// process. Each access has to look up the place of its number.
     Scattered,
 }
 
 /// The places of an array's pages.
 #[derive(Debug)]
 pub(super) struct Pages {
-    /// The watch over the array's addresses. While the watch holds, `starts` is right. `None` if
-    /// the pages never move.
+    /// The watch over the array's addresses. As long as the watch holds, `starts` is valid. `None`
+    /// if the pages never move.
     watch: Option<Arc<Watch>>,
     /// The offset of the array in its first page, in bytes.
     skip: usize,
-    /// The start of each page. In the first and the last page, only the array's part is known to be
-    /// memory.
+    /// A pointer to the start of each page. In the first and the last page, only the bytes of the
+    /// array are known to be mapped.
     starts: Box<[*mut u8]>,
 }
 
 impl<T> Place<T> {
     /// Finds the place of an array of `bytes` bytes that begins at `start`. `None` if some of the
-    /// bytes are not in memory, or the memory does not allow this access.
+    /// bytes are not in memory, or the memory does not allow the access.
     pub fn find(
         memory: &GuestMemory,
         start: GuestAddress,
@@ -48,8 +50,8 @@ impl<T> Place<T> {
         access: Permissions,
     ) -> Option<Self> {
         let last = start.0.checked_add(bytes as u64 - 1)?;
-        // The watch has to begin before the look-up, so that it notices each change during the
-        // look-up.
+        // The watch has to begin before the look-up, so that the watch notices each change during
+        // the look-up.
         let watch = memory.watch(start.0, last);
         let slices = memory.slices(start, bytes, access).ok()?;
         let slices: Vec<_> = slices.collect::<Result<_, _>>().ok()?;
@@ -89,7 +91,7 @@ fn page_starts<T>(start: u64, slices: &[VolatileSlice<'_, BS<'_, ()>>]) -> Optio
     let mut starts = Vec::new();
     let mut skip = (start % PAGE as u64) as usize;
     for slice in slices {
-        // Only the array itself may begin inside a page.
+        // Only the first slice may begin inside a page. All other slices have to begin with a page.
         if skip != 0 && !starts.is_empty() {
             return None;
         }

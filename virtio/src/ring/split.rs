@@ -1,5 +1,5 @@
-//! The three parts of a split virtqueue (virtio 1.2, section 2.7), with one load or store for each
-//! field.
+//! The three parts of a split virtqueue (virtio 1.2, section 2.7). Each field is read or written by
+//! one load or store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use super::descriptor::{Descriptor, Layout};
 use super::part::{Part, WritablePart};
 use crate::{GuestMemory, QueueError, VringLayout};
 
-/// A split virtqueue's memory.
+/// A split virtqueue in the driver's memory.
 #[derive(Debug)]
 pub(crate) struct SplitRing {
     descriptors: Part<u64>,
@@ -18,7 +18,7 @@ pub(crate) struct SplitRing {
     avail: Part<u16>,
     /// The first two fields of the used ring: flags and index.
     used: WritablePart<u16>,
-    /// The entries of the used ring. Each has a chain's identity and a length.
+    /// The entries of the used ring. Each entry has the head of a chain and a length in bytes.
     used_entries: WritablePart<u32>,
     avail_event: WritablePart<u16>,
     size: u16,
@@ -59,20 +59,20 @@ impl SplitRing {
         Ok(u16::from_le(self.avail.load(0, Ordering::Relaxed)?))
     }
 
-    /// The available ring's index. Later loads see the data that the driver stored before this
-    /// index.
+    /// The available ring's index. Later loads see all data that the driver stored before it stored
+    /// the index.
     pub fn avail_index(&self) -> Result<u16, QueueError> {
         Ok(u16::from_le(self.avail.load(1, Ordering::Acquire)?))
     }
 
-    /// The head at `index` of the available ring. The index is not reduced to the ring's size, and
-    /// wraps only at 65536.
+    /// The head at `index` of the available ring. The index may be any 16-bit number. The entry is
+    /// `index` modulo the ring's size.
     pub fn avail_entry(&self, index: u16) -> Result<u16, QueueError> {
         let at = 2 + self.slot(index);
         Ok(u16::from_le(self.avail.load(at, Ordering::Relaxed)?))
     }
 
-    /// The index of the used ring at which the driver wants to be called.
+    /// The index of the used ring at which the driver wants a call.
     pub fn used_event(&self) -> Result<u16, QueueError> {
         let at = 2 + usize::from(self.size);
         Ok(u16::from_le(self.avail.load(at, Ordering::Relaxed)?))
@@ -83,8 +83,8 @@ impl SplitRing {
         Ok(u16::from_le(self.used.load(1, Ordering::Relaxed)?))
     }
 
-    /// Stores an entry at `index` of the used ring. The index is not reduced to the ring's size,
-    /// and wraps only at 65536.
+    /// Stores an entry at `index` of the used ring. The index may be any 16-bit number. The entry
+    /// is `index` modulo the ring's size.
     pub fn set_used_entry(&self, index: u16, head: u16, written: u32) -> Result<(), QueueError> {
         let at = 2 * self.slot(index);
         let order = Ordering::Relaxed;
@@ -93,7 +93,8 @@ impl SplitRing {
         self.used_entries.store(at + 1, written.to_le(), order)
     }
 
-    /// Shows all entries before `index` to the driver, and all data that this side wrote before.
+    /// Sets the used ring's index. A driver that sees this index also sees all entries before it,
+    /// and all data that the device wrote earlier.
     pub fn set_used_index(&self, index: u16) -> Result<(), QueueError> {
         self.used.store(1, index.to_le(), Ordering::Release)
     }
@@ -103,7 +104,7 @@ impl SplitRing {
         self.used.store(0, flags.to_le(), Ordering::Relaxed)
     }
 
-    /// Sets the index of the available ring at which this side wants to be kicked.
+    /// Sets the index of the available ring at which the device wants a kick.
     pub fn set_avail_event(&self, index: u16) -> Result<(), QueueError> {
         self.avail_event.store(0, index.to_le(), Ordering::Relaxed)
     }

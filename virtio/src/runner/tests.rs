@@ -21,19 +21,20 @@ const RING_AREA: u64 = 0x1000;
 enum Mode {
     /// Gives each request back.
     Echo,
-    /// Gives each request back after the queue was asked to stop and this time has passed.
+    /// Waits until the queue is asked to stop, and then for this time, before it gives a request
+    /// back.
     Slow(Duration),
     Fail,
     Panic,
 }
 
-/// A device that gives requests back, or fails, as its mode says.
+/// A device that gives requests back or fails, depending on its mode.
 struct Echo {
     queues: u16,
     mode: Mode,
     served: AtomicU64,
     threads: Mutex<Vec<thread::ThreadId>>,
-    /// Gets the index of each queue that starts.
+    /// Receives the index of each queue that starts.
     started: Mutex<Sender<u16>>,
 }
 
@@ -329,7 +330,7 @@ fn a_stop_fails_at_its_deadline_and_can_be_repeated() {
         runner.start(busy.vring.clone()),
         Err(StartError::Running(0))
     ));
-    // The slow request ends later, and the queue can then be stopped.
+    // The slow request ends after 2 seconds, and the queue can then be stopped.
     let mut runner = runner.with_stop_deadline(DEADLINE);
     runner.stop_all().unwrap();
     assert!(!runner.is_started(0));

@@ -10,8 +10,8 @@ use super::interrupt::interrupt;
 use crate::served::Targets;
 use crate::{Device, ServeError, ServedQueue, Vring, Wake};
 
-/// The time between two interruptions of a thread that has not stopped yet. The first interruption
-/// comes this long after the request to stop.
+/// The time that a stop waits for a thread before it interrupts the thread's system call, and the
+/// time between two interruptions.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// The thread of one queue. It serves one vring after another.
@@ -30,11 +30,12 @@ struct Shared {
 
 struct State {
     phase: Phase,
-    /// Whether the runner was dropped, so that no more vrings will come.
+    /// Whether the runner was dropped. The thread then gets no more vrings.
     over: bool,
-    /// Whether the last vring failed: it ended without a request to stop.
+    /// Whether the device returned an error or panicked while it served the last vring.
     failed: bool,
-    /// The position at which the last vring ended.
+    /// The position of the first request that the device did not take from the last vring. `None`
+    /// before the first start.
     next_avail: Option<u16>,
 }
 
@@ -91,12 +92,12 @@ impl QueueThread {
         self.shared.wake.request_stop();
     }
 
-    /// Whether the last vring failed: it ended without a request to stop.
+    /// Whether the device returned an error or panicked while it served the last vring.
     pub fn has_failed(&self) -> bool {
         self.shared.lock().failed
     }
 
-    /// Waits until the thread is idle, and interrupts the thread's system calls that block. Returns
+    /// Waits until the thread is idle, and interrupts the thread's blocking system calls. Returns
     /// false if the thread is not idle by the deadline.
     pub fn wait_idle(&self, deadline: Instant) -> bool {
         let mut state = self.shared.lock();
@@ -117,15 +118,16 @@ impl QueueThread {
         }
     }
 
-    /// The position at which the last vring ended.
+    /// The position of the first request that the device did not take from the last vring. `None`
+    /// before the first start.
     pub fn next_avail(&self) -> Option<u16> {
         self.shared.lock().next_avail
     }
 }
 
 impl Drop for QueueThread {
-    /// Lets the thread end, but does not wait for the end. A thread that hangs in the kernel keeps
-    /// all objects that it uses.
+    /// Tells the thread to end, but does not wait for the end. If the thread is blocked in the
+    /// kernel, all objects that the thread uses stay alive.
     fn drop(&mut self) {
         self.shared.lock().over = true;
         self.shared.changed.notify_all();
@@ -146,7 +148,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a vring. `None` when no more vrings will come.
+    /// Waits for a vring. Returns `None` when the runner has been dropped.
     fn next_vring(&self) -> Option<Box<ServedQueue>> {
         let mut state = self.lock();
         loop {
@@ -182,7 +184,7 @@ impl Shared {
         }
     }
 
-    /// Locks the state. The lock is never poisoned, because nothing panics while it holds the lock.
+    /// Locks the state. The lock is never poisoned, because no code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,7 +15,8 @@ pub enum AnyDriverRing {
 }
 
 impl AnyDriverRing {
-    /// See [`DriverRing::new`].
+    /// A packed ring if `packed` is true, otherwise a split ring. See [`DriverRing::new`] for the
+    /// other arguments.
     pub fn new(packed: bool, memory: Arc<GuestMemory>, base: u64, size: u16) -> Self {
         match packed {
             false => Self::Split(DriverRing::new(memory, base, size)),
@@ -51,7 +52,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Makes an invalid chain available, so that the device gives up the ring.
+    /// Makes an invalid chain available, so that the device stops serving the ring.
     pub fn break_it(&mut self) {
         let size = self.layout().size;
         match self {
@@ -68,7 +69,8 @@ impl AnyDriverRing {
         }
     }
 
-    /// Adds a chain of (address, length, writable?) buffers, and returns its head or identity.
+    /// Adds a chain of (address, length, writable?) buffers, and returns the chain's head (split)
+    /// or buffer id (packed).
     pub fn add(&mut self, buffers: &[(u64, u32, bool)]) -> u16 {
         match self {
             Self::Split(ring) => ring.add(buffers),
@@ -76,7 +78,8 @@ impl AnyDriverRing {
         }
     }
 
-    /// The next (head or identity, written) pair that the device has used.
+    /// The next (head or buffer id, written) pair that the device has used. `None` if the device
+    /// has used no further chain.
     pub fn pop_used(&mut self) -> Option<(u32, u32)> {
         match self {
             Self::Split(ring) => ring.pop_used(),

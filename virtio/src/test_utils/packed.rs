@@ -10,7 +10,7 @@ use crate::{GuestMemory, VringLayout};
 
 /// Descriptor flag: the descriptor was made available in a lap with wrap counter 1.
 pub const AVAIL: u16 = 1 << 7;
-/// Descriptor flag: the descriptor was used in a lap with wrap counter 1.
+/// Descriptor flag: the descriptor was last used in a lap with wrap counter 1.
 pub const USED: u16 = 1 << 15;
 
 /// Event flags: notify at each descriptor.
@@ -20,7 +20,7 @@ pub const EVENT_DISABLE: u16 = 1;
 /// Event flags: notify at the descriptor whose position is in the field beside the flags.
 pub const EVENT_DESC: u16 = 2;
 
-/// An index in the ring, and the wrap counter of the lap.
+/// An index in the descriptor ring, and the wrap counter of the lap around the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     index: u16,
@@ -40,7 +40,7 @@ impl Place {
     }
 }
 
-/// The driver's side of a packed virtqueue. This side can also break the rules of virtio.
+/// The driver's side of a packed virtqueue. The driver's side can also break the rules of virtio.
 #[derive(Debug)]
 pub struct PackedDriverRing {
     memory: Arc<GuestMemory>,
@@ -48,7 +48,7 @@ pub struct PackedDriverRing {
     next: Place,
     used: Place,
     free_ids: Vec<u16>,
-    /// The number of descriptors of each chain in flight. The key is the chain's identity.
+    /// The number of ring descriptors of each chain in flight. The index is the chain's buffer id.
     lengths: Vec<u16>,
     /// The number of descriptors added since the last call of [`PackedDriverRing::wants_kick`].
     added: u16,
@@ -92,12 +92,13 @@ impl PackedDriverRing {
         self.next.encode()
     }
 
-    /// Number of descriptors that are not in flight.
+    /// Number of ring descriptors that are not in flight.
     pub fn room(&self) -> u16 {
         self.layout.size - self.lengths.iter().sum::<u16>()
     }
 
-    /// Writes entry `index` of the ring or table at `table`: address, length, id, flags.
+    /// Writes entry `index` of the ring or table at the address `table`. The entry is (address,
+    /// length, buffer id, flags).
     pub fn write_descriptor(&self, table: GuestAddress, index: u16, entry: (u64, u32, u16, u16)) {
         let (addr, len, id, flags) = entry;
         let at = table.0 + 16 * u64::from(index);
@@ -108,11 +109,11 @@ impl PackedDriverRing {
         self.put(flags.to_le(), at + 14);
     }
 
-    /// Adds a chain of (address, length, writable?) buffers, and returns its identity.
+    /// Adds a chain of (address, length, writable?) buffers, and returns the chain's buffer id.
     ///
     /// # Panics
     ///
-    /// When `buffers` is empty or all identities are in flight.
+    /// When `buffers` is empty or all buffer ids are in flight.
     pub fn add(&mut self, buffers: &[(u64, u32, bool)]) -> u16 {
         let id = self.free_ids.pop().expect("a chain of them is free");
         self.add_as(id, buffers);
@@ -120,7 +121,7 @@ impl PackedDriverRing {
         id
     }
 
-    /// Adds a chain with a given identity, which may be wrong.
+    /// Adds a chain with the buffer id `id`, which may be invalid.
     ///
     /// # Panics
     ///
@@ -132,7 +133,7 @@ impl PackedDriverRing {
             .enumerate()
             .map(|(n, &(addr, len, writable))| {
                 let more = if n < last { NEXT } else { 0 };
-                // The device uses only the identity in the chain's last descriptor.
+                // The device uses only the buffer id in the chain's last descriptor.
                 let id = if n < last { !id } else { id };
                 (addr, len, id, more | if writable { WRITE } else { 0 })
             })
@@ -140,12 +141,12 @@ impl PackedDriverRing {
         self.add_entries(&entries);
     }
 
-    /// Adds a chain whose buffers are in an indirect table. This method writes the table at
-    /// `table`.
+    /// Writes an indirect table with the buffers at the address `table`, and adds a chain with this
+    /// table. Returns the chain's buffer id.
     ///
     /// # Panics
     ///
-    /// When all identities are in flight.
+    /// When all buffer ids are in flight.
     pub fn add_indirect(&mut self, table: u64, buffers: &[(u64, u32, bool)]) -> u16 {
         for (index, &(addr, len, writable)) in (0..).zip(buffers) {
             // Flags other than WRITE are reserved in a table, and the device has to ignore them.
@@ -159,7 +160,7 @@ impl PackedDriverRing {
     }
 
     /// Makes descriptors available. The first descriptor is written last. Each entry is (address,
-    /// length, id, flags), and this method adds the flags for the lap.
+    /// length, buffer id, flags), and this method adds the AVAIL and USED flags for the lap.
     pub fn add_entries(&mut self, entries: &[(u64, u32, u16, u16)]) {
         let size = self.layout.size;
         for (n, &(addr, len, id, flags)) in entries.iter().enumerate().rev() {
@@ -172,7 +173,8 @@ impl PackedDriverRing {
         self.added += entries.len() as u16;
     }
 
-    /// The next (identity, written) pair that the device has used.
+    /// The next (buffer id, written) pair that the device has used. `None` if the device has used
+    /// no further chain.
     ///
     /// # Panics
     ///

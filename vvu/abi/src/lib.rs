@@ -1,27 +1,28 @@
-//! The registers of a virtio-vhost-user device, as its driver and its device model need them.
+//! The registers of a virtio-vhost-user (VVU) device, for its driver and its device model.
 //!
-//! Source: the virtio-vhost-user device type proposed for the virtio specification in 2017, with
-//! the changes of the implementations in QEMU (2019) and crosvm (2022).
+//! The registers follow the virtio-vhost-user device type that was proposed for the virtio
+//! specification in 2017, with the changes of the implementations in QEMU (2019) and crosvm (2022).
 
-/// PCI device ids of the known VVU devices: QEMU (2019) modern and transitional, QEMU (2022) modern
-/// and transitional, crosvm and ours.
+/// PCI device ids of the known VVU devices. In order, the ids belong to QEMU (2019) modern and
+/// transitional, to QEMU (2022) modern and transitional, and to both crosvm and this project.
 pub const PCI_DEVICE_IDS: [u16; 5] = [0x1058, 0x1017, 0x106b, 0x1016, PCI_DEVICE_ID];
 
-/// PCI device id of our device model and of crosvm's: virtio device id 61.
+/// PCI device id of this project's and crosvm's device models. The PCI device id stands for virtio
+/// device id 61.
 pub const PCI_DEVICE_ID: u16 = 0x107d;
 
-/// PCI subsystem id of our device model. crosvm's device model has the same device id, and a
-/// subsystem id that repeats the device id.
+/// PCI subsystem id of this project's device model. crosvm's device model has the same device id,
+/// but its subsystem id is equal to its device id.
 pub const PCI_SUBSYSTEM_ID: u16 = 0x5655;
 
 /// The types (`cfg_type`) of the virtio capabilities that only a VVU device has.
 pub mod cfg_type {
-    /// Doorbells: a write to one signals the front-end.
+    /// Doorbells. A write to a doorbell signals the front-end.
     pub const DOORBELL: u8 = 6;
-    /// Notifications: registers that choose the MSI-X vector of a front-end's kick.
+    /// Notifications. These registers choose the MSI-X vectors of the front-end's kicks.
     pub const NOTIFICATION: u8 = 7;
-    /// Shared memory: the front-end's RAM. The capability has 16 bytes. Virtio 1.2 later gave this
-    /// type to a capability of 24 bytes.
+    /// Shared memory, which is the front-end's RAM. This VVU capability has 16 bytes. Virtio 1.2
+    /// later gave the same type to another capability, which has 24 bytes.
     pub const SHARED_MEMORY: u8 = 8;
 }
 
@@ -66,8 +67,9 @@ pub mod notification {
     pub const SIZE: u64 = 4;
 }
 
-/// The signal of a doorbell register. With N = `max_vhost_queues`, registers 0 to N-1 are the calls
-/// of the vhost queues, registers N to 2N-1 are their errors, and register 2N is the log.
+/// The signal of a doorbell register. With N = `max_vhost_queues`, registers 0 to N-1 signal calls
+/// of the vhost queues, registers N to 2N-1 signal errors of the vhost queues, and register 2N
+/// signals the dirty log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doorbell {
     /// The vhost queue has used buffers.
@@ -79,7 +81,8 @@ pub enum Doorbell {
 }
 
 impl Doorbell {
-    /// The signal of doorbell number `index` of a device with `queues` vhost queues.
+    /// The signal of doorbell number `index` of a device with `queues` vhost queues. `None` if the
+    /// device does not have the doorbell.
     pub fn from_index(index: u32, queues: u16) -> Option<Self> {
         let count = u32::from(queues);
         match index {
@@ -90,7 +93,7 @@ impl Doorbell {
         }
     }
 
-    /// The vhost queue that the doorbell belongs to, or 0 for the log.
+    /// The number of the vhost queue that the doorbell belongs to, or 0 for the dirty log.
     pub fn queue(self) -> u16 {
         match self {
             Self::Call(queue) | Self::Error(queue) => queue,

@@ -1,4 +1,4 @@
-//! Messages through the two virtqueues of the device. Each buffer holds one message.
+//! Exchanges messages through the two virtqueues of the device. Each buffer holds one message.
 
 use std::io;
 
@@ -13,10 +13,11 @@ use crate::virtio_pci::{DriverQueue, QueueNotify, UsedError, VirtioError, Virtio
 /// waits for replies. Mapping more memory for DMA would be costly behind a virtual IOMMU.
 const QUEUE_SIZE: u16 = 16;
 
-/// Length of a buffer in bytes: the length of the longest message, rounded up to a multiple of 64.
+/// Length of a buffer in bytes. The longest message fits into a buffer, and the length is a
+/// multiple of 64.
 const BUFFER_SIZE: usize = (HEADER_SIZE + MAX_PAYLOAD).next_multiple_of(64);
 
-/// Why messages cannot be exchanged until the device is restarted.
+/// The reason why no messages can be exchanged until the device is restarted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
@@ -78,8 +79,8 @@ impl Channel {
         Ok(self.rx_notify.notify()?)
     }
 
-    /// Takes the next message if there is one. The message consists of the bytes that the device
-    /// wrote, which are not checked.
+    /// Takes the next message. `None` if no message is waiting. The message consists of the bytes
+    /// that the device wrote, which are not checked.
     pub fn receive(&mut self) -> Result<Option<Vec<u8>>, ChannelError> {
         let Some(used) = self.rx.take_used()? else {
             return Ok(None);
@@ -119,7 +120,7 @@ impl Channel {
         Ok(true)
     }
 
-    /// Whether a message from the front-end waits.
+    /// Whether a message from the front-end is waiting.
     pub fn has_message(&self) -> bool {
         self.rx.has_used()
     }

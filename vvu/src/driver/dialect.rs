@@ -7,7 +7,7 @@ use vvu_abi as abi;
 
 use crate::pci::Identity;
 
-/// The behaviour of one kind of VVU device where kinds differ.
+/// The behaviour of one kind of VVU device, in the respects in which the kinds differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
     /// The dialect's name on the command line.
@@ -16,7 +16,7 @@ pub struct Dialect {
     pub layout: LayoutRule,
     /// The device's way to tell the driver that the front-end left.
     pub peer_loss: PeerLoss,
-    /// Whether the device has doorbells that tell the front-end of a broken queue.
+    /// Whether the device has doorbells that report a broken queue to the front-end.
     pub error_doorbells: bool,
 }
 
@@ -38,31 +38,31 @@ pub enum LayoutRule {
 pub enum PeerLoss {
     /// The device clears the status bits and raises a configuration interrupt.
     Status,
-    /// The device returns an empty receive buffer. The driver has to reset the device then.
+    /// The device returns an empty receive buffer. The driver then has to reset the device.
     EmptyMessage,
 }
 
 impl Dialect {
-    /// The device model of this project.
+    /// The dialect of this project's device model.
     pub const OURS: Self = Self {
         name: "ours",
         layout: LayoutRule::WithOffsets,
         peer_loss: PeerLoss::Status,
         error_doorbells: true,
     };
-    /// The device type that was proposed for the virtio specification in 2017.
+    /// The dialect of the device type that was proposed for the virtio specification in 2017.
     pub const SPEC: Self = Self {
         name: "spec",
         layout: LayoutRule::Packed,
         ..Self::OURS
     };
-    /// QEMU's devices of 2019 and 2022.
+    /// The dialect of QEMU's devices of 2019 and 2022.
     pub const QEMU: Self = Self {
         name: "qemu",
         error_doorbells: false,
         ..Self::OURS
     };
-    /// crosvm's device of 2022.
+    /// The dialect of crosvm's device of 2022.
     pub const CROSVM: Self = Self {
         name: "crosvm",
         layout: LayoutRule::Growing,
@@ -72,8 +72,8 @@ impl Dialect {
     /// All dialects.
     pub const ALL: [Self; 4] = [Self::OURS, Self::SPEC, Self::QEMU, Self::CROSVM];
 
-    /// The dialect of a device with this identity. A device that follows the specification has the
-    /// same identity as QEMU's devices, so such a device gets QEMU's dialect.
+    /// The dialect of a device with this identity. A device that follows the proposed specification
+    /// of 2017 has the same identity as QEMU's devices, and therefore gets QEMU's dialect.
     pub fn of(identity: &Identity) -> Self {
         match (identity.device, identity.subsystem) {
             (abi::PCI_DEVICE_ID, abi::PCI_SUBSYSTEM_ID) => Self::OURS,

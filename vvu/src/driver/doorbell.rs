@@ -1,4 +1,4 @@
-//! Doorbells: registers that notify the front-end when they are written.
+//! The doorbells, which are registers. A write to a doorbell notifies the front-end.
 
 use std::io;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub struct Doorbells {
 }
 
 impl Doorbells {
-    /// Makes doorbells that are `multiplier` bytes apart. No doorbell can be rung before
-    /// [`Doorbells::set_queues`].
+    /// Makes doorbells that are `multiplier` bytes apart. [`Doorbells::get`] returns `None` until
+    /// [`Doorbells::set_queues`] has been called.
     pub fn new(registers: Registers, multiplier: u32) -> Self {
         Self {
             registers,
@@ -60,8 +60,8 @@ impl Doorbells {
     }
 }
 
-/// A doorbell that is rung by a 16-bit write of the queue's index. All devices have a fast path for
-/// this width.
+/// A doorbell that is rung by a 16-bit write of the queue's index. All known VVU devices have a
+/// fast path for writes of this width.
 #[derive(Debug)]
 struct RegisterDoorbell {
     registers: Registers,

@@ -34,7 +34,7 @@ pub enum DriverError {
     /// The device does not have an MSI-X vector for each queue.
     #[error("the device has {available} MSI-X vectors; {needed} are needed")]
     TooFewVectors {
-        /// The number of vectors that the driver needs: 3, and one for each queue.
+        /// The number of vectors that the driver needs, which is 3 plus the number of vhost queues.
         needed: u32,
         /// The number of vectors that the device has.
         available: u16,
@@ -64,7 +64,7 @@ pub enum DriverError {
         /// The MSI-X vector that the device refuses.
         vector: u16,
     },
-    /// The device does not disconnect the front-end.
+    /// The device does not disconnect the front-end in time.
     #[error("the device did not drop the front-end within {0:?}")]
     DisconnectTimeout(Duration),
     /// Memory for messages cannot be shared with the device.

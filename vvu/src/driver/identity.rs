@@ -9,7 +9,7 @@ use super::DriverError;
 use crate::pci::{self, Identity, PciError, PciFunction};
 use crate::virtio_pci::{Capabilities, VirtioError};
 
-/// Opens a VVU function by its address; see [`pci::open`].
+/// Opens a VVU function by its address. [`pci::open`] describes the addresses.
 ///
 /// # Errors
 ///
@@ -51,8 +51,8 @@ pub fn shared_memory(capabilities: &Capabilities) -> Result<&Capability, VirtioE
     capabilities.find_like(cfg_type::SHARED_MEMORY, |cap| cap.multiplier.is_none())
 }
 
-/// Whether a function with this identity may be a VVU device. Other virtio devices have been given
-/// the same ids since, so the capabilities have to be checked too.
+/// Whether a function with this identity may be a VVU device. Other virtio devices use the same
+/// ids, so the capabilities have to be checked too.
 fn may_be_vvu(identity: &Identity) -> bool {
     identity.vendor == VENDOR_ID && PCI_DEVICE_IDS.contains(&identity.device)
 }

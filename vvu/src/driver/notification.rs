@@ -1,4 +1,4 @@
-//! Notifications: registers that choose the MSI-X vectors for the front-end's kicks.
+//! The notification registers, which choose the MSI-X vectors for the front-end's kicks.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{DriverError, vector};
 use crate::pci::{PciFunction, Registers};
 use crate::virtio_pci::{Capabilities, VirtioError};
 
-/// The notification registers.
+/// The notification registers of a VVU device.
 #[derive(Debug)]
 pub struct Notifications {
     registers: Registers,
@@ -22,7 +22,8 @@ impl Notifications {
     ///
     /// # Errors
     ///
-    /// [`VirtioError`] when the device lacks them or they are not inside their BAR.
+    /// [`VirtioError`] when the device lacks the registers or the registers are not inside their
+    /// BAR.
     pub fn new(
         function: &Arc<dyn PciFunction>,
         capabilities: &Capabilities,
@@ -35,8 +36,9 @@ impl Notifications {
         })
     }
 
-    /// Makes the kicks of each queue raise the queue's own vector. The driver has to repeat this
-    /// for each front-end, because some devices forget the vectors when a front-end leaves.
+    /// Makes the kicks of each queue raise the queue's own vector. The driver has to call this
+    /// function for each front-end, because some devices forget the vectors when a front-end
+    /// leaves.
     ///
     /// # Errors
     ///
@@ -61,7 +63,7 @@ impl Notifications {
         }
     }
 
-    /// Stops kicks from raising vectors.
+    /// Removes the MSI-X vectors of all kicks.
     ///
     /// # Errors
     ///

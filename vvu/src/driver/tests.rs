@@ -17,7 +17,7 @@ pub(crate) const IMPATIENT: Patience = Patience {
     limit: Duration::ZERO,
     step: Duration::ZERO,
 };
-/// Limits with which the driver checks the device until the event comes.
+/// Limits with which the driver checks the device without pauses, for up to an hour.
 pub(crate) const PATIENT: Patience = Patience {
     limit: Duration::from_secs(3600),
     step: Duration::ZERO,

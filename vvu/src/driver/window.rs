@@ -23,7 +23,7 @@ pub struct Window {
     cursor: u64,
 }
 
-/// Why a memory table cannot be used.
+/// The reason why the regions of a memory table cannot be mapped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WindowError {
@@ -57,8 +57,8 @@ pub enum WindowError {
 
 impl Window {
     /// Makes the window that a capability describes. The window extends to the end of the BAR. The
-    /// length in the capability is ignored, because the length field is too short and some devices
-    /// have a wrong value there.
+    /// length in the capability is ignored, because the length field has too few bits for a large
+    /// window, and some devices set it to a wrong value.
     ///
     /// # Errors
     ///

@@ -16,7 +16,7 @@ pub struct Address {
     pub function: u8,
 }
 
-/// Text that is not a PCI address.
+/// The error for text that is not a PCI address. The value is the text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0:?} is not a PCI address: write it like 0000:00:10.0, or vfio-user:PATH for a socket")]
 pub struct BadAddress(pub String);

@@ -27,7 +27,7 @@ impl DmaMemory {
     ///
     /// # Errors
     ///
-    /// When the operating system refuses.
+    /// When the operating system refuses the memory.
     pub fn new(len: usize) -> io::Result<Arc<Self>> {
         let len = (len as u64).next_multiple_of(page_size());
         let file = Arc::new(File::from(memfd_create("vvu-dma", MemfdFlags::CLOEXEC)?));
@@ -56,6 +56,7 @@ impl Deref for DmaMemory {
 }
 
 /// Picks an I/O virtual address for `len` bytes. The address is aligned to a page and is not 0.
+/// `None` if no range is large enough.
 pub fn choose_iova(ranges: &[RangeInclusive<u64>], len: u64) -> Option<u64> {
     let fits = |start: u64, range: &RangeInclusive<u64>| {
         let last = start.checked_add(len.checked_sub(1)?)?;

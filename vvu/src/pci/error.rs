@@ -15,7 +15,7 @@ pub enum PciError {
     /// The given text is not an address of a PCI function.
     #[error(transparent)]
     BadAddress(#[from] BadAddress),
-    /// There is no device at the address.
+    /// The machine has no device at the address.
     #[error("there is no PCI device {0}: `lspci -D` lists the devices")]
     NoSuchDevice(Address),
     /// The caller does not drive functions with this identity.
@@ -93,10 +93,10 @@ pub enum PciError {
     VfioUser {
         /// The path of the server's socket.
         path: PathBuf,
-        /// The error of the client.
+        /// The error of the vfio-user client.
         source: ClientError,
     },
-    /// A vfio-user server has another kind of device.
+    /// The device of a vfio-user server is not a PCI function.
     #[error("the device of the vfio-user server at {} is not a PCI function", .0.display())]
     NotPci(PathBuf),
     /// The kernel has no VFIO driver for this type of IOMMU.
@@ -105,7 +105,7 @@ pub enum PciError {
          `modprobe vfio_iommu_type1`"
     )]
     NoType1(Address),
-    /// A device node cannot be opened for another reason.
+    /// A device node cannot be opened, for a reason that no other variant names.
     #[error("cannot use {address}: cannot open {}", .node.display())]
     Node {
         /// The function's address.
@@ -115,7 +115,7 @@ pub enum PciError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// VFIO reports another error.
+    /// VFIO reports an error that no other variant names.
     #[error("cannot use {address} through VFIO")]
     Vfio {
         /// The function's address.

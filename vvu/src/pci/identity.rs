@@ -7,7 +7,7 @@ use virtio::pci::config_space;
 
 use super::PciFunction;
 
-/// The identity of a PCI function: the ids in its configuration space.
+/// The identity of a PCI function, which consists of the ids in its configuration space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Vendor id.

@@ -1,5 +1,5 @@
-//! Memory that a device or a sibling VM may change at any moment. Only this module accesses such
-//! memory.
+//! Memory that a device may change at any moment. All accesses of this crate to such memory are in
+//! this module.
 
 use std::fs::File;
 use std::io;
@@ -15,9 +15,9 @@ pub trait Scalar: Copy + Sized + private::Sealed {
 
     /// Swaps the bytes on a big-endian host.
     fn to_le(self) -> Self;
-    /// The integer as little-endian bytes.
+    /// Converts the integer to little-endian bytes.
     fn to_bytes(self) -> Self::Bytes;
-    /// The integer from little-endian bytes.
+    /// Converts little-endian bytes to the integer.
     fn from_bytes(bytes: Self::Bytes) -> Self;
 }
 
@@ -48,7 +48,8 @@ macro_rules! scalar {
 
 scalar!(u8, u16, u32, u64);
 
-/// Memory shared with a device. Each access is one volatile, little-endian load or store.
+/// Memory shared with a device. An access to an integer is one volatile, little-endian load or
+/// store.
 #[derive(Debug)]
 pub struct Mapping {
     region: MmapRegion<()>,
@@ -57,11 +58,11 @@ pub struct Mapping {
 
 impl Mapping {
     /// Maps `len` bytes of `file` from `offset` on, for reading and writing. `offset` has to be
-    /// aligned to a page. The mapping leaves out the first `lead` of these bytes.
+    /// aligned to a page. The first `lead` bytes do not become part of the mapping.
     ///
     /// # Errors
     ///
-    /// When the operating system refuses.
+    /// When the operating system refuses the mapping.
     pub fn new(file: Arc<File>, offset: u64, len: u64, lead: u64) -> io::Result<Self> {
         let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
         let len = usize::try_from(len).map_err(too_long)?;
@@ -105,7 +106,8 @@ impl Mapping {
     /// As for [`Mapping::read`].
     pub fn write<T: Scalar>(&self, offset: usize, value: T) {
         let pointer = self.pointer::<T>(offset);
-        // SAFETY: as in `read()`. The mapping is writable.
+        // SAFETY: the argument for the load in `read()` holds for this store too, and the mapping
+        // is writable.
         unsafe { ptr::write_volatile(pointer, value.to_le()) }
     }
 
@@ -129,7 +131,7 @@ impl Mapping {
         self.slice(offset, bytes.len()).copy_from(bytes);
     }
 
-    /// The address of the first byte, for system calls.
+    /// The address of the first byte of the mapping.
     pub(super) fn as_ptr(&self) -> *mut u8 {
         self.region.as_ptr().wrapping_add(self.lead)
     }

@@ -1,7 +1,7 @@
 //! A mock VVU device for tests. The mock supports every dialect and can break the rules.
 //!
-//! The mock does nothing by itself. A register access takes effect at once, and the test causes
-//! everything else.
+//! The mock has no thread of its own. A register access takes effect at once, and the test causes
+//! all other events.
 
 use std::fs::File;
 use std::io;
@@ -23,21 +23,21 @@ mod ring;
 pub use device::{Lies, State};
 pub use profile::{BarOffset, Profile};
 
-/// A VVU function inside a test.
+/// A mock VVU function for tests.
 #[derive(Debug)]
 pub struct MockFunction {
     profile: Profile,
     config: Mutex<[u8; 256]>,
-    /// The file behind the BAR with the front-end's memory.
+    /// The file that holds the bytes of the BAR with the front-end's memory.
     window: Arc<File>,
-    /// The file behind the doorbells, used if the doorbells are mapped.
+    /// The file that holds the bytes of the doorbells, used if the doorbells are mapped.
     doorbells: Arc<File>,
     state: Mutex<State>,
     gone: SharedEventFd,
 }
 
 impl MockFunction {
-    /// A device with this profile.
+    /// Makes a mock device with this profile.
     pub fn new(profile: Profile) -> Arc<Self> {
         Arc::new(Self {
             config: Mutex::new(profile.config_space()),
@@ -49,7 +49,7 @@ impl MockFunction {
         })
     }
 
-    /// Makes the function go away for good.
+    /// Makes the hangup descriptor readable, as if the function had been unplugged.
     pub fn unplug(&self) {
         self.gone.signal().unwrap();
     }
@@ -59,12 +59,12 @@ impl MockFunction {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file behind the BAR with the front-end's memory.
+    /// The file that holds the bytes of the BAR with the front-end's memory.
     pub fn window(&self) -> &File {
         &self.window
     }
 
-    /// The file behind the doorbells, used if the doorbells are mapped.
+    /// The file that holds the bytes of the doorbells, used if the doorbells are mapped.
     pub fn doorbells(&self) -> &File {
         &self.doorbells
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Mapping, PciFunction, Scalar, map_bar};
 
 /// A structure of registers in a BAR. An access to a mapped structure is one load or store. An
-/// access to a trapped structure is a system call or message.
+/// access to a trapped structure is a system call or a message to a vfio-user server.
 #[derive(Clone, Debug)]
 pub struct Registers {
     function: Arc<dyn PciFunction>,
@@ -17,7 +17,8 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// `len` bytes of a BAR from `offset` on, accessed by system calls or messages.
+    /// A structure of `len` bytes of a BAR from `offset` on, accessed by system calls or by
+    /// messages to a vfio-user server.
     pub fn trapped(function: Arc<dyn PciFunction>, bar: u8, offset: u64, len: u64) -> Self {
         Self {
             function,
@@ -28,7 +29,8 @@ impl Registers {
         }
     }
 
-    /// `len` bytes of a BAR from `offset` on, mapped if that is possible.
+    /// A structure of `len` bytes of a BAR from `offset` on, mapped if the BAR allows a mapping,
+    /// and otherwise trapped.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Checks a PCI function in sysfs before it is opened.
+//! Checks a PCI function in sysfs before the function is opened.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Address, Identity, PciError, Wanted};
 
-/// Drivers that do no DMA. VFIO can use an IOMMU group whose other members are bound to such
+/// Drivers that do no DMA. VFIO can use an IOMMU group whose other members are bound to these
 /// drivers.
 const HARMLESS_DRIVERS: [&str; 2] = ["pcieport", "pci-stub"];
 
@@ -18,7 +18,7 @@ pub struct SysfsDevice {
 }
 
 impl SysfsDevice {
-    /// Finds a function below `root`. The root is `/sys`, or another folder in tests.
+    /// Finds a function below `root`, which is `/sys`, or another folder in tests.
     ///
     /// # Errors
     ///
@@ -43,8 +43,8 @@ impl SysfsDevice {
     /// See [`PciError`].
     pub fn check(&self, wanted: Wanted) -> Result<String, PciError> {
         self.check_identity(wanted)?;
-        // The group is checked before the driver, because binding to vfio-pci is useless without an
-        // IOMMU.
+        // The IOMMU group is checked before the driver, because binding to vfio-pci is useless if
+        // the machine has no IOMMU.
         let group = link_name(&self.path.join("iommu_group"));
         let group = group.ok_or(PciError::NoIommuGroup(self.address))?;
         self.check_driver()?;
@@ -127,7 +127,7 @@ fn driver_of(device: &Path) -> Option<String> {
     link_name(&device.join("driver"))
 }
 
-/// The last component of a symbolic link's target.
+/// The last component of a symbolic link's target. `None` if `link` is not a symbolic link.
 fn link_name(link: &Path) -> Option<String> {
     let target = fs::read_link(link).ok()?;
     Some(target.file_name()?.to_string_lossy().into_owned())

@@ -27,11 +27,11 @@ use error::explain;
 
 /// A PCI function that is reached through the kernel's VFIO.
 ///
-/// Dropping this value makes the kernel reset the function.
+/// The kernel resets the function when this value and all mappings of its BARs have been dropped.
 pub struct VfioFunction {
     address: Address,
-    /// A copy of the device's descriptor that mappings of BARs share. Regions of sibling memory
-    /// hold this copy and may outlive the `VfioFunction`.
+    /// A duplicate of the device's descriptor. Mappings of BARs hold this duplicate, and may
+    /// outlive the `VfioFunction`.
     file: ManuallyDrop<Arc<File>>,
     device: ManuallyDrop<VfioDevice>,
     container: Arc<VfioContainer>,
@@ -87,7 +87,7 @@ impl VfioFunction {
         self.file.write_all_at(data, position)
     }
 
-    /// Offset and length of each part of a BAR that can be mapped.
+    /// The offset and length in bytes of each part of a BAR that can be mapped.
     fn mappable_areas(&self, bar: u8) -> Vec<(u64, u64)> {
         let bar = u32::from(bar);
         if self.device.get_region_flags(bar) & VFIO_REGION_INFO_FLAG_MMAP == 0 {
@@ -115,7 +115,7 @@ impl VfioFunction {
 
 fn duplicate(device: &VfioDevice) -> io::Result<File> {
     // SAFETY: `device` owns the descriptor and is borrowed, so the descriptor stays open until this
-    // function returns. The borrowed descriptor is not used after that.
+    // function returns. `fd` is not used after this function has returned.
     let fd = unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) };
     Ok(File::from(fd.as_fd().try_clone_to_owned()?))
 }
@@ -166,9 +166,10 @@ impl PciFunction for VfioFunction {
 
     fn map_dma(&self, iova: u64, memory: &Arc<DmaMemory>) -> Result<(), PciError> {
         let mut dma = self.dma.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: `self.dma` keeps the memory mapped until `vfio_dma_unmap()` has succeeded or the
-        // container is gone. `Mapping` accesses the memory by volatile loads and stores only and
-        // makes no references to it, so the device may change it at any time.
+        // SAFETY: `self.dma` keeps the memory mapped until `vfio_dma_unmap()` has succeeded, the
+        // container is closed or the device is unplugged. `Mapping` accesses the memory only
+        // through raw pointers and makes no references to the memory, so the device may change the
+        // memory at any time.
         let result = unsafe {
             self.container
                 .vfio_dma_map(iova, memory.len(), memory.as_ptr())
@@ -196,8 +197,8 @@ impl PciFunction for VfioFunction {
         if eventfds.is_empty() {
             return self.device.disable_msix().map_err(io::Error::other);
         }
-        // The kernel keeps references to the eventfds, so these descriptors may be closed after the
-        // call.
+        // The kernel keeps references to the eventfds, so the duplicate descriptors may be closed
+        // after the call of `enable_msix`.
         let eventfds: Vec<_> = eventfds
             .iter()
             .map(as_vfio_eventfd)
@@ -211,23 +212,25 @@ impl PciFunction for VfioFunction {
     }
 }
 
-/// A new descriptor of an eventfd, in the type that the vfio crate takes.
+/// Duplicates the descriptor of an eventfd, as the type that the vfio-ioctls crate takes.
 fn as_vfio_eventfd(eventfd: &BorrowedFd<'_>) -> io::Result<EventFd> {
     let fd = eventfd.try_clone_to_owned()?.into_raw_fd();
-    // SAFETY: the descriptor was made above and has no other owner. `EventFd` takes the ownership.
+    // SAFETY: this function made the descriptor `fd`, which has no other owner. `EventFd` takes the
+    // ownership.
     Ok(unsafe { EventFd::from_raw_fd(fd) })
 }
 
 impl Drop for VfioFunction {
     fn drop(&mut self) {
-        // The kernel releases a group only when no descriptor of its devices is open.
-        // SAFETY: only this drop drops `file`, and nothing uses it afterwards.
+        // The kernel releases an IOMMU group only when all descriptors of the group's devices are
+        // closed.
+        // SAFETY: `file` is dropped only here and is not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.file) };
-        // `VfioDevice` looks up its group in sysfs when it is dropped, and panics if the device was
-        // unplugged meanwhile. In that case the `VfioDevice` is leaked until the end of the
-        // process.
+        // Dropping a `VfioDevice` looks up the IOMMU group in sysfs, and panics if the device has
+        // been unplugged. The `VfioDevice` of an unplugged device is therefore leaked until the
+        // process ends.
         if self.sysfs_path.join("iommu_group").exists() {
-            // SAFETY: only this drop drops `device`, and nothing uses it afterwards.
+            // SAFETY: `device` is dropped only here and is not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.device) };
         }
     }

@@ -14,7 +14,7 @@ use vfio_user::{Client, ClientError, DeviceFlags, DmaFlags, IoEventFd, RegionInf
 
 use super::{BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, VFIO_USER_PREFIX};
 
-/// The maximum time for the server's answer to a message.
+/// The maximum time to wait for the server's answer to a message.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The I/O virtual addresses that every server is assumed to accept. The protocol sets no limit,
@@ -25,8 +25,8 @@ const IOVA_RANGE: RangeInclusive<u64> = 0..=0xffff_ffff_ffff;
 pub struct VfioUserFunction {
     path: PathBuf,
     client: Mutex<Client>,
-    /// A copy of the client's socket. A thread can wait for this copy without the lock of the
-    /// client.
+    /// A duplicate of the client's socket descriptor. A thread can wait for this duplicate without
+    /// locking the client.
     socket: OwnedFd,
     bars: Vec<Bar>,
     vector_count: u16,
@@ -94,7 +94,7 @@ impl Bar {
         let region = client.region_info(index)?;
         let eventfds = match client.region_io_fds(index) {
             Ok(eventfds) => eventfds,
-            // Support for this request is optional in a server.
+            // Servers need not support the request for the eventfds of a region.
             Err(ClientError::Refused { .. }) => Vec::new(),
             Err(error) => return Err(error),
         };
@@ -111,7 +111,8 @@ impl Bar {
         let file = self.region.file.clone()?;
         let offset = self.region.offset.checked_add(offset)?;
         let needed = offset.checked_add(len)?;
-        // An access to a mapping past the end of its file would kill this process with SIGBUS.
+        // If the file ended before the mapping, an access past the end of the file would kill this
+        // process with SIGBUS.
         let long_enough = match file.metadata() {
             Ok(metadata) => !metadata.is_file() || metadata.len() >= needed,
             Err(_) => false,

@@ -6,14 +6,14 @@ use vhost_user::{DecodeError, TransportError};
 
 use crate::driver::{ChannelError, DriverError};
 
-/// Why a device or its front-end had to be dropped.
+/// The reason why a device had to be restarted or its front-end had to be disconnected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// The device reports that it needs a reset.
     #[error("the device asks to be reset")]
     NeedsReset,
-    /// The device does not return buffers in time.
+    /// The device does not return transmit buffers in time.
     #[error("the device takes no replies")]
     TakesNoReplies,
     /// Messages cannot be exchanged with the device.

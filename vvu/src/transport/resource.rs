@@ -1,4 +1,4 @@
-//! Parts of BARs, interrupts and doorbells take the place of the front-end's descriptors.
+//! Replaces the front-end's file descriptors by parts of BARs, interrupts and doorbells.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ impl Attach for Signals<'_> {
         mapped.map_err(|error| AttachError::Transport(error.into()))
     }
 
-    /// Signals the eventfd of the queue's kicks and returns it. The signal stands for a kick that
-    /// may have come before the caller waits for the eventfd.
+    /// Returns the eventfd of the queue's kicks, already signalled. The front-end may have kicked
+    /// the queue before this call, so the caller has to check the queue once.
     fn kick(&mut self, index: u8, _: Absent) -> Result<Arc<SharedEventFd>, AttachError> {
         let kick = self.0.kick(index.into());
         let kick = kick.ok_or(AttachError::NoSuchVring(index))?;
-        // `signal` fails only when the counter is at its limit. The eventfd is readable then
-        // anyway.
+        // `signal` fails only when the eventfd's counter is at its limit. In that case the eventfd
+        // is readable anyway.
         let _ = kick.signal();
         Ok(kick.clone())
     }

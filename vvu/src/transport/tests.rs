@@ -87,7 +87,8 @@ impl Setup {
         }
     }
 
-    /// Checks that the device is set up for a new front-end and that this front-end is served.
+    /// Checks that the device is set up for a new front-end and that the transport serves the new
+    /// front-end.
     fn assert_serves_the_next(&mut self) {
         assert_eq!(self.mock.state().config_status, 1);
         assert_eq!(self.mock.state().notifications[..4], [3, 4, 5, 6]);

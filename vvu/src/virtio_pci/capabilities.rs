@@ -15,7 +15,7 @@ const FIRST: usize = 0x40;
 /// The maximum number of capabilities in configuration space. Each capability has at least 4 bytes.
 const MAX_CAPABILITIES: usize = (CONFIG_SIZE - FIRST) / 4;
 
-/// The virtio capabilities of a device, in the order of their list.
+/// The virtio capabilities of a device, in the order of the capability list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(Vec<Capability>);
 
@@ -57,7 +57,7 @@ impl Capabilities {
         Self(found)
     }
 
-    /// The first capability of this type.
+    /// The first capability of type `cfg_type`.
     ///
     /// # Errors
     ///
@@ -66,8 +66,8 @@ impl Capabilities {
         self.find_like(cfg_type, |_| true)
     }
 
-    /// The first capability of this type for which `is_meant` returns true. Some types have more
-    /// than one meaning.
+    /// The first capability of type `cfg_type` for which `is_meant` returns true. Some capability
+    /// types have more than one meaning.
     ///
     /// # Errors
     ///
@@ -82,8 +82,8 @@ impl Capabilities {
         found.ok_or(VirtioError::MissingCapability(cfg_type))
     }
 
-    /// The registers that the capability of this type describes, accessed by system calls or
-    /// messages. The registers have to be at least `needed` bytes long.
+    /// The registers that the capability of type `cfg_type` describes, accessed by system calls or
+    /// by messages to a vfio-user server. The registers have to be at least `needed` bytes long.
     ///
     /// # Errors
     ///
@@ -99,8 +99,8 @@ impl Capabilities {
         Ok(Registers::trapped(function.clone(), cap.bar, offset, len))
     }
 
-    /// The registers that the capability of this type describes, mapped if that is possible. The
-    /// registers have to be at least `needed` bytes long.
+    /// The registers that the capability of type `cfg_type` describes, mapped into memory if the
+    /// function allows a mapping. The registers have to be at least `needed` bytes long.
     ///
     /// # Errors
     ///
@@ -150,7 +150,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Configuration space with these capabilities, 32 bytes apart, linked in order.
+    /// A configuration space with these capabilities. The capabilities are 32 bytes apart and
+    /// linked in order.
     fn config(capabilities: &[&[u8]]) -> [u8; CONFIG_SIZE] {
         let mut config = [0; CONFIG_SIZE];
         config[config_space::STATUS] = config_space::STATUS_CAPABILITIES as u8;
@@ -209,7 +210,8 @@ mod tests {
         assert_eq!(found.find(1).unwrap().offset, 0x100);
     }
 
-    /// Virtio 1.2 gave the type of VVU's shared memory to a capability of 24 bytes.
+    /// Virtio 1.2 gave the capability type of VVU's shared memory to another capability, which has
+    /// 24 bytes.
     #[test]
     fn a_capability_is_found_among_others_of_its_type_by_its_meaning() {
         let memory_of_virtio_1_2 = [

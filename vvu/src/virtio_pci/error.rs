@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VirtioError {
-    /// The device has no capability of this type.
+    /// The device has no virtio capability of the type that the driver needs.
     #[error("the device has no virtio capability of type {0}")]
     MissingCapability(u8),
     /// A structure of registers is not inside its BAR.
@@ -24,7 +24,7 @@ pub enum VirtioError {
         offset: u64,
         /// The structure's length in bytes.
         len: u64,
-        /// The size of the BAR in bytes, or 0 if there is no such BAR.
+        /// The size of the BAR in bytes, or 0 if the BAR does not exist.
         bar_size: u64,
     },
     /// A structure of registers is too short.
@@ -39,13 +39,15 @@ pub enum VirtioError {
         /// The length that the driver needs, in bytes.
         needed: u64,
     },
-    /// The device lacks features that the driver needs (a bit mask).
+    /// The device lacks features that the driver needs. The value is the mask of the missing
+    /// features.
     #[error("the device lacks virtio features {0:#x}")]
     MissingFeatures(u64),
-    /// The device does not accept features that it offered (a bit mask).
+    /// The device refuses features that the device offered. The value is the mask of these
+    /// features.
     #[error("the device refuses virtio features {0:#x}, which it offered")]
     FeaturesRefused(u64),
-    /// The device does not finish a reset.
+    /// The device does not finish a reset in time.
     #[error("the device did not finish its reset within {0:?}")]
     ResetTimeout(Duration),
     /// The device does not accept an MSI-X vector.

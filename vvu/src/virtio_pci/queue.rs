@@ -1,7 +1,7 @@
 //! The driver's side of a split virtqueue (virtio 1.2, section 2.7) whose descriptors have one
 //! buffer of fixed size each.
 //!
-//! Descriptor i always stands for buffer i, and every chain has one descriptor. The device may
+//! Descriptor i always describes buffer i, and every chain has one descriptor. The device may
 //! return buffers in any order.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::pci::DmaMemory;
 
 /// Length of a descriptor in bytes.
 const DESC_SIZE: usize = 16;
-/// Descriptor flag: the device may write the buffer.
+/// The descriptor flag of a buffer that the device may write.
 const WRITE: u16 = 2;
 /// Alignment of the rings in bytes.
 const ALIGNMENT: usize = 16;
@@ -41,7 +41,7 @@ pub struct Used {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UsedError {
-    /// The device returned a buffer that it did not have.
+    /// The device returned a buffer that the device did not have.
     #[error("the device returned buffer {0}, which it does not have")]
     NotInFlight(u32),
     /// The device claims to have written past the end of a buffer.
@@ -103,7 +103,7 @@ impl DriverQueue {
 
     /// Makes an empty queue of `size` entries (a power of two) in `memory`, from byte `start` on.
     /// `iova` is the I/O virtual address of the memory. The device writes the buffers if
-    /// `device_writes`, and otherwise reads them.
+    /// `device_writes` is true, and otherwise reads the buffers.
     ///
     /// # Panics
     ///
@@ -129,7 +129,7 @@ impl DriverQueue {
             next_used: 0,
             in_flight: vec![false; usize::from(size)],
         };
-        // The rings have to be empty in memory before the device learns where they are.
+        // The rings have to be empty in memory before the device learns their addresses.
         fence(Ordering::SeqCst);
         queue
     }
@@ -169,7 +169,7 @@ impl DriverQueue {
         self.memory.copy_in(self.buffer_offset(id), message);
     }
 
-    /// Copies the bytes that the device wrote out of a buffer.
+    /// Returns a copy of the bytes that the device wrote to a buffer.
     pub fn copy_out(&self, used: Used) -> Vec<u8> {
         self.memory.copy_out(self.buffer_offset(used.id), used.len)
     }
@@ -178,7 +178,8 @@ impl DriverQueue {
     ///
     /// # Panics
     ///
-    /// When the device already has the buffer, or when the queue has no buffer `id`.
+    /// When `len` is more than the length of the buffer, when the device already has the buffer, or
+    /// when the queue has no buffer `id`.
     pub fn post(&mut self, id: u16, len: usize) {
         assert!(len <= self.buffer_size);
         let in_flight = &mut self.in_flight[usize::from(id)];
@@ -193,20 +194,22 @@ impl DriverQueue {
         let slot = usize::from(self.next_avail % self.size);
         self.memory.write(self.offsets.avail + 4 + 2 * slot, id);
         self.next_avail = self.next_avail.wrapping_add(1);
-        // The entry has to be in memory before the index that makes it valid.
+        // The new entry of the available ring has to be in memory before the ring's index is
+        // increased.
         fence(Ordering::SeqCst);
         self.memory.write(self.offsets.avail + 2, self.next_avail);
-        // The index has to be in memory before the device is notified.
+        // The ring's index has to be in memory before the device is notified.
         fence(Ordering::SeqCst);
     }
 
-    /// Whether the device says that it has returned a buffer.
+    /// Whether the used ring has a buffer that the driver has not yet taken.
     pub fn has_used(&self) -> bool {
         fence(Ordering::SeqCst);
         self.memory.read::<u16>(self.offsets.used + 2) != self.next_used
     }
 
-    /// Takes the next buffer that the device has returned, if there is one.
+    /// Takes the next buffer that the device has returned. `None` if all returned buffers have been
+    /// taken.
     ///
     /// # Errors
     ///
@@ -221,7 +224,7 @@ impl DriverQueue {
         if count > self.size {
             return Err(UsedError::TooMany(count, self.size));
         }
-        // The index has to be read before the entries that it makes valid.
+        // The index of the used ring has to be read before the entries of the ring.
         fence(Ordering::SeqCst);
         let slot = usize::from(self.next_used % self.size);
         let entry = self.offsets.used + 4 + 8 * slot;
@@ -239,8 +242,8 @@ impl DriverQueue {
         if in_flight != Some(&true) {
             return Err(UsedError::NotInFlight(id));
         }
-        // The device does not write to the buffers of a queue that it reads. Some devices report
-        // the number of bytes that they read, so the length is ignored.
+        // The device does not write to buffers that the device only reads. For these buffers, some
+        // devices report the number of bytes that they read, so the used length is ignored.
         let len = if self.device_writes { len } else { 0 };
         if len as usize > self.buffer_size {
             return Err(UsedError::TooLong(len, self.buffer_size));

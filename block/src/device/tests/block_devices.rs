@@ -1,4 +1,4 @@
-//! Host block devices as images.
+//! Tests of host block devices as images.
 
 use super::features::ranges;
 use super::*;
@@ -12,7 +12,8 @@ use virtio_bindings::virtio_blk::{
 const SIZE: u64 = 1 << 20;
 
 struct Disk {
-    /// The loop device. It comes before its file, so that it is dropped and detached first.
+    /// The loop device. This field comes before `file`, so that the loop device is detached before
+    /// the file is deleted.
     device: LoopDevice,
     file: NamedTempFile,
 }
@@ -108,7 +109,7 @@ fn ranges_to_change_on_a_block_device_have_to_be_whole_blocks() {
                 assert_eq!(answer.status, IOERR);
             }
         }
-        // The page cache reads and writes parts of blocks.
+        // The page cache allows reads and writes of less than a block.
         let write = driver.run(&request(WRITE, 9, &[0x78; 512]), 1, &[]);
         assert_eq!(write.status, OK);
         let read = driver.run(&request(READ, 9, &[]), 1025, &[]);

@@ -1,15 +1,15 @@
-//! Direct I/O, with driver memory that the kernel can pin and memory that it cannot.
+//! Tests of direct I/O, with driver memory that the kernel can pin and memory that it cannot pin.
 
 use super::*;
 use crate::Cache;
 
-/// Driver memory of one region. `pinnable` says whether the kernel can pin it.
+/// Driver memory of one region. `pinnable` says whether the kernel can pin the memory.
 pub fn whole(len: u64, pinnable: bool) -> Arc<GuestMemory> {
     let region = Region::map(anonymous_file(len), 0, GuestAddress(0), len, pinnable);
     Arc::new(GuestMemory::from_regions(vec![region.unwrap()]).unwrap())
 }
 
-/// Runs a test with each engine, and with memory of both kinds.
+/// Runs a test with each engine, with pinnable and with unpinnable driver memory.
 fn with_each_memory(test: impl Fn(&Rig, &mut Driver)) {
     for (engine, pinnable) in ENGINES.into_iter().flat_map(|e| [(e, true), (e, false)]) {
         let Some(rig) = Rig::cached(engine, Cache::None) else {
@@ -22,7 +22,7 @@ fn with_each_memory(test: impl Fn(&Rig, &mut Driver)) {
     }
 }
 
-/// The address of a test's aligned data, behind the other buffers of its driver.
+/// The aligned address of a test's data. The driver's other buffers are below this address.
 const DATA: u64 = 8 << 20;
 
 #[test]
@@ -37,7 +37,7 @@ fn data_at_any_alignment_is_written_and_read() {
                 .write_slice(&data, GuestAddress(address))
                 .unwrap();
             transfer(driver, WRITE, (address, 32 << 10, false));
-            // A reader that uses the page cache sees the data, too.
+            // A reader that uses the page cache also sees the data.
             assert!(rig.image()[..32 << 10] == data, "{address:#x}");
             let other = DATA + (2 << 20) + (address & 0xfff);
             let read = transfer(driver, READ, (other, 32 << 10, true));

@@ -1,4 +1,4 @@
-//! A driver for the device under test, which can cut requests into any buffers.
+//! A virtio driver for tests of the device. It can divide a request into buffers of any lengths.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ const RING_AREA: u64 = 0x4000;
 const BUFFER_AREA: u64 = 2 << 20;
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A device with a temporary image, whose byte `n` is [`byte_at`] `n`.
+/// A device with a temporary image. Byte `n` of the image is the result of [`byte_at`] for `n`.
 pub struct Rig {
     pub device: Arc<BlockDevice>,
     pub path: PathBuf,
@@ -49,7 +49,7 @@ impl Rig {
         Self::with(engine, queues, read_only, |device| device)
     }
 
-    /// As [`Rig::new`], but `change` modifies the device first.
+    /// Like [`Rig::new`], but `change` modifies the device before its first use.
     pub fn with(
         engine: EngineKind,
         queues: u16,
@@ -77,13 +77,13 @@ impl Rig {
         }
     }
 
-    /// A device whose image has this cache mode. If temporary files have no direct I/O, prints that
-    /// and returns `None`.
+    /// A device whose image has this cache mode. If the mode needs direct I/O and temporary files
+    /// do not support it, prints a message and returns `None`.
     pub fn cached(engine: EngineKind, cache: Cache) -> Option<Self> {
         Self::new(engine, 1, false).reopened(engine, cache)
     }
 
-    /// The same image with another cache mode.
+    /// Opens the same image again with another cache mode. Returns `None` as [`Rig::cached`] does.
     pub fn reopened(mut self, engine: EngineKind, cache: Cache) -> Option<Self> {
         let options = OpenOptions {
             cache,
@@ -125,7 +125,7 @@ pub struct Driver {
     pub kick: Arc<SharedEventFd>,
     pub call: Arc<SharedEventFd>,
     pub error: Arc<SharedEventFd>,
-    /// The runner of the device that was started last. The runner keeps the thread of the queue.
+    /// The device that was started last, and its runner. The runner keeps the thread of the queue.
     runner: Option<(Arc<BlockDevice>, Runner)>,
     /// The writable buffer (address, length) of each request in flight. The key is the head of the
     /// request's chain.
@@ -140,9 +140,9 @@ pub struct Answer {
     pub head: u32,
     /// The length that the device wrote to the used ring.
     pub written: u32,
-    /// The data in the writable buffer.
+    /// The data in the writable buffers, without the status.
     pub data: Vec<u8>,
-    /// The last byte of the writable buffer.
+    /// The last byte of the writable buffers, which is the status.
     pub status: Option<u8>,
 }
 
@@ -151,7 +151,7 @@ impl Driver {
         Self::in_memory(memory(MEMORY_LEN), 0, features)
     }
 
-    /// The driver of queue `index`, with its own part of `memory`.
+    /// The driver of queue `index`. Each queue uses another part of `memory`.
     pub fn in_memory(memory: Arc<GuestMemory>, index: u16, features: u64) -> Self {
         let base = RING_AREA * u64::from(index);
         let packed = features & PACKED != 0;
@@ -195,7 +195,7 @@ impl Driver {
         runner.start(self.vring.clone()).unwrap();
     }
 
-    /// Stops the queue. The next start goes on at the same position.
+    /// Stops the queue. Returns the position at which the next start continues.
     pub fn stop(&mut self) -> u16 {
         let (_, runner) = self.runner.as_mut().unwrap();
         runner.stop_all().unwrap();
@@ -227,20 +227,23 @@ impl Driver {
         addr
     }
 
-    /// Adds a request: `readable`, then `writable` bytes, each cut into buffers at `cuts`.
+    /// Adds a request with the bytes `readable` and with `writable` writable bytes. Both parts are
+    /// divided into buffers that end at the offsets `cuts`. Returns the head of the chain.
     pub fn add(&mut self, readable: &[u8], writable: u32, cuts: &[u32]) -> u16 {
         let (buffers, input) = self.lay_out(readable, writable, cuts);
         self.add_buffers(&buffers, (input, writable))
     }
 
-    /// Adds a chain of (address, length, writable?) buffers whose answer will be at `input`.
+    /// Adds a chain of (address, length, writable?) buffers. The device's answer will be in the
+    /// buffer `input` (address, length). Returns the head of the chain.
     pub fn add_buffers(&mut self, buffers: &[(u64, u32, bool)], input: (u64, u32)) -> u16 {
         let head = self.ring.add(buffers);
         self.in_flight.insert(head.into(), input);
         head
     }
 
-    /// Like [`Self::add`] with the chain in an indirect table behind descriptor `head`.
+    /// Like [`Self::add`], but the chain is in an indirect table, which descriptor `head` points
+    /// to.
     pub fn add_indirect(&mut self, head: u16, readable: &[u8], writable: u32, cuts: &[u32]) {
         use virtio::test_utils::{INDIRECT, NEXT, WRITE};
         let (buffers, input) = self.lay_out(readable, writable, cuts);
@@ -258,7 +261,7 @@ impl Driver {
         ring.publish(head);
     }
 
-    /// Kicks, unless the device has turned kicks off. Returns whether it kicked.
+    /// Kicks the device if the device has not turned kicks off. Returns whether the driver kicked.
     pub fn kick(&mut self) -> bool {
         let wanted = self.ring.wants_kick(self.event_idx());
         if wanted {
@@ -267,7 +270,7 @@ impl Driver {
         wanted
     }
 
-    /// Waits for the next answer, as a driver with interrupts does.
+    /// Waits for the next answer. The driver sleeps until the device calls it.
     pub fn answer(&mut self) -> Answer {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -284,7 +287,7 @@ impl Driver {
         let (head, written) = self.ring.pop_used()?;
         let (addr, len) = self.in_flight.remove(&head).expect("answered once");
         let mut data = vec![0; len as usize];
-        // Some tests have buffers outside of memory.
+        // The read fails in tests that have buffers outside of the driver's memory.
         let _ = self.memory.read_slice(&mut data, GuestAddress(addr));
         let status = data.pop();
         Some(Answer {
@@ -334,7 +337,7 @@ impl Driver {
     }
 }
 
-/// Divides a range into buffers that end at each of `cuts`.
+/// Divides `len` bytes at `addr` into buffers that end at the offsets `cuts`.
 fn cut(addr: u64, len: u32, cuts: &[u32], writable: bool) -> Vec<(u64, u32, bool)> {
     let mut ends: Vec<_> = cuts.iter().copied().filter(|&c| c < len).collect();
     ends.push(len);

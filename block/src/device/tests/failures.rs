@@ -12,14 +12,14 @@ use virtio_bindings::virtio_blk::VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES;
 /// Size of the images. The file system has room for only 1 MiB of an image.
 const SIZE: u64 = 16 << 20;
 
-/// A small file system with a sparse file that is larger than the file system. Dropping it unmounts
-/// the file system.
+/// A small file system with a sparse file that is larger than the file system. Dropping this object
+/// unmounts the file system.
 struct SmallFileSystem {
     folder: TempDir,
 }
 
 impl SmallFileSystem {
-    /// Mounts the file system. If that is not possible, prints a message and returns `None`.
+    /// Mounts the file system. If the mount fails, prints a message and returns `None`.
     fn new() -> Option<Self> {
         let folder = TempDir::new().unwrap();
         let mount = Command::new("mount")
@@ -42,7 +42,8 @@ impl SmallFileSystem {
 
 impl Drop for SmallFileSystem {
     fn drop(&mut self) {
-        // The unmount is lazy, because a process that another test starts may have our files open.
+        // An ordinary unmount fails while files are open. The unmount is lazy (`-l`), because a
+        // process that another test starts may have inherited open files of this file system.
         let _ = Command::new("umount")
             .arg("-l")
             .arg(self.folder.path())
@@ -50,7 +51,7 @@ impl Drop for SmallFileSystem {
     }
 }
 
-/// Runs a test with each engine. Skips it if the file system has no direct I/O.
+/// Runs a test with each engine. Skips the test if the file system does not support direct I/O.
 fn serve(path: &Path, cache: Cache, test: impl Fn(&Arc<BlockDevice>, &mut Driver)) {
     for engine in ENGINES {
         let options = OpenOptions {
@@ -93,19 +94,20 @@ fn a_full_file_system_fails_only_the_writes_that_do_not_fit() {
         serve(&small.image(), cache, |_, driver| {
             let failed = fill(driver);
             assert!((40..64).contains(&failed), "{failed} writes failed");
-            // Written data is there, and other ranges have not changed.
+            // The image has the written data, and the other ranges of the image have not changed.
             let read = driver.run(&request(READ, 0, &[]), 513, &[]);
             assert_eq!((read.status, read.data), (OK, vec![0x66; 512]));
             let read = driver.run(&request(READ, SIZE / 512 - 1, &[]), 513, &[]);
             assert_eq!((read.status, read.data), (OK, vec![0; 512]));
             assert_eq!(driver.run(&request(FLUSH, 0, &[]), 1, &[]).status, OK);
-            // Allocated zeroes do not fit either. Holes always fit.
+            // The file system has no space for a zeroed range that stays allocated. A hole needs no
+            // space.
             let list = ranges(&[(8192, 8192, 0)]);
             let zeroes = driver.run(&request(WRITE_ZEROES, 0, &list), 1, &[]);
             assert_eq!(zeroes.status, IOERR);
             let list = ranges(&[(0, (SIZE / 512) as u32, 1)]);
             let zeroes = driver.run(&request(WRITE_ZEROES, 0, &list), 1, &[]);
-            // tmpfs makes holes but has no allocated zeroes.
+            // The request allows holes, and tmpfs can make holes in a full file system.
             assert_eq!(zeroes.status, OK);
             assert_eq!(std::fs::metadata(small.image()).unwrap().len(), SIZE);
         });
@@ -121,10 +123,11 @@ fn after_a_failing_device_lost_writes_every_flush_fails() {
         return;
     };
     serve(&device.path, Cache::Writeback, |device, driver| {
-        // The page cache takes all writes.
+        // All writes succeed, because their data only reaches the page cache.
         assert_eq!(fill(driver), 0);
         for _ in 0..2 {
-            // The kernel reports the loss only once.
+            // The kernel reports the lost writes to the first flush only, but every flush has to
+            // fail.
             let flush = driver.run(&request(FLUSH, 0, &[]), 1, &[]);
             assert_eq!(flush.status, IOERR);
         }
@@ -152,8 +155,8 @@ fn a_failing_device_fails_writes_that_have_to_be_stable_at_once() {
 #[test]
 fn a_device_that_cannot_be_accessed_fails_single_requests() {
     for engine in ENGINES {
-        // The file is the memory of this process. Nothing is mapped at address 0, so the kernel
-        // reports EIO there.
+        // The file is the memory of this process. No memory is mapped at address 0, so the kernel
+        // reports EIO for reads and writes at offset 0.
         let memory = File::options()
             .read(true)
             .write(true)

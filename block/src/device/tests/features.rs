@@ -145,7 +145,8 @@ fn storage_that_cannot_erase_fails_the_request_and_the_queue_goes_on() {
         assert_eq!(u32::from_le_bytes(alignment), 8);
         let mut driver = Driver::new(FEATURES);
         driver.start(&device);
-        // The image is a regular file, which does not support these ioctls.
+        // The image is a regular file, which does not support the ioctls for discard and secure
+        // erase.
         for kind in [SECURE_ERASE, DISCARD] {
             let list = ranges(&[(0, 8, 0)]);
             let answer = driver.run(&request(kind, 0, &list), 1, &[]);
@@ -227,7 +228,7 @@ fn only_a_driver_with_config_wce_turns_write_through_off() {
 #[test]
 fn an_unsafe_cache_flushes_nothing() {
     for (cache, status) in [(Cache::Unsafe, OK), (Cache::Writeback, IOERR)] {
-        // This device cannot be flushed.
+        // The file /dev/full cannot be flushed.
         let full = File::options().read(true).write(true).open("/dev/full");
         let size = SECTORS * SECTOR_SIZE;
         let image = Image::from_file(full.unwrap(), size, Abilities::default()).cached(cache);
@@ -251,9 +252,10 @@ fn a_disk_may_have_blocks_of_4096_bytes() {
         let mut space = [0; 12];
         rig.device.read_config(20, &mut space);
         assert_eq!(space[..4], 4096u32.to_le_bytes());
-        // A physical block and the smallest transfer are one block, as on most file systems.
+        // The physical block size and the smallest transfer size are one block, because most file
+        // systems have blocks of 4096 bytes.
         assert_eq!(space[4..8], [0, 0, 1, 0]);
-        // Requests still count in sectors.
+        // Requests still count in sectors of 512 bytes.
         let read = driver.run(&request(READ, 8, &[]), 4097, &[]);
         assert_eq!((read.status, read.data), (OK, contents(4096, 4096)));
     });

@@ -46,7 +46,7 @@ fn twenty_reads_at_1000_per_second_take_19_milliseconds_or_more() {
 fn a_stop_does_not_wait_for_limits_and_requests_without_limits_pass() {
     for engine in ENGINES {
         let limits = RateLimits {
-            // The second read would have to wait for minutes.
+            // After a read of 512 bytes, a second read has to wait for 512 seconds.
             bps_read: rate(1),
             ..RateLimits::default()
         };

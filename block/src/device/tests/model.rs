@@ -5,7 +5,7 @@ use super::*;
 use crate::Cache;
 use proptest::prelude::*;
 
-/// A request and the way that its driver splits it.
+/// A request, and the offsets at which the driver divides it into buffers.
 #[derive(Clone, Debug)]
 struct Case {
     kind: u32,
@@ -43,7 +43,8 @@ prop_compose! {
     }
 }
 
-/// The status and data that the specification requires of a disk with these bytes.
+/// Carries out a request on the bytes `disk`. Returns the status and the data that the
+/// specification requires.
 fn expected(disk: &mut [u8], case: &Case) -> (Option<u8>, Vec<u8>) {
     let untouched = vec![UNTOUCHED; case.input as usize];
     let len = case.out.len().max(case.input as usize) as u64;

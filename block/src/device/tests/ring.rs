@@ -47,7 +47,7 @@ fn queues_are_served_at_the_same_time() {
     }
 }
 
-/// Writes every fourth sector, in batches of ten.
+/// Writes 50 sectors, starting at sector `index` and with a distance of 4, in batches of ten.
 fn fill_stripe(rig: &Rig, memory: Arc<GuestMemory>, index: u16, features: u64) {
     let mut driver = Driver::in_memory(memory, index, features);
     driver.start(&rig.device);
@@ -90,7 +90,7 @@ fn a_driver_suppresses_calls_with_event_idx() {
     for engine in ENGINES {
         let rig = Rig::new(engine, 1, false);
         let mut driver = Driver::new(FEATURES | 1 << VIRTIO_RING_F_EVENT_IDX);
-        // The driver asks for no call before the fifth buffer is used.
+        // The driver does not ask for a call until the device has used the fifth buffer.
         driver.ring.split().set_used_event(4);
         for _ in 0..4 {
             driver.add(&request(READ, 0, &[]), 513, &[]);
@@ -165,12 +165,13 @@ fn a_restarted_queue_goes_on_where_it_stopped() {
             driver.start(&rig.device);
             let heads = add_reads(&mut driver, 20);
             driver.kick();
-            // The stop may come at any moment. The device answers exactly the requests that it took
-            // before.
+            // The stop may come at any moment. The device answers exactly the requests that it had
+            // taken before the stop.
             let base = driver.stop();
             let answered: Vec<_> = std::iter::from_fn(|| driver.try_answer()).collect();
             let taken = base.wrapping_sub(begin) & 0x7fff;
-            // A packed position counts descriptors modulo the size, and each chain has two.
+            // The position in a packed vring counts descriptors modulo the vring's size, and each
+            // chain has two descriptors.
             match layout {
                 PACKED => assert_eq!(answered.len(), usize::from(taken % RING_SIZE) / 2),
                 _ => assert_eq!(answered.len(), usize::from(taken)),
@@ -239,7 +240,7 @@ fn a_kick_eventfd_that_blocks_does_not_hang_the_queue() {
         for _ in 0..5 {
             read_one(&mut driver);
         }
-        // Another reader of the eventfd may take the kick before the queue does.
+        // A stop right after a kick must not hang either.
         driver.kick.signal().unwrap();
         driver.stop();
     }
@@ -278,7 +279,7 @@ fn a_broken_vring_ends_only_its_own_queue() {
         bad.kick.signal().unwrap();
         bad.wait_for_error();
         expect_reads(&mut bad, heads);
-        // The queue takes no more requests, not even valid ones.
+        // The queue takes no more requests, so this valid request stays in the vring.
         bad.add(&request(READ, 0, &[]), 513, &[]);
         bad.kick.signal().unwrap();
         read_one(&mut good);
@@ -313,7 +314,7 @@ fn a_dropped_runner_leaves_no_thread_behind() {
         driver.start(&rig.device);
         read_one(&mut driver);
         driver.abandon();
-        // The queue's thread held a reference to the memory until the thread ended.
+        // The queue's thread has ended, so its reference to the memory is gone.
         assert_eq!(Arc::strong_count(&driver.vring.memory), 3);
     }
 }

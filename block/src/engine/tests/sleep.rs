@@ -57,14 +57,15 @@ fn the_engine_sleeps_until_an_event_comes() {
         let thread = std::thread::spawn({
             let (stop, written) = (rig.stop.clone(), written.clone());
             move || {
-                // The test checks the order of the two events. The sleep only makes it likely that
-                // an engine which does not sleep is caught.
+                // The test checks only the order of the two events. The sleep of this thread makes
+                // it likely that the test finds an engine that does not sleep.
                 std::thread::sleep(Duration::from_millis(20));
                 written.store(true, Ordering::SeqCst);
                 stop.signal().unwrap();
             }
         });
-        // The two completions of the kick may come one by one.
+        // The kick and its reset are two completions, which may wake the engine one after the
+        // other.
         let mut wake_ups = 0;
         while !written.load(Ordering::SeqCst) {
             engine.wait(None).unwrap();

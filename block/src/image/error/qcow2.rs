@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// The reason why a file cannot be served as a qcow2 image. Each text is one line.
+/// The reason why a file cannot be served as a qcow2 image. Each error text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Qcow2Error {
@@ -50,7 +50,7 @@ pub enum Qcow2Error {
     /// The image is one of its own backing images.
     #[error("it is one of its own backing images")]
     Cycle,
-    /// The file cannot be read, or the reader of the format refuses it.
+    /// The file cannot be read, or the qcow2 library refuses it.
     #[error("cannot read it")]
     Io(#[from] io::Error),
 }

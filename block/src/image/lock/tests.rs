@@ -20,8 +20,8 @@ fn open(path: &Path, read_only: bool, lock: bool) -> Result<Image, ImageError> {
     Image::open(path, options)
 }
 
-/// Opens an image that was closed before. The locks may last a little longer, because a process
-/// that another test starts has all our files open for a moment.
+/// Opens an image that was closed before. The old locks may last a little longer, because a process
+/// that another test starts inherits the open files for a moment.
 fn reopen(path: &Path, read_only: bool) -> Image {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -79,7 +79,8 @@ fn qemu_does_not_open_an_image_for_writing_that_is_open_here() {
     assert!(!refused.status.success());
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(error.contains("lock"), "{error}");
-    // A QEMU that only reads conflicts with neither our writer nor our reader.
+    // A QEMU process that only reads the image conflicts with neither a writer nor a reader in this
+    // process.
     assert!(run(&["-r", "-c", "read 0 512"]).status.success());
     drop(writer);
     let _reader = reopen(file.path(), true);
@@ -100,7 +101,7 @@ fn an_image_that_qemu_writes_is_refused() {
             .spawn()
             .unwrap();
         let mut input = qemu.stdin.take().unwrap();
-        // The answer shows that QEMU has opened the image.
+        // The answer to the command `length` shows that QEMU has opened the image.
         input.write_all(b"length\n").unwrap();
         let output = qemu.stdout.as_mut().unwrap();
         output.read_exact(&mut [0]).unwrap();

@@ -121,7 +121,7 @@ impl Chain {
         Ok(())
     }
 
-    /// The file for the qcow2 reader. For direct I/O the file is opened again.
+    /// The file for the qcow2 library. For direct I/O the image is opened again.
     fn storage(&self, path: &Path, file: &File, writable: bool) -> Result<StorageFile, Qcow2Error> {
         let direct = self.options.cache == Cache::None;
         let options = StorageOpenOptions::new().write(writable).direct(direct);
@@ -153,13 +153,13 @@ impl Chain {
         }
         match below {
             Some(disk) => Ok((disk, self.files)),
-            // This cannot happen, because the image itself is always a layer.
+            // This cannot happen, because `layers` always contains the image itself.
             None => Err(qcow2_error(path, Qcow2Error::NotQcow2)),
         }
     }
 }
 
-/// Calls the qcow2 reader. A panic becomes an error, because a corrupt image must not end the
+/// Calls the qcow2 library. A panic becomes an error, because a corrupt image must not end the
 /// program.
 fn read<T>(open: impl FnOnce() -> std::io::Result<T>) -> Result<T, Qcow2Error> {
     match catch_unwind(AssertUnwindSafe(open)) {
@@ -168,8 +168,8 @@ fn read<T>(open: impl FnOnce() -> std::io::Result<T>) -> Result<T, Qcow2Error> {
     }
 }
 
-/// The backing image that an image names. Its path in the header is relative to the folder of the
-/// image.
+/// The backing image that an image names. The name in the header is a path relative to the folder
+/// of the image.
 fn backing(path: &Path, layer: &Layer) -> Result<Option<Backing>, Qcow2Error> {
     let Some(file) = layer.implicit_backing_file().cloned() else {
         return Ok(None);

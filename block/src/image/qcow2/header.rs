@@ -1,5 +1,5 @@
-//! Reads and checks the header of a qcow2 image. The check comes before the qcow2 reader opens the
-//! image, because the reader may change the image.
+//! Reads and checks the header of a qcow2 image. The check comes before the qcow2 library opens the
+//! image, because the library may change the image.
 
 use std::fs::File;
 use std::io::ErrorKind;

@@ -21,7 +21,7 @@ const OPTIONS: OpenOptions = OpenOptions {
     lock: false,
 };
 
-/// Makes an image, perhaps with a backing file of this name and format.
+/// Makes an image of `size` bytes. `backing` is the name and format of its backing file, if any.
 fn create(path: &Path, size: u64, backing: Option<(&str, &str)>) {
     let new = fs::File::create_new(path).unwrap();
     drop(new);
@@ -49,7 +49,7 @@ impl Rig {
         self.folder.path().join(name)
     }
 
-    /// An image of this name, perhaps with a backing file of this name and format.
+    /// Makes an image with this name. `backing` is the name and format of its backing file, if any.
     fn image(&self, name: &str, backing: Option<(&str, &str)>) -> PathBuf {
         let path = self.path(name);
         create(&path, SIZE, backing);
@@ -101,7 +101,7 @@ fn written_data_is_there_when_the_image_is_opened_again() {
     write(&disk, Operation::Write, 512, &[1; 9000]);
     write(&disk, Operation::WriteStable, SIZE - 512, &[2; 512]);
     change(&disk, Operation::Flush, 0, 0);
-    // Another reader sees stable data while the first reader still has the image open.
+    // A second reader sees the stable data while the first reader still has the image open.
     for disk in [open(&path), disk] {
         let mut expected = vec![0; SIZE as usize];
         expected[512..9512].fill(1);
@@ -120,7 +120,7 @@ fn zeroed_and_discarded_ranges_hide_the_backing_image() {
     change(&disk, Operation::Zero, 512, cluster);
     change(&disk, Operation::Unmap, 2 * cluster, cluster);
     change(&disk, Operation::Unmap, 8 * cluster, 512);
-    // Only whole clusters are freed.
+    // A discard frees only whole clusters.
     change(&disk, Operation::Punch, 3 * cluster, cluster + 512);
     let mut expected = vec![7; SIZE as usize];
     expected[..4 * CLUSTER].fill(1);
@@ -312,7 +312,8 @@ fn a_backing_file_that_cannot_be_used_is_refused_with_the_reason() {
     let missing = rig.image("disk", Some(("missing", "raw")));
     let missing = Image::open(missing, OPTIONS).unwrap_err();
     assert!(matches!(missing, ImageError::Missing(path) if path.ends_with("missing")));
-    // The next image has a backing file without a format: its header extension is overwritten.
+    // The next image names a backing file but not its format. The format's header extension is
+    // overwritten.
     let rig = Rig::new();
     fs::write(rig.path("base"), [0; 512]).unwrap();
     let path = rig.image("disk", Some(("base", "raw")));

@@ -1,7 +1,7 @@
 //! A small vhost-user front-end whose rings and buffers are all in one named file.
 //!
 //! A VVU device has to know its front-end's memory beforehand. The front-end of the virtio-driver
-//! crate does not fit, because it allocates memory while it runs.
+//! crate cannot be used with a VVU device, because it allocates memory while it runs.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,22 +22,23 @@ use super::FrontEnd;
 /// The number of descriptors in the queue.
 const QUEUE_SIZE: u16 = 512;
 
-/// The number of descriptors of each slot. A slot always has the same descriptors.
+/// The number of descriptors of each slot (a request that may be in flight). A slot always uses the
+/// same descriptors.
 const DESCRIPTORS: usize = 3;
 
-// The offsets of the rings, headers and buffers in the file.
+// The offsets of the rings, headers and buffers in the file, in bytes.
 const AVAIL: usize = 16 * QUEUE_SIZE as usize;
 const USED: usize = AVAIL + 0x1000;
 const REQUESTS: usize = USED + 0x2000;
 const BUFFERS: usize = REQUESTS + 0x8000;
 
-/// The length of a request's header. The request's status follows it.
+/// The length of a request's header in bytes. The request's status follows the header.
 const HEADER: usize = 16;
 const REQUEST: usize = 32;
 
-/// The features: `VIRTIO_F_VERSION_1`, `VIRTIO_RING_F_EVENT_IDX`, `VIRTIO_BLK_F_FLUSH` and
-/// `VHOST_USER_F_PROTOCOL_FEATURES`. Without FLUSH, the back-end would have to make each write
-/// stable.
+/// The feature bits `VIRTIO_F_VERSION_1`, `VIRTIO_RING_F_EVENT_IDX`, `VIRTIO_BLK_F_FLUSH` and
+/// `VHOST_USER_F_PROTOCOL_FEATURES`. Without `VIRTIO_BLK_F_FLUSH`, the back-end would have to make
+/// each write stable before it completes the write.
 const FEATURES: u64 = 1 << 32 | 1 << 29 | 1 << 9 | F_PROTOCOL_FEATURES;
 
 /// The time limit for each answer of the back-end.
@@ -46,18 +47,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 
-/// A connected disk.
+/// A connection to a disk.
 pub struct OneFile {
     memory: MmapRegion,
     kick: SharedEventFd,
     call: SharedEventFd,
     block: usize,
     capacity: u64,
-    /// The number of requests that were made available, modulo 2^16.
+    /// The number of requests that the front-end has made available, modulo 2^16.
     avail: u16,
-    /// The number of available requests that the back-end was notified of, modulo 2^16.
+    /// The value of `avail` at the last call of `kick`.
     told: u16,
-    /// The number of requests that came back, modulo 2^16.
+    /// The number of requests that the back-end has returned, modulo 2^16.
     used: u16,
     _connection: Connection,
 }
@@ -136,7 +137,8 @@ impl FrontEnd for OneFile {
     }
 
     fn kick(&mut self) -> Result<()> {
-        // The back-end writes its event index before it looks for new requests the last time.
+        // Without the fence, the event index could be loaded before the available index is stored.
+        // Then the back-end could miss the new requests and get no kick.
         fence(Ordering::SeqCst);
         let at = USED + 4 + 8 * usize::from(QUEUE_SIZE);
         let event: u16 = self.load(at, Ordering::Relaxed)?;
@@ -163,7 +165,8 @@ impl FrontEnd for OneFile {
     fn wait(&mut self) -> Result<()> {
         let event = AVAIL + 4 + 2 * usize::from(QUEUE_SIZE);
         self.store(event, self.used, Ordering::Relaxed)?;
-        // The back-end writes the used index before it checks whether the front-end wants a call.
+        // Without the fence, the used index could be loaded before the event index is stored. Then
+        // the front-end could miss a completed request and get no call.
         fence(Ordering::SeqCst);
         if self.has_ended()? {
             return Ok(());
@@ -187,7 +190,8 @@ fn map(path: &Path) -> Result<MmapRegion> {
     MmapRegion::from_file(FileOffset::new(file, 0), usize::try_from(len)?).with_context(context)
 }
 
-/// Connects and agrees on features. Returns the connection and the disk's size in bytes.
+/// Connects to the back-end and agrees with it on features. Returns the connection and the disk's
+/// size in bytes.
 fn negotiate(socket: &Path) -> Result<(Connection, u64)> {
     let mut connection = Connection::connect(socket, PATIENCE)
         .with_context(|| format!("cannot connect to {}", socket.display()))?;
@@ -198,7 +202,8 @@ fn negotiate(socket: &Path) -> Result<(Connection, u64)> {
     Ok((connection, u64::from_le_bytes(*capacity) * 512))
 }
 
-/// Shares the memory, in which addresses are offsets into the file, and starts the queue.
+/// Shares the memory with the back-end, and starts the queue. Addresses in the queue are offsets
+/// into the file.
 fn start_queue(
     connection: &mut Connection,
     memory: &MmapRegion,

@@ -1,8 +1,10 @@
 //! Relays messages between the front-end of the virtio-driver crate and a back-end, and corrects
 //! them for packed virtqueues.
 //!
-//! The front-end says that each virtqueue begins at 0. For a packed virtqueue, 0 means the second
-//! lap, but the front-end begins in the first lap. This module replaces the 0 in the message.
+//! In SET_VRING_BASE, the front-end sends 0 as the start of each virtqueue. For a packed virtqueue,
+//! 0 contains a wrap counter of 0, which stands for the second pass through the ring. But the
+//! front-end begins with the first pass. So this module replaces the 0 by the start of the first
+//! pass.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -13,11 +15,12 @@ use anyhow::{Context, Result};
 use ipc::{Interest, poll};
 use vhost_user::{Code, Connection, VringState};
 
-/// The start of a packed virtqueue's first lap: index 0 with a wrap counter of 1, for available and
-/// for used descriptors.
+/// The start of the first pass through a packed virtqueue's ring. The index is 0 and the wrap
+/// counter is 1, both for available and for used descriptors.
 const FIRST_LAP: u32 = 0x8000_8000;
 
-/// Makes a socket for one front-end of the back-end at `socket`, and returns its path.
+/// Makes a socket between one front-end and the back-end at `socket`, and returns the path of the
+/// new socket.
 pub fn between(socket: &Path) -> Result<PathBuf> {
     let path = socket.with_extension("packed");
     // An earlier front-end may have left its socket.
@@ -45,7 +48,7 @@ fn relay(mut front_end: Connection, mut back_end: Connection) -> Result<()> {
     }
 }
 
-/// Passes on all messages that have arrived.
+/// Passes all messages that have arrived at `from` on to `to`.
 fn pass(from: &mut Connection, to: &mut Connection) -> Result<()> {
     while let Some((mut message, fds)) = from.recv()? {
         let is_base = message.head.request == Code::SET_VRING_BASE.number();

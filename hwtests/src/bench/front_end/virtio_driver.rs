@@ -16,18 +16,18 @@ use virtio_driver::{
 
 use super::FrontEnd;
 
-/// The number of descriptors in the queue: enough for any depth, with three descriptors for a
-/// request.
+/// The number of descriptors in the queue. A request takes three descriptors, and no workload has
+/// more than 128 requests in flight.
 const QUEUE_SIZE: u16 = 512;
 
-/// A connected disk with one queue.
+/// A connection to a disk with one queue.
 pub struct VirtioDriver {
     queue: VirtioBlkQueue<'static, usize>,
     kick: Box<dyn QueueNotifier>,
     call: Arc<EventFd>,
     block: usize,
-    /// The buffers of all slots. They are dropped before the transport, whose peer maps them by
-    /// file.
+    /// The buffers of all slots. They are dropped before the transport. The back-end is not
+    /// affected, because it has its own mapping of their file.
     buffers: MmapMut,
     /// The size of the disk in bytes.
     capacity: u64,
@@ -53,7 +53,8 @@ impl VirtioDriver {
     ) -> Result<Self> {
         let features = VirtioFeatureFlags::VERSION_1 | VirtioFeatureFlags::RING_EVENT_IDX | rings;
         let path = socket.to_str().context("the socket's path is not UTF-8")?;
-        // Without FLUSH, a back-end would have to make each write stable.
+        // Without FLUSH, a back-end would have to make each write stable before it completes the
+        // write.
         let disk = VirtioBlkFeatureFlags::FLUSH
             | VirtioBlkFeatureFlags::DISCARD
             | VirtioBlkFeatureFlags::WRITE_ZEROES;
@@ -86,18 +87,19 @@ impl VirtioDriver {
         &mut self.buffers[slot * self.block..][..self.block]
     }
 
-    /// Puts a request into the ring that makes all earlier writes stable.
+    /// Puts a flush request into the ring. The request makes all completed writes stable.
     pub fn flush(&mut self, slot: usize) -> Result<()> {
         Ok(self.queue.flush(slot)?)
     }
 
-    /// Puts a request into the ring that discards a whole block.
+    /// Puts a request to discard a whole block into the ring.
     pub fn discard(&mut self, block: u64, slot: usize) -> Result<()> {
         let len = self.block as u64;
         Ok(self.queue.discard(block * len, len, slot)?)
     }
 
-    /// Puts a request into the ring that fills a whole block with zeroes.
+    /// Puts a request to fill a whole block with zeroes into the ring. `unmap` allows the back-end
+    /// to free the block's space.
     pub fn write_zeroes(&mut self, block: u64, unmap: bool, slot: usize) -> Result<()> {
         let len = self.block as u64;
         Ok(self.queue.write_zeroes(block * len, len, unmap, slot)?)
@@ -158,8 +160,8 @@ impl FrontEnd for VirtioDriver {
     fn wait(&mut self) -> Result<()> {
         self.queue.set_used_notif_enabled(true);
         if !self.queue.completions().has_next() {
-            // A back-end may have made the eventfd non-blocking. Then reading from the eventfd
-            // would not wait.
+            // A back-end may have made the eventfd non-blocking. Then `read` would not wait, so
+            // `poll` waits.
             poll(&mut [PollFd::new(&self.call, PollFlags::IN)], None)?;
             self.call.read()?;
         }
@@ -172,13 +174,13 @@ impl FrontEnd for VirtioDriver {
     }
 }
 
-/// Allocates memory that the back-end maps, too.
+/// Allocates memory for buffers, and shares the memory with the back-end.
 fn shared_buffers(transport: &mut VirtioBlkTransport, len: usize) -> Result<MmapMut> {
     let file = File::from(memfd_create("buffers", MemfdFlags::CLOEXEC)?);
     file.set_len(len as u64)?;
     // SAFETY: the file is our own and is never truncated, so that each page of the map stays valid.
-    // The back-end is trusted here: it writes to a buffer only while a request holds it, and
-    // `buffer` is not called for such a buffer.
+    // The back-end is trusted here. It writes to a buffer only while a request uses the buffer, and
+    // `buffer` is never called for a buffer that a request uses.
     let buffers = unsafe { MmapMut::map_mut(&file) }?;
     transport.map_mem_region(buffers.as_ptr() as usize, len, file.as_raw_fd(), 0)?;
     Ok(buffers)

@@ -6,17 +6,17 @@ use std::process::Command;
 use hwtests::binaries::PROFILE;
 use hwtests::{Context, Result, ensure, progress};
 
-/// The workspace's folder.
+/// The path of the workspace's folder.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Runs cargo. Tests use programs that are built for release.
+/// Runs cargo in the workspace's folder. Tests that cargo runs use programs of the release profile.
 pub fn run(arguments: &str) -> Result<()> {
     run_for(arguments, "release")
 }
 
-/// Runs cargo. Tests use programs that are built with this profile.
+/// Runs cargo in the workspace's folder. Tests that cargo runs use programs of this profile.
 pub fn run_for(arguments: &str, profile: &str) -> Result<()> {
     run_with(arguments.split(' ').map(String::from), profile)
 }
@@ -36,7 +36,8 @@ pub fn run_with(arguments: impl Iterator<Item = String>, profile: &str) -> Resul
     Ok(())
 }
 
-/// A command that runs the cargo that started this program, in the workspace's folder.
+/// A command that runs cargo in the workspace's folder. If cargo started this program, the command
+/// runs the same cargo.
 pub fn command() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());

@@ -1,5 +1,5 @@
-//! The demo of the main use: it begins with an empty disk and ends with files that the host reads
-//! back.
+//! The demo, in which a VM serves a disk to another VM. It begins with an empty disk, and ends when
+//! the host has checked the files on the disk.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: the checks that do not run tests.
+//! The command `cargo xtask lint`, which runs all checks except the tests.
 
 mod circles;
 mod dependencies;
@@ -22,7 +22,7 @@ type Findings = BTreeMap<String, String>;
 
 type Check = fn(&Metadata) -> Result<Findings>;
 
-/// All checks, each with the name of its list of exceptions.
+/// All checks that this program itself contains, each with the name of its list of exceptions.
 const CHECKS: [(&str, Check); 6] = [
     ("circles", circles::find),
     ("long-files", text::long_files),

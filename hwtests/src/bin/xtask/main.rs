@@ -20,38 +20,38 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Serve a disk from one VM to another and show what happened
+    /// Run the demo, which serves a disk from one VM to another, and print a report
     Demo,
-    /// Run all tests, those in nested VMs too
+    /// Run all tests, including the tests in nested VMs
     Test,
     /// Check code, text, documentation, manifests, dependencies and packages
     Lint,
-    /// Compare the back-end with qemu-storage-daemon and the kernel's own limit, or another build
+    /// Compare the back-end with qemu-storage-daemon and the kernel alone, or with another build
     Bench(BenchArguments),
     /// Write the manual pages in docs/man
     Man,
-    /// Fetch what the demo and the tests need
+    /// Download the programs for the demo and the tests
     Setup,
 }
 
 #[derive(clap::Args)]
 struct BenchArguments {
-    /// Take fewer and shorter turns: for a look, not for a result
+    /// Take fewer and shorter turns, for a quick and less exact result
     #[arg(long)]
     quick: bool,
-    /// How many turns each peer has [default: 5, or 3 with --quick]
+    /// The number of turns (measurements) of each peer [default: 5, or 3 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     turns: Option<u16>,
-    /// Instead, compare with another build, whose vvu-block and vvu-proxy are in this folder
+    /// Compare only with another build, whose vvu-block and vvu-proxy are in this folder
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["guest", "packed"])]
     beside: Option<PathBuf>,
-    /// Instead, compare with QEMU's own virtio disk in a guest
+    /// Compare only our disk in a guest with QEMU's own virtio disk in the same guest
     #[arg(long, conflicts_with_all = ["filter", "peer", "out", "turns"])]
     guest: bool,
-    /// Measure only what has this in "MEDIUM WORKLOAD", such as "tmpfs read-4k"; may be repeated
+    /// Measure only workloads with these words in their names, such as "tmpfs read-4k" (repeatable)
     #[arg(long, value_name = "WORDS")]
     filter: Vec<String>,
-    /// Measure only peers with this in their names; may be repeated
+    /// Measure only peers (compared programs) with this word in their names (repeatable)
     #[arg(long, value_name = "WORD")]
     peer: Vec<String>,
     /// Measure packed virtqueues, too
@@ -81,7 +81,8 @@ fn main() -> ExitCode {
 }
 
 fn bench(arguments: BenchArguments) -> Result<()> {
-    // In a debug build, the benchmark would measure the slow front-end instead of the back-end.
+    // A debug build starts the benchmark again as a release build. The slow front-end of a debug
+    // build would hide the speed of the back-end.
     if cfg!(debug_assertions) {
         let same = std::env::args().skip(1);
         let release = "run --quiet --release --package hwtests --bin xtask --".split(' ');
@@ -103,13 +104,14 @@ fn test() -> Result<()> {
     hwtests::provision::provision()?;
     cargo::run("build --release --workspace --bins")?;
     cargo::run("test --workspace --exclude hwtests")?;
-    // The tests run one at a time, because two processors can run only two nested VMs.
+    // The tests run one at a time, because the nested VMs of one test already need all processors
+    // of a small machine.
     cargo::run("test --package hwtests -- --test-threads=1")?;
     test_debug_builds()
 }
 
-/// Runs a guest for each way of serving, with programs that are not optimised. These programs make
-/// other system calls, which their jail has to allow, too.
+/// Runs one test for each transport, with programs of a debug build. A debug build makes other
+/// system calls than a release build, and the sandbox has to allow these system calls, too.
 fn test_debug_builds() -> Result<()> {
     let tests = "--test socket --test virtio_pci --test vfio_user --test vvu --test entropy";
     let names = "an_old_qemu a_guest_uses a_sibling_uses an_old_sibling bytes_over_vhost_user";

@@ -12,15 +12,15 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 
-/// Length of the memory, which begins at address 0.
+/// Length in bytes of the client's memory, which begins at address 0.
 pub(super) const SIZE: u64 = 0x10_0000;
-/// Address of the rings. The rings of each queue have a page of their own.
+/// Address of the rings of all queues. The rings of each queue have a separate page.
 pub(super) const RINGS: u64 = 0x4000;
 /// Address of the buffer of a request.
 pub(super) const BUFFERS: u64 = 0x8000;
 /// The byte that the device writes into the buffer.
 pub(super) const MARK: u8 = 0xaa;
-/// The vector for configuration changes. The queues have the vectors before it.
+/// The vector for configuration changes. The queues have the vectors 0 and 1.
 pub(super) const CONFIG: u16 = 2;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -93,7 +93,7 @@ impl Driver {
         self.rings.push(ring);
     }
 
-    /// Writes a number into memory.
+    /// Writes a number into the memory that the device accesses.
     pub(super) fn scribble(&self, address: u64, value: u16) {
         self.memory.write_obj(value, GuestAddress(address)).unwrap();
     }
@@ -113,7 +113,8 @@ impl Driver {
         self.write(NOTIFY + 4 * queue as u64, &(queue as u16).to_le_bytes());
     }
 
-    /// Waits until a request is used, and checks the mark at `address`.
+    /// Waits until the device has used a request, and checks that the device has written [`MARK`]
+    /// to `address`.
     pub(super) fn finish(&mut self, queue: usize, address: u64) {
         self.take_irq(queue as u16);
         assert!(self.rings[queue].pop_used().is_some());
@@ -131,7 +132,7 @@ impl Driver {
         self.irqs[usize::from(vector)].as_fd()
     }
 
-    /// Maps a part of the memory at a further address.
+    /// Maps a part of the memory's file at one more address.
     pub(super) fn map(&mut self, address: u64, offset: u64, size: u64) {
         let file = self.file.as_fd();
         self.client
@@ -139,7 +140,7 @@ impl Driver {
             .unwrap();
     }
 
-    /// Maps a page of another file.
+    /// Maps a page of another file at `address`.
     pub(super) fn map_other(&mut self, address: u64) -> Arc<File> {
         let file = anonymous_file(0x1000);
         let fd = file.as_fd();
@@ -147,7 +148,7 @@ impl Driver {
         file
     }
 
-    /// Resets the function as a kernel does, by its capability.
+    /// Resets the function as a kernel does, through the capability for function-level reset.
     pub(super) fn function_level_reset(&mut self) {
         let mut config = [0; 256];
         self.client

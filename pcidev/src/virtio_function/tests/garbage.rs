@@ -1,4 +1,4 @@
-//! A driver that writes random values to random registers.
+//! Tests with a driver that writes random values to random registers.
 
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ proptest! {
         driver.notify(1);
         for (at, value, width) in writes {
             let bytes = &value.to_le_bytes()[..1 << width];
-            // The server refuses a write that leaves the BAR.
+            // The server refuses a write that ends outside the BAR.
             let _ = driver.client.region_write(0, at, bytes);
         }
         driver.start();

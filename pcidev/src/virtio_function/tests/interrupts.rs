@@ -1,4 +1,4 @@
-//! Interrupts, for clients that use them correctly and for clients that do not.
+//! Tests of interrupts, with correct clients and with clients that block the device's signals.
 
 use std::os::fd::BorrowedFd;
 
@@ -7,7 +7,7 @@ use vfio_user::ClientError;
 
 use super::*;
 
-/// Takes O_NONBLOCK off an eventfd and fills its counter, so that a further signal blocks.
+/// Clears O_NONBLOCK of an eventfd and fills the eventfd's counter, so that the next signal blocks.
 fn fill(fd: BorrowedFd<'_>) {
     fcntl_setfl(fd, OFlags::empty()).unwrap();
     rustix::io::write(fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
@@ -68,7 +68,7 @@ fn an_eventfd_that_is_full_and_blocks_stops_its_own_queue_alone() {
         .client
         .trigger_irqs(index::MSIX, driver::CONFIG.into(), 1)
         .unwrap();
-    // When the counter is read, the signal of the blocked queue gets through.
+    // After the counter is read, the blocked queue can signal the eventfd.
     driver.take_irq(0);
     driver.take_irq(0);
     driver.request(0, BUFFERS);

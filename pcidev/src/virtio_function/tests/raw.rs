@@ -1,4 +1,4 @@
-//! Messages that our client does not send.
+//! Tests with messages that the client of the vfio-user crate does not send.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ const VERSION: u16 = 1;
 const REGION_READ: u16 = 9;
 const REGION_WRITE_MULTI: u16 = 15;
 
-/// Sends a command, which has to succeed, and gives the payload of the reply.
+/// Sends a command, checks that it succeeds, and returns the payload of the reply.
 fn ask(socket: &mut UnixStream, command: u16, payload: &[u8]) -> Vec<u8> {
     let mut message = vec![7, 0];
     message.extend(command.to_le_bytes());
@@ -26,7 +26,7 @@ fn ask(socket: &mut UnixStream, command: u16, payload: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Encodes a place in BAR 0 and a length.
+/// Encodes the offset in BAR 0 and the length of an access.
 fn place(offset: u64, len: u32) -> Vec<u8> {
     [&offset.to_le_bytes()[..], &[0; 4], &len.to_le_bytes()].concat()
 }

@@ -1,7 +1,7 @@
-//! A device that writes one byte into each chain, when the test lets it.
+//! A device for tests. The device writes one byte into each chain as soon as the test allows it.
 //!
-//! A real device does not hold a request until a test releases it, and does not count how often its
-//! queues were started.
+//! The tests need such a device because a real device does not hold a request until a test releases
+//! the request, and does not count the starts of its queues.
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -53,7 +53,8 @@ impl Watch {
         assert!(!waiting.unwrap().1.timed_out(), "deadline");
     }
 
-    /// Waits while chains are held. Notes a request to stop that comes during the wait.
+    /// Waits while the test holds the chains. Counts a request to stop the queue that comes during
+    /// the wait.
     fn wait_while_held(&self, wake: &Wake) {
         while self.0.0.lock().unwrap().hold {
             if wake.is_stop_requested() {
@@ -64,7 +65,8 @@ impl Watch {
         }
     }
 
-    /// Waits until queues were started this many times in all, and not more.
+    /// Waits until queues were started `starts` times in total, and checks that there were no more
+    /// starts.
     pub(super) fn wait_starts(&self, starts: usize) {
         self.wait(|state| state.starts >= starts);
         assert_eq!(self.0.0.lock().unwrap().starts, starts);
@@ -75,7 +77,7 @@ impl Watch {
         self.0.0.lock().unwrap().running
     }
 
-    /// Holds the chains that queues take from now on.
+    /// Makes the device hold all chains that its queues take after this call.
     pub(super) fn hold(&self) {
         self.change(|state| state.hold = true);
     }

@@ -2,7 +2,7 @@
 
 use virtio::pci::{NO_VECTOR, common};
 
-/// The register values that the driver wrote. A reset undoes them.
+/// The register values that the driver wrote. A reset brings the initial values back.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) device_feature_select: u32,
@@ -47,7 +47,7 @@ impl State {
 }
 
 impl Queue {
-    /// Writes a whole address, or one half of it.
+    /// Writes an address, or the lower or upper half of an address.
     pub(super) fn write_address(&mut self, offset: u64, len: usize, value: u64) {
         let register = match offset & !7 {
             common::QUEUE_DESC => &mut self.desc,

@@ -5,7 +5,7 @@ fn eventfd() -> (OwnedFd, SharedEventFd) {
     (eventfd.try_clone().unwrap(), eventfd)
 }
 
-/// The queues whose doorbells clients signalled by now.
+/// The tokens of the doorbells that clients have signalled since the previous call.
 fn rung(poller: &Poller) -> Vec<Token> {
     poller.ready().into_iter().map(Token::from_number).collect()
 }

@@ -1,4 +1,4 @@
-//! The whole device, between a driver and a front-end that the tests play.
+//! Tests of the whole device. The tests act as the driver and as the front-end.
 
 mod deadlines;
 mod garbage;
@@ -76,7 +76,8 @@ impl Host {
         FrontEnd(Connection::new(stream).unwrap())
     }
 
-    /// A VM and a front-end that are connected. The VM has noticed the front-end.
+    /// A VM and a front-end that are connected. The VM has seen the front-end's connection in the
+    /// status field.
     fn connected(&self) -> (Vm, FrontEnd) {
         let mut vm = self.vm();
         vm.start_up();
@@ -94,7 +95,7 @@ impl Drop for Host {
     }
 }
 
-/// The sibling VM's front-end.
+/// The vhost-user front-end that is connected to the device.
 struct FrontEnd(Connection);
 
 impl FrontEnd {
@@ -153,7 +154,8 @@ fn number(code: Code, value: u64) -> Message {
     request(code, &value.to_le_bytes())
 }
 
-/// A memory table of regions that are at the same addresses for guest and front-end.
+/// A SET_MEM_TABLE message. Each region is given by guest address, size and offset in the file. The
+/// front-end's address of a region is the same as the guest address.
 fn table(regions: &[(u64, u64, u64)]) -> Message {
     let region = |&(guest_addr, size, file_offset): &(u64, u64, u64)| MemoryRegion {
         guest_addr,
@@ -285,7 +287,7 @@ fn a_driver_that_lies_needs_a_reset() {
             vm.write(0, 0x3004, &[1, 0]);
         }),
         ("memory gone", |vm| {
-            // This message makes the device use the queue, and with the queue the memory.
+            // This message makes the device use the queue and the memory of the queue's rings.
             vm.send(&ack(&request(Code::SET_OWNER, &[])));
             vm.unmap();
             vm.write(0, 0x3004, &[1, 0]);
@@ -388,7 +390,8 @@ fn what_cannot_cross_is_refused() {
     }
 }
 
-/// The front-end would take an acknowledgement for the reply itself.
+/// If a request has a reply of its own, the front-end would mistake an acknowledgement for that
+/// reply.
 #[test]
 fn refused_requests_that_have_a_reply_get_no_acknowledgement() {
     let host = Host::start();
@@ -410,7 +413,7 @@ fn unknown_requests_pass_and_replies_do_not() {
     let unknown = Message::request(200, &[1, 2, 3]);
     front_end.send(&unknown);
     assert_eq!(vm.recv(), unknown);
-    // A request of the back-end, for which there is no channel, is dropped.
+    // The device drops a request of the back-end, because there is no channel for such requests.
     vm.send(&unknown);
     vm.send(&unknown.head.reply(&[4]));
     assert_eq!(front_end.recv().payload, [4]);

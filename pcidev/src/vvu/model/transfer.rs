@@ -16,8 +16,8 @@ use crate::vvu::{Refusal, relay};
 /// The maximum number of the front-end's messages that are taken before other events are handled.
 const BATCH: usize = 64;
 
-/// The maximum number of the driver's messages that are taken at one kick. No driver sends that
-/// many at once.
+/// The maximum number of the driver's messages that are taken at one kick. Correct drivers send
+/// fewer messages at once.
 const MAX_TX: usize = 1024;
 
 /// A mistake of the driver.
@@ -38,7 +38,7 @@ enum Fault {
 }
 
 impl VvuDevice {
-    /// Handles an event at the front-end's socket: the front-end has sent data, or has left.
+    /// Handles an event at the front-end's socket. The front-end has sent data, or has left.
     pub(super) fn front_end_ready(&mut self) {
         let Some(front_end) = &self.front_end else {
             return;
@@ -82,7 +82,8 @@ impl VvuDevice {
         }
     }
 
-    /// Takes the next message and its file descriptors; false if no message has arrived.
+    /// Takes the next message and its file descriptors. Returns false if no message has arrived or
+    /// the connection has ended.
     fn receive_one(&mut self) -> bool {
         let Some(front_end) = &mut self.front_end else {
             return false;
@@ -106,15 +107,16 @@ impl VvuDevice {
     }
 
     /// Tells the front-end that its message cannot be passed on. Drops the front-end if the
-    /// protocol has no reply for that.
+    /// protocol has no reply that reports the refusal.
     fn refuse(&mut self, head: Head, refusal: &Refusal) {
         warn!(
             "front-end's {} is refused: {}",
             head.name(),
             WithCauses(refusal)
         );
-        // A front-end that has not agreed on acknowledgements does not ask for one, so `true` is
-        // correct here.
+        // `true` means that acknowledgements (REPLY_ACK) were negotiated. A front-end that has not
+        // negotiated REPLY_ACK does not ask for an acknowledgement, so `true` is always correct
+        // here.
         match head.refusal(true) {
             Some(reply) => self.send(&head.reply(&reply.payload)),
             None => self.lose_front_end("its message cannot be passed on"),
@@ -130,8 +132,8 @@ impl VvuDevice {
         }
     }
 
-    /// Gives the waiting message, if there is one, to the driver; false if the driver has no buffer
-    /// for it.
+    /// Gives the waiting message, if there is one, to the driver. Returns false if the driver has
+    /// no buffer for the message.
     fn deliver(&mut self) -> bool {
         let Some(front_end) = &mut self.front_end else {
             return true;
@@ -150,7 +152,7 @@ impl VvuDevice {
         false
     }
 
-    /// Puts a message into one chain of rxq; false if the driver has added no chain.
+    /// Puts a message into one chain of rxq. Returns false if the driver has added no chain.
     fn put(&mut self, message: &Message) -> Result<bool, Fault> {
         let Some(ring) = self
             .rx
@@ -176,7 +178,7 @@ impl VvuDevice {
         Ok(true)
     }
 
-    /// Takes the driver's messages.
+    /// Takes the driver's messages from txq and passes them on.
     pub(super) fn transmit(&mut self) {
         for _ in 0..MAX_TX {
             match self.take() {
@@ -187,7 +189,7 @@ impl VvuDevice {
         }
     }
 
-    /// Takes a message out of one chain of txq.
+    /// Takes a message out of one chain of txq. `None`: the driver has added no chain.
     fn take(&mut self) -> Result<Option<Message>, Fault> {
         let Some(ring) = self
             .tx
@@ -240,7 +242,8 @@ impl VvuDevice {
     }
 }
 
-/// Takes the next chain. False if there is no chain: the driver then kicks when it adds one.
+/// Takes the next chain. Returns false if there is no chain. The driver then kicks the queue when
+/// the driver adds a chain.
 fn pop(ring: &mut Queue, chain: &mut Chain) -> Result<bool, QueueError> {
     while !ring.pop(chain)? {
         if !ring.enable_kick()? {

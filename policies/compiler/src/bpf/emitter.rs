@@ -1,23 +1,23 @@
-//! Builds a program from its last instruction to its first.
+//! Builds a BPF program from its last instruction to its first.
 
 use std::collections::HashMap;
 
 use super::Instruction;
 use crate::MAX_INSTRUCTIONS;
 
-// Codes of linux/bpf_common.h.
+// Operation codes of linux/bpf_common.h.
 const LD_W_ABS: u16 = 0x20;
 const JMP_JA: u16 = 0x05;
 const RET_K: u16 = 0x06;
 
-/// The most instructions that a conditional jump can skip.
+/// The maximum number of instructions that a conditional jump can skip.
 const REACH: usize = u8::MAX as usize;
 
 /// The index of an instruction, counted from the end of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Label(usize);
 
-/// How a conditional jump compares the loaded word with a number.
+/// The comparison that a conditional jump makes between the loaded word and a number.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Test {
     Equal,
@@ -27,7 +27,7 @@ pub(super) enum Test {
 }
 
 impl Test {
-    /// The operation code: `BPF_JMP | BPF_K` and the condition.
+    /// The operation code of the jump: `BPF_JMP | BPF_K` and the condition.
     fn code(self) -> u16 {
         match self {
             Self::Equal => 0x15,
@@ -39,9 +39,9 @@ impl Test {
 }
 
 pub(super) struct Emitter {
-    /// The last instruction first.
+    /// The instructions in reverse order, so the last instruction of the program comes first.
     reversed: Vec<Instruction>,
-    /// The latest instruction that returns each action.
+    /// For each action, the most recently emitted instruction that returns the action.
     returns: HashMap<u32, Label>,
 }
 
@@ -61,13 +61,14 @@ impl Emitter {
         Label(0)
     }
 
-    /// The program, or `None` if it is too long for the kernel.
+    /// The complete program, or `None` if it is too long for the kernel.
     pub fn finish(mut self) -> Option<Vec<Instruction>> {
         self.reversed.reverse();
         (self.reversed.len() <= MAX_INSTRUCTIONS).then_some(self.reversed)
     }
 
-    /// Emits an instruction that returns an action, or reuses one that is near.
+    /// Emits an instruction that returns an action. If a near instruction returns the same action,
+    /// it is reused.
     pub fn ret(&mut self, code: u32) -> Label {
         match self.returns.get(&code) {
             Some(label) if self.distance(*label) < REACH / 2 => *label,
@@ -87,14 +88,15 @@ impl Emitter {
 
     /// Emits a conditional jump to `yes` or `no`.
     pub fn test(&mut self, test: Test, k: u32, yes: Label, no: Label) -> Label {
-        // If `yes` needs a jump of its own, that instruction moves `no` one further away.
+        // If `yes` is too far away, a jump instruction is inserted, which moves `no` away by one
+        // instruction.
         let no = self.jump_far(no, REACH - 1);
         let yes = self.jump_far(yes, REACH);
         let (jt, jf) = (self.distance(yes) as u8, self.distance(no) as u8);
         self.push(test.code(), jt, jf, k)
     }
 
-    /// The number of instructions between `label` and the instruction emitted next.
+    /// The number of instructions between `label` and the next instruction to emit.
     fn distance(&self, label: Label) -> usize {
         self.reversed.len() - 1 - label.0
     }
@@ -103,7 +105,8 @@ impl Emitter {
     fn jump_far(&mut self, label: Label, reach: usize) -> Label {
         match self.distance(label) {
             near if near <= reach => label,
-            // Cutting the distance to 32 bits does no harm: `finish` refuses such a long program.
+            // Cutting the distance to 32 bits is harmless, because `finish` refuses a program that
+            // long.
             far => self.push(JMP_JA, 0, 0, far as u32),
         }
     }

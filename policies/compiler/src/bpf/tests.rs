@@ -1,11 +1,11 @@
-//! Programs with far jumps, and the default action.
+//! Tests of programs with long jumps, and of the default action.
 
 use super::*;
 use crate::interpreter::{CallData, run};
 use crate::rule::Clause;
 use crate::{CallRules, RuleChain, tables};
 
-/// A policy with `each` distinct conditions for each of these calls.
+/// A policy with `each` distinct conditions for each system call in `names`.
 fn large(arch: Arch, names: &[&'static str], each: u64) -> Policy {
     let mut policy = Policy::deny_all(arch);
     for name in names {

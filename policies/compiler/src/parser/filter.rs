@@ -43,8 +43,8 @@ impl Parser {
         })
     }
 
-    /// The number of the argument if the next token is one. A number that does not fit becomes 255,
-    /// because callers refuse all numbers above 5.
+    /// The number of the argument if the next token is an argument, such as `arg0`. A number that
+    /// does not fit in 8 bits becomes 255, because callers refuse all numbers above 5.
     fn argument(&self) -> Option<u8> {
         let Token::Word(word) = &self.token else {
             return None;
@@ -103,7 +103,8 @@ impl Parser {
     fn named_action(&self, word: &str) -> Result<ActionKind, Diagnostic> {
         Ok(match word {
             "allow" => ActionKind::Allow,
-            // A placeholder: `action` takes the value, which comes next.
+            // The value 0 is a placeholder. `action` replaces it with the value that follows
+            // `return`.
             "return" => ActionKind::Return(Value::Number(0, self.at.clone())),
             "kill" | "kill-process" => ActionKind::KillProcess,
             "kill-thread" => ActionKind::KillThread,

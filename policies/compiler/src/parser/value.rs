@@ -1,15 +1,15 @@
-//! Parses values: numbers and constants, joined by operators.
+//! Parses values, which are numbers and constants joined by operators.
 
 use super::Parser;
 use crate::ast::{Text, Value};
 use crate::diagnostic::Diagnostic;
 use crate::lexer::Token;
 
-/// How deep parentheses and prefixes (`~`, `-`) may be nested.
+/// The maximum nesting depth of parentheses and prefixes (`~`, `-`).
 const MAX_DEPTH: usize = 32;
 
 impl Parser {
-    /// Takes one value, or several joined by `|`.
+    /// Takes one value, or several values joined by `|`.
     pub(super) fn value(&mut self) -> Result<Value, Diagnostic> {
         self.value_at(0)
     }

@@ -1,4 +1,4 @@
-//! Helpers for tests with policies in memory.
+//! Helpers for tests that keep their policies in memory.
 #![allow(dead_code, reason = "each test file uses some of it")]
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
@@ -9,7 +9,7 @@ use policy_compiler::{
     Action, Arch, Diagnostic, Instruction, Memory, Options, Policy, call_number, load,
 };
 
-/// Makes a tree of files from their names and contents.
+/// Makes a source of policy files from their paths and contents.
 pub fn tree(files: &[(&str, &str)]) -> Memory {
     let mut memory = Memory::new();
     for (path, text) in files {
@@ -18,7 +18,8 @@ pub fn tree(files: &[(&str, &str)]) -> Memory {
     memory
 }
 
-/// Loads the first of these files and merges it for an architecture.
+/// Loads the first of these files and merges it for an architecture. The first file may include the
+/// others.
 pub fn merge(arch: Arch, files: &[(&str, &str)]) -> Result<Policy, Diagnostic> {
     let loaded = load(&tree(files), Path::new(files[0].0), &Options::default())?;
     Policy::merge(&loaded, arch)
@@ -34,7 +35,7 @@ pub fn error(text: &str) -> String {
     policy(text).unwrap_err().to_string()
 }
 
-/// The value that a program returns for a call. Missing arguments are 0.
+/// The value that a BPF program returns for a system call. Missing arguments are 0.
 pub fn returned(program: &[Instruction], arch: Arch, name: &str, args: &[u64]) -> u32 {
     let number = call_number(arch, name).unwrap();
     let mut all = [0; 6];
@@ -50,7 +51,7 @@ pub fn returned(program: &[Instruction], arch: Arch, name: &str, args: &[u64]) -
 pub const ALLOW: u32 = 0x7fff_0000;
 pub const KILL: u32 = 0x8000_0000;
 
-/// The value that a program returns for a call that fails with an error.
+/// The value that a BPF program returns to make a system call fail with this error number.
 pub fn errno(number: u16) -> u32 {
     Action::Errno(number).code()
 }

@@ -1,5 +1,5 @@
-//! Runs `vvu-policy` and compares its output with the files in `golden/`. With UPDATE_GOLDEN=1 it
-//! rewrites these files; read the difference afterwards.
+//! Runs `vvu-policy` and compares its output with the files in `golden/`. With UPDATE_GOLDEN=1, the
+//! tests rewrite these files. Read the changes in the files afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ fn stdout(arguments: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Compares both outputs and the exit code with a file.
+/// Compares stdout, stderr and the exit code with the file `golden/NAME.txt`.
 fn golden(name: &str, arguments: &str) {
     let output = run(arguments);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -149,7 +149,7 @@ fn compile_writes_bytes_for_the_kernel() {
     stdout(&format!("{from} {}", target.display()));
     let bytes = fs::read(&target).expect("was written");
     fs::remove_file(&target).expect("is there");
-    // The program begins with `ld [4]` and `jeq AUDIT_ARCH_X86_64`.
+    // The program begins with the instructions `ld [4]` and `jeq AUDIT_ARCH_X86_64`.
     assert_eq!(bytes[..10], [0x20, 0, 0, 0, 4, 0, 0, 0, 0x15, 0]);
     assert_eq!(bytes[12..16], 0xc000_003eu32.to_le_bytes());
     assert!(bytes.len().is_multiple_of(8));

@@ -1,4 +1,4 @@
-//! Proposes the lines that a context lacks, and the file for each.
+//! Proposes the lines that a context lacks, and the policy file for each line.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,8 @@ use super::MissingCalls;
 use crate::names;
 use crate::tree::name;
 
-/// Calls that no context needs: what they do is done before the jail closes, or by the supervisor.
+/// System calls that no context needs. They are made before the jail is closed, or by the
+/// supervisor process outside the jail.
 const OUTSIDE: [&str; 26] = [
     "bind",
     "chdir",
@@ -38,7 +39,7 @@ const OUTSIDE: [&str; 26] = [
     "unlinkat",
     "vfork",
 ];
-/// Calls that any device may need.
+/// System calls that every device may need.
 const COMMON: [&str; 29] = [
     "brk",
     "clock_gettime",
@@ -70,7 +71,7 @@ const COMMON: [&str; 29] = [
     "sigaltstack",
     "write",
 ];
-/// Calls of queue threads.
+/// System calls that the threads of queues need.
 const QUEUES: [&str; 8] = [
     "clone",
     "clone3",
@@ -81,7 +82,7 @@ const QUEUES: [&str; 8] = [
     "tgkill",
     "tkill",
 ];
-/// Calls for the files and descriptors of one device.
+/// System calls for the files and descriptors of a single device.
 const DEVICE: [&str; 18] = [
     "copy_file_range",
     "fallocate",
@@ -103,12 +104,13 @@ const DEVICE: [&str; 18] = [
     "writev",
 ];
 
-/// Whether a call belongs outside the jail, so that no policy should allow it.
+/// Whether a system call is made only outside the jail, so that no policy should allow it.
 pub fn is_for_outside(call: &str) -> bool {
     OUTSIDE.contains(&call)
 }
 
-/// The proposed lines by file. Each line says how often the call was made.
+/// The proposed lines for each policy file. Each line has the number of times that the system call
+/// was made.
 pub fn lines(missing: &MissingCalls, loaded: &Loaded, arch: Arch) -> BTreeMap<String, Vec<String>> {
     let mut lines = BTreeMap::<String, Vec<String>>::new();
     for ((number, args), count) in missing {
@@ -145,11 +147,12 @@ fn statement(arch: Arch, call: &str, args: &[(u8, u64)]) -> String {
     }
 }
 
-/// The included file that the call belongs into, or else the context's own file.
+/// The path of the included policy file that should name the system call. If no included file fits,
+/// the path of the context's own file.
 fn file(call: &str, loaded: &Loaded) -> String {
     let files = loaded.files();
     let own = files.first().map_or(Path::new(""), |path| path.as_path());
-    // The context `block_device_vvu` is for the device `block`.
+    // For example, the context `block_device_vvu` has the device `block`.
     let own_name = name(own);
     let (device, _) = own_name.split_once("_device").unwrap_or((&own_name, ""));
     let named = |wanted: &str| files[1..].iter().find(|path| name(path) == wanted);

@@ -1,5 +1,5 @@
-//! Runs a command and watches each system call that it makes, with ptrace. All unsafe code of this
-//! program is here.
+//! Runs a command under ptrace and reports each system call that it makes. This module has all
+//! unsafe code of `vvu-policy`.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,22 +12,23 @@ use std::ptr;
 use libc::{c_int, pid_t};
 use policies::compiler::{Arch, call_number};
 
-/// A call that a thread is about to make.
+/// A system call that a thread is about to make.
 #[derive(Clone, Copy, Debug)]
 pub struct SeenCall {
     pub number: u32,
     pub args: [u64; 6],
 }
 
-/// How the command ended.
+/// The result of the traced command.
 pub struct Ended {
-    /// Whether watching began. It is false if the command never wrote the text to wait for.
+    /// Whether system calls were reported. It is false if the command never wrote the text to wait
+    /// for.
     pub started: bool,
-    /// How it ended, in words.
+    /// The exit status or signal of the command, as words for the user.
     pub how: String,
 }
 
-/// `struct ptrace_syscall_info` of linux/ptrace.h, in the form for the entry of a call.
+/// `struct ptrace_syscall_info` of linux/ptrace.h, in its form for the entry of a system call.
 #[repr(C)]
 #[derive(Default)]
 struct SyscallInfo {
@@ -42,10 +43,11 @@ struct SyscallInfo {
 
 const PTRACE_GET_SYSCALL_INFO: u32 = 0x420e;
 const PTRACE_SYSCALL_INFO_ENTRY: u8 = 1;
-/// A stop for a system call. PTRACE_O_TRACESYSGOOD adds 0x80 to its signal (ptrace(2)).
+/// The signal number of a stop for a system call. PTRACE_O_TRACESYSGOOD adds 0x80 to SIGTRAP
+/// (ptrace(2)).
 const SYSCALL_STOP: c_int = libc::SIGTRAP | 0x80;
 
-/// A ptrace request that takes no pointer.
+/// A ptrace request that has no pointer as argument.
 #[derive(Clone, Copy)]
 enum Request {
     TraceMe,
@@ -53,8 +55,9 @@ enum Request {
     Syscall,
 }
 
-/// Runs the command to its end, and calls `see` for each call of all its threads and processes.
-/// With `from_output`, only calls of the process that writes this text count, from then on.
+/// Runs the command to its end, and calls `see` for each system call of all its processes and
+/// threads. With `from_output`, waits until a process writes this text. From then on, it calls
+/// `see` only for system calls of that process.
 ///
 /// # Errors
 ///
@@ -87,12 +90,13 @@ pub fn run(
     })
 }
 
-/// Starts the command, and stops it before its first instruction.
+/// Starts the command under ptrace, and stops it before its first instruction.
 fn start(command: &[String]) -> io::Result<pid_t> {
     let mut process = Command::new(&command[0]);
     process.args(&command[1..]);
-    // SAFETY: the closure runs between fork and exec, where it must not allocate or take a lock. It
-    // makes one system call and at most reads errno, so it does neither.
+    // SAFETY: the closure runs between fork and exec, where it must not allocate memory or take a
+    // lock. The closure makes one system call and at most reads errno, so it neither allocates nor
+    // locks.
     unsafe {
         process.pre_exec(|| trace(Request::TraceMe, 0, 0));
     }
@@ -115,13 +119,14 @@ fn start(command: &[String]) -> io::Result<pid_t> {
 
 struct Tracer<'a> {
     arch: Arch,
-    /// The number of the call `write`.
+    /// The number of the system call `write`.
     write: Option<u32>,
-    /// The text to wait for. It is `None` while calls are watched.
+    /// The text to wait for. It is `None` once system calls are reported.
     waits_for: Option<&'a str>,
-    /// The process that wrote the text. If there is one, only this process is watched.
+    /// The process that wrote the text. If it is set, only system calls of this process are
+    /// reported.
     writer: Option<pid_t>,
-    /// Each thread, and the process that it belongs to.
+    /// The id of each thread, and the id of its process.
     processes: HashMap<pid_t, pid_t>,
 }
 
@@ -142,7 +147,8 @@ impl Tracer<'_> {
                 self.call(thread, process, see)?;
                 0
             }
-            // An event of ptrace or the first stop of a new thread is not a signal to pass on.
+            // A ptrace event, or the first stop of a new thread. Neither is a signal for the
+            // thread.
             _ if status >> 16 != 0 => 0,
             libc::SIGSTOP if is_new => 0,
             signal => signal,
@@ -179,7 +185,7 @@ impl Tracer<'_> {
     }
 }
 
-/// The process that a thread belongs to.
+/// The id of the process that a thread belongs to.
 fn process_of(thread: pid_t) -> pid_t {
     let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
     let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
@@ -188,7 +194,7 @@ fn process_of(thread: pid_t) -> pid_t {
         .unwrap_or(thread)
 }
 
-/// Whether a call of write writes this text, within its first 4096 bytes.
+/// Whether the `write` system call writes this text. Only its first 4096 bytes are searched.
 fn writes(thread: pid_t, seen: &SeenCall, text: &str) -> bool {
     let mut buffer = vec![0; seen.args[2].min(4096) as usize];
     let memory = File::open(format!("/proc/{thread}/mem"));
@@ -196,7 +202,8 @@ fn writes(thread: pid_t, seen: &SeenCall, text: &str) -> bool {
     read.is_ok() && String::from_utf8_lossy(&buffer).contains(text)
 }
 
-/// Waits for a thread to stop or end, and returns its status. `None` means that all have ended.
+/// Waits for any thread to stop or end, and returns its id and status. `None` if all threads have
+/// ended.
 fn wait() -> io::Result<Option<(pid_t, c_int)>> {
     let mut status = 0;
     // SAFETY: waitpid writes one integer through its pointer, which points to `status`.
@@ -213,7 +220,8 @@ fn go_on(thread: pid_t, signal: c_int) -> io::Result<()> {
     gone_is_ok(trace(Request::Syscall, thread, signal as usize)).map(drop)
 }
 
-/// Returns `None` for a thread that is gone, because a thread may be killed at any time.
+/// Returns `None` instead of an error for a thread that no longer exists, because a thread may be
+/// killed at any time.
 fn gone_is_ok(result: io::Result<()>) -> io::Result<Option<()>> {
     match result {
         Ok(()) => Ok(Some(())),

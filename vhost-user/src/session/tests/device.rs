@@ -10,7 +10,7 @@ pub(super) struct Recorder {
     pub(super) config: Arc<Mutex<[u8; 16]>>,
 }
 
-/// The properties of a vring that the device was given.
+/// The properties of a vring that the device has served.
 #[derive(Clone)]
 pub(super) struct Served {
     pub(super) features: u64,
@@ -72,7 +72,7 @@ impl Device for Recorder {
         Ok(())
     }
 
-    /// Waits until the queue is stopped, and serves no requests.
+    /// Serves no requests. Returns when the queue is stopped.
     fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
         let (index, position) = (queue.index, queue.ring.next_avail());
         self.write(format!("start {index} at {position}"));

@@ -61,8 +61,8 @@ fn wrong_requests() -> Vec<Message> {
     ]
 }
 
-/// If the front-end asked for an acknowledgement, it gets one that reports the failure. Otherwise
-/// the session drops the front-end.
+/// A refused request is acknowledged as failed if the front-end asked for an acknowledgement.
+/// Otherwise the session drops the front-end.
 #[test]
 fn wrong_requests_are_acknowledged_as_failed_or_drop_the_front_end() {
     for message in wrong_requests() {
@@ -84,7 +84,8 @@ fn wrong_requests_are_acknowledged_as_failed_or_drop_the_front_end() {
     }
 }
 
-/// The front-end would take an acknowledgement for the reply itself.
+/// A failed request that has a reply of its own is not acknowledged, because the front-end would
+/// take the acknowledgement for the reply.
 #[test]
 fn requests_that_have_a_reply_end_the_connection_when_they_fail() {
     let wrong = [

@@ -1,5 +1,5 @@
-//! Tests of the session over its socket, with our front-end and with the front-end of the `vhost`
-//! crate.
+//! Tests of the session over its socket, with the front-end of this crate and with the front-end of
+//! the `vhost` crate.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;

@@ -1,8 +1,8 @@
-//! A front-end that follows a script.
+//! A transport with a scripted front-end.
 
 use super::*;
 
-/// The objects in the place of the descriptors of a script's request.
+/// The objects that replace the descriptors of a scripted request.
 #[derive(Clone, Default)]
 pub(super) struct Stand {
     pub(super) kick: Option<Arc<SharedEventFd>>,
@@ -42,7 +42,7 @@ impl Attach for Stand {
     }
 }
 
-/// A front-end whose requests are written down beforehand.
+/// A transport whose front-end sends a fixed list of requests.
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) events: VecDeque<Event>,
@@ -89,7 +89,8 @@ pub(super) fn state(index: u32, num: u32) -> VringState {
 }
 
 impl Script {
-    /// A script that negotiates all protocol features and shares 64 KiB at guest address 0x10000.
+    /// A script that negotiates all protocol features of the session and shares 64 KiB at guest
+    /// address 0x10000.
     pub(super) fn negotiated() -> Self {
         Self::default()
             .ask(Request::SetOwner)
@@ -98,7 +99,7 @@ impl Script {
             .ask(Request::SetMemTable(table(0x1_0000, USER)))
     }
 
-    /// Adds any message, with the number of descriptors that the message calls for.
+    /// Adds any message, with the number of descriptors that the message needs.
     pub(super) fn message(mut self, message: &Message, mut stand: Stand) -> Self {
         let brings = message.head.kind().map(|kind| kind.brings);
         let count = brings.map_or(0, |brings| brings.count(&message.payload).0);
@@ -145,7 +146,7 @@ impl Script {
         self.message(&message, Stand { kick, notifier })
     }
 
-    /// Adds all requests that a vring needs, except the kick.
+    /// Adds all requests that a vring needs to start, except SET_VRING_KICK.
     pub(super) fn vring(self, queue: u32) -> Self {
         self.ask(Request::SetVringNum(state(queue, 128)))
             .ask(Request::SetVringBase(state(queue, 7)))
@@ -158,7 +159,8 @@ impl Script {
         self
     }
 
-    /// Plays the script to a new device. At the end of the script all vrings are stopped.
+    /// Serves a new device to the scripted front-end. At the end of the script, all vrings are
+    /// stopped.
     pub(super) fn play(mut self) -> (Self, Recorder) {
         let device = Recorder::default();
         let never = eventfd();

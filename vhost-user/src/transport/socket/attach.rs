@@ -1,4 +1,4 @@
-//! Turns the descriptors of a front-end's messages into the objects that they stand for.
+//! Turns the descriptors of a front-end's messages into the objects that a session uses.
 
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -12,11 +12,12 @@ use super::Inspect;
 use crate::memory::{MemoryRegion, MemoryTable};
 use crate::resources::{Attach, AttachError, Attached, Signal};
 
-/// Handles the descriptors of one front-end.
+/// Turns the descriptors of one front-end into objects.
 pub struct Descriptors<'a> {
     /// The socket of the front-end.
     pub front_end: BorrowedFd<'a>,
-    /// Inspects the front-end's memory before it is mapped. `None`: the memory is not inspected.
+    /// Inspects the front-end's memory before it is mapped. `None` means that the memory is not
+    /// inspected.
     pub inspector: Option<&'a mut (dyn Inspect + 'static)>,
 }
 

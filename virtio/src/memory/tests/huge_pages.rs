@@ -7,7 +7,7 @@ use std::io::Write;
 
 const HUGE: u64 = 2 << 20;
 
-/// A file of huge pages. `None` if the kernel does not support huge pages.
+/// A memfd of `len` bytes in huge pages of 2 MiB. `None` if the kernel does not support huge pages.
 fn huge_file(len: u64) -> Option<Arc<File>> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
     let file = memfd_create("huge", flags).ok()?;

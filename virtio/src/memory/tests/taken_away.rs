@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 const SIZE: u64 = 0x10000;
-/// The pages with buffers. The rings are in the pages before these.
+/// The numbers of the pages with buffers. The rings are in pages with lower numbers.
 const BUFFERS: std::ops::Range<u64> = 8..12;
 
 fn page(number: u64) -> Mapping {
@@ -19,7 +19,7 @@ fn a_ring_is_no_longer_accessed_after_its_memory_was_unmapped() {
     let mut queue = Queue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
     let mut chain = Chain::default();
     ring.add(&[(0x8000, 16, false)]);
-    // The ring has no bytes in this page.
+    // The ring has no bytes in page 9.
     translation.unmap(0x9000, 0x9fff);
     assert!(queue.pop(&mut chain).unwrap());
     // The available and the used ring are in page 2.
@@ -56,7 +56,7 @@ fn rings_need_memory_for_the_accesses_that_they_need() {
     let ring = DriverRing::new(plain.clone(), 0, 256);
     for (used, works) in [(Permissions::Read, false), (Permissions::ReadWrite, true)] {
         let translation = Arc::new(Translation::default());
-        // The used ring begins in the second page, after the available ring.
+        // The second mapping begins at 0x1200, and contains the whole used ring.
         translation
             .map(0, mapping(0, 0x1200, Permissions::Read))
             .unwrap();
@@ -69,13 +69,13 @@ fn rings_need_memory_for_the_accesses_that_they_need() {
     }
 }
 
-/// A device that writes to the buffers of each request until `stop` is true.
+/// Serves the queue until `stop` is true. Writes to the buffers of each request.
 fn serve(mut queue: Queue, stop: &AtomicBool) {
     let memory = queue.memory().clone();
     let mut chain = Chain::default();
     while !stop.load(Ordering::Relaxed) {
         while queue.pop(&mut chain).unwrap() {
-            // A write fails if the memory was taken away before the chain was taken.
+            // The write fails if the buffer's memory was unmapped before the chain was taken.
             let _ = chain.writable.write(&memory, 0, &[0xdd; 64]);
             queue.push_used(chain.head, 64).unwrap();
         }
@@ -103,7 +103,7 @@ fn memory_that_was_given_up_is_not_written_any_more() {
         wait(first, last);
         translation.unmap(first, last);
         wait(first, last);
-        // From here on, the driver may use the page for other data.
+        // The driver may now use the page for other data.
         let target = GuestAddress(first ^ 0x1000);
         plain.write_slice(&[0; 64], target).unwrap();
         let is_zero = |_| {

@@ -66,8 +66,8 @@ fn all_addresses_can_be_mapped() {
     }
 }
 
-/// A model of a small address space: the target of each single address, and the accesses that it
-/// allows.
+/// A model of a small address space: the target of each single address, and the accesses that the
+/// address allows.
 type Model = [Option<(Option<u64>, Permissions)>; 16];
 
 #[derive(Clone, Debug)]

@@ -19,7 +19,8 @@ const MOST: usize = MAX_DESCRIPTORS as usize;
 enum Where {
     Ring,
     Table,
-    /// This number of descriptors is in the ring, and the others are in a table.
+    /// This number of descriptors is in the ring, and the other descriptors are in an indirect
+    /// table.
     Both(usize),
 }
 
@@ -39,7 +40,8 @@ fn chain_of(packed: bool, count: usize, place: Where) -> Queue {
     Queue::new(memory, ring.layout(), RING_FEATURES, first).unwrap()
 }
 
-/// Adds a chain. The first `direct` buffers are in the ring, and the others are in a table.
+/// Adds a chain. The first `direct` buffers are in the ring, and the other buffers are in an
+/// indirect table.
 fn add_table(ring: &mut DriverRing, direct: usize, buffers: &[(u64, u32, bool)]) {
     let (direct, rest) = buffers.split_at(direct);
     for (index, &(addr, len, write)) in (0..).zip(rest) {
@@ -82,7 +84,7 @@ fn a_chain_that_goes_round_in_a_large_ring_or_table_ends() {
             Where::Ring => 0x1000,
             _ => TABLE,
         };
-        // The second descriptor's `next` field names the first descriptor.
+        // The `next` field of the second descriptor now names the first descriptor.
         let next = GuestAddress(start + 30);
         queue.memory().write_obj(0u16, next).unwrap();
         let error = pop_error(&mut queue);
@@ -109,7 +111,7 @@ fn scattered(bytes: u64) -> Arc<GuestMemory> {
     Arc::new(memory(0x40_0000).translated(Arc::new(translation)))
 }
 
-/// Makes a request with `bytes` bytes of data, each in its own mapping. Returns the number of
+/// Makes a request with `bytes` bytes of data. Each byte has its own mapping. Returns the number of
 /// pieces of the data, and whether the device can write the request's status.
 fn access_scattered(bytes: u64) -> (Option<usize>, bool) {
     let memory = scattered(bytes);
@@ -145,7 +147,7 @@ fn a_buffer_over_too_many_regions_is_refused() {
     let mut chain = Chain::default();
     assert!(queue.pop(&mut chain).unwrap());
     let mut iovecs = Vec::new();
-    // The length up to the end of the second-to-last region.
+    // The length of the buffer up to the end of the second-to-last region.
     let most = ((count - 1) << 12) - 0x800;
     let found = chain.writable.iovecs(&memory, 0, most, &mut iovecs);
     assert_eq!((found.is_ok(), iovecs.len()), (true, MAX_PIECES));
@@ -159,7 +161,7 @@ fn a_buffer_over_too_many_regions_is_refused() {
 fn the_largest_chain_takes_little_memory_and_gives_it_back() {
     let memory = scattered(MAX_PIECES as u64 + 1);
     let mut ring = DriverRing::new(memory.clone(), 0x1000, SIZE);
-    // All buffers but one have more pieces than the limit for a chain.
+    // Each buffer except one has more pieces than the limit for a chain.
     let mut buffers = vec![(BUFFER, MAX_PIECES as u32 + 1, true); MOST];
     buffers[1].1 = 3000;
     ring.add(&buffers);

@@ -49,7 +49,7 @@ fn a_chain_that_is_in_flight_cannot_be_made_available() {
 }
 
 proptest! {
-    /// Chains may end in any order, but all of them come back in the order of the ring.
+    /// The device ends chains in any order, but the driver gets them back in the order of the ring.
     #[test]
     fn order_is_kept(
         packed: bool,

@@ -111,7 +111,7 @@ fn chains_longer_than_the_free_part_of_the_ring_are_refused() {
     ring.add_entries(&[(0x4000, 1, 0, NEXT); 4]);
     assert!(matches!(pop_error(&mut queue), QueueError::ChainTooLong(4)));
 
-    // One descriptor more than the free part of the ring.
+    // The second chain has one descriptor more than the free part of the ring.
     let (mut ring, mut queue) = pair(4, 0);
     ring.add(&[BUFFER; 2]);
     pop(&mut queue).unwrap();
@@ -246,10 +246,12 @@ fn without_event_idx_a_position_asks_for_each_call() {
 /// The next action of the driver or of the device.
 #[derive(Clone, Debug)]
 enum Action {
-    /// Adds a chain with this number of buffers, in an indirect table if the flag is true.
+    /// Adds a chain with this number of buffers. The buffers are in an indirect table if the flag
+    /// is true.
     Add(u16, bool),
     Pop,
-    /// Gives one of the chains in flight back.
+    /// Gives a chain in flight back. The two numbers are the choice of the chain and the number of
+    /// written bytes.
     Push(usize, u32),
     /// Asks for a call when the device has used this number of further descriptors.
     CallAt(u16),
@@ -268,11 +270,11 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// A chain: its identity, its number of descriptors in the ring, and its number of buffers.
+/// A chain: its buffer id, its number of descriptors in the ring, and its number of buffers.
 type Model = (u16, u16, u16);
 
-/// Numbers of used descriptors, counted from the start of the test: all so far, those at the last
-/// decision whether to call, and the number at which the driver wants a call.
+/// Three numbers of used descriptors, counted from the start of the test: the number up to now, the
+/// number at the last decision whether to call, and the number at which the driver wants a call.
 #[derive(Default)]
 struct Calls {
     used: u64,
@@ -308,8 +310,8 @@ proptest! {
                         true => ring.add_indirect(0x8000, &buffers),
                         false => ring.add(&buffers),
                     };
-                    // All chains use the same table, so the device takes a chain before the next
-                    // one overwrites the table.
+                    // All indirect chains use the same table, so the device takes each chain before
+                    // the next chain overwrites the table.
                     waiting.push_back((id, slots, length));
                     if table {
                         while let Some(model) = waiting.pop_front() {
@@ -334,7 +336,8 @@ proptest! {
                 }
                 Action::Push(..) => {}
                 Action::CallAt(after) => {
-                    // A position further on would be one of the next lap.
+                    // A position that is `size` or more descriptors ahead would be encoded like an
+                    // earlier position.
                     calls.wanted = calls.used + u64::from(after.min(size - 1));
                     let lap = (calls.wanted / u64::from(size)).is_multiple_of(2);
                     let index = (calls.wanted % u64::from(size)) as u16;
@@ -342,7 +345,7 @@ proptest! {
                 }
                 Action::DecideCall => {
                     let expected = (calls.decided..calls.used).contains(&calls.wanted);
-                    // A position of two laps ago is encoded like a current one.
+                    // A position two laps ago is encoded like a position of the current lap.
                     if calls.used - calls.decided.min(calls.wanted) <= u64::from(size) {
                         prop_assert_eq!(queue.needs_call().unwrap(), expected);
                     } else {
@@ -364,7 +367,7 @@ proptest! {
         }
     }
 
-    /// For any content of the ring, a pop ends, and the identity of a chain is below the ring's
+    /// For any content of the ring, `pop` returns, and the buffer id of a chain is below the ring's
     /// size.
     #[test]
     fn survives_any_ring(

@@ -1,4 +1,4 @@
-//! Rings that are not in one place.
+//! Tests of rings that consist of several separate pieces of memory.
 
 use super::*;
 use crate::memory::Mapping;
@@ -10,7 +10,7 @@ use vm_memory::Permissions;
 const MEMORY: u64 = 0x10_0000;
 const SIZE: u16 = 512;
 
-/// Memory behind an IOMMU that swaps neighbouring pieces of the given number of bytes.
+/// Memory behind an IOMMU that swaps neighbouring pieces of `piece` bytes.
 fn swapped(piece: u64) -> Arc<GuestMemory> {
     let translation = Translation::default();
     for start in (0..MEMORY).step_by(piece as usize) {
@@ -24,8 +24,8 @@ fn swapped(piece: u64) -> Arc<GuestMemory> {
     Arc::new(memory(MEMORY).translated(Arc::new(translation)))
 }
 
-/// Memory of regions of the given number of bytes, whose order in their file is the other way
-/// round.
+/// Memory that consists of regions of `bytes` bytes. The order of the regions in their file is
+/// reversed.
 fn regions(bytes: u64) -> Arc<GuestMemory> {
     let file = crate::test_utils::anonymous_file(MEMORY);
     let region = |start| {
@@ -36,7 +36,7 @@ fn regions(bytes: u64) -> Arc<GuestMemory> {
     Arc::new(GuestMemory::from_regions(regions.collect()).unwrap())
 }
 
-/// Passes chains through each place in a ring, several times.
+/// Sends chains through all entries of a ring, at least three times.
 fn go_round(memory: &Arc<GuestMemory>, packed: bool) {
     let mut ring = AnyDriverRing::new(packed, memory.clone(), 0x1230, SIZE);
     let (layout, first) = (ring.layout(), first_position(packed));

@@ -1,5 +1,5 @@
-//! Runs the same driver against our queue and the queue of the crate virtio-queue. Both have to
-//! take the same chains and give the same results.
+//! Runs the same driver against our queue and the queue of the crate virtio-queue. Both queues have
+//! to take the same chains and give the same results.
 
 use super::*;
 use crate::test_utils::swapped_pages;
@@ -14,12 +14,12 @@ const CHAINS: usize = 8;
 /// The next action of the driver or of the device.
 #[derive(Clone, Debug)]
 enum Event {
-    /// Adds a chain with these numbers of readable and of writable buffers, in an indirect table if
-    /// the flag is true.
+    /// Adds a chain with these numbers of readable and of writable buffers. The buffers are in an
+    /// indirect table if the flag is true.
     Add(u8, u8, bool),
     CallAt(u16),
     Pop,
-    /// Gives the oldest chain back.
+    /// Gives the oldest chain back, with this number of written bytes.
     Push(u32),
     DecideCall,
     EnableKick,
@@ -70,7 +70,7 @@ impl Side {
     }
 
     fn add_table(&mut self, buffers: &[(u64, u32, bool)]) {
-        // Each descriptor of the ring has a table of its own.
+        // Each descriptor of the ring has its own table.
         let head = self.ring.add(&[(0, 1, false)]);
         let table = GuestAddress(0x8000 + 0x100 * u64::from(head));
         for (index, &(addr, len, write)) in (0u16..).zip(buffers) {
@@ -148,8 +148,8 @@ proptest! {
         let (mut waiting, mut taken) = (0, std::collections::VecDeque::new());
         for event in events {
             match event {
-                // A correct driver never has more chains in flight, because they would not fit the
-                // ring.
+                // A correct driver has at most `CHAINS` chains in flight, because more chains might
+                // not fit the ring.
                 Event::Add(..) if waiting + taken.len() == CHAINS => {}
                 Event::Add(out, into, table) => {
                     ours.0.add(out, into, table);

@@ -1,4 +1,4 @@
-//! Tests with devices that lack something or break the rules.
+//! Tests with devices that lack registers, queues or vectors, or break the rules.
 
 use super::*;
 use crate::pci::mock::Lies;

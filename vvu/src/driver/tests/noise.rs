@@ -81,7 +81,7 @@ proptest! {
     fn no_configuration_space_and_no_register_makes_the_driver_panic(
         mut changes in prop::collection::vec((0x34usize..256, any::<u8>()), 0..40),
         bars in prop::array::uniform6(prop_oneof![Just(0u64), 1u64..0x1_0000, Just(1 << 32)]),
-        // Some of these values let the driver get past its first checks.
+        // Some of these register values let the driver get past its first checks.
         answers in prop::collection::vec(
             prop_oneof![
                 Just(0u64), Just(0xf), Just(16), Just(0xffff_ffff), Just(1), Just(2), any::<u64>(),

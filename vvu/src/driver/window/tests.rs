@@ -4,7 +4,8 @@ use std::os::unix::fs::FileExt;
 use virtio::GuestMemory;
 use vm_memory::Bytes;
 
-/// A memory table of one file, with 2 GiB of memory below the address 4 GiB and 1 GiB above.
+/// A memory table of one file. 2 GiB of the memory are below the guest address 4 GiB, and 1 GiB is
+/// above.
 fn table() -> MemoryTable<Absent> {
     let low = region(0, 0x8000_0000, 0x7f00_0000_0000, 0);
     let high = region(0x1_0000_0000, 0x4000_0000, 0x7f00_8000_0000, 0x8000_0000);

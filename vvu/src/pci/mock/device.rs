@@ -11,25 +11,25 @@ use super::ring::{Ring, TooSmall};
 use crate::pci::DmaMemory;
 use vvu_abi::{self as abi, queue};
 
-/// The mistakes of a mock device.
+/// The mistakes of a mock device, chosen by the test.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lies {
-    /// The number of reads of the device status that return the old value after a reset.
+    /// The number of reads of the device status that return 0x80 instead of 0 after a reset.
     pub slow_reset: u32,
-    /// The number of reads of the status in the configuration that return the old value after the
-    /// status was cleared.
+    /// The number of reads of the configuration's status field that return 1 instead of 0 after the
+    /// driver has cleared the status field.
     pub slow_disconnect: u32,
     /// Whether the device refuses all features.
     pub refuse_features: bool,
     /// The MSI-X vector that the device refuses, if any.
     pub refuse_vector: Option<u16>,
-    /// Whether the device refuses changes of the vectors of notifications.
+    /// Whether the device ignores writes to the MSI-X vectors of notifications.
     pub refuse_notifications: bool,
-    /// Whether the device refuses changes of the sizes of queues.
+    /// Whether the device ignores writes to the sizes of queues.
     pub fixed_queue_size: bool,
-    /// Whether the device takes no messages from the driver.
+    /// Whether the device leaves the driver's messages in the transmit queue.
     pub hold_tx: bool,
-    /// Whether the device asks for a reset each time it starts.
+    /// Whether the device asks for a reset each time the driver sets DRIVER_OK.
     pub always_broken: bool,
 }
 
@@ -50,17 +50,18 @@ pub struct State {
     pub driver_features: u64,
     /// The status field in the device configuration.
     pub config_status: u32,
-    /// Whether there is a front-end.
+    /// Whether a front-end is connected.
     pub peer: bool,
-    /// MSI-X vectors of the notifications.
+    /// The MSI-X vector of each vhost queue's kicks.
     pub notifications: Vec<u16>,
-    /// Messages from the driver that came while there was a front-end.
+    /// Messages from the driver that arrived while a front-end was connected.
     pub sent: Vec<Vec<u8>>,
-    /// Messages from the driver that came while there was no front-end.
+    /// Messages from the driver that arrived while no front-end was connected.
     pub stray: Vec<Vec<u8>>,
-    /// Writes to doorbells: the offset from the first doorbell, and the bytes.
+    /// Writes to doorbells. Each entry is the offset from the first doorbell in bytes, and the
+    /// written bytes.
     pub rung: Vec<(u64, Vec<u8>)>,
-    /// All writes in order, as text.
+    /// Register writes and other actions of the driver in order, as text.
     pub writes: Vec<String>,
     pub(super) device_select: u32,
     pub(super) driver_select: u32,
@@ -99,7 +100,7 @@ impl State {
         state
     }
 
-    /// Records an access as text.
+    /// Records an action of the driver as text.
     pub fn log(&mut self, what: String) {
         self.writes.push(what);
     }
@@ -113,7 +114,7 @@ impl State {
         self.notifications = vec![NO_VECTOR; self.profile.max_vhost_queues as usize];
     }
 
-    /// Does a virtio reset, which disconnects the front-end as on a real device.
+    /// Does a virtio reset. The reset also disconnects the front-end, as on a real device.
     pub(super) fn reset(&mut self) {
         self.clear();
         self.peer = false;
@@ -160,7 +161,7 @@ impl State {
         }
     }
 
-    /// Handles a write of the driver to the status in the configuration.
+    /// Handles a write of the driver to the status field of the configuration.
     pub(super) fn set_config_status(&mut self, value: u32) {
         if value & !3 != 0 {
             return self.break_down();
@@ -174,7 +175,8 @@ impl State {
         self.tell_of_peer();
     }
 
-    /// Makes the front-end send a message. The message is delivered as soon as there is a buffer.
+    /// Makes the front-end send a message. The message is delivered as soon as a receive buffer is
+    /// available.
     pub fn deliver(&mut self, message: &[u8]) {
         self.backlog.push_back(message.to_vec());
         self.pump();
@@ -185,7 +187,7 @@ impl State {
         self.interrupt(self.notifications[queue]);
     }
 
-    /// Delivers messages while there are buffers.
+    /// Delivers the front-end's waiting messages while receive buffers are available.
     pub fn pump(&mut self) {
         let up = self.config_status & abi::status::BACKEND_UP != 0;
         while up && self.peer && self.runs() {
@@ -202,7 +204,7 @@ impl State {
         self.status & status::DRIVER_OK != 0 && self.status & status::NEEDS_RESET == 0
     }
 
-    /// Puts bytes into a receive buffer. Returns false if there is no buffer.
+    /// Puts bytes into a receive buffer. Returns false if no receive buffer is available.
     pub fn put(&mut self, message: &[u8]) -> bool {
         let (dma, ring) = self.ring(queue::RX);
         match ring.put(&dma, message) {
@@ -213,7 +215,7 @@ impl State {
         true
     }
 
-    /// Takes the driver's messages.
+    /// Takes all messages of the driver from the transmit queue.
     pub fn take_tx(&mut self) {
         loop {
             let (dma, ring) = self.ring(queue::TX);
@@ -233,8 +235,8 @@ impl State {
         }
     }
 
-    /// Writes this entry to the used ring of a queue, moves the ring's index by `steps`, and raises
-    /// the queue's interrupt.
+    /// Writes an entry with `id` and `len` to the used ring of queue `index`, adds `steps` to the
+    /// ring's index, and raises the queue's interrupt.
     pub fn lie_in_ring(&mut self, index: u16, id: u32, len: u32, steps: u16) {
         let (dma, ring) = self.ring(index);
         ring.push_used(&dma, id, len, steps);
@@ -247,7 +249,7 @@ impl State {
         ring.available(&dma)
     }
 
-    /// Makes the device use the newest receive buffer first.
+    /// Makes the device use the most recently offered receive buffer first.
     pub fn reverse_rx(&mut self) {
         self.rings[0].newest_first = true;
     }

@@ -8,7 +8,7 @@ use vvu_abi::{self as abi, cfg_type};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarOffset(pub u8, pub u64);
 
-/// The properties of a mock device. The device's capabilities need not match the other properties.
+/// The properties of a mock device. The device's capabilities may contradict the other properties.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// PCI device id.
@@ -21,18 +21,17 @@ pub struct Profile {
     pub window_bar: u8,
     /// The bytes of the capabilities, in the order of the capability list.
     pub capabilities: Vec<Vec<u8>>,
-    /// The real location of the common registers, which may differ from the location in the
-    /// capabilities.
+    /// The actual location of the common registers. The capabilities may name another location.
     pub common: BarOffset,
-    /// The real location of the device configuration.
+    /// The actual location of the device configuration.
     pub config: BarOffset,
-    /// The real location of the notification registers of the virtqueues.
+    /// The actual location of the notification registers of the virtqueues.
     pub notify: BarOffset,
-    /// The real location of the doorbells.
+    /// The actual location of the doorbells.
     pub doorbell: BarOffset,
-    /// The real location of the registers that choose vectors for kicks.
+    /// The actual location of the registers that choose the MSI-X vectors for kicks.
     pub notification: BarOffset,
-    /// Number of MSI-X vectors.
+    /// The number of MSI-X vectors.
     pub vectors: u16,
     /// Number of virtqueues.
     pub queue_count: u16,
@@ -40,14 +39,14 @@ pub struct Profile {
     pub queue_size: u16,
     /// Number of vhost queues.
     pub max_vhost_queues: u32,
-    /// Virtio features.
+    /// The virtio feature bits that the device offers.
     pub features: u64,
     /// The notification offset of each virtqueue.
     pub notify_offs: [u16; 2],
     /// Whether doorbells can be mapped. The mock does not see writes to mapped doorbells.
     pub doorbells_mapped: bool,
-    /// Whether the status shows the front-end. Otherwise an empty message shows that the front-end
-    /// left.
+    /// Whether the status field shows if a front-end is connected. If false, the device reports by
+    /// an empty message that the front-end has left.
     pub status_tells: bool,
 }
 
@@ -65,7 +64,7 @@ fn capability(cfg_type: u8, place: BarOffset, length: u32, multiplier: Option<u3
 }
 
 impl Profile {
-    /// The device model of this project.
+    /// The profile of this project's device model.
     pub fn ours() -> Self {
         let mut profile = Self {
             device: abi::PCI_DEVICE_ID,
@@ -91,7 +90,7 @@ impl Profile {
         profile
     }
 
-    /// QEMU's device of 2019.
+    /// The profile of QEMU's device of 2019.
     pub fn qemu() -> Self {
         let mut profile = Self {
             device: 0x1058,
@@ -107,12 +106,12 @@ impl Profile {
             ..Self::ours()
         };
         profile.capabilities = profile.honest_capabilities(0x1000);
-        // QEMU adds each capability at the front of the list.
+        // QEMU adds each new capability at the front of the capability list.
         profile.capabilities.rotate_right(3);
         profile
     }
 
-    /// crosvm's device of 2022.
+    /// The profile of crosvm's device of 2022.
     pub fn crosvm() -> Self {
         Self {
             subsystem: abi::PCI_DEVICE_ID,
@@ -141,7 +140,7 @@ impl Profile {
         ]
     }
 
-    /// Changes the capability of this type.
+    /// Changes the first virtio capability of type `cfg_type`.
     pub fn change(mut self, cfg_type: u8, change: impl FnOnce(&mut Capability)) -> Self {
         let found = self
             .capabilities
@@ -154,7 +153,7 @@ impl Profile {
         self
     }
 
-    /// Removes the capability of this type.
+    /// Removes all virtio capabilities of type `cfg_type`.
     pub fn without(mut self, cfg_type: u8) -> Self {
         self.capabilities.retain(|bytes| bytes[3] != cfg_type);
         self

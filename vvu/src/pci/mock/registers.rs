@@ -7,7 +7,7 @@ use virtio::pci::{NO_VECTOR, common};
 use super::{BarOffset, State};
 use vvu_abi::{config, notification};
 
-/// A structure of registers.
+/// A structure of registers in a BAR of the mock device.
 #[derive(Clone, Copy, Debug)]
 enum Structure {
     Common,

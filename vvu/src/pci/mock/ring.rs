@@ -7,7 +7,7 @@ use virtio::pci::NO_VECTOR;
 use super::Profile;
 use crate::pci::{DmaMemory, Scalar};
 
-/// Memory at an I/O virtual address.
+/// DMA memory and its I/O virtual address.
 pub struct Dma {
     pub iova: u64,
     pub memory: Arc<DmaMemory>,
@@ -23,7 +23,7 @@ impl Dma {
     }
 }
 
-/// The receive buffer is too small for the message.
+/// The error for a message that does not fit into the receive buffer.
 #[derive(Debug)]
 pub struct TooSmall;
 
@@ -37,7 +37,7 @@ pub struct Ring {
     pub avail: u64,
     pub used: u64,
     pub notify_off: u16,
-    /// Whether the device uses the newest buffer first.
+    /// Whether the device uses the most recently offered buffer first.
     pub newest_first: bool,
     pending: Vec<u16>,
     next_avail: u16,
@@ -103,7 +103,8 @@ impl Ring {
         let (id, address, len) = self.pop(dma)?;
         let offset = (address - dma.iova) as usize;
         let message = dma.memory.copy_out(offset, len as usize);
-        // Some devices report the number of bytes that they read, and so does the mock.
+        // The used length should be 0 for a buffer that the device reads. Like some devices, the
+        // mock reports the number of bytes that it read.
         self.push_used(dma, u32::from(id), len, 1);
         Some(message)
     }

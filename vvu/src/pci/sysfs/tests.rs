@@ -5,7 +5,7 @@ use vhost_user::WithCauses;
 
 use super::*;
 
-/// A sysfs with one function that passes all checks. Each test then changes a part of the sysfs.
+/// A sysfs with one function that passes all checks. A test may then change a part of the sysfs.
 struct FakeSysfs {
     root: TempDir,
 }

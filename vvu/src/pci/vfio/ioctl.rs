@@ -1,4 +1,4 @@
-//! VFIO ioctls that the vfio-ioctls crate lacks, or whose results that crate hides.
+//! VFIO ioctls. The vfio-ioctls crate lacks these ioctls or hides their results.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ const INFO_SIZE: usize = 4096;
 /// interrupt window below 4 GiB is left out.
 const FALLBACK_RANGES: [RangeInclusive<u64>; 2] = [0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff];
 
-/// A buffer for the information about an IOMMU and the capabilities that follow it.
+/// A buffer for the information about an IOMMU, followed by the capabilities of the IOMMU.
 #[repr(C, align(8))]
 struct Info([u8; INFO_SIZE]);
 
@@ -50,7 +50,7 @@ fn parse_ranges(info: &[u8]) -> Option<Vec<RangeInclusive<u64>>> {
         info,
         std::mem::offset_of!(vfio_iommu_type1_info, cap_offset),
     )? as usize;
-    // The loop ends because each capability has to lie behind the one before it.
+    // The loop ends because each capability has to lie behind the previous capability.
     while at != 0 {
         let next = u32_at(info, at + 4)? as usize;
         if u16_at(info, at)? == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE as u16 {
@@ -85,7 +85,7 @@ fn u64_at(info: &[u8], at: usize) -> Option<u64> {
 
 /// Resets the function. Returns false if the function has no reset.
 pub fn reset(device: &File) -> io::Result<bool> {
-    // SAFETY: this ioctl takes no argument and accesses no memory of this process.
+    // SAFETY: `VFIO_DEVICE_RESET` takes no argument and accesses no memory of this process.
     if unsafe { ioctl(device, VFIO_DEVICE_RESET()) } == 0 {
         return Ok(true);
     }
@@ -99,8 +99,8 @@ pub fn reset(device: &File) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    /// Information about an IOMMU, with another capability at offset 24 and the address ranges at
-    /// offset 64.
+    /// Information about an IOMMU. An unrelated capability is at offset 24, and the capability with
+    /// the address ranges is at offset 64.
     fn info(ranges: &[(u64, u64)]) -> Vec<u8> {
         let mut info = vec![0; 256];
         let mut put =

@@ -1,4 +1,4 @@
-//! Tests of the client with a server that serves the mock device.
+//! Tests of the vfio-user client with a server that serves the mock device.
 
 use std::os::fd::AsFd;
 
@@ -281,7 +281,7 @@ fn a_server_that_leaves_takes_the_function_along() {
         poll(&mut fds, Some(&Default::default())).unwrap() == 1
     };
     assert!(!is_readable());
-    // BAR 5 of the mock has no registers, so this read ends the server.
+    // BAR 5 of the mock has no registers, so this read makes the server panic.
     assert!(function.read_bar(5, 0, &mut [0; 4]).is_err());
     assert!(is_readable());
     assert!(server.join().is_err());

@@ -1,4 +1,4 @@
-//! Front-ends that leave, and devices that break.
+//! Tests with front-ends that leave and with devices that fail.
 
 use vvu_abi::queue;
 

@@ -1,4 +1,4 @@
-//! The fact sheet's test vectors, as bytes in the device's buffers.
+//! Test vectors for messages, as bytes in the buffers of the device.
 
 use super::*;
 
@@ -11,7 +11,8 @@ fn bytes(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The bytes of each request. If the request has a reply, also the reply's payload and bytes.
+/// The bytes of each request. For a request that has a reply, also the payload of the reply and all
+/// bytes of the reply.
 const EXCHANGES: [(&str, Option<(&str, &str)>); 7] = [
     (
         "01 00 00 00|01 00 00 00|00 00 00 00",

@@ -9,7 +9,8 @@ fn queue(size: u16, device_writes: bool) -> DriverQueue {
     DriverQueue::new(memory, IOVA, 8, size, BUFFER, device_writes)
 }
 
-/// Writes to the used ring as a device does: the entry in `slot` first, then the index.
+/// Writes to the used ring in the order in which a device writes. The entry in `slot` is written
+/// first, and then the index.
 fn use_buffer(queue: &DriverQueue, slot: usize, id: u32, len: u32, index: u16) {
     let entry = queue.offsets.used + 4 + 8 * slot;
     queue.memory.write(entry, id);

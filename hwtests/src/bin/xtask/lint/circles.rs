@@ -1,9 +1,10 @@
 //! Finds modules that import each other in a circle.
 //!
-//! The rule: sibling modules must not reach each other in both directions, at any level of a crate.
-//! If two modules have different parents, the check compares their ancestors at the level where the
-//! two paths part. A module and its descendants may name each other, because in this tree a parent
-//! holds the types that its children share. Tests may name any module.
+//! Sibling modules must not reach each other through imports in both directions, at any level of a
+//! crate. If two modules have different parents, the check compares their ancestors at the first
+//! level where the paths of the modules differ. A module and its descendants may name each other,
+//! because in this repository a parent holds the types that its children share. Tests may name any
+//! module.
 //!
 //! A name is followed through `use` to the module that defines the item. So an item that is
 //! imported from `crate` but defined in another module counts as imported from that module.
@@ -25,13 +26,13 @@ use super::Findings;
 use modules::{Crate, ModulePath};
 use resolve::resolve;
 
-/// The path of a module, and the path of a module that it names.
+/// The path of a module, and the path of another module that the first module names.
 type Edge = (ModulePath, ModulePath);
 
-/// The places in the code that cause an edge, as file and line.
+/// The places in the code that cause an edge (one module names another), as file and line.
 type Sources = BTreeSet<(String, usize)>;
 
-/// Finds the circles in all libraries, programs and examples.
+/// Finds the circles of modules in all libraries, programs and examples.
 pub fn find(metadata: &Metadata) -> Result<Findings> {
     let mut findings = Findings::new();
     for package in metadata.workspace_packages() {
@@ -53,7 +54,8 @@ fn is_checked(target: &Target) -> bool {
     target.is_lib() || target.is_bin() || target.is_example()
 }
 
-/// Siblings that reach each other, and all edges between them.
+/// Sibling modules that name each other directly or through other siblings, and all edges (one
+/// module names another) between them.
 struct Circle {
     members: BTreeSet<ModulePath>,
     edges: BTreeMap<Edge, Sources>,
@@ -80,7 +82,7 @@ impl Circle {
     }
 }
 
-/// Groups the modules that are in circles. Each group contains all modules that reach each other.
+/// Finds the groups of modules in which each module reaches each other module.
 fn circles(tree: &Crate) -> Vec<Circle> {
     let edges = edges(tree);
     let mut groups = BTreeSet::new();
@@ -103,7 +105,7 @@ fn circles(tree: &Crate) -> Vec<Circle> {
     groups.into_iter().map(circle).collect()
 }
 
-/// The pairs of siblings at all levels of which one names the other.
+/// The pairs of sibling modules, at all levels, in which the first module names the second module.
 fn edges(tree: &Crate) -> BTreeMap<Edge, Sources> {
     let mut edges = BTreeMap::<Edge, Sources>::new();
     for (from, module) in &tree.modules {
@@ -118,15 +120,15 @@ fn edges(tree: &Crate) -> BTreeMap<Edge, Sources> {
     edges
 }
 
-/// The siblings at the level where the paths of two modules part. It is `None` if one module
-/// contains the other.
+/// The ancestors of two modules at the first level where the paths of the modules differ. The
+/// result is `None` if one module contains the other module.
 fn part(from: &ModulePath, to: &ModulePath) -> Option<Edge> {
     let common = from.iter().zip(to).take_while(|(a, b)| a == b).count();
     let is_nested = common == from.len() || common == to.len();
     (!is_nested).then(|| (from[..=common].to_vec(), to[..=common].to_vec()))
 }
 
-/// The modules that are reachable from `start` through any number of edges.
+/// The modules that `start` names, directly or through other modules.
 fn reachable(edges: &BTreeMap<Edge, Sources>, start: &ModulePath) -> BTreeSet<ModulePath> {
     let mut reached = BTreeSet::new();
     let mut open = vec![start];

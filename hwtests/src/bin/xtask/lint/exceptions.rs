@@ -1,5 +1,5 @@
-//! The exceptions of the checks and their reasons, from the tables below
-//! `[workspace.metadata.lint]` in Cargo.toml.
+//! The exceptions of the lint's checks and their reasons. Cargo.toml lists them in tables below
+//! `[workspace.metadata.lint]`.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::Findings;
 pub struct Exceptions(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Exceptions {
-    /// Reads the lists of all `checks`. A list that belongs to none of the checks is an error.
+    /// Reads the lists of exceptions. It is an error if the name of a list is not in `checks`.
     pub fn read(metadata: &Metadata, checks: &[&str]) -> Result<Self> {
         let lists = metadata.workspace_metadata["lint"].clone();
         let lists: BTreeMap<_, _> = serde_json::from_value(lists)
@@ -27,7 +27,8 @@ impl Exceptions {
         Ok(exceptions)
     }
 
-    /// Returns the problems: findings without an exception, and exceptions that are not needed.
+    /// Returns the problems: findings without an exception, exceptions that are not needed, and
+    /// exceptions without a reason.
     pub fn sift(&self, check: &str, findings: Findings) -> Vec<String> {
         let none = BTreeMap::new();
         let listed = self.0.get(check).unwrap_or(&none);

@@ -6,7 +6,8 @@ use hwtests::Result;
 
 use super::Findings;
 
-/// The prefix of our packages' names. It keeps general names such as "virtio" or "block" free.
+/// The prefix of our packages' names. With the prefix, our packages do not take general names such
+/// as "virtio" or "block".
 const PREFIX: &str = "vvu";
 const LICENSES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-BSD-3-Clause"];
 /// The limits of crates.io: the maximum number of keywords of a crate, and the maximum number of
@@ -22,7 +23,7 @@ pub fn is_published(package: &Package) -> bool {
         .is_none_or(|registries| !registries.is_empty())
 }
 
-/// Finds packages that cannot be published.
+/// Finds packages whose manifests forbid publishing.
 pub fn unpublished(metadata: &Metadata) -> Result<Findings> {
     let packages = metadata.workspace_packages().into_iter();
     let finding = |package: &Package| {
@@ -59,7 +60,7 @@ fn manifest<'a>(metadata: &Metadata, package: &'a Package) -> &'a Utf8Path {
     path.strip_prefix(&metadata.workspace_root).unwrap_or(path)
 }
 
-/// The fields and files that a package lacks.
+/// The required fields and files that a package lacks.
 fn lacks(package: &Package) -> Vec<String> {
     let is_set = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.is_empty());
     let documentation = format!("https://docs.rs/{}", package.name);
@@ -107,8 +108,8 @@ mod tests {
 
     use super::*;
 
-    /// Makes a crate with these lines in its manifest and these files beside it. Returns the fields
-    /// and files that the crate lacks, and whether [`unpublished`] finds it.
+    /// Makes a crate with `lines` in its manifest and `files` beside its manifest. Returns the
+    /// fields and files that the crate lacks, and whether [`unpublished`] finds the crate.
     fn check(lines: &str, files: &[&str]) -> (Vec<String>, bool) {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("src")).unwrap();
@@ -160,7 +161,8 @@ mod tests {
             .filter(|line| line.contains(" = ") && !line.contains("name"))
         {
             let without = COMPLETE.replace(line, "");
-            // Cargo finds a README.md without the field.
+            // Cargo finds a README.md even if the field `readme` is missing, so the file has to be
+            // missing, too.
             let files = if line.contains("readme") {
                 &FILES[1..]
             } else {

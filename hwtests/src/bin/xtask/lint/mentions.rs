@@ -1,7 +1,8 @@
 //! Checks that the files and tests that documents name exist.
 //!
-//! The check covers names in backticks in the Markdown files of the top folder and of `docs`. A
-//! test has to be in the file that the document names next to it.
+//! The check covers names in backticks in the Markdown files of the top folder and of `docs`. If a
+//! document names a file after a test, in the same paragraph or table row, the test has to be in
+//! this file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,8 @@ use super::text::{code_lines, files, numbered, paths};
 /// The endings of the names of this repository's files.
 const ENDINGS: [&str; 7] = [".rs", ".md", ".toml", ".policy", ".svg", ".yml", ".1"];
 
-/// The minimum number of words in a name that can only be a test's.
+/// A name with at least this number of words, separated by underscores, can only be the name of a
+/// test.
 const TEST_WORDS: usize = 5;
 
 /// Finds names in documents that do not exist in the repository.
@@ -74,7 +76,7 @@ impl Names {
         }
     }
 
-    /// The problems of a document, each with the number of its line.
+    /// The problems of the text of a document, each with the number of its line.
     fn problems(&self, document: &str) -> Vec<(usize, String)> {
         let code = code_lines(document);
         let mut problems = Vec::new();
@@ -124,7 +126,7 @@ impl Names {
     }
 }
 
-/// Whether a name can only be a test's.
+/// Whether a name can only be the name of a test.
 fn is_test(name: &str) -> bool {
     let word = |word: &str| {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

@@ -1,4 +1,4 @@
-//! Checks that each library makes a package that builds by itself.
+//! Checks that the package of each library builds outside the workspace.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,12 +11,13 @@ use hwtests::{Context, Result, ensure, progress};
 use super::manifests::is_published;
 use crate::cargo;
 
-/// Makes all packages, and builds each package from its own files.
+/// Makes the packages of all libraries, and builds each package from its own files.
 ///
-/// The build shows that the package contains all its files, and that the crate asks for all
-/// features that it uses. In the workspace, a crate also gets the features that its neighbours ask
-/// for. Cargo can build packages itself. But while the versions stay the same, it takes a library's
-/// neighbours from an earlier run.
+/// The build shows that the package contains all its files, and that the crate enables all features
+/// of its dependencies that it uses. In our workspace, a crate also gets the features that other
+/// crates of the workspace enable. Cargo itself could build the packages. But while the versions
+/// stay the same, cargo would build a library with the packages of other libraries from an earlier
+/// run.
 pub fn check(metadata: &Metadata) -> Result<()> {
     progress("cargo package (each library)");
     let packages = metadata.workspace_packages();
@@ -33,7 +34,8 @@ pub fn check(metadata: &Metadata) -> Result<()> {
 
     let folder = metadata.target_directory.join("packages");
     unpack(metadata, &packages, folder.as_std_path()).context("cannot unpack the packages")?;
-    // The packages are built one by one, because a common build would share their features.
+    // The packages are built one by one, because one build of all packages would merge the features
+    // that they enable.
     for package in &packages {
         let mut command = cargo::command();
         command.args(["check", "--package", &package.name]);
@@ -44,7 +46,7 @@ pub fn check(metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo. A warning is an error, too.
+/// Runs a cargo command. It is an error if cargo fails or prints a warning.
 fn run_cleanly(mut command: Command) -> Result<()> {
     let output = command.output().context("cannot run cargo")?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -61,8 +63,8 @@ fn run_cleanly(mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks packages into a workspace, in which they depend on each other. Their other dependencies
-/// are the same as in our workspace.
+/// Unpacks packages into a new workspace, in which they depend on each other. Their other
+/// dependencies have the same versions as in our workspace.
 fn unpack(metadata: &Metadata, packages: &[&Package], folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
@@ -74,7 +76,8 @@ fn unpack(metadata: &Metadata, packages: &[&Package], folder: &Path) -> Result<(
         let file = metadata
             .target_directory
             .join(format!("package/{name}-{version}.crate"));
-        // The files get new times, because cargo decides by the times whether to build again.
+        // The files get the current time, because cargo decides by the times of files whether to
+        // build again.
         let mut tar = Command::new("tar");
         tar.args([
             "--extract",

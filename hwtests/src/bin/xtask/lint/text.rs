@@ -12,7 +12,7 @@ use crate::cargo;
 
 /// The maximum number of characters in a line.
 const COLUMNS: usize = 100;
-/// The maximum number of lines in a file of code.
+/// The maximum number of lines in a file of Rust code.
 const LINES: usize = 450;
 
 /// Finds files of Rust code that are too long.
@@ -55,7 +55,7 @@ fn problem(name: &str, number: usize, line: &str) -> String {
     format!("{name}:{number}: has {columns} columns: break it, at {COLUMNS} at the latest")
 }
 
-/// The paths and texts of all files that git knows or would add.
+/// The paths and texts of the files that match `patterns`, and that git tracks or does not ignore.
 pub(super) fn files(patterns: &[&str]) -> Result<Vec<(String, String)>> {
     let read = |name: String| {
         let text = fs::read_to_string(cargo::root().join(&name)).context(name.clone())?;
@@ -64,7 +64,8 @@ pub(super) fn files(patterns: &[&str]) -> Result<Vec<(String, String)>> {
     paths(patterns)?.into_iter().map(read).collect()
 }
 
-/// The paths of all files that git knows or would add, relative to the top folder.
+/// The paths of the files that match `patterns`, and that git tracks or does not ignore. The paths
+/// are relative to the top folder.
 pub(super) fn paths(patterns: &[&str]) -> Result<Vec<String>> {
     let output = Command::new("git")
         .args("ls-files -z --cached --others --exclude-standard --".split(' '))
@@ -78,7 +79,7 @@ pub(super) fn paths(patterns: &[&str]) -> Result<Vec<String>> {
         String::from_utf8_lossy(&output.stderr)
     );
     let names = String::from_utf8(output.stdout).context("a file's name is not UTF-8")?;
-    // Git also lists files that were removed, until the removal is added.
+    // git also lists removed files, until their removal is added to the index.
     let names = names.split_terminator('\0');
     let names = names.filter(|name| cargo::root().join(name).exists());
     Ok(names.map(str::to_owned).collect())
@@ -90,7 +91,7 @@ pub(super) fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(|(index, line)| (index + 1, line))
 }
 
-/// The numbers of the lines of a Markdown file that are code between fences.
+/// The numbers of the lines of a Markdown text that are code between fences.
 pub(super) fn code_lines(text: &str) -> BTreeSet<usize> {
     let mut is_code = false;
     let mut lines = BTreeSet::new();
@@ -104,8 +105,8 @@ pub(super) fn code_lines(text: &str) -> BTreeSet<usize> {
     lines
 }
 
-/// Whether a line is too long and can be broken. A single word, such as a link, cannot be broken,
-/// and a row of a table cannot, either.
+/// Whether a line is too long and can be broken. A single word (such as a link) and a row of a
+/// table cannot be broken.
 fn is_long(line: &str) -> bool {
     let text = line
         .trim()

@@ -1,10 +1,11 @@
-//! Peers that stop in the middle of a message. These tests take as long as the deadline: 5 seconds.
+//! Tests with peers that stop in the middle of a message. Each test takes as long as the deadline,
+//! 5 seconds.
 
 use std::io::Write;
 
 use super::*;
 
-/// A peer that sends one byte and nothing more.
+/// A peer that sends one byte of a message and then stops.
 fn stalled(host: &Host, name: &str) -> UnixStream {
     let mut peer = UnixStream::connect(host.path(name)).unwrap();
     peer.write_all(&[1]).unwrap();

@@ -1,4 +1,4 @@
-//! A driver and a front-end that act at random.
+//! Tests with random actions of a driver and of a front-end.
 
 use proptest::prelude::*;
 use vfio_user::DmaFlags;
@@ -9,7 +9,7 @@ use virtio::test_utils::anonymous_file;
 
 use super::*;
 
-/// A random step of the driver or of the front-end.
+/// A random action of the driver or of the front-end.
 #[derive(Clone, Debug)]
 enum Step {
     Write(usize, u64, Vec<u8>),
@@ -86,7 +86,8 @@ impl World {
         }
     }
 
-    /// Brings the device up, with its rings at addresses that the other steps write to.
+    /// Brings the device up to DRIVER_OK. The rings are at addresses that other random actions
+    /// write to.
     fn start(&mut self) {
         let mut write = |offset, data: &[u8]| self.device.bar_write(0, offset, data);
         write(common::DRIVER_FEATURE_SELECT, &[1, 0, 0, 0]);

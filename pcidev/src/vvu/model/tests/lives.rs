@@ -1,4 +1,4 @@
-//! Front-ends, drivers and device VMs that connect, leave and connect again.
+//! Tests with front-ends, drivers and device VMs that connect, leave and connect again.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Kicks and doorbells.
+//! Tests of kicks and doorbells.
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn kicks_are_interrupts() {
     take(&vm.irqs[usize::from(VECTORS) - 1]);
 }
 
-/// An eventfd with EFD_SEMAPHORE and a large counter stays readable, however often it is read.
+/// An eventfd with EFD_SEMAPHORE and a large counter stays readable even after many reads.
 #[test]
 fn a_kick_that_stays_readable_is_one_interrupt() {
     let host = Host::start();

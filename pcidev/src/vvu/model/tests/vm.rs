@@ -1,4 +1,5 @@
-//! A device VM that drives the device by hand, through a vfio-user client.
+//! The driver in the device VM. The tests control each step of the driver, which uses the device
+//! through a vfio-user client.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,7 +18,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vvu_abi as abi;
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
-/// The vector for configuration changes. The queues have the vectors after this one.
+/// The vector for configuration changes. The two virtqueues have the vectors 1 and 2.
 pub(super) const CONFIG_VECTOR: u16 = 0;
 pub(super) const VECTORS: u16 = 19;
 
@@ -40,13 +41,13 @@ pub(super) fn is_readable(fd: impl AsFd, limit: Duration) -> bool {
     poll(&mut fds, Some(&limit)).unwrap() > 0
 }
 
-/// Takes an eventfd's signals, after waiting for them.
+/// Waits until an eventfd is signalled, and then resets the eventfd's counter.
 pub(super) fn take(fd: &OwnedFd) {
     wait(fd);
     rustix::io::read(fd, &mut [0; 8]).unwrap();
 }
 
-/// The device VM.
+/// The device VM, whose driver uses the device.
 pub(super) struct Vm {
     pub(super) client: Client,
     pub(super) irqs: Vec<OwnedFd>,
@@ -54,7 +55,7 @@ pub(super) struct Vm {
     pub(super) tx: DriverRing,
     file: Arc<File>,
     memory: Arc<GuestMemory>,
-    /// The addresses and lengths of the rx buffers, by the head of their chain.
+    /// The addresses and lengths of the rx buffers. The key is the head of the buffers' chain.
     posted: HashMap<u32, Vec<(u64, u32)>>,
     next_buffer: u64,
 }
@@ -119,7 +120,8 @@ impl Vm {
         self.write(0, common::DEVICE_STATUS, &[0xf]);
     }
 
-    /// As [`Vm::start`], with rx buffers, and tells the device that a front-end may come.
+    /// Starts the device as [`Vm::start`] does, adds rx buffers, and tells the device that the
+    /// driver is ready for a front-end.
     pub(super) fn start_up(&mut self) {
         self.start();
         self.post(8);
@@ -141,7 +143,7 @@ impl Vm {
         data
     }
 
-    /// Device status.
+    /// The device status register.
     pub(super) fn status(&mut self) -> u8 {
         let [status] = self.read(0, common::DEVICE_STATUS);
         status
@@ -156,27 +158,28 @@ impl Vm {
         self.write(0, 0x2000, &status.to_le_bytes());
     }
 
-    /// Waits for a configuration interrupt and gives the status field.
+    /// Waits for a configuration interrupt and returns the status field of the device
+    /// configuration.
     pub(super) fn config_changed(&mut self) -> u32 {
         take(&self.irqs[usize::from(CONFIG_VECTOR)]);
         self.link()
     }
 
-    /// Makes the kick of a vhost queue raise this vector.
+    /// Makes the kicks of a vhost queue raise `vector`.
     pub(super) fn set_notification(&mut self, queue: u16, vector: u16) {
         self.write(2, 0x2000, &queue.to_le_bytes());
         self.write(2, 0x2002, &vector.to_le_bytes());
         assert_eq!(self.read::<2>(2, 0x2002), vector.to_le_bytes());
     }
 
-    /// Posts rx buffers of 512 bytes, each in one descriptor.
+    /// Adds `count` rx buffers of 512 bytes, each in one descriptor.
     pub(super) fn post(&mut self, count: usize) {
         for _ in 0..count {
             self.post_chain(&[512]);
         }
     }
 
-    /// Posts one rx chain of buffers of these lengths, and kicks.
+    /// Adds one rx chain whose buffers have the given lengths, and kicks the queue.
     pub(super) fn post_chain(&mut self, lengths: &[u32]) {
         let parts: Vec<_> = lengths
             .iter()
@@ -197,7 +200,7 @@ impl Vm {
         at
     }
 
-    /// The next message that came, if any.
+    /// The next message that the device has delivered. `None`: there is no message yet.
     pub(super) fn try_recv(&mut self) -> Option<Message> {
         let (head, len) = self.rx.pop_used()?;
         let parts = self.posted.remove(&head).unwrap();
@@ -220,7 +223,8 @@ impl Vm {
         }
     }
 
-    /// Sends a message in buffers of these lengths, and one more buffer for the rest.
+    /// Sends a message in a chain of buffers. The buffers have the given lengths, and one more
+    /// buffer has the rest of the message.
     pub(super) fn send_cut(&mut self, bytes: &[u8], lengths: &[usize]) {
         let mut chain = Vec::new();
         let mut rest = bytes;
@@ -254,7 +258,7 @@ impl Vm {
         }
     }
 
-    /// Takes all memory away from the device.
+    /// Ends the device's access to all memory.
     pub(super) fn unmap(&mut self) {
         self.client.dma_unmap(IOVA, SIZE).unwrap();
     }

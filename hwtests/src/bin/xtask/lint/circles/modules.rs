@@ -22,7 +22,7 @@ pub struct Crate {
 /// The names that a module defines, imports and uses.
 #[derive(Default)]
 pub struct Module {
-    /// The names that a `use` imports, each with its path as written there.
+    /// The names that the module imports with `use`, each with its path as written in the `use`.
     pub bindings: BTreeMap<String, Vec<String>>,
     /// The paths of glob imports, such as `path` in `use path::*`.
     pub globs: Vec<Vec<String>>,
@@ -32,7 +32,7 @@ pub struct Module {
 }
 
 impl Crate {
-    /// Reads the crate whose root is this file.
+    /// Reads the crate whose root is the file `root`.
     pub fn load(root: &Path) -> Result<Self> {
         let mut tree = Self::default();
         let folder = root.parent().context("a file has a folder")?;
@@ -40,7 +40,8 @@ impl Crate {
         Ok(tree)
     }
 
-    /// Adds the module of a file. The files of its child modules are in `folder`.
+    /// Adds the module `path`, whose code is in `file`. The files of its child modules are in
+    /// `folder`.
     fn read(&mut self, path: ModulePath, file: &Path, folder: &Path) -> Result<()> {
         let name = || file.display().to_string();
         let text = fs::read_to_string(file).with_context(name)?;
@@ -114,7 +115,7 @@ fn find_file(module: &ItemMod, parent: &Path, below: &Path) -> Result<(PathBuf, 
     Ok((file, below.to_owned()))
 }
 
-/// The value of `#[path = "…"]`.
+/// The value of the attribute `#[path = "…"]`, or `None` if the attribute is another attribute.
 fn path_attribute(attribute: &Attribute) -> Option<String> {
     match &attribute.meta {
         Meta::NameValue(pair) if pair.path.is_ident("path") => match &pair.value {
@@ -128,7 +129,7 @@ fn path_attribute(attribute: &Attribute) -> Option<String> {
     }
 }
 
-/// The name that an item defines.
+/// The name that an item defines, or `None` if the item defines no name.
 fn name(item: &Item) -> Option<&Ident> {
     match item {
         Item::Const(item) => Some(&item.ident),

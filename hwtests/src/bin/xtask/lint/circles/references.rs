@@ -7,18 +7,19 @@ use syn::ext::IdentExt;
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItem, Item, ItemUse, Macro, Meta, Token, UseTree, Visibility};
 
-/// A path that begins at `crate`, `self` or `super`, or at a module's child.
+/// A path in the code that may lead to a module. It is the path of an import, or it begins with
+/// `crate`, `self` or `super`.
 pub struct Reference {
     pub segments: Vec<String>,
     pub file: PathBuf,
-    /// The number of the line, counted from 1.
+    /// The number of the line in the file, counted from 1.
     pub line: usize,
 }
 
-/// One import of a `use`.
+/// One name that a `use` imports, or one `*`.
 pub struct Leaf {
     pub segments: Vec<String>,
-    /// The name of the import in this module, or `None` for `*`.
+    /// The name under which the module imports the item, or `None` for `*`.
     pub name: Option<String>,
     line: usize,
 }
@@ -140,8 +141,8 @@ fn path_in(tokens: &[TokenTree]) -> Vec<&Ident> {
     path
 }
 
-/// All imports of a `use`. If its path begins with `::`, it imports from another crate, and the
-/// result is empty.
+/// All imports of a `use`. The result is empty if the path of the `use` begins with `::`, because
+/// then the `use` imports from another crate.
 pub fn leaves(item: &ItemUse) -> Vec<Leaf> {
     let mut leaves = Vec::new();
     if item.leading_colon.is_none() {
@@ -192,7 +193,7 @@ fn glob_leaf(path: &[String], star: &Token![*]) -> Leaf {
     }
 }
 
-/// Whether one of these attributes limits code to builds for tests.
+/// Whether one of these attributes limits code to test builds.
 pub fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let is_cfg = attribute.path().is_ident("cfg");

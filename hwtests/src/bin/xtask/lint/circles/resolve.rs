@@ -2,10 +2,12 @@
 
 use super::modules::{Crate, ModulePath};
 
-/// The maximum number of steps through `use` for a path. A longer chain may be endless.
+/// The maximum number of names that are looked up to resolve one path. The limit ends the search if
+/// imports refer to each other in a circle.
 const MOST_STEPS: usize = 32;
 
-/// Finds the module that defines the item at the end of a path. Module `from` contains the path.
+/// Finds the module that defines the item at the end of a path. The path is in the code of module
+/// `from`.
 ///
 /// For a path to an item of another crate, the result is the last module of this crate on the path.
 pub fn resolve(tree: &Crate, from: &ModulePath, segments: &[String]) -> ModulePath {
@@ -39,7 +41,7 @@ impl Resolver<'_> {
     }
 
     /// The module to which `name` points in module `at`. It is `None` if the name does not point to
-    /// a module, or if `at` itself defines the name.
+    /// a module, or if `at` itself defines an item with this name.
     fn step(&mut self, at: &ModulePath, name: &str) -> Option<ModulePath> {
         self.steps = self.steps.checked_sub(1)?;
         let child = [at.as_slice(), &[name.to_owned()]].concat();

@@ -2,7 +2,8 @@ use std::fs;
 
 use super::*;
 
-/// Makes a crate of a few files. Each file has its path below the crate's root, and its text.
+/// Makes a crate from files. Each file has a path, relative to the folder of the crate's root, and
+/// a text.
 fn krate(files: &[(&str, &str)]) -> Crate {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -13,7 +14,7 @@ fn krate(files: &[(&str, &str)]) -> Crate {
     Crate::load(&folder.path().join("lib.rs")).unwrap()
 }
 
-/// The members of each circle of a crate whose root has this text.
+/// The members of each circle of modules, in a crate whose root has this text.
 fn circles_in(text: &str) -> Vec<Vec<String>> {
     let circles = circles(&krate(&[("lib.rs", text)])).into_iter();
     circles
