@@ -72,7 +72,9 @@ impl WriteCache {
         let image = image.clone();
         self.flusher.start(move || {
             if let Err(error) = image.sync() {
-                tracing::error!("cannot flush the image as its write cache goes off: {error}");
+                tracing::error!(
+                    "cannot flush the image after its write cache was turned off: {error}"
+                );
             }
         });
     }
@@ -89,7 +91,7 @@ impl Flusher {
         let thread = thread::Builder::new().name("flush".to_owned());
         if let Err(error) = thread.spawn(move || flusher.run(flush)) {
             self.waiting.store(false, Ordering::SeqCst);
-            tracing::error!("cannot flush the image as its write cache goes off: {error}");
+            tracing::error!("cannot flush the image after its write cache was turned off: {error}");
         }
     }
 

@@ -103,7 +103,7 @@ pub(crate) enum BlockRefusal {
     Flags(u32),
     #[error("an earlier flush failed, so writes may be lost")]
     LostWrites,
-    #[error("the operating system does not take it: {0}")]
+    #[error("the operating system refuses the operation: {0}")]
     Engine(std::io::ErrorKind),
 }
 

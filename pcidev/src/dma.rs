@@ -140,7 +140,7 @@ impl DmaTable {
         };
         let known = MappedFile::map(file, &metadata, window, access, self.next)?;
         if !known.covers(offset, size) {
-            debug!("the client's file is shorter than its memory");
+            debug!("the client's memory range extends past the end of its file");
             return Err(Errno::INVAL);
         }
         let end = self.next.checked_add(window.1);

@@ -40,7 +40,7 @@ enum Refusal {
     Inspection(Box<dyn Error + Send + Sync>),
     #[error("its memory is not the file {}{advice}", .path.display())]
     OtherFile { path: PathBuf, advice: String },
-    #[error("region at file offset {0:#x} leaves the file")]
+    #[error("region at file offset {0:#x} extends past the end of the file")]
     LeavesFile(u64),
     #[error("region at file offset {0:#x} overlaps another")]
     Overlap(u64),

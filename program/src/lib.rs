@@ -127,7 +127,7 @@ fn advice(error: &(dyn Error + 'static)) -> String {
         .advice()
         .map_or_else(String::new, |advice| format!("; {advice}"));
     if error.is_optional() {
-        format!("{needed}; with --sandbox=auto the jail does without")
+        format!("{needed}; with --sandbox=auto the program runs without this part of the jail")
     } else {
         needed
     }

@@ -43,7 +43,7 @@ pub enum FrontEndError {
     #[error("the back-end refuses {0}")]
     Refused(String),
     /// The answer does not fit the request with this name.
-    #[error("the back-end answers {0} with what is not an answer to it")]
+    #[error("the back-end's answer does not fit {0}")]
     Answer(String),
 }
 

@@ -6,7 +6,7 @@ pub const MAX_REGIONS: usize = 32;
 
 /// A payload whose length or contents do not fit its request.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a payload of {0} bytes is not what the request takes")]
+#[error("a payload of {0} bytes does not fit the request")]
 pub struct PayloadError(
     /// The length of the payload in bytes.
     pub usize,

@@ -79,7 +79,7 @@ pub enum Request<R: Resources> {
 #[non_exhaustive]
 pub enum RequestError {
     /// The message is a reply instead of a request.
-    #[error("a reply to nothing that was asked")]
+    #[error("a reply, but no request was sent")]
     Reply,
     /// The length or the contents of the payload do not fit the request.
     #[error(transparent)]

@@ -82,7 +82,7 @@ pub enum QueueError {
     ChainTooLong(u16),
     /// An indirect descriptor that virtio forbids: without the negotiated feature, inside an
     /// indirect table, with the flag NEXT, or after other descriptors in a packed queue.
-    #[error("indirect descriptor where none is allowed")]
+    #[error("indirect descriptor in a place where virtio forbids it")]
     BadIndirect,
     /// An indirect table whose length is zero, or not a multiple of a descriptor's size.
     #[error("an indirect table of {0} bytes does not consist of descriptors")]

@@ -22,7 +22,7 @@
 //!     runner.prepare()?;
 //!     // The function has to be bound to vfio-pci. `vfio-user:/tmp/vvu0.sock` is an address, too.
 //!     let function = vvu::driver::open("0000:00:10.0")?;
-//!     // What the device says of itself decides how it is driven.
+//!     // With `None`, the identity of the device selects the dialect.
 //!     let dialect = None;
 //!     let mut transport = VvuTransport::new(function, runner.queue_count(), dialect)?;
 //!     vhost_user::session::serve(&mut transport, &mut runner, stop)?;

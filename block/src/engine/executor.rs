@@ -32,7 +32,9 @@ impl<'a> Executor<'a> {
             // reason.
             Ok(None) => Self::Pool(Pool::new(threads, wakers)),
             Err(error) => {
-                tracing::warn!("the io_uring of a queue failed, threads serve the queue: {error}");
+                tracing::warn!(
+                    "the io_uring of a queue cannot be enabled, so threads serve the queue: {error}"
+                );
                 Self::Pool(Pool::new(threads, wakers))
             }
         }

@@ -155,7 +155,7 @@ impl Pool {
         };
         let [_, kicked] = poll([wake, Interest::readable(&**kick)], time)?;
         if kicked && kick.take().is_err() {
-            tracing::warn!("the kick is not an eventfd, so the queue polls its ring");
+            tracing::warn!("the kick's descriptor is not an eventfd, so the queue polls its vring");
             self.wakers.kick = None;
         }
         Ok(())

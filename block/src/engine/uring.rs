@@ -288,7 +288,7 @@ fn kick_after(result: i32) -> Kick {
     match -result {
         -8 | libc::EAGAIN | libc::EINTR | libc::ECANCELED => Kick::Idle,
         _ => {
-            tracing::warn!("the kick is not an eventfd, so the queue polls its ring");
+            tracing::warn!("the kick's descriptor is not an eventfd, so the queue polls its vring");
             Kick::None
         }
     }

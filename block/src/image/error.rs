@@ -73,7 +73,7 @@ pub enum ImageError {
     #[error("another program reads disk image {} and needs it unchanged", .0.display())]
     InUse(PathBuf),
     /// The file system does not support direct I/O.
-    #[error("disk image {} cannot be used past the page cache", path.display())]
+    #[error("disk image {} cannot be opened for direct I/O", path.display())]
     NoDirectIo {
         /// Path of the image.
         path: PathBuf,

@@ -118,7 +118,7 @@ impl Qcow2 {
     /// Stops all use of the image after a panic. Nothing more is written to the image, not even
     /// when it is closed.
     fn give_up(&self) {
-        tracing::error!("internal error in the qcow2 reader, all requests fail from now on");
+        tracing::error!("internal error in the qcow2 library; all requests fail from now on");
         self.broken.store(true, Ordering::Relaxed);
         std::mem::forget(self.disk.clone());
     }

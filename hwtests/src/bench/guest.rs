@@ -136,7 +136,7 @@ fn turn(guest: &Vm, disk: &Disk, load: &str, seconds: u32) -> Result<(Turn, f64)
         cat /tmp/report"
     );
     let said = guest.check_within(&script, COMMAND + Duration::from_secs(seconds.into()))?;
-    let (interrupts, report) = said.split_once('\n').context("fio says nothing")?;
+    let (interrupts, report) = said.split_once('\n').context("fio printed no report")?;
     let interrupts: f64 = interrupts
         .trim()
         .parse()

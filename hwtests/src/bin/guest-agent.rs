@@ -127,7 +127,7 @@ impl Agent {
         let groups: Arc<Mutex<HashMap<u32, Pid>>> = Arc::default();
         send(&self.out, &Frame::new(FrameKind::Hello, 0, []));
         loop {
-            let frame = Frame::read_from(&mut self.port).context("the host is gone")?;
+            let frame = Frame::read_from(&mut self.port).context("cannot read from the host")?;
             match frame.kind {
                 FrameKind::Run => run_command(&frame, &self.out, &groups),
                 FrameKind::Signal => {

@@ -77,7 +77,7 @@ impl Doorbells {
         match slot.as_ref().map(SharedEventFd::signal_if_room) {
             Some(Ok(())) => {}
             Some(Err(error)) => debug!("{doorbell:?}: cannot signal the front-end: {error}"),
-            None => debug!("{doorbell:?}: the front-end has no eventfd there"),
+            None => debug!("{doorbell:?}: the front-end has set no eventfd for this doorbell"),
         }
     }
 

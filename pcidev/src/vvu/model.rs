@@ -108,7 +108,7 @@ impl VvuDevice {
             Accepted::Peer(stream) => stream,
             Accepted::Nobody => return Ok(()),
             Accepted::Later(error) => {
-                warn!("cannot let the next front-end in yet: {error}");
+                warn!("cannot accept the next front-end yet: {error}");
                 self.update_listening();
                 return Ok(());
             }

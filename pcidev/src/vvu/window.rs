@@ -58,7 +58,7 @@ pub enum WindowError {
         source: io::Error,
     },
     /// The operating system cannot determine the length of the file.
-    #[error("{}: cannot tell the file's length", .path.display())]
+    #[error("{}: cannot determine the file's length", .path.display())]
     Io {
         /// The path of the file.
         path: PathBuf,

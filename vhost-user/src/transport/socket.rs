@@ -75,7 +75,7 @@ impl SocketTransport {
             }
             Accepted::Nobody => {}
             Accepted::Later(error) => {
-                tracing::warn!("cannot let the next front-end in yet: {error}");
+                tracing::warn!("cannot accept the next front-end yet: {error}");
             }
         }
         Ok(())

@@ -83,7 +83,7 @@ pub enum MapError {
     #[error("range is empty or wraps around")]
     BadRange,
     /// A part of the range is mapped already.
-    #[error("range overlaps another one")]
+    #[error("range overlaps an existing mapping")]
     Overlap,
     /// The translation has [`MAX_MAPPINGS`] mappings already.
     #[error("more than {MAX_MAPPINGS} ranges")]

@@ -14,7 +14,7 @@ pub enum Fault {
     #[error("the device asks to be reset")]
     NeedsReset,
     /// The device does not return transmit buffers in time.
-    #[error("the device takes no replies")]
+    #[error("the device did not return a transmit buffer in time")]
     TakesNoReplies,
     /// Messages cannot be exchanged with the device.
     #[error(transparent)]
@@ -35,7 +35,7 @@ pub enum VvuError {
     #[error("{0} is gone")]
     Gone(String),
     /// The device fails again after each restart.
-    #[error("the device failed {restarts} times in a row")]
+    #[error("the device failed again after {restarts} restarts")]
     AlwaysBroken {
         /// The number of restarts.
         restarts: u32,

@@ -183,7 +183,10 @@ impl DriverQueue {
     pub fn post(&mut self, id: u16, len: usize) {
         assert!(len <= self.buffer_size);
         let in_flight = &mut self.in_flight[usize::from(id)];
-        assert!(!std::mem::replace(in_flight, true), "the device has it");
+        assert!(
+            !std::mem::replace(in_flight, true),
+            "the device already has the buffer"
+        );
         let desc = self.offsets.desc + DESC_SIZE * usize::from(id);
         let address = self.iova + self.buffer_offset(id) as u64;
         let flags = if self.device_writes { WRITE } else { 0 };

@@ -33,7 +33,7 @@ enum Fault {
     RxTooSmall { have: u64, need: usize },
     #[error("its tx chain of {0} bytes is not a message")]
     TxLength(u64),
-    #[error("it sends what is not a message")]
+    #[error("it sends bytes that are not a vhost-user message")]
     Decode(#[from] DecodeError),
 }
 

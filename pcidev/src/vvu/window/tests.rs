@@ -67,8 +67,14 @@ fn regions_are_sorted_and_told_by_their_gaps() {
 fn impossible_regions_are_refused() {
     let window = window(8 * MIB);
     let cases = [
-        ("leaves the file", vec![region(0, 8 * MIB + 1, 0)]),
-        ("leaves the file", vec![region(0, MIB, u64::MAX)]),
+        (
+            "extends past the end of the file",
+            vec![region(0, 8 * MIB + 1, 0)],
+        ),
+        (
+            "extends past the end of the file",
+            vec![region(0, MIB, u64::MAX)],
+        ),
         (
             "overlaps",
             vec![region(0, 2 * MIB, 0), region(1 << 32, MIB, MIB)],

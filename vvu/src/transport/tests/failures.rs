@@ -160,7 +160,7 @@ fn a_device_that_is_always_broken_is_given_up() {
     let text = WithCauses(&setup.try_next().unwrap_err()).to_string();
     assert_eq!(
         text,
-        "the device failed 3 times in a row: the device asks to be reset"
+        "the device failed again after 3 restarts: the device asks to be reset"
     );
 }
 
@@ -205,7 +205,7 @@ fn a_device_that_takes_no_replies_is_restarted() {
         setup.reply(&get_features(), &[0; 8]);
     }
     setup.mock.state().lies.hold_tx = false;
-    setup.assert_dropped("the device takes no replies");
+    setup.assert_dropped("the device did not return a transmit buffer in time");
     setup.assert_serves_the_next();
 }
 
