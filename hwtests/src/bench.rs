@@ -11,6 +11,7 @@ pub mod chart;
 pub mod costs;
 pub mod front_end;
 pub mod guest;
+pub mod image;
 pub mod load;
 pub mod local;
 pub mod machine;
@@ -94,7 +95,7 @@ pub fn run(options: &Options, out: &Path) -> Result<()> {
         costs: costs::all(options, &setting)?,
     };
     for medium in options.media() {
-        let served = Served::start_all(options, medium, &setting)
+        let served = Served::start_all(options.peers(medium), medium, &setting)
             .with_context(|| format!("cannot serve from {}", medium.name()))?;
         for workload in options.workloads(medium) {
             let mut cell = rounds::run(options, medium, workload, &served)?;

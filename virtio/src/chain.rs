@@ -7,41 +7,12 @@ use vm_memory::bitmap::BS;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryError, Permissions, VolatileSlice};
 
 use crate::GuestMemory;
+use crate::segment::Segment;
+
+pub use crate::segment::{MAX_PIECES, clear};
 
 /// A contiguous piece of the driver's memory, mapped into this process.
 type Slice<'a> = VolatileSlice<'a, BS<'a, ()>>;
-
-/// The maximum number of pieces of memory for the buffers of one chain. A buffer has several pieces
-/// if it crosses the end of a region or, behind an IOMMU, the end of a mapping.
-pub const MAX_PIECES: usize = 4096;
-
-/// The maximum number of entries for which [`clear`] keeps memory. Most requests need fewer
-/// entries, and 256 entries take little memory.
-const KEPT_CAPACITY: usize = 256;
-
-/// Empties a list that the next request uses again, and frees memory that only unusually large
-/// requests need.
-///
-/// A driver may fill a queue once with requests of the maximum size. Without this function, the
-/// lists of all these requests would keep their memory for as long as the queue is served.
-pub fn clear<T>(list: &mut Vec<T>) {
-    list.clear();
-    list.shrink_to(KEPT_CAPACITY);
-}
-
-/// A buffer of a chain, or a piece of a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Segment {
-    /// The address of the segment's first byte. It is the driver's address until a
-    /// [`Queue`](crate::Queue) hands the chain out. Then it becomes an address in the regions of
-    /// memory.
-    pub addr: GuestAddress,
-    /// Length in bytes.
-    pub len: u32,
-    /// The accesses that the device may make. `None` if the segment is not in memory, or is in too
-    /// many pieces.
-    pub access: Option<Permissions>,
-}
 
 /// All readable or all writable buffers of a chain, as one sequence of bytes.
 ///
@@ -95,25 +66,11 @@ impl Chain {
         self.readable.clear();
         self.writable.clear();
     }
-}
 
-impl Segment {
-    /// A segment for a buffer with the address and the length from its descriptor. All accesses are
-    /// allowed until the buffer's memory is looked up.
-    pub fn new(addr: u64, len: u32) -> Self {
-        Self {
-            addr: GuestAddress(addr),
-            len,
-            access: Some(Permissions::ReadWrite),
-        }
-    }
-
-    fn check(&self, access: Permissions) -> Result<(), BufferError> {
-        if self.access.is_some_and(|allowed| allowed.allow(access)) {
-            return Ok(());
-        }
-        let error = GuestMemoryError::InvalidGuestAddress(self.addr);
-        Err(BufferError::OutsideMemory(error))
+    /// The readable and the writable segments. The caller may replace the segments of a list by
+    /// other segments with the same bytes in the same order.
+    pub(crate) fn lists_mut(&mut self) -> [&mut Vec<Segment>; 2] {
+        [&mut self.readable.segments, &mut self.writable.segments]
     }
 }
 
@@ -139,12 +96,6 @@ impl Segments {
         }
         self.segments.push(segment);
         self.len += u64::from(segment.len);
-    }
-
-    /// All segments. The caller may replace them by other segments with the same bytes in the same
-    /// order.
-    pub(crate) fn segments_mut(&mut self) -> &mut Vec<Segment> {
-        &mut self.segments
     }
 
     /// Total length in bytes.
@@ -201,7 +152,7 @@ impl Segments {
             visit(slice, begin..done)
         };
         for segment in self.range(offset, len) {
-            segment.check(access)?;
+            check(&segment, access)?;
             let (regions, len) = (memory.regions(), segment.len as usize);
             // A segment is usually in one region. `get_slice` finds such a segment with the least
             // work.
@@ -275,6 +226,15 @@ impl Segments {
             Ok(())
         })
     }
+}
+
+/// Checks that the memory of a segment allows an access.
+fn check(segment: &Segment, access: Permissions) -> Result<(), BufferError> {
+    if segment.access.is_some_and(|allowed| allowed.allow(access)) {
+        return Ok(());
+    }
+    let error = GuestMemoryError::InvalidGuestAddress(segment.addr);
+    Err(BufferError::OutsideMemory(error))
 }
 
 #[cfg(test)]

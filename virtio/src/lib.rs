@@ -8,11 +8,13 @@
 
 pub mod chain;
 pub mod device;
+mod error;
 pub mod memory;
 pub mod pci;
 pub mod queue;
 mod ring;
 pub mod runner;
+mod segment;
 mod served;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
@@ -21,8 +23,9 @@ mod wake;
 
 pub use chain::{BufferError, Chain, Segments};
 pub use device::{ConfigError, Device, DeviceKind};
+pub use error::QueueError;
 pub use memory::{GuestMemory, Region, Translation};
-pub use queue::{Queue, QueueError};
+pub use queue::Queue;
 pub use runner::{RingOptions, Runner, StartError, StopError};
 pub use served::{ServeError, ServedQueue};
 pub use vring::{Notifier, Vring, VringLayout};

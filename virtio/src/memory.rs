@@ -11,7 +11,7 @@ use vm_memory::{
     Permissions, VolatileSlice,
 };
 
-use crate::Chain;
+use crate::segment::Segment;
 
 mod pages;
 mod region;
@@ -131,9 +131,9 @@ impl GuestMemory {
 
     /// Records the buffers of a chain that was taken from a queue, and turns their addresses into
     /// the regions' own addresses. Does nothing without a translation.
-    pub(crate) fn hold(&self, chain: &mut Chain) {
+    pub(crate) fn hold(&self, head: u16, lists: [&mut Vec<Segment>; 2]) {
         if let Some(translated) = &self.translated {
-            translated.uses.hold(chain, &translated.translation);
+            translated.uses.hold(head, lists, &translated.translation);
         }
     }
 

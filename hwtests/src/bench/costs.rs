@@ -57,12 +57,9 @@ pub struct Costs {
 pub fn all(options: &Options, setting: &Setting) -> Result<Vec<Costs>> {
     let wanted: Vec<_> = options.peers(Medium::Tmpfs).collect();
     let peers = PEERS.into_iter().filter(|peer| wanted.contains(peer));
-    let served = peers.map(|peer| Served::start(peer, Medium::Tmpfs, setting));
-    let served: Vec<_> = served.collect::<Result<_>>()?;
+    let served = Served::start_all(peers, Medium::Tmpfs, setting)?;
     progress("sleep and memory");
     let idle = in_turns(&served, options.turns, idle)?;
-    // The peers have to end before they are started again, because a running peer keeps its image
-    // locked.
     served.iter().try_for_each(Served::end)?;
     progress("start");
     let starts = in_turns(&served, STARTS * options.turns, |served| {

@@ -25,7 +25,7 @@ fn arguments(served: &Served, workload: &Workload, options: &Options) -> Vec<Str
         "--ioengine=io_uring".into(),
         "--output-format=json".into(),
         "--time_based".into(),
-        format!("--filename={}", served.image.display()),
+        format!("--filename={}", served.image.path().display()),
         format!(
             "--rw={}",
             if workload.write {

@@ -1,22 +1,20 @@
 //! Starts the programs that serve an image in a benchmark.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::front_end::Kind;
-use super::plan::{Medium, Options, Peer};
+use super::image::Image;
+use super::plan::{Medium, Peer};
 use super::setting::Setting;
 use crate::process::{Process, wait_file};
 use crate::rundir::RunDir;
 use crate::tree::Program;
-
-/// The size of an image in bytes.
-const IMAGE_SIZE: u64 = 256 << 20;
 
 /// The size of the memory of a [`Kind::OneFile`] front-end in bytes.
 const MEMORY_SIZE: u64 = 16 << 20;
@@ -33,8 +31,8 @@ pub struct Served {
     pub peer: Peer,
     /// The medium of the image, such as tmpfs.
     pub medium: Medium,
-    /// The path of the image.
-    pub image: PathBuf,
+    /// The image, which all peers share.
+    pub image: Rc<Image>,
     /// The path of the vhost-user socket, or `None` if fio uses the image itself.
     pub socket: Option<PathBuf>,
     /// The kind of front-end that connects to the socket.
@@ -45,20 +43,20 @@ pub struct Served {
 }
 
 impl Served {
-    /// Makes an image for each peer and starts all peers. Each peer has its own image.
-    pub fn start_all(options: &Options, medium: Medium, setting: &Setting) -> Result<Vec<Self>> {
-        let start = |peer| Self::start(peer, medium, setting);
-        options.peers(medium).map(start).collect()
+    /// Makes an image on `medium`, and starts peers that serve this image.
+    pub fn start_all(
+        peers: impl IntoIterator<Item = Peer>,
+        medium: Medium,
+        setting: &Setting,
+    ) -> Result<Vec<Self>> {
+        let image = Rc::new(Image::new("disk", medium, &setting.run)?);
+        let start = |peer| Self::start(peer, medium, image.clone(), setting);
+        peers.into_iter().map(start).collect()
     }
 
-    /// Makes an image for a peer and starts the peer.
-    pub fn start(peer: Peer, medium: Medium, setting: &Setting) -> Result<Self> {
+    /// Starts a peer that serves an image.
+    fn start(peer: Peer, medium: Medium, image: Rc<Image>, setting: &Setting) -> Result<Self> {
         let (name, run) = (format!("{}-{}", peer.name(), medium.name()), &setting.run);
-        let image = match medium {
-            Medium::Tmpfs => run.memory(&name),
-            Medium::Cached | Medium::Direct => run.file(&format!("{name}.img")),
-        };
-        fill(&image)?;
         let front_end = match peer {
             Peer::Socket | Peer::Pci | Peer::OtherPci => {
                 Kind::OneFile(run.memory(&format!("{name}-memory")))
@@ -139,7 +137,7 @@ impl Served {
     /// options, too.
     fn our_command(&self, setting: &Setting) -> Result<Command> {
         let mut command = Command::new(setting.program(self.peer, "vvu-block")?);
-        command.arg(&self.image);
+        command.arg(self.image.path()).arg("--lock=off");
         command.arg(format!("--num-queues={QUEUES}"));
         if self.medium == Medium::Direct {
             command.arg("--cache=none");
@@ -172,8 +170,9 @@ impl Served {
         };
         let mut command = program.command();
         command.arg("--blockdev").arg(format!(
-            "driver=file,node-name=disk,filename={},aio={aio},cache.direct={direct}",
-            self.image.display()
+            "driver=file,node-name=disk,filename={},aio={aio},cache.direct={direct},\
+             locking=off",
+            self.image.path().display()
         ));
         command.arg("--export").arg(format!(
             "type=vhost-user-blk,id=export,node-name=disk,writable=on,num-queues={QUEUES},\
@@ -195,30 +194,4 @@ impl Served {
     pub fn pids(&self) -> Vec<u32> {
         self.processes.iter().map(Process::id).collect()
     }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.image);
-    }
-}
-
-/// Fills an image with copies of the same random MiB. So the image has no holes, and a file system
-/// cannot compress it.
-fn fill(image: &Path) -> Result<()> {
-    let context = || format!("cannot make the image {}", image.display());
-    let mut noise = vec![0; 1 << 20];
-    File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut noise))
-        .context("cannot read /dev/urandom")?;
-    let mut file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .open(image)
-        .with_context(context)?;
-    for _ in 0..IMAGE_SIZE >> 20 {
-        file.write_all(&noise).with_context(context)?;
-    }
-    // Without `sync_all`, the kernel would write the image to disk during later measurements.
-    file.sync_all().with_context(context)
 }

@@ -62,6 +62,9 @@ fn round(
         let one = &served[at];
         round[at] = measure(one, workload, options)
             .with_context(|| format!("{} with {}", workload.name, one.peer.name()))?;
+        if workload.write {
+            one.image.settle()?;
+        }
     }
     Ok(round)
 }

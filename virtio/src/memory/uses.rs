@@ -4,8 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::translation::{Mappings, Translation};
-use crate::Chain;
-use crate::chain::{MAX_PIECES, Segment, clear};
+use crate::segment::{MAX_PIECES, Segment, clear};
 
 /// The buffers of all chains in flight, which were taken from a queue and not given back yet. The
 /// index is the chain's head.
@@ -24,36 +23,29 @@ struct Use {
 impl Uses {
     /// Records the buffers of a chain, and then looks up the buffers' addresses, both under one
     /// lock. The documentation of [`Translation`] explains the lock and the order.
-    pub fn hold(&self, chain: &mut Chain, translation: &Translation) {
+    pub fn hold(&self, head: u16, mut lists: [&mut Vec<Segment>; 2], translation: &Translation) {
         let mut uses = self.lock();
-        let index = usize::from(chain.head);
+        let index = usize::from(head);
         if uses.len() <= index {
             uses.resize_with(index + 1, Use::default);
         }
         let held = &mut uses[index];
         held.chains += 1;
         let first = held.segments.len();
-        held.segments.append(chain.readable.segments_mut());
-        let writable = held.segments.len();
-        held.segments.append(chain.writable.segments_mut());
-        let (before, writable) = held.segments.split_at(writable);
-        let readable = &before[first..];
-        // One piece is reserved for each segment. So the device can still write the status of a
-        // request whose data has too many pieces.
-        let mut spare = MAX_PIECES.saturating_sub(readable.len() + writable.len());
+        let lens = lists.each_ref().map(|list| list.len());
+        for list in &mut lists {
+            held.segments.append(list);
+        }
+        let mut added = &held.segments[first..];
+        // One piece is reserved for each segment. So a request whose data has too many pieces still
+        // has a place for its answer.
+        let mut spare = MAX_PIECES.saturating_sub(added.len());
         translation.with(|mappings| {
-            locate(
-                mappings,
-                readable,
-                chain.readable.segments_mut(),
-                &mut spare,
-            );
-            locate(
-                mappings,
-                writable,
-                chain.writable.segments_mut(),
-                &mut spare,
-            );
+            for (list, len) in lists.into_iter().zip(lens) {
+                let segments;
+                (segments, added) = added.split_at(len);
+                locate(mappings, segments, list, &mut spare);
+            }
         });
     }
 

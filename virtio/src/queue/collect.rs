@@ -1,8 +1,8 @@
 //! Collects the descriptors of a chain. The driver is not trusted, so each field may be wrong.
 
-use super::{MAX_DESCRIPTORS, QueueError};
-use crate::Chain;
+use super::MAX_DESCRIPTORS;
 use crate::ring::{Descriptor, WRITE};
+use crate::{Chain, QueueError};
 
 /// A chain that is being collected.
 #[derive(Debug)]

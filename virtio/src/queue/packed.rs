@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
+use super::Features;
 use super::collect::Collector;
-use super::{Features, QueueError};
 use crate::ring::{Descriptor, Event, INDIRECT, Layout, NEXT, PackedRing, is_available};
 use crate::vring::WRAP;
-use crate::{Chain, GuestMemory, VringLayout};
+use crate::{Chain, GuestMemory, QueueError, VringLayout};
 
 /// A packed virtqueue. The methods are documented at [`Queue`](super::Queue).
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use std::sync::atomic::{Ordering, fence};
 
 use virtio_bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
 
+use super::Features;
 use super::collect::Collector;
-use super::{Features, QueueError};
 use crate::ring::{Descriptor, INDIRECT, Layout, NEXT, SplitRing};
-use crate::{Chain, GuestMemory, VringLayout};
+use crate::{Chain, GuestMemory, QueueError, VringLayout};
 
 /// A split virtqueue. The methods are documented at [`Queue`](super::Queue).
 #[derive(Debug)]

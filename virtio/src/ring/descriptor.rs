@@ -3,7 +3,7 @@
 use vm_memory::bitmap::BS;
 use vm_memory::{Bytes, GuestAddress, Permissions, VolatileSlice};
 
-use crate::chain::Segment;
+use crate::segment::Segment;
 use crate::{GuestMemory, QueueError};
 
 /// The size of a descriptor in bytes.
