@@ -17,18 +17,22 @@
 //! ```
 
 pub mod jail;
+mod log;
 mod signals;
 mod size;
 
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use ipc::{Interest, poll};
 use tracing_subscriber::filter::LevelFilter;
 use vhost_user::WithCauses;
 
 use jail::JailError;
+use log::Log;
 pub use signals::StopSignal;
 pub use size::parse_size;
 
@@ -40,7 +44,9 @@ pub struct Options {
     #[command(flatten)]
     pub jail: jail::Options,
 
-    /// How much to log on stderr.
+    /// How much to log on stderr. Peers cause most messages, so each place in the program logs at
+    /// most 10 in 5 seconds and counts the others. All messages of the levels debug and trace are
+    /// logged. A line that stderr has no room for is lost.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
     pub log_level: LogLevel,
 }
@@ -77,14 +83,18 @@ impl From<LogLevel> for LevelFilter {
 }
 
 /// Prints one line on stdout, which is `ready: ` followed by `name`. Scripts wait for this line,
-/// because peers can connect from now on.
+/// because peers can connect from now on. Does not wait for a reader of stdout that has stopped.
 ///
 /// # Errors
 ///
-/// When stdout cannot be written to. Callers may ignore the error, because no script waits for the
-/// line if stdout is closed.
+/// When stdout cannot be written to, or has no room for the line. Callers may ignore the error,
+/// because no script waits for the line then.
 pub fn announce_ready(name: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
+    let [room] = poll([Interest::writable(&stdout)], Some(Duration::ZERO))?;
+    if !room {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
     writeln!(stdout, "ready: {name}")?;
     stdout.flush()
 }
@@ -97,25 +107,17 @@ pub fn run(
     options: Options,
     work: impl FnOnce() -> Result<(), Box<dyn Error>>,
 ) -> ExitCode {
-    start_logging(options.log_level);
-    match work() {
+    let log = Log::start(options.log_level.into());
+    let result = work();
+    log.finish();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let advice = advice(error.as_ref());
-            eprintln!("{name}: {}{advice}", one_line(error.as_ref()));
+            log::stderr::write_line(format_args!("{name}: {}{advice}", one_line(error.as_ref())));
             ExitCode::FAILURE
         }
     }
-}
-
-fn start_logging(level: LogLevel) {
-    let format = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false);
-    format
-        .with_target(false)
-        .with_max_level(LevelFilter::from(level))
-        .init();
 }
 
 /// The advice that is shown after the text of an error. Empty if there is no advice.
@@ -133,9 +135,9 @@ fn advice(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// An error and its sources as one line, for instance "outer: inner: innermost".
+/// An error and its sources as one line for a terminal, for instance "outer: inner: innermost".
 pub fn one_line(error: &(dyn Error + 'static)) -> String {
-    WithCauses(error).to_string().replace('\n', " ")
+    log::printable(&WithCauses(error).to_string().replace('\n', " "))
 }
 
 #[cfg(test)]

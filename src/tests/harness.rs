@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -132,6 +132,17 @@ impl Running {
     pub fn signal(&self, signal: i32) {
         // SAFETY: the child was not waited for, so the process id still belongs to the child.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    /// Waits until the program has ended, for a program whose stderr is elsewhere.
+    pub fn status(mut self) -> ExitStatus {
+        let end = loop {
+            if let Err(end) = self.lines.recv_timeout(PATIENCE) {
+                break end;
+            }
+        };
+        assert_eq!(end, RecvTimeoutError::Disconnected, "it does not end");
+        self.child.wait().unwrap()
     }
 
     /// Waits until the program has ended, and returns its output and exit status.

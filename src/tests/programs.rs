@@ -7,5 +7,6 @@ mod harness;
 #[cfg(target_arch = "x86_64")]
 mod inject;
 mod jail;
+mod log;
 mod vvu_block;
 mod vvu_proxy;

@@ -35,6 +35,7 @@ fn all_contexts_wait_and_use_open_descriptors() {
         &[
             (libc::SYS_read, anything),
             (libc::SYS_preadv2, [NO_FD, 0, 0, 0, 0, no_wait]),
+            (libc::SYS_pwritev2, [STDERR, 0, 0, 0, 0, no_wait]),
             (libc::SYS_write, anything),
             (libc::SYS_writev, anything),
             (libc::SYS_close, anything),
@@ -51,6 +52,8 @@ fn all_contexts_wait_and_use_open_descriptors() {
         ],
     );
 }
+
+const STDERR: c_long = libc::STDERR_FILENO as c_long;
 
 /// A timeout of zero.
 static NOW: libc::timespec = libc::timespec {

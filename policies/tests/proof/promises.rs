@@ -170,9 +170,27 @@ fn an_image_is_used_as_its_format_needs() {
         &["io_uring_enter", "io_uring_register"],
         has(ImageFormat::Raw),
     );
-    named_where(&["fdatasync", "pwritev2"], has(ImageFormat::Raw));
+    named_where(&["fdatasync"], has(ImageFormat::Raw));
     named_where(&["preadv", "pwritev", "fallocate"], |context| {
         context.image().is_some()
+    });
+}
+
+#[test]
+fn only_stderr_and_raw_images_are_written_with_flags() {
+    let (no_wait, stable) = (libc::RWF_NOWAIT as u64, libc::RWF_DSYNC as u64);
+    each(|arch, context, _, program| {
+        let number = call_number(arch, "pwritev2").unwrap();
+        let is_raw = context.image() == Some(ImageFormat::Raw);
+        for file in [0, 1, 2, 3, 1 << 31 | 2] {
+            for flags in 0..64 {
+                let got = returned(program, arch, number, [file, 0, 0, 0, 0, flags]);
+                let to_stderr = file == 2 && flags == no_wait;
+                let to_image = is_raw && [no_wait, stable].contains(&flags);
+                let expected = to_stderr || to_image;
+                assert_eq!(got != KILL, expected, "{arch}/{context} {file} {flags:#x}");
+            }
+        }
     });
 }
 

@@ -13,6 +13,7 @@ use policies::Context;
 use policies::compiler::{Arch, call_name};
 
 use super::JailError;
+use crate::log::stderr;
 
 /// The exit code of a program that made a system call that the policy does not allow.
 pub const EXIT_CODE: i32 = 3;
@@ -56,11 +57,9 @@ extern "C" fn handle(_signal: c_int, info: *const SigSys, context: *const c_void
     let (call, arguments) = unsafe { ((*info).call, arguments(context.cast())) };
     let mut line = Line::default();
     line.describe(call as u32, arguments);
-    // SAFETY: `len` bytes of the buffer are initialised. Both calls are async-signal-safe.
-    unsafe {
-        libc::write(2, line.bytes.as_ptr().cast(), line.len);
-        libc::_exit(EXIT_CODE)
-    }
+    stderr::write_text(&line.bytes[..line.len]);
+    // SAFETY: the call is async-signal-safe.
+    unsafe { libc::_exit(EXIT_CODE) }
 }
 
 /// # Safety

@@ -1,0 +1,69 @@
+//! The log of the programs.
+
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
+use super::disk::Disk;
+use super::harness::{Folder, Running};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_vvu-block");
+
+/// A pipe without room for a byte, and the number of bytes in it. Its writer blocks.
+fn full_pipe() -> (PipeReader, PipeWriter, usize) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let size = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
+    writer.write_all(&vec![b'.'; size]).unwrap();
+    (reader, writer, size)
+}
+
+#[test]
+fn a_program_whose_stderr_is_full_serves_and_stops() {
+    let folder = Folder::new();
+    let (mut reader, writer, size) = full_pipe();
+    let arguments = "--sandbox=full --log-level debug --socket-path vu.sock disk.img";
+    let mut command = folder.command(PROGRAM, arguments);
+    command.stderr(Stdio::from(writer));
+    let running = Running::start(command);
+    assert_eq!(running.line(), "ready: vhost-user vu.sock");
+    let connect = || UnixStream::connect(folder.path("vu.sock")).unwrap();
+    for round in 1..=3 {
+        // The program logs what is wrong with this front-end.
+        connect().write_all(&[0xff; 64]).unwrap();
+        assert_eq!(Disk::new(connect()).write(round, 0x77), 0);
+    }
+    // With room again, the next line comes after the number of lost ones.
+    reader.read_exact(&mut vec![0; size]).unwrap();
+    assert_eq!(Disk::new(connect()).write(4, 0x77), 0);
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.status().code(), Some(0));
+    let mut log = String::new();
+    reader.read_to_string(&mut log).unwrap();
+    let first = log.lines().next().unwrap();
+    assert!(
+        first.ends_with(" lines of the log found no room here"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_peer_that_connects_without_end_causes_few_lines() {
+    let folder = Folder::new();
+    let path = folder.path("stderr");
+    let mut command = folder.command(PROGRAM, "--socket-path vu.sock disk.img");
+    command.stderr(Stdio::from(File::create(&path).unwrap()));
+    let running = Running::start(command);
+    running.line();
+    for _ in 0..1000 {
+        let mut stream = UnixStream::connect(folder.path("vu.sock")).unwrap();
+        stream.write_all(&[0xff; 64]).unwrap();
+        // The front-end is dropped, maybe with bytes that the program did not read.
+        let _ = stream.read(&mut [0]);
+    }
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.status().code(), Some(0));
+    let log = std::fs::read_to_string(&path).unwrap();
+    assert!(log.contains(" more messages like this left out: "), "{log}");
+    assert!(log.lines().count() < 100, "{log}");
+}
