@@ -8,9 +8,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use virtio::{GuestMemory, Segments};
+use virtio::{GuestMemory, Segments, Sleep};
 
 use crate::Image;
 use crate::image::Target;
@@ -236,10 +235,10 @@ impl<'a> Engine<'a> {
         self.executor.has_results()
     }
 
-    /// Sleeps until there is a result, the driver kicks, the stop eventfd is written, or `time` has
-    /// passed.
-    pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
-        self.executor.wait(time)
+    /// Sleeps until there is a result, the stop eventfd is written, or one of the events of `sleep`
+    /// comes.
+    pub fn wait(&mut self, sleep: Sleep) -> io::Result<()> {
+        self.executor.wait(sleep)
     }
 
     /// The slot and result of the next operation that is completed.
@@ -340,7 +339,7 @@ impl<'a> Engine<'a> {
     fn settle(&mut self) -> bool {
         while self.in_flight > 0 {
             while self.next_completion().is_some() {}
-            if self.in_flight > 0 && self.wait(None).is_err() {
+            if self.in_flight > 0 && self.wait(Sleep::without_kicks(None)).is_err() {
                 return false;
             }
         }

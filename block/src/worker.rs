@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use virtio::{Chain, GuestMemory, QueueError, ServeError, ServedQueue, Wake};
+use virtio::{Chain, Found, GuestMemory, QueueError, ServeError, ServedQueue, Sleep, Wake};
 
 use crate::disk::Disk;
 use crate::engine::{Engine, EngineKind, Ring, Wakers};
@@ -98,10 +98,15 @@ impl<'a> Worker<'a> {
             let taken = self.take_batch();
             let reaped = self.reap()?;
             self.call()?;
-            let busy = taken? || reaped;
+            let found = match taken? {
+                true => Found::Requests,
+                false if reaped => Found::Results,
+                false => Found::Nothing,
+            };
+            self.queue.looked(found);
             if self.can_take()? {
                 self.engine.submit()?;
-            } else if !self.await_event(busy)? {
+            } else if !self.await_event(found != Found::Nothing)? {
                 self.sleep()?;
             }
         }
@@ -149,7 +154,7 @@ impl<'a> Worker<'a> {
         self.call()?;
         while self.engine.in_flight() > 0 {
             if !self.reap()? {
-                self.engine.wait(None)?;
+                self.engine.wait(Sleep::without_kicks(None))?;
             }
             self.call()?;
         }
@@ -186,14 +191,18 @@ impl<'a> Worker<'a> {
     /// Asks for kicks and sleeps. Does not sleep if requests came before the driver saw that kicks
     /// are on.
     fn sleep(&mut self) -> Result<(), ServeError> {
-        // Without a free slot the worker cannot take requests, so it does not ask for kicks. A
-        // result ends the sleep.
         let held = self.gate.as_ref().and_then(Gate::wait);
-        if held.is_none() && !self.free.is_empty() && self.queue.ring.enable_kick()? {
+        let sleep = if held.is_some() || self.free.is_empty() {
+            // The worker cannot take requests, so it does not ask for kicks. The end of the time or
+            // a result ends the sleep.
+            Sleep::without_kicks(held)
+        } else if self.queue.ring.enable_kick()? {
             return Ok(self.queue.ring.disable_kick()?);
-        }
+        } else {
+            self.queue.next_sleep()
+        };
         let (begin, in_flight) = (Instant::now(), self.engine.in_flight());
-        self.engine.wait(held)?;
+        self.engine.wait(sleep)?;
         match in_flight {
             _ if held.is_some() => {}
             0 => self.idle.slept(begin.elapsed()),

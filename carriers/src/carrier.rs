@@ -6,7 +6,7 @@ use std::path::Path;
 use ipc::{Inherited, Listener, SocketPath};
 use pcidev::VirtioFunction;
 use policies::TransportName;
-use vhost_user::{Inspect, SocketTransport, Transport};
+use vhost_user::{SocketTransport, Transport};
 use virtio::Runner;
 use vvu::VvuTransport;
 use vvu::driver::Dialect;
@@ -30,28 +30,23 @@ enum Protocol {
 }
 
 impl Carrier {
-    /// Opens the carrier that the arguments name, for a device with `queues` queues. `inspector`
-    /// inspects the memory of front-ends that connect to a vhost-user socket.
+    /// Opens the carrier that the arguments name, for a device with `queues` queues.
     ///
     /// # Errors
     ///
     /// [`CarrierError`] for an address, path or descriptor that cannot be used.
-    pub fn open(
-        arguments: &CarrierArguments,
-        queues: u16,
-        inspector: impl Inspect + 'static,
-    ) -> Result<Self, CarrierError> {
+    pub fn open(arguments: &CarrierArguments, queues: u16) -> Result<Self, CarrierError> {
         if let Some(address) = &arguments.pci {
             return Self::vvu(address, queues, arguments.vvu_dialect);
         }
         if let Some(path) = &arguments.socket_path {
-            return Self::vhost_user_socket(path, inspector);
+            return Self::vhost_user_socket(path);
         }
         if let Some(path) = &arguments.virtio_pci_socket {
             return Self::virtio_pci(path);
         }
         let number = arguments.fd.ok_or(CarrierError::NotNamed)?;
-        Self::inherited(number, inspector)
+        Self::inherited(number)
     }
 
     fn vvu(address: &str, queues: u16, dialect: Option<Dialect>) -> Result<Self, CarrierError> {
@@ -70,22 +65,18 @@ impl Carrier {
         })
     }
 
-    fn vhost_user_socket(
-        path: &Path,
-        inspector: impl Inspect + 'static,
-    ) -> Result<Self, CarrierError> {
+    fn vhost_user_socket(path: &Path) -> Result<Self, CarrierError> {
         let listener = Listener::bind(path)?;
         let socket_path = listener.path().cloned();
-        let transport = SocketTransport::listening(listener).inspected_by(inspector);
         Ok(Self {
-            protocol: Protocol::VhostUser(Box::new(transport)),
+            protocol: Protocol::VhostUser(Box::new(SocketTransport::listening(listener))),
             name: format!("vhost-user {}", path.display()),
             transport_name: TransportName::VhostUser,
             path: socket_path,
         })
     }
 
-    fn inherited(number: i32, inspector: impl Inspect + 'static) -> Result<Self, CarrierError> {
+    fn inherited(number: i32) -> Result<Self, CarrierError> {
         // SAFETY: all descriptors that the program opens itself are closed on exec. A descriptor
         // that is not closed on exec was inherited from the process that started the program. The
         // program knows an inherited descriptor only by its number on the command line, so only
@@ -96,7 +87,7 @@ impl Carrier {
             Inherited::Listening(listener) => SocketTransport::listening(listener),
         };
         Ok(Self {
-            protocol: Protocol::VhostUser(Box::new(transport.inspected_by(inspector))),
+            protocol: Protocol::VhostUser(Box::new(transport)),
             name: format!("vhost-user file descriptor {number}"),
             transport_name: TransportName::VhostUser,
             path: None,

@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use policies::{Context, DeviceName};
 use program::jail::{self, Jail};
 use program::{StopSignal, announce_ready};
-use virtio::Runner;
+use virtio::{NoRequests, Runner};
 
 pub use arguments::CarrierArguments;
 pub use carrier::Carrier;
@@ -39,14 +39,22 @@ pub fn serve(
     carrier: &CarrierArguments,
     jail: jail::Options,
 ) -> Result<(), Box<dyn Error>> {
+    let runner = runner.with_hint(advise_to_share);
     let stop = StopSignal::install()?;
     let mut jail = Jail::new(jail);
-    let inspector = jail.inspector()?;
-    let carrier = Carrier::open(carrier, runner.queue_count(), inspector)?;
+    let carrier = Carrier::open(carrier, runner.queue_count())?;
     jail.remove_at_end(carrier.socket_path().cloned());
     let context = Context::Device(device, carrier.transport_name());
     jail.close(context, || runner.prepare())?;
     // An error is ignored, because the device serves drivers even if stdout is closed.
     let _ = announce_ready(carrier.name());
     Ok(carrier.serve(runner, stop.as_fd())?)
+}
+
+/// Logs a hint for QEMU, whose back-ends for memory are private without an option.
+fn advise_to_share(event: NoRequests) {
+    tracing::warn!(
+        "{event}: start the front-end's QEMU with share=on: -object \
+         memory-backend-file,id=mem,mem-path=FILE,size=SIZE,share=on -machine memory-backend=mem"
+    );
 }

@@ -75,14 +75,27 @@ fn the_proxy_explains_that_memory_is_not_in_its_file() {
         let line = proxy.process.wait_line(&option, PATIENCE)?;
         ensure!(line.contains("share=on"), "the line lacks share=on: {line}");
         wrong.kill()?;
+        end(&back_end)?;
+        end(&proxy.process)
+    });
+}
 
-        // Without share=on, QEMU passes no file descriptor of its memory to the proxy.
+#[test]
+fn a_hint_explains_that_memory_may_not_be_shared() {
+    test("private-memory", |lab| {
+        let proxy = Proxy::start(lab)?;
+        let image = lab.run.image("disk.img", DISK_SIZE)?;
+        let function = format!("vfio-user:{}", proxy.vfio_user.display());
+        let back_end = hwtests::scenario::block(lab, &["--pci", &function], &image)?;
+        // Without share=on, QEMU passes the right file, but the firmware writes its rings and
+        // requests to a private copy.
         let file = format!(
             "memory-backend-file,id=ram,size=64M,mem-path={}",
             proxy.memory.display()
         );
         let private = bare_sibling(lab, &proxy, &file)?;
-        proxy.process.wait_line("is not shared", PATIENCE)?;
+        let line = back_end.wait_line("its ring is empty", PATIENCE)?;
+        ensure!(line.contains("share=on"), "the line lacks share=on: {line}");
         private.kill()?;
         end(&back_end)?;
         end(&proxy.process)

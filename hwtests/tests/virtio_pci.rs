@@ -56,19 +56,27 @@ fn vvu_block_explains_that_memory_has_to_be_shared() {
             "driver": "vfio-user-pci",
             "socket": { "type": "unix", "path": disk.socket.to_string_lossy() },
         });
-        // The guest needs no operating system, because the firmware already uses the disk.
-        let mut qemu = lab.machine.new_qemu.command();
-        qemu.args([
-            "-nodefaults",
-            "-display",
-            "none",
-            "-machine",
-            "q35,accel=tcg",
-        ])
-        .args(["-m", "64M", "-device", &device.to_string()]);
-        let qemu = Process::spawn("wrong.qemu", &mut qemu, lab.run.path())?;
-        disk.process.wait_line("share=on", COMMAND)?;
-        qemu.kill()?;
+        let file = lab.run.memory("private");
+        let private = format!(
+            "memory-backend-file,id=ram,size=64M,mem-path={}",
+            file.display()
+        );
+        for (memory, line) in [
+            // QEMU maps this memory without a file.
+            ("memory-backend-ram,id=ram,size=64M", "are not in memory"),
+            // QEMU passes the file, but the firmware writes to a private copy of its pages.
+            (&private, "its ring is empty"),
+        ] {
+            // The guest needs no operating system, because the firmware already uses the disk.
+            let mut qemu = lab.machine.new_qemu.command();
+            qemu.args(["-nodefaults", "-display", "none", "-object", memory])
+                .args(["-machine", "q35,accel=tcg,memory-backend=ram"])
+                .args(["-m", "64M", "-device", &device.to_string()]);
+            let qemu = Process::spawn("wrong.qemu", &mut qemu, lab.run.path())?;
+            let line = disk.process.wait_line(line, COMMAND)?;
+            ensure!(line.contains("share=on"), "the line lacks share=on: {line}");
+            qemu.kill()?;
+        }
         end(&disk.process)
     });
 }

@@ -314,6 +314,10 @@ impl Device for VirtioFunction {
             self.stop();
         }
         self.start();
+        if self.memory.is_none() {
+            // The client has left, or takes all its memory back.
+            self.runner.forget_driver();
+        }
     }
 
     fn reset(&mut self) {

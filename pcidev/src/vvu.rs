@@ -18,7 +18,6 @@ mod relay;
 mod token;
 mod window;
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -36,8 +35,6 @@ enum Refusal {
     Request(#[from] RequestError),
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    #[error(transparent)]
-    Inspection(Box<dyn Error + Send + Sync>),
     #[error("its memory is not the file {}{advice}", .path.display())]
     OtherFile { path: PathBuf, advice: String },
     #[error("region at file offset {0:#x} extends past the end of the file")]

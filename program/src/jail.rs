@@ -4,12 +4,11 @@
 //! A program enters the jail before it parses the first byte from a peer. The process in the jail
 //! sees no file system, no network and no other process. It has no capabilities, and can make only
 //! the system calls that the policy of its context allows. A supervisor process stays outside the
-//! jail. The supervisor passes signals on, inspects front-ends' memory for the process in the jail,
-//! and removes sockets at the end. It exits with the exit code of the process in the jail.
+//! jail. The supervisor passes signals on, and removes sockets at the end. It exits with the exit
+//! code of the process in the jail.
 
 mod error;
 mod files;
-mod inspection;
 mod missing;
 mod namespaces;
 mod options;
@@ -23,11 +22,9 @@ use ipc::SocketPath;
 use policies::Context;
 
 pub use error::JailError;
-pub use inspection::{Inspector, Outside, PrivateMemory};
 pub use options::{Options, Sandbox, SeccompAction};
 pub use violation::EXIT_CODE as VIOLATION_EXIT_CODE;
 
-use inspection::inspection;
 use missing::Missing;
 
 /// A part of the jail. The system may not allow every part.
@@ -61,7 +58,6 @@ const LAYERS: [Layer; 4] = [
 pub struct Jail {
     options: Options,
     paths: Vec<SocketPath>,
-    outside: Option<Outside>,
 }
 
 impl Jail {
@@ -70,20 +66,7 @@ impl Jail {
         Self {
             options,
             paths: Vec::new(),
-            outside: None,
         }
-    }
-
-    /// Makes an inspector of front-ends' memory for the process in the jail. The inspector asks the
-    /// supervisor.
-    ///
-    /// # Errors
-    ///
-    /// When the operating system is out of file descriptors.
-    pub fn inspector(&mut self) -> Result<Inspector, JailError> {
-        let (inspector, outside) = inspection().map_err(JailError::Inspector)?;
-        self.outside = Some(outside);
-        Ok(inspector)
     }
 
     /// Adds sockets that the supervisor removes when the process in the jail has ended.
@@ -127,7 +110,7 @@ impl Jail {
         if !layers.is_empty() {
             missing.accept("process namespace", namespaces::leave_processes())?;
         }
-        supervisor::fork(&self.paths, self.outside)?;
+        supervisor::fork(&self.paths)?;
         prepare().map_err(JailError::Prepare)?;
         for layer in layers {
             missing.accept(layer.name, (layer.enter)())?;

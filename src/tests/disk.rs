@@ -30,7 +30,7 @@ pub struct Disk {
     queue: u32,
     memory: Arc<GuestMemory>,
     ring: AnyDriverRing,
-    kick: SharedEventFd,
+    kick: Arc<SharedEventFd>,
     call: SharedEventFd,
 }
 
@@ -67,7 +67,7 @@ impl Disk {
             queue: 0,
             memory,
             ring,
-            kick: SharedEventFd::new().unwrap(),
+            kick: Arc::new(SharedEventFd::new().unwrap()),
             call: SharedEventFd::new().unwrap(),
         };
         disk.start();
@@ -98,6 +98,12 @@ impl Disk {
         self.move_to(self.queue);
     }
 
+    /// Stops the vring, and starts it at the same position with another eventfd for kicks.
+    pub fn replace_kick(&mut self, kick: Arc<SharedEventFd>) {
+        self.kick = kick;
+        self.stop_and_start();
+    }
+
     /// Stops the vring. Starts the queue with the index `queue` at the position where the vring
     /// stopped.
     pub fn move_to(&mut self, queue: u32) {
@@ -105,6 +111,11 @@ impl Disk {
         assert_eq!(base as u16, self.ring.position());
         self.queue = queue;
         self.start();
+    }
+
+    /// Kicks without a request.
+    pub fn kick(&self) {
+        self.kick.signal().unwrap();
     }
 
     /// The capacity of the disk in sectors of 512 bytes.

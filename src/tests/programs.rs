@@ -7,6 +7,7 @@ mod harness;
 #[cfg(target_arch = "x86_64")]
 mod inject;
 mod jail;
+mod kicks;
 mod log;
 mod vvu_block;
 mod vvu_proxy;

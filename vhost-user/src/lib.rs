@@ -97,6 +97,4 @@ pub use payload::{ConfigAccess, MAX_REGIONS, PayloadError, VringAddr, VringFd, V
 pub use request::{BackEndRequest, Request, RequestError};
 pub use resources::{Absent, Attach, AttachError, Attached, Descriptor, Resources, Signal};
 pub use table::{BackEndCode, Code};
-pub use transport::{
-    DropReason, Event, Incoming, Inspect, SocketTransport, Transport, TransportError,
-};
+pub use transport::{DropReason, Event, Incoming, SocketTransport, Transport, TransportError};

@@ -146,9 +146,6 @@ pub enum AttachError {
     /// The front-end's memory cannot be mapped.
     #[error("the front-end's memory has to be a file that is shared")]
     Map(#[from] RegionError),
-    /// The inspector refused the front-end's memory.
-    #[error(transparent)]
-    Inspection(Box<dyn Error + Send + Sync>),
     /// A descriptor cannot be used as an eventfd.
     #[error(transparent)]
     EventFd(#[from] SharedEventFdError),

@@ -3,7 +3,6 @@
 mod socket;
 
 use std::error::Error;
-use std::fmt::Debug;
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -99,19 +98,4 @@ pub enum TransportError {
     /// An error of a transport that is not part of this crate.
     #[error(transparent)]
     Transport(Box<dyn Error + Send + Sync>),
-}
-
-/// Inspects a front-end's memory before a transport maps it.
-pub trait Inspect: Debug + Send {
-    /// Inspects the memory of the process at the other end of the socket `front_end`. `user_addrs`
-    /// are addresses in that process's own address space.
-    ///
-    /// # Errors
-    ///
-    /// The reason why the memory cannot be used. The front-end's request is then refused.
-    fn inspect(
-        &mut self,
-        front_end: BorrowedFd<'_>,
-        user_addrs: &[u64],
-    ) -> Result<(), Box<dyn Error + Send + Sync>>;
 }

@@ -16,9 +16,11 @@ mod ring;
 pub mod runner;
 mod segment;
 mod served;
+mod silence;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 pub mod vring;
+mod waiting;
 mod wake;
 
 pub use chain::{BufferError, Chain, Segments};
@@ -28,5 +30,7 @@ pub use memory::{GuestMemory, Region, Translation};
 pub use queue::Queue;
 pub use runner::{RingOptions, Runner, StartError, StopError};
 pub use served::{ServeError, ServedQueue};
+pub use silence::NoRequests;
 pub use vring::{Notifier, Vring, VringLayout};
+pub use waiting::{Found, Sleep};
 pub use wake::Wake;

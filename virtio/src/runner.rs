@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 
 use crate::queue::{IN_ORDER, PACKED, RING_FEATURES};
+use crate::silence::{FirstRequest, NoRequests};
 use crate::vring::Notifier;
 use crate::{Device, Vring};
 
@@ -128,6 +129,8 @@ pub struct Runner {
     rings: RingOptions,
     queues: Box<[Slot]>,
     stop_deadline: Duration,
+    /// The wait for the first request of the present driver.
+    first_request: Arc<FirstRequest>,
 }
 
 /// One queue of the device.
@@ -149,7 +152,16 @@ impl Runner {
             device,
             rings,
             stop_deadline: STOP_DEADLINE,
+            first_request: Arc::default(),
         }
+    }
+
+    /// Calls `hint` in place of a warning in the log, when the driver kicks but none of its
+    /// requests is found. Calls it at most once for each driver, from the thread of a queue.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Fn(NoRequests) + Send + Sync + 'static) -> Self {
+        self.first_request = FirstRequest::awaited(Arc::new(hint));
+        self
     }
 
     /// Changes the time that a stop waits for requests in flight. The default is 30 seconds.
@@ -210,9 +222,14 @@ impl Runner {
             Some(thread) => thread,
             empty => empty.insert(QueueThread::spawn(index, self.device.clone())?),
         };
-        thread.start(vring)?;
+        thread.start(vring, self.first_request.clone())?;
         slot.started = true;
         Ok(())
+    }
+
+    /// Notes that the queues which start from now on belong to another driver.
+    pub fn forget_driver(&mut self) {
+        self.first_request = self.first_request.again();
     }
 
     /// Whether a queue was started, and has not been stopped since then.

@@ -3,22 +3,20 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use ipc::{Interest, SharedEventFd, poll};
+use ipc::SharedEventFd;
 
+use crate::silence::FirstRequest;
 use crate::vring::Notifier;
+use crate::waiting::{Found, Sleep, Waiting};
 use crate::wake::Wake;
 use crate::{Chain, GuestMemory, Queue, QueueError, Vring, VringLayout};
-
-/// The time between two polls of a queue that has no kick eventfd.
-const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A started virtqueue, for [`Device::serve`](crate::Device::serve).
 ///
 /// A simple device takes requests with [`ServedQueue::next`] and returns them with
 /// [`ServedQueue::give_back`]. A device that keeps several requests in flight uses
-/// [`ServedQueue::ring`], and waits itself for [`ServedQueue::kick`] and the queue's [`Wake`].
+/// [`ServedQueue::ring`], and sleeps itself as [`ServedQueue::next_sleep`] says.
 #[derive(Debug)]
 pub struct ServedQueue {
     /// The index of the queue in its device.
@@ -31,6 +29,7 @@ pub struct ServedQueue {
     pub ring: Queue,
     kick: Option<Arc<SharedEventFd>>,
     targets: Arc<Targets>,
+    waiting: Waiting,
 }
 
 /// The queue's notifiers for used buffers and for a failure. The carrier may replace both at any
@@ -66,7 +65,12 @@ fn notify(slot: &Mutex<Option<Arc<dyn Notifier>>>) -> io::Result<()> {
 }
 
 impl ServedQueue {
-    pub(crate) fn new(vring: Vring, targets: Arc<Targets>) -> Result<Self, QueueError> {
+    /// `first` is the wait of the device for the first request of the driver.
+    pub(crate) fn new(
+        vring: Vring,
+        targets: Arc<Targets>,
+        first: Arc<FirstRequest>,
+    ) -> Result<Self, QueueError> {
         let ring = Queue::new(vring.memory, vring.layout, vring.features, vring.next_avail)?;
         targets.set_call(vring.call);
         targets.set_error(vring.error);
@@ -75,6 +79,7 @@ impl ServedQueue {
             features: vring.features,
             layout: vring.layout,
             ring,
+            waiting: Waiting::new(vring.kick.is_some(), first),
             kick: vring.kick,
             targets,
         })
@@ -87,7 +92,7 @@ impl ServedQueue {
     /// [`QueueError`] when the layout is invalid or not inside memory.
     #[cfg(any(test, feature = "test-utils"))]
     pub fn alone(vring: Vring) -> Result<Self, QueueError> {
-        Self::new(vring, Arc::default())
+        Self::new(vring, Arc::default(), Arc::default())
     }
 
     /// The driver's memory.
@@ -95,8 +100,8 @@ impl ServedQueue {
         self.ring.memory()
     }
 
-    /// The eventfd that becomes readable when the driver has added requests. With `None` the device
-    /// has to poll the queue.
+    /// The eventfd that becomes readable when the driver has added requests. `None` if the driver
+    /// does not kick.
     pub fn kick(&self) -> Option<&Arc<SharedEventFd>> {
         self.kick.as_ref()
     }
@@ -120,14 +125,30 @@ impl ServedQueue {
     pub fn next(&mut self, chain: &mut Chain, wake: &Wake) -> Result<bool, ServeError> {
         while !wake.is_stop_requested() {
             if self.ring.pop(chain)? {
+                self.looked(Found::Requests);
                 self.ring.disable_kick()?;
                 return Ok(true);
             }
+            self.looked(Found::Nothing);
             if !self.ring.enable_kick()? {
-                self.sleep(wake)?;
+                let sleep = self.next_sleep();
+                sleep.until(wake.event(), self.kick.as_deref())?;
             }
         }
         Ok(false)
+    }
+
+    /// How to sleep until the next look at the ring. The queue's [`Wake`] has to end the sleep,
+    /// too. A device that sleeps itself asks before each sleep, and then calls
+    /// [`ServedQueue::looked`].
+    pub fn next_sleep(&mut self) -> Sleep {
+        self.waiting.next_sleep()
+    }
+
+    /// Notes what the queue's thread found to do. A device that sleeps itself calls this after each
+    /// sleep, and may call it more often.
+    pub fn looked(&mut self, found: Found) {
+        self.waiting.looked(self.index, found);
     }
 
     /// Gives a request back after the device wrote `written` bytes to the request's buffers. Calls
@@ -142,24 +163,6 @@ impl ServedQueue {
             && let Err(error) = self.call()
         {
             tracing::debug!("queue {}: cannot call the driver: {error}", self.index);
-        }
-        Ok(())
-    }
-
-    /// Waits for a kick or for an event of `wake`. Without a kick eventfd, waits at most for the
-    /// polling interval.
-    fn sleep(&mut self, wake: &Wake) -> io::Result<()> {
-        let Some(kick) = &self.kick else {
-            return poll([Interest::readable(wake)], Some(POLL_INTERVAL)).map(drop);
-        };
-        let interests = [Interest::readable(wake), Interest::readable(&**kick)];
-        let [_, kicked] = poll(interests, None)?;
-        if kicked && let Err(error) = kick.take() {
-            tracing::warn!(
-                "queue {} polls its vring, because its kick cannot be read: {error}",
-                self.index
-            );
-            self.kick = None;
         }
         Ok(())
     }

@@ -11,9 +11,11 @@ use crate::{GuestMemory, Region, Translation, VringLayout};
 
 mod any;
 mod packed;
+mod restless;
 
 pub use any::AnyDriverRing;
 pub use packed::{AVAIL, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, PackedDriverRing, USED};
+pub use restless::RestlessKick;
 
 /// Descriptor flag: the chain continues with the descriptor at index `next`.
 pub const NEXT: u16 = 1;

@@ -20,6 +20,7 @@ mod direct;
 mod driver;
 mod failures;
 mod features;
+mod kicks;
 mod limits;
 mod model;
 mod ring;

@@ -1,7 +1,8 @@
 //! The part of an engine that makes calls that may wait. It is an io_uring or a pool of threads.
 
 use std::io;
-use std::time::Duration;
+
+use virtio::Sleep;
 
 use super::pool::{MAX_THREADS, Pool};
 use super::rings::Ring;
@@ -64,12 +65,12 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Sleeps until there is a result, the driver kicks, the stop eventfd is written, or `time` has
-    /// passed.
-    pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
+    /// Sleeps until there is a result, the stop eventfd is written, or one of the events of `sleep`
+    /// comes.
+    pub fn wait(&mut self, sleep: Sleep) -> io::Result<()> {
         match self {
-            Self::Uring(uring) => uring.wait(time),
-            Self::Pool(pool) => pool.wait(time),
+            Self::Uring(uring) => uring.wait(sleep),
+            Self::Pool(pool) => pool.wait(sleep),
         }
     }
 

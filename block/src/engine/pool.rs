@@ -5,13 +5,13 @@ use std::io;
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use ipc::{Interest, SharedEventFd, poll};
+use ipc::SharedEventFd;
+use virtio::Sleep;
 
 use super::job::Job;
 use super::transfer::Transfer;
-use super::wakers::{POLL_INTERVAL, Wakers};
+use super::wakers::Wakers;
 use crate::image::Target;
 
 /// Maximum number of threads of one pool. This number is enough to keep a disk busy.
@@ -23,7 +23,7 @@ pub(super) struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     max_threads: usize,
-    wakers: Wakers,
+    kick: Option<Arc<SharedEventFd>>,
     /// Results that were taken from the threads, in the order in which they came.
     results: VecDeque<(u16, i32)>,
 }
@@ -63,13 +63,13 @@ impl Pool {
             jobs: Mutex::default(),
             changed: Condvar::new(),
             results: Mutex::default(),
-            wake: wakers.stop.clone(),
+            wake: wakers.stop,
         };
         Self {
             shared: Arc::new(shared),
             threads: Vec::new(),
             max_threads,
-            wakers,
+            kick: wakers.kick,
             results: VecDeque::new(),
         }
     }
@@ -135,30 +135,15 @@ impl Pool {
         !self.results.is_empty() || !lock(&self.shared.results).done.is_empty()
     }
 
-    /// Sleeps until there is a result, the kick or stop eventfd is written, or `time` has passed.
-    /// Without a kick eventfd the sleep lasts for the polling interval at most. Returns at once if
-    /// there are results.
-    pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
+    /// Sleeps until there is a result, the stop eventfd is written, or one of the events of `sleep`
+    /// comes. Returns at once if there are results.
+    pub fn wait(&mut self, sleep: Sleep) -> io::Result<()> {
         if !self.results.is_empty() || !self.shared.fall_asleep() {
             return Ok(());
         }
-        let slept = self.sleep(time);
-        self.shared.wake_up()?;
+        let slept = sleep.until(&self.shared.wake, self.kick.as_deref());
+        self.shared.wake_up();
         slept
-    }
-
-    fn sleep(&mut self, time: Option<Duration>) -> io::Result<()> {
-        let wake = Interest::readable(&*self.shared.wake);
-        let Some(kick) = &self.wakers.kick else {
-            let time = time.map_or(POLL_INTERVAL, |time| time.min(POLL_INTERVAL));
-            return poll([wake], Some(time)).map(drop);
-        };
-        let [_, kicked] = poll([wake, Interest::readable(&**kick)], time)?;
-        if kicked && kick.take().is_err() {
-            tracing::warn!("the kick's descriptor is not an eventfd, so the queue polls its vring");
-            self.wakers.kick = None;
-        }
-        Ok(())
     }
 }
 
@@ -224,14 +209,9 @@ impl Shared {
         results.sleeping
     }
 
-    /// Ends the sleep, and resets the eventfd if a thread of the pool wrote it. The reset cannot
-    /// lose a request to stop, because the stop flag is set before the eventfd is written.
-    fn wake_up(&self) -> io::Result<()> {
-        let woken = !mem::take(&mut lock(&self.results).sleeping);
-        if woken {
-            self.wake.take()?;
-        }
-        Ok(())
+    /// Ends the sleep. If a thread of the pool wrote the eventfd just now, the next sleep is short.
+    fn wake_up(&self) {
+        lock(&self.results).sleeping = false;
     }
 }
 

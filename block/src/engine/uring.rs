@@ -9,12 +9,13 @@ use std::time::Duration;
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use libc::iovec;
+use virtio::Sleep;
 
 use super::job::negated_errno;
 use super::ranges;
 use super::rings::Lent;
 use super::transfer::Transfer;
-use super::wakers::{POLL_INTERVAL, Wakers};
+use super::wakers::Wakers;
 use crate::operation::Operation;
 
 /// User data of the entries that do not belong to a slot. The user data of any other entry is the
@@ -42,7 +43,9 @@ pub(super) struct Uring<'a> {
     /// Number of operations in the io_uring that belong to slots.
     in_flight: usize,
     wakers: Wakers,
-    kick: Kick,
+    /// Whether the io_uring waits for the kick eventfd. It may still do so during a sleep that no
+    /// kick is to end, but it then waits for one kick only.
+    kick_armed: bool,
     /// Whether the io_uring waits for the stop eventfd.
     stop_armed: bool,
     /// Number of cancellations in the io_uring.
@@ -52,31 +55,16 @@ pub(super) struct Uring<'a> {
     made: VecDeque<(u16, i32)>,
 }
 
-/// Whether the io_uring waits for the kick eventfd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kick {
-    /// The io_uring does not wait for the kick eventfd. The next sleep starts to wait for it.
-    Idle,
-    /// The io_uring waits for the kick eventfd.
-    Armed,
-    /// The driver has not given a usable kick eventfd, so each sleep is short.
-    None,
-}
-
 impl<'a> Uring<'a> {
     /// Uses an enabled io_uring from the calling thread. No operation may be in flight in the
     /// io_uring.
     pub fn new(lent: Lent<'a>, wakers: Wakers) -> Self {
-        let kick = match wakers.kick {
-            Some(_) => Kick::Idle,
-            None => Kick::None,
-        };
         Self {
             ring: lent.ring,
             lost: lent.lost,
             in_flight: 0,
             wakers,
-            kick,
+            kick_armed: false,
             stop_armed: false,
             cancels: 0,
             made: VecDeque::new(),
@@ -133,22 +121,20 @@ impl<'a> Uring<'a> {
         is_to_be_run || !self.ring.completion().is_empty()
     }
 
-    /// Hands queued entries to the kernel and sleeps until there is a completion or `time` has
-    /// passed.
-    pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
+    /// Hands queued entries to the kernel and sleeps until there is a completion or one of the
+    /// events of `sleep` comes.
+    pub fn wait(&mut self, sleep: Sleep) -> io::Result<()> {
         if !self.made.is_empty() {
             return Ok(());
         }
         self.arm_stop()?;
-        self.arm_kick()?;
-        let time = match self.kick {
-            Kick::None => Some(time.map_or(POLL_INTERVAL, |time| time.min(POLL_INTERVAL))),
-            _ => time,
-        };
-        let Some(time) = time else {
+        if sleep.kick {
+            self.arm_kick()?;
+        }
+        let Some(limit) = sleep.limit else {
             return transient_is_ok(self.ring.submit_and_wait(1));
         };
-        let time = Timespec::from(time);
+        let time = Timespec::from(limit);
         let args = SubmitArgs::new().timespec(&time);
         transient_is_ok(self.ring.submitter().submit_with_args(1, &args))
     }
@@ -173,11 +159,16 @@ impl<'a> Uring<'a> {
     /// Handles the completion of an entry that does not belong to a slot.
     fn woken(&mut self, entry: &cqueue::Entry) {
         match entry.user_data() {
-            STOP => self.stop_armed = false,
+            STOP => {
+                self.stop_armed = false;
+                // The signal is taken, so that it does not end each sleep until the operations in
+                // flight have completed.
+                let _ = self.wakers.stop.take();
+            }
             CANCEL => self.cancels -= 1,
-            KICK_READ => self.kick = kick_after(entry.result()),
+            KICK_READ => self.kick_armed = false,
             // If a poll is cancelled, the read linked to the poll may end without a completion.
-            KICK_POLL if entry.result() < 0 => self.kick = kick_after(entry.result()),
+            KICK_POLL if entry.result() < 0 => self.kick_armed = false,
             _ => {}
         }
     }
@@ -185,7 +176,7 @@ impl<'a> Uring<'a> {
     /// Makes the io_uring wait for the kick eventfd and reset it. A poll comes before the read,
     /// because some kernels do not wait in a read of a non-blocking eventfd.
     fn arm_kick(&mut self) -> io::Result<()> {
-        let (Kick::Idle, Some(kick)) = (self.kick, &self.wakers.kick) else {
+        let (false, Some(kick)) = (self.kick_armed, &self.wakers.kick) else {
             return Ok(());
         };
         // A successful poll does not need a completion. A completion would only wake this thread a
@@ -203,7 +194,7 @@ impl<'a> Uring<'a> {
         // kernel holds a reference to the file from the submission on, and `wakers` keeps the file
         // open until then.
         unsafe { self.push_all(&[poll, read]) }?;
-        self.kick = Kick::Armed;
+        self.kick_armed = true;
         Ok(())
     }
 
@@ -253,7 +244,7 @@ impl<'a> Uring<'a> {
             let args = SubmitArgs::new().timespec(&timeout);
             transient_is_ok(self.ring.submitter().submit_with_args(1, &args))?;
             self.collect();
-            if self.cancels == 0 && self.kick != Kick::Armed && !self.stop_armed {
+            if self.cancels == 0 && !self.kick_armed && !self.stop_armed {
                 return Ok(self.in_flight == 0);
             }
         }
@@ -279,17 +270,6 @@ impl Drop for Uring<'_> {
         if !matches!(self.rest(), Ok(true)) {
             tracing::warn!("a queue loses its io_uring, because an operation in it does not end");
             *self.lost = true;
-        }
-    }
-}
-
-/// The state of the wait for kicks after a read of the kick eventfd or a failed poll.
-fn kick_after(result: i32) -> Kick {
-    match -result {
-        -8 | libc::EAGAIN | libc::EINTR | libc::ECANCELED => Kick::Idle,
-        _ => {
-            tracing::warn!("the kick's descriptor is not an eventfd, so the queue polls its vring");
-            Kick::None
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The connected front-end.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -54,11 +54,5 @@ impl FrontEnd {
 
     pub(super) fn close(self, poller: &Poller) {
         poller.remove(&self.connection);
-    }
-}
-
-impl AsFd for FrontEnd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use ipc::{Accepted, Listener};
 use tracing::{info, warn};
 use vfio_user::IoEventFd;
-use vhost_user::Inspect;
 use virtio::queue::RING_FEATURES;
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
 use vvu_abi::{self as abi, Doorbell, config, status};
@@ -78,7 +77,6 @@ impl VvuDevice {
                 window,
                 notifications: Notifications::new(options.max_vhost_queues, vectors),
                 doorbells: Doorbells::new(options.max_vhost_queues, &poller)?,
-                inspector: None,
             },
             options,
             front_end: None,
@@ -86,12 +84,6 @@ impl VvuDevice {
             listening: false,
             poller,
         })
-    }
-
-    /// Makes `inspector` check the memory of each front-end before the device accepts the memory.
-    pub fn inspected_by(mut self, inspector: impl Inspect + 'static) -> Self {
-        self.resources.inspector = Some(Box::new(inspector));
-        self
     }
 
     fn raise(&mut self, vector: Option<u16>) {

@@ -2,12 +2,10 @@
 //! file descriptors of messages, and changes some messages. The table of the vhost-user crate lists
 //! the messages that are passed on, with the number of descriptors of each message.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use vhost_user::table::features_without_descriptors;
-use vhost_user::{
-    Code, F_LOG_ALL, Inspect, MemoryTable, Message, Request, RequestError, VringFd, VringState,
-};
+use vhost_user::{Code, F_LOG_ALL, Message, Request, RequestError, VringFd, VringState};
 use vvu_abi::Doorbell;
 
 use super::Refusal;
@@ -22,18 +20,16 @@ pub(super) struct Resources {
     pub(super) window: Window,
     pub(super) notifications: Notifications,
     pub(super) doorbells: Doorbells,
-    pub(super) inspector: Option<Box<dyn Inspect>>,
 }
 
 impl Resources {
-    /// Takes a message and its descriptors from the front-end at `socket`, and starts to use the
-    /// descriptors. Returns the message for the driver, without the parts that the driver must not
-    /// see. To be called before the driver gets the message.
+    /// Takes a front-end's message and its descriptors, and starts to use the descriptors. Returns
+    /// the message for the driver, without the parts that the driver must not see. To be called
+    /// before the driver gets the message.
     pub(super) fn take(
         &mut self,
         message: Message,
         fds: Vec<OwnedFd>,
-        socket: BorrowedFd<'_>,
         poller: &Poller,
     ) -> Result<Message, Refusal> {
         let kind = message.head.kind();
@@ -42,7 +38,6 @@ impl Resources {
         }
         let changed: Option<Request<OwnedFd>> = match Request::decode(&message, fds)? {
             Request::SetMemTable(table) => {
-                self.inspect(&table, socket)?;
                 Some(Request::SetMemTable(self.window.translate(table)?))
             }
             Request::SetVringKick(VringFd { index, fd }) => {
@@ -70,23 +65,6 @@ impl Resources {
         };
         let (Message { payload, .. }, _) = changed.encode();
         Ok(Message { payload, ..message })
-    }
-
-    fn inspect(
-        &mut self,
-        table: &MemoryTable<OwnedFd>,
-        socket: BorrowedFd<'_>,
-    ) -> Result<(), Refusal> {
-        let Some(inspector) = &mut self.inspector else {
-            return Ok(());
-        };
-        let user_addrs: Vec<_> = table
-            .regions()
-            .iter()
-            .map(|region| region.user_addr)
-            .collect();
-        let inspected = inspector.inspect(socket, &user_addrs);
-        inspected.map_err(Refusal::Inspection)
     }
 
     /// Forgets everything that came from the front-end.

@@ -9,9 +9,6 @@ use policies::InstallError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JailError {
-    /// The pair of sockets between the inspector and the supervisor cannot be made.
-    #[error("cannot make a socket for the supervisor")]
-    Inspector(#[source] io::Error),
     /// The process for the jail cannot be started.
     #[error("cannot start a process for the jail (see fork(2))")]
     Fork(#[source] io::Error),
@@ -65,6 +62,6 @@ impl JailError {
 
     /// Whether a jail with `--sandbox=auto` works without the part that failed.
     pub fn is_optional(&self) -> bool {
-        !matches!(self, Self::Inspector(_) | Self::Fork(_) | Self::Prepare(_))
+        !matches!(self, Self::Fork(_) | Self::Prepare(_))
     }
 }

@@ -8,13 +8,13 @@ use rustix::process::{
     set_parent_process_death_signal, waitid,
 };
 
-use super::{JailError, Outside};
+use super::JailError;
 use crate::signals::StopSignal;
 
 /// Starts a child process, and returns only in the child. The calling process becomes the
 /// supervisor. It waits until the child ends, removes the sockets at `paths`, and exits with the
 /// child's exit code.
-pub fn fork(paths: &[SocketPath], outside: Option<Outside>) -> Result<(), JailError> {
+pub fn fork(paths: &[SocketPath]) -> Result<(), JailError> {
     // SAFETY: there is only one thread, so the child inherits no lock that another thread holds.
     match unsafe { libc::fork() } {
         -1 => Err(JailError::Fork(io::Error::last_os_error())),
@@ -22,7 +22,7 @@ pub fn fork(paths: &[SocketPath], outside: Option<Outside>) -> Result<(), JailEr
             .map_err(|errno| JailError::Fork(errno.into())),
         child => {
             let pid = Pid::from_raw(child).ok_or(io::ErrorKind::NotFound.into());
-            let code = pid.and_then(|pid| supervise(pid, outside));
+            let code = pid.and_then(supervise);
             for path in paths {
                 path.remove();
             }
@@ -31,21 +31,13 @@ pub fn fork(paths: &[SocketPath], outside: Option<Outside>) -> Result<(), JailEr
     }
 }
 
-/// Passes signals on to the child, and answers the child's questions, until the child ends. Returns
-/// the exit code for the supervisor.
-fn supervise(child: Pid, mut outside: Option<Outside>) -> io::Result<i32> {
+/// Passes signals on to the child until the child ends. Returns the exit code for the supervisor.
+fn supervise(child: Pid) -> io::Result<i32> {
     let signals = StopSignal::install()?;
     let process = pidfd_open(child, PidfdFlags::empty())?;
     loop {
-        let question = outside
-            .as_ref()
-            .map_or(Interest::Nothing, Interest::readable);
-        let interests = [
-            Interest::readable(&process),
-            Interest::readable(&signals),
-            question,
-        ];
-        let [ended, ..] = poll(interests, None)?;
+        let interests = [Interest::readable(&process), Interest::readable(&signals)];
+        let [ended, _] = poll(interests, None)?;
         if ended {
             return exit_code(child);
         }
@@ -53,8 +45,6 @@ fn supervise(child: Pid, mut outside: Option<Outside>) -> io::Result<i32> {
             // An error is ignored, because it means that the child has just ended.
             let _ = kill_process(child, Signal::TERM);
         }
-        // After an error, the child gets no more answers.
-        outside = outside.and_then(|mut outside| outside.answer().is_ok().then_some(outside));
     }
 }
 

@@ -42,8 +42,7 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         uuid: arguments.uuid,
     };
     let mut jail = Jail::new(arguments.program.jail);
-    let inspector = jail.inspector()?;
-    let mut device = VvuDevice::new(options, window, front_ends)?.inspected_by(inspector);
+    let mut device = VvuDevice::new(options, window, front_ends)?;
     jail.remove_at_end(paths);
     jail.close(Context::VvuProxy, || Ok(()))?;
     // A failed write to stdout does not matter, because clients can connect even if the line is

@@ -43,6 +43,7 @@ impl<'a> Conversation<'a> {
     /// Stops all vrings, and resets the state for the next front-end.
     pub fn restart(&mut self) {
         self.end();
+        self.runner.forget_driver();
         self.protocol = ProtocolFeatures::empty();
         self.features = 0;
         self.memory = SharedMemory::default();

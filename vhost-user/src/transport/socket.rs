@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use ipc::{Accepted, Interest, Listener, poll};
 
-use super::{DropReason, Event, Incoming, Inspect, Transport, TransportError};
+use super::{DropReason, Event, Incoming, Transport, TransportError};
 use crate::causes::WithCauses;
 use crate::connection::{Connection, ConnectionError};
 use crate::features::ProtocolFeatures;
@@ -21,7 +21,6 @@ use attach::Descriptors;
 pub struct SocketTransport {
     listener: Option<Listener>,
     connection: Option<Connection>,
-    inspector: Option<Box<dyn Inspect>>,
     /// Whether it was already logged that another front-end waits.
     queue_reported: bool,
 }
@@ -52,16 +51,8 @@ impl SocketTransport {
         Self {
             listener,
             connection,
-            inspector: None,
             queue_reported: false,
         }
-    }
-
-    /// Sets the inspector, which inspects the memory of each front-end before the transport maps
-    /// the memory.
-    pub fn inspected_by(mut self, inspector: impl Inspect + 'static) -> Self {
-        self.inspector = Some(Box::new(inspector));
-        self
     }
 
     fn accept(&mut self) -> Result<(), TransportError> {
@@ -82,20 +73,13 @@ impl SocketTransport {
     }
 
     /// Receives a message. `None` means that the message has not completely arrived yet.
-    fn receive(
-        connection: &mut Connection,
-        inspector: &mut Option<Box<dyn Inspect>>,
-    ) -> Result<Option<Incoming>, ConnectionError> {
+    fn receive(connection: &mut Connection) -> Result<Option<Incoming>, ConnectionError> {
         let Some((message, fds)) = connection.recv()? else {
             return Ok(None);
         };
-        let mut descriptors = Descriptors {
-            front_end: connection.as_fd(),
-            inspector: inspector.as_deref_mut(),
-        };
         Ok(Some(Incoming {
             head: message.head,
-            request: Request::attach(&message, fds, &mut descriptors),
+            request: Request::attach(&message, fds, &mut Descriptors),
         }))
     }
 
@@ -149,7 +133,7 @@ impl Transport for SocketTransport {
                 self.accept()?;
                 continue;
             };
-            match Self::receive(connection, &mut self.inspector) {
+            match Self::receive(connection) {
                 Ok(Some(incoming)) => return Ok(Event::Request(incoming)),
                 Ok(None) => {}
                 Err(error) => return Ok(self.drop_front_end(error)),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ipc::{Interest, SharedEventFd, poll};
 
 use super::*;
-use crate::test_utils::{DriverRing, memory};
+use crate::test_utils::{DriverRing, RestlessKick, memory};
 use crate::{Chain, DeviceKind, GuestMemory};
 use crate::{ServeError, ServedQueue, Wake};
 
@@ -371,6 +371,53 @@ fn a_queue_that_hangs_in_a_peers_eventfd_is_interrupted_and_stops() {
         "{:?}",
         begin.elapsed()
     );
+}
+
+#[test]
+fn a_kick_that_stays_readable_costs_64_wake_ups_for_each_request() {
+    let (device, _starts) = Echo::new(1, Mode::Echo);
+    let mut runner = Runner::new(device, RingOptions::default());
+    let mut driver = Driver::alone();
+    let kick = RestlessKick::new();
+    driver.vring.kick = Some(kick.eventfd().clone());
+    runner.start(driver.vring.clone()).unwrap();
+    for requests in 1..=3 {
+        driver.ring.add(&[(0, 1, true)]);
+        driver.wait_used();
+        // No event ends this wait. A queue that does not back off takes many signals meanwhile.
+        poll([Interest::Nothing], Some(Duration::from_millis(150))).unwrap();
+        // The queue takes up to 64 signals before the first request, and 64 after each request.
+        let taken = kick.taken();
+        assert!((64..=64 * (requests + 1)).contains(&taken), "{taken}");
+    }
+}
+
+#[test]
+fn a_driver_whose_requests_are_not_seen_is_reported_once() {
+    let (device, _starts) = Echo::new(2, Mode::Echo);
+    let (sender, hints) = channel();
+    let sender = Mutex::new(sender);
+    let hint = move |event: NoRequests| sender.lock().unwrap().send(event.queue).unwrap();
+    let mut runner = Runner::new(device, RingOptions::default()).with_hint(hint);
+    let memory = memory(4 * RING_AREA);
+    let mut drivers = [Driver::new(&memory, 0), Driver::new(&memory, 1)];
+    for driver in &drivers {
+        runner.start(driver.vring.clone()).unwrap();
+    }
+    // The driver kicks, but its requests are in memory that is not shared.
+    drivers[1].kick.signal().unwrap();
+    assert_eq!(hints.recv_timeout(DEADLINE), Ok(1));
+    // The next driver has a queue that it kicks in vain, but a request on the other one.
+    runner.stop_all().unwrap();
+    runner.forget_driver();
+    drivers[0].add();
+    for driver in &drivers {
+        runner.start(driver.vring.clone()).unwrap();
+    }
+    drivers[0].wait_used();
+    drivers[1].kick.signal().unwrap();
+    let quiet = hints.recv_timeout(Duration::from_millis(1200));
+    assert!(quiet.is_err(), "{quiet:?}");
 }
 
 #[test]

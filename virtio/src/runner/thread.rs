@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::StartError;
 use super::interrupt::interrupt;
 use crate::served::Targets;
+use crate::silence::FirstRequest;
 use crate::{Device, ServeError, ServedQueue, Vring, Wake};
 
 /// The time that a stop waits for a thread before it interrupts the thread's system call, and the
@@ -76,8 +77,8 @@ impl QueueThread {
     }
 
     /// Gives the thread a vring to serve. The thread has to be idle.
-    pub fn start(&self, vring: Vring) -> Result<(), StartError> {
-        let queue = ServedQueue::new(vring, self.shared.targets.clone())?;
+    pub fn start(&self, vring: Vring, first: Arc<FirstRequest>) -> Result<(), StartError> {
+        let queue = ServedQueue::new(vring, self.shared.targets.clone(), first)?;
         self.shared.wake.reset();
         let mut state = self.shared.lock();
         state.next_avail = Some(queue.ring.next_avail());

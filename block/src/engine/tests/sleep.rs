@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::super::wakers::POLL_INTERVAL;
 use super::*;
+use virtio::test_utils::RestlessKick;
 
 fn is_set(eventfd: &SharedEventFd) -> bool {
     ipc::poll([ipc::Interest::readable(eventfd)], Some(Duration::ZERO)).unwrap()[0]
@@ -21,7 +21,7 @@ fn each_kick_wakes_the_engine_and_is_reset() {
             // A kick may cause two wake-ups: one when the kick comes, and one when the kick has
             // been reset.
             while is_set(&rig.kick) {
-                engine.wait(None).unwrap();
+                engine.wait(for_kick(None)).unwrap();
                 assert!(engine.next_completion().is_none());
             }
         }
@@ -36,7 +36,7 @@ fn the_stop_eventfd_wakes_the_engine() {
             let mut ring = Ring::default();
             let mut engine = rig.engine(kind, false, kick, &mut ring);
             rig.stop.signal().unwrap();
-            engine.wait(None).unwrap();
+            engine.wait(for_kick(None)).unwrap();
         }
     }
 }
@@ -50,7 +50,7 @@ fn the_engine_sleeps_until_an_event_comes() {
         // First a kick wakes the engine, which resets the kick.
         rig.kick.signal().unwrap();
         while is_set(&rig.kick) {
-            engine.wait(None).unwrap();
+            engine.wait(for_kick(None)).unwrap();
         }
         assert!(engine.next_completion().is_none());
         let written = Arc::new(AtomicBool::new(false));
@@ -68,7 +68,7 @@ fn the_engine_sleeps_until_an_event_comes() {
         // other.
         let mut wake_ups = 0;
         while !written.load(Ordering::SeqCst) {
-            engine.wait(None).unwrap();
+            engine.wait(for_kick(None)).unwrap();
             assert!(engine.next_completion().is_none());
             wake_ups += 1;
         }
@@ -78,16 +78,50 @@ fn the_engine_sleeps_until_an_event_comes() {
 }
 
 #[test]
-fn without_a_kick_the_engine_sleeps_for_the_polling_interval() {
+fn the_stop_eventfd_ends_only_one_sleep() {
+    const LIMIT: Duration = Duration::from_millis(20);
+    for kind in KINDS {
+        let rig = Rig::new();
+        let mut ring = Ring::default();
+        let mut engine = rig.engine(kind, false, true, &mut ring);
+        rig.stop.signal().unwrap();
+        engine.wait(Sleep::without_kicks(None)).unwrap();
+        assert!(engine.next_completion().is_none());
+        // A worker that stops waits for the requests in flight, and must not spin meanwhile.
+        let start = Instant::now();
+        engine.wait(Sleep::without_kicks(Some(LIMIT))).unwrap();
+        assert!(start.elapsed() >= LIMIT / 2, "{kind:?} does not sleep");
+    }
+}
+
+#[test]
+fn a_kick_ends_only_the_sleeps_that_wait_for_kicks() {
+    for kind in KINDS {
+        let kick = RestlessKick::new();
+        let mut rig = Rig::new();
+        rig.kick = kick.eventfd().clone();
+        let mut ring = Ring::default();
+        let mut engine = rig.engine(kind, false, true, &mut ring);
+        for _ in 0..5 {
+            let limit = Some(Duration::from_millis(1));
+            engine.wait(Sleep::without_kicks(limit)).unwrap();
+            assert!(engine.next_completion().is_none());
+        }
+        assert_eq!(kick.taken(), 0, "{kind:?}");
+        engine.wait(for_kick(None)).unwrap();
+        assert!(kick.taken() > 0, "{kind:?}");
+    }
+}
+
+#[test]
+fn an_engine_without_a_kick_sleeps_for_the_given_time() {
+    const LIMIT: Duration = Duration::from_millis(20);
     for kind in KINDS {
         let rig = Rig::new();
         let mut ring = Ring::default();
         let mut engine = rig.engine(kind, false, false, &mut ring);
         let start = Instant::now();
-        engine.wait(None).unwrap();
-        assert!(
-            start.elapsed() >= POLL_INTERVAL / 2,
-            "the engine does not sleep"
-        );
+        engine.wait(for_kick(Some(LIMIT))).unwrap();
+        assert!(start.elapsed() >= LIMIT / 2, "{kind:?} does not sleep");
     }
 }

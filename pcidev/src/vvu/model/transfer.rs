@@ -1,6 +1,5 @@
 //! Messages between the front-end's socket and the two virtqueues.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tracing::{debug, warn};
@@ -98,8 +97,7 @@ impl VvuDevice {
         };
         let head = message.head;
         debug!("front-end sends {}", head.name());
-        let socket = front_end.as_fd();
-        match self.resources.take(message, fds, socket, &self.poller) {
+        match self.resources.take(message, fds, &self.poller) {
             Ok(message) => front_end.waiting = Some(message),
             Err(refusal) => self.refuse(head, &refusal),
         }

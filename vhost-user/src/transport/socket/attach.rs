@@ -1,27 +1,20 @@
 //! Turns the descriptors of a front-end's messages into the objects that a session uses.
 
 use std::fs::File;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ipc::SharedEventFd;
 use virtio::{Notifier, Region};
 use vm_memory::GuestAddress;
 
-use super::Inspect;
 use crate::memory::{MemoryRegion, MemoryTable};
 use crate::resources::{Attach, AttachError, Attached, Signal};
 
-/// Turns the descriptors of one front-end into objects.
-pub struct Descriptors<'a> {
-    /// The socket of the front-end.
-    pub front_end: BorrowedFd<'a>,
-    /// Inspects the front-end's memory before it is mapped. `None` means that the memory is not
-    /// inspected.
-    pub inspector: Option<&'a mut (dyn Inspect + 'static)>,
-}
+/// Turns descriptors into objects.
+pub struct Descriptors;
 
-impl Attach for Descriptors<'_> {
+impl Attach for Descriptors {
     type Descriptor = OwnedFd;
     type Into = Attached;
 
@@ -29,12 +22,6 @@ impl Attach for Descriptors<'_> {
         &mut self,
         table: MemoryTable<OwnedFd>,
     ) -> Result<MemoryTable<Arc<Region>>, AttachError> {
-        if let Some(inspector) = &mut self.inspector {
-            let regions = table.regions().iter();
-            let user_addrs: Vec<_> = regions.map(|region| region.user_addr).collect();
-            let inspected = inspector.inspect(self.front_end, &user_addrs);
-            inspected.map_err(AttachError::Inspection)?;
-        }
         table.try_map(map_region)
     }
 

@@ -109,37 +109,6 @@ fn overlapping_addresses_of_the_front_end_are_refused() {
     assert_eq!(refusal, "memory regions 0 and 1 overlap");
 }
 
-#[derive(Debug)]
-struct Suspicious(Vec<u64>);
-
-impl Inspect for Suspicious {
-    fn inspect(
-        &mut self,
-        _: BorrowedFd<'_>,
-        user_addrs: &[u64],
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        match user_addrs == self.0 {
-            true => Err("suspicious".into()),
-            false => Ok(()),
-        }
-    }
-}
-
-#[test]
-fn an_inspector_is_asked_before_memory_is_taken() {
-    let file = anonymous_file(0x1000);
-    let (mut front, transport) = connected();
-    let mut transport = transport.inspected_by(Suspicious(vec![0x7000]));
-    for (user_addr, good) in [(0x5000, true), (0x7000, false)] {
-        let message = add_region(0, 0x1000, user_addr, 0);
-        front.send(&message, &[file.as_fd()]).unwrap();
-        let Event::Request(incoming) = transport.next(never().as_fd()).unwrap() else {
-            panic!("a request was made");
-        };
-        assert_eq!(incoming.request.is_ok(), good);
-    }
-}
-
 #[test]
 fn eventfds_have_to_be_as_announced() {
     let eventfd = never();

@@ -1,0 +1,61 @@
+//! Tests of a driver whose kick is always readable.
+
+use super::*;
+use crate::{Rate, RateLimits};
+use virtio::test_utils::RestlessKick;
+
+/// A driver whose kick is always readable, and that kick.
+fn restless(rig: &Rig) -> (Driver, RestlessKick) {
+    let kick = RestlessKick::new();
+    let mut driver = Driver::new(FEATURES);
+    driver.kick = kick.eventfd().clone();
+    driver.vring.kick = Some(kick.eventfd().clone());
+    driver.start(&rig.device);
+    (driver, kick)
+}
+
+/// Lets a queue take as many signals as it wants. No event ends this.
+fn give_time() {
+    ipc::poll([ipc::Interest::Nothing], Some(Duration::from_millis(100))).unwrap();
+}
+
+#[test]
+fn a_kick_that_stays_readable_costs_64_wake_ups_for_each_request() {
+    for engine in ENGINES {
+        let rig = Rig::new(engine, 1, false);
+        let (mut driver, kick) = restless(&rig);
+        for requests in 1..=3 {
+            let answer = driver.run(&request(READ, 1, &[]), 513, &[]);
+            assert_eq!((answer.status, answer.data), (OK, contents(512, 512)));
+            give_time();
+            // The queue takes up to 64 signals before the first request, and 64 after each request.
+            let taken = kick.taken();
+            assert!((60..=64 * (requests + 1)).contains(&taken), "{taken}");
+        }
+        driver.stop();
+    }
+}
+
+#[test]
+fn a_queue_whose_request_waits_because_of_limits_does_not_wait_for_kicks() {
+    for engine in ENGINES {
+        let limits = RateLimits {
+            // The second request waits for 250 ms.
+            iops: Some(Rate {
+                per_second: 4,
+                burst: 1,
+            }),
+            ..RateLimits::default()
+        };
+        let rig = Rig::with(engine, 1, false, |device| device.with_limits(limits));
+        let (mut driver, kick) = restless(&rig);
+        for _ in 0..2 {
+            driver.add(&request(READ, 1, &[]), 513, &[]);
+        }
+        for _ in 0..2 {
+            assert_eq!(driver.answer().status, OK);
+        }
+        assert!(kick.taken() <= 3 * 64, "{}", kick.taken());
+        driver.stop();
+    }
+}
