@@ -7,6 +7,7 @@ use vm_memory::bitmap::BS;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryError, Permissions, VolatileSlice};
 
 use crate::GuestMemory;
+use crate::memory::MemoryLost;
 use crate::segment::Segment;
 
 pub use crate::segment::{MAX_PIECES, clear};
@@ -55,6 +56,9 @@ pub enum BufferError {
     /// A buffer is not in memory, or the buffer's memory does not allow the access.
     #[error("a buffer is outside of memory")]
     OutsideMemory(#[source] GuestMemoryError),
+    /// A page of the driver's memory was missing, so the bytes that were read cannot be trusted.
+    #[error(transparent)]
+    MemoryLost(#[from] MemoryLost),
     /// The buffers have more than [`MAX_PIECES`] pieces.
     #[error("buffers are in more than {MAX_PIECES} pieces")]
     TooManyPieces,
@@ -183,7 +187,9 @@ impl Segments {
         self.visit(memory, Permissions::Read, range, |slice, at| {
             slice.copy_to(&mut data[at]);
             Ok(())
-        })
+        })?;
+        // The device must not act on zeroes in the place of lost memory.
+        Ok(memory.check()?)
     }
 
     /// Copies `data` into the buffers. The first byte goes to `offset` in the sequence of all

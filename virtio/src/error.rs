@@ -3,6 +3,7 @@
 use vm_memory::GuestMemoryError;
 
 use crate::VringLayout;
+use crate::memory::MemoryLost;
 
 /// A fault of the ring itself, not of one request. The device cannot serve further requests from
 /// the ring.
@@ -63,4 +64,7 @@ pub enum QueueError {
     /// its addresses.
     #[error("a ring or a table of descriptors is outside of memory")]
     Memory(#[from] GuestMemoryError),
+    /// A page of the driver's memory was missing, so nothing that was read can be trusted.
+    #[error(transparent)]
+    MemoryLost(#[from] MemoryLost),
 }

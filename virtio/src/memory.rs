@@ -13,6 +13,8 @@ use vm_memory::{
 
 use crate::segment::Segment;
 
+mod loss;
+mod mapped;
 mod pages;
 mod region;
 mod slices;
@@ -20,6 +22,8 @@ mod translation;
 mod uses;
 mod watch;
 
+pub use loss::survive_losses;
+pub use mapped::MappedRange;
 pub use pages::Access;
 pub use region::{Region, RegionError};
 use slices::{Piece, Slices};
@@ -66,6 +70,13 @@ pub struct GuestMemory {
     regions: GuestRegionCollection<Region>,
     translated: Option<Translated>,
 }
+
+/// A page of a driver's memory was missing when this process accessed the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the driver's memory is lost: its file was truncated, or there was no space or huge page for it"
+)]
+pub struct MemoryLost;
 
 #[derive(Debug)]
 struct Translated {
@@ -114,6 +125,27 @@ impl GuestMemory {
     /// copy.
     pub fn direct_io(&self) -> bool {
         self.regions.iter().all(Region::direct_io)
+    }
+
+    /// Whether a page of the memory was missing when this process accessed the page. From then on,
+    /// nothing that is read from this memory can be trusted. Costs only one load as long as no
+    /// memory of this process is lost.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        loss::any() && self.regions.iter().any(Region::is_lost)
+    }
+
+    /// Checks that the memory is not [lost](GuestMemory::is_lost).
+    ///
+    /// # Errors
+    ///
+    /// When the memory is lost.
+    #[inline]
+    pub fn check(&self) -> Result<(), MemoryLost> {
+        if self.is_lost() {
+            return Err(MemoryLost);
+        }
+        Ok(())
     }
 
     /// Number of regions.

@@ -174,7 +174,10 @@ impl Queue {
     /// When the ring is broken. The request is not taken, and the caller should stop serving the
     /// queue.
     pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
-        if !either!(&mut self.ring, peek(&self.memory, chain))? {
+        let found = either!(&mut self.ring, peek(&self.memory, chain));
+        // Zeroes in the place of lost memory look like an empty or a broken ring.
+        self.memory.check()?;
+        if !found? {
             return Ok(false);
         }
         if let Some(order) = &mut self.order {
@@ -237,9 +240,11 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When the rings are no longer inside memory.
+    /// When the rings are no longer inside memory, or the memory is lost.
     pub fn needs_call(&mut self) -> Result<bool, QueueError> {
-        either!(&mut self.ring, needs_call())
+        let needed = either!(&mut self.ring, needs_call());
+        self.memory.check()?;
+        needed
     }
 
     /// Asks the driver to send no kicks, because the device is processing the queue.
@@ -257,9 +262,11 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When the rings are no longer inside memory.
+    /// When the rings are no longer inside memory, or the memory is lost.
     pub fn enable_kick(&mut self) -> Result<bool, QueueError> {
-        either!(&mut self.ring, enable_kick())
+        let more = either!(&mut self.ring, enable_kick());
+        self.memory.check()?;
+        more
     }
 }
 

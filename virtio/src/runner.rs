@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 
+use crate::memory::survive_losses;
 use crate::queue::{IN_ORDER, PACKED, RING_FEATURES};
 use crate::silence::{FirstRequest, NoRequests};
 use crate::vring::Notifier;
@@ -176,14 +177,15 @@ impl Runner {
         &self.device
     }
 
-    /// Prepares for a jail. Installs the signal handler that interrupts queue threads, and calls
-    /// [`Device::prepare`].
+    /// Prepares for a jail. Installs the signal handlers that interrupt queue threads and that
+    /// [survive the loss of memory](survive_losses), and calls [`Device::prepare`].
     ///
     /// # Errors
     ///
-    /// When the operating system refuses the signal handler, or a resource that the device needs.
+    /// When the operating system refuses a signal handler, or a resource that the device needs.
     pub fn prepare(&self) -> io::Result<()> {
         interrupt::install()?;
+        survive_losses()?;
         self.device.prepare()
     }
 

@@ -10,7 +10,7 @@ use vm_memory::mmap::MmapRegionError;
 use vm_memory::{FileOffset, MmapRegion};
 
 /// The smallest page of all supported machines, in bytes.
-const MIN_PAGE: u64 = 4096;
+pub(super) const MIN_PAGE: u64 = 4096;
 
 /// The accesses that the mapping of a region allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(super) struct Pages {
     /// The offset of the first page in the file.
     pub offset: u64,
     pub len: usize,
+    /// The size of a page. The kernel maps and unmaps pages only as a whole.
+    pub size: usize,
 }
 
 impl Pages {
@@ -43,7 +45,8 @@ impl Pages {
         let end = offset.checked_add(size)?.checked_next_multiple_of(page)?;
         let offset = offset - offset % page;
         let len = usize::try_from(end - offset).ok()?;
-        Some(Self { offset, len })
+        let size = usize::try_from(page).ok()?;
+        Some(Self { offset, len, size })
     }
 
     /// Maps the pages, until the returned region is dropped.

@@ -8,20 +8,16 @@ use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::{Error as MemoryError, Result as MemoryResult};
 use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryRegion, GuestMemoryRegionBytes, GuestUsize,
-    MemoryRegionAddress, MmapRegion, VolatileMemory, VolatileSlice,
+    MemoryRegionAddress, VolatileSlice,
 };
 
-use super::pages::{Access, Pages};
+use super::mapped::MappedRange;
+use super::pages::Access;
 
 /// One contiguous range of guest-physical addresses, mapped into this process.
 #[derive(Debug)]
 pub struct Region {
-    /// The mapped whole pages of the file. The region is a part of these pages.
-    pages: MmapRegion,
-    /// The offset of the region in its mapped pages, in bytes.
-    skip: usize,
-    /// Length of the region in bytes.
-    len: usize,
+    range: MappedRange,
     start: GuestAddress,
     file: FileOffset,
     direct_io: bool,
@@ -31,10 +27,10 @@ pub struct Region {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
-    /// The region has no bytes, or its last address does not fit 64 bits.
+    /// The region has no bytes, or its last address or its end in the file does not fit 64 bits.
     #[error("memory region at {start:#x} with {size:#x} bytes is empty or wraps around")]
     BadRange {
-        /// First guest-physical address.
+        /// First guest-physical address, or the offset in the file.
         start: u64,
         /// Length of the region in bytes.
         size: u64,
@@ -90,29 +86,14 @@ impl Region {
         size: u64,
         direct_io: bool,
     ) -> Result<Self, RegionError> {
-        let bad_range = || RegionError::BadRange {
-            start: start.0,
-            size,
-        };
         if size == 0 || start.0.checked_add(size - 1).is_none() {
-            return Err(bad_range());
-        }
-        let needed = offset.checked_add(size).ok_or_else(bad_range)?;
-        let metadata = file.metadata().map_err(RegionError::Stat)?;
-        if metadata.is_file() && metadata.len() < needed {
-            return Err(RegionError::FileTooShort {
-                needed,
-                actual: metadata.len(),
+            return Err(RegionError::BadRange {
+                start: start.0,
+                size,
             });
         }
-        let pages = Pages::around(&metadata, offset, size).ok_or_else(bad_range)?;
-        let mapped = pages.map(access, file.clone());
         Ok(Self {
-            pages: mapped.map_err(RegionError::Map)?,
-            // The offset in the pages and the region's size both fit a usize, because both are at
-            // most the length of the pages, which is a usize.
-            skip: (offset - pages.offset) as usize,
-            len: size as usize,
+            range: MappedRange::new(access, file.clone(), offset, size)?,
             start,
             file: FileOffset::from_arc(file, offset),
             direct_io,
@@ -123,13 +104,19 @@ impl Region {
     pub fn direct_io(&self) -> bool {
         self.direct_io
     }
+
+    /// Whether a page of the region was missing when this process accessed the page. See
+    /// [`MappedRange::is_lost`].
+    pub fn is_lost(&self) -> bool {
+        self.range.is_lost()
+    }
 }
 
 impl GuestMemoryRegion for Region {
     type B = ();
 
     fn len(&self) -> GuestUsize {
-        self.len as GuestUsize
+        self.range.len() as GuestUsize
     }
 
     fn start_addr(&self) -> GuestAddress {
@@ -152,11 +139,9 @@ impl GuestMemoryRegion for Region {
         offset: MemoryRegionAddress,
         count: usize,
     ) -> MemoryResult<VolatileSlice<'_, BS<'_, Self::B>>> {
-        let (start, len) = (offset.0, self.len as u64);
-        if start > len || count as u64 > len - start {
-            return Err(MemoryError::InvalidBackendAddress);
-        }
-        Ok(self.pages.get_slice(self.skip + start as usize, count)?)
+        let offset = usize::try_from(offset.0).ok();
+        let slice = offset.and_then(|offset| self.range.slice(offset, count));
+        slice.ok_or(MemoryError::InvalidBackendAddress)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{Chain, Queue};
 use vm_memory::{Bytes, GuestMemory as _};
 
 mod huge_pages;
+mod lost;
 mod taken_away;
 
 #[test]
