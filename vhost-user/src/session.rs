@@ -7,12 +7,15 @@
 //! may therefore send its messages in any order.
 
 mod conversation;
+mod failure;
 mod memory;
 mod mistake;
 mod vring;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
+use ipc::SharedEventFd;
 use virtio::Runner;
 
 use crate::causes::WithCauses;
@@ -32,6 +35,8 @@ const PROTOCOL_FEATURES: ProtocolFeatures = ProtocolFeatures::MQ
 /// further front-end can connect. When this function returns, every vring is stopped and its
 /// requests are finished.
 ///
+/// A front-end whose memory is lost is dropped.
+///
 /// # Errors
 ///
 /// [`TransportError`] when the transport cannot be used any more.
@@ -41,9 +46,15 @@ pub fn serve(
     stop: BorrowedFd<'_>,
 ) -> Result<(), TransportError> {
     let offered = transport.protocol_features(PROTOCOL_FEATURES);
-    let mut conversation = Conversation::new(runner, offered);
+    let failure = Arc::new(SharedEventFd::new().map_err(TransportError::Wait)?);
+    let mut conversation = Conversation::new(runner, offered, failure.clone());
     loop {
-        match transport.next(stop)? {
+        if let Err(lost) = conversation.check_memory() {
+            tracing::warn!("dropping the front-end: {lost}");
+            transport.disconnect()?;
+            conversation.restart();
+        }
+        match transport.next([stop, failure.as_fd()])? {
             Event::Request(incoming) => {
                 let head = incoming.head;
                 match take(&mut conversation, incoming) {
@@ -60,6 +71,8 @@ pub fn serve(
             Event::Dropped(reason) => {
                 tracing::warn!("dropped the front-end: {}", WithCauses(&reason));
             }
+            // A queue has failed. If its memory is lost, so is that of the front-end.
+            Event::Woken if failure.take().unwrap_or(false) => continue,
             Event::Closed | Event::Woken => return Ok(()),
         }
         conversation.restart();

@@ -19,13 +19,13 @@ pub use socket::SocketTransport;
 /// A transport turns the descriptors of requests into the object types of [`Attached`] before it
 /// returns the requests. A session therefore works with all transports in the same way.
 pub trait Transport {
-    /// Waits for the next event, or until `wake` is readable.
+    /// Waits for the next event, or until one of `wakes` is readable.
     ///
     /// # Errors
     ///
     /// [`TransportError`] when the transport cannot serve any front-end any more. A failure of only
     /// the present front-end is reported as [`Event::Dropped`] instead.
-    fn next(&mut self, wake: BorrowedFd<'_>) -> Result<Event, TransportError>;
+    fn next(&mut self, wakes: [BorrowedFd<'_>; 2]) -> Result<Event, TransportError>;
 
     /// Answers a request. If the front-end has left, the reply is dropped. A transport that carries
     /// no descriptors drops the reply's descriptors.
@@ -59,7 +59,7 @@ pub enum Event {
     Dropped(DropReason),
     /// No front-end is connected, and no other front-end can connect.
     Closed,
-    /// The descriptor `wake` of [`Transport::next`] is readable.
+    /// One of the descriptors `wakes` of [`Transport::next`] is readable.
     Woken,
 }
 

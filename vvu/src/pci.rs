@@ -183,14 +183,9 @@ pub fn map_bar(
     offset: u64,
     len: u64,
 ) -> io::Result<Option<Mapping>> {
-    let lead = offset % mapping::page_size();
-    let Some(padded) = len.checked_add(lead) else {
-        return Ok(None);
-    };
-    let Some(part) = function.bar_file(bar, offset - lead, padded) else {
-        return Ok(None);
-    };
-    Mapping::new(part.file, part.offset, padded, lead).map(Some)
+    let part = function.bar_file(bar, offset, len);
+    part.map(|part| Mapping::new(part.file, part.offset, len))
+        .transpose()
 }
 
 /// Lets the function respond to accesses to its BARs and act as a bus master. DMA and MSI-X need a

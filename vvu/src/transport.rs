@@ -90,13 +90,15 @@ impl VvuTransport {
         self.driver.dialect()
     }
 
-    fn wait(&mut self, wake: BorrowedFd<'_>) -> Result<Ready, VvuError> {
+    fn wait(&mut self, wakes: [BorrowedFd<'_>; 2]) -> Result<Ready, VvuError> {
         let has_message = self.driver.channel()?.has_message();
         let timeout = has_message.then_some(Duration::ZERO);
         let driver = &self.driver;
-        let [wake, config, rx, hangup] = poll(
+        let [one, two] = wakes.map(Interest::Readable);
+        let [one, two, config, rx, hangup] = poll(
             [
-                Interest::Readable(wake),
+                one,
+                two,
                 Interest::readable(driver.config_event()),
                 Interest::readable(driver.rx_event()),
                 hangup_of(driver.function()),
@@ -108,7 +110,7 @@ impl VvuTransport {
             clear(driver.rx_event());
         }
         Ok(Ready {
-            wake,
+            wake: one || two,
             config,
             hangup,
         })
@@ -219,7 +221,7 @@ impl VvuTransport {
         VvuError::Gone(self.driver.function().name())
     }
 
-    fn next_event(&mut self, wake: BorrowedFd<'_>) -> Result<Event, VvuError> {
+    fn next_event(&mut self, wakes: [BorrowedFd<'_>; 2]) -> Result<Event, VvuError> {
         loop {
             match self.gone.take() {
                 Some(Gone::Left) => return Ok(Event::Left),
@@ -228,7 +230,7 @@ impl VvuTransport {
                 }
                 None => {}
             }
-            let ready = self.wait(wake)?;
+            let ready = self.wait(wakes)?;
             if ready.wake {
                 return Ok(Event::Woken);
             }
@@ -266,8 +268,8 @@ impl VvuTransport {
 }
 
 impl Transport for VvuTransport {
-    fn next(&mut self, wake: BorrowedFd<'_>) -> Result<Event, TransportError> {
-        Ok(self.next_event(wake)?)
+    fn next(&mut self, wakes: [BorrowedFd<'_>; 2]) -> Result<Event, TransportError> {
+        Ok(self.next_event(wakes)?)
     }
 
     fn reply(&mut self, to: Head, reply: Reply) -> Result<(), TransportError> {

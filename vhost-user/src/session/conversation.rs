@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use ipc::SharedEventFd;
+use virtio::memory::MemoryLost;
 use virtio::queue::PACKED;
-use virtio::{Notifier, Region, Runner};
+use virtio::{Notifier, Region, Runner, Vring};
 
+use super::failure::Failure;
 use super::memory::SharedMemory;
 use super::mistake::{MAX_CONFIG_SIZE, Mistake};
 use super::vring::{UserLayout, VringSlot};
@@ -26,10 +29,17 @@ pub struct Conversation<'a> {
     features: u64,
     memory: SharedMemory,
     vrings: Vec<VringSlot>,
+    /// Signalled when a vring has failed.
+    failure: Arc<SharedEventFd>,
 }
 
 impl<'a> Conversation<'a> {
-    pub fn new(runner: &'a mut Runner, offered_protocol: ProtocolFeatures) -> Self {
+    /// A conversation with the first front-end. `failure` is signalled when a vring has failed.
+    pub fn new(
+        runner: &'a mut Runner,
+        offered_protocol: ProtocolFeatures,
+        failure: Arc<SharedEventFd>,
+    ) -> Self {
         Self {
             vrings: new_slots(runner),
             runner,
@@ -37,7 +47,13 @@ impl<'a> Conversation<'a> {
             protocol: ProtocolFeatures::empty(),
             features: 0,
             memory: SharedMemory::default(),
+            failure,
         }
+    }
+
+    /// Fails if the front-end's memory is lost.
+    pub fn check_memory(&self) -> Result<(), MemoryLost> {
+        self.memory.guest().check()
     }
 
     /// Stops all vrings, and resets the state for the next front-end.
@@ -226,8 +242,16 @@ impl<'a> Conversation<'a> {
         error: Option<Arc<dyn Notifier>>,
     ) -> Result<(), Mistake> {
         self.vring(index.into())?.error = error.clone();
-        self.runner.set_error(index.into(), error);
+        self.runner.set_error(index.into(), self.report_to(error));
         Ok(())
+    }
+
+    /// The notifier that reports a failed vring to the session and to the front-end.
+    fn report_to(&self, front_end: Option<Arc<dyn Notifier>>) -> Option<Arc<dyn Notifier>> {
+        Some(Arc::new(Failure {
+            session: self.failure.clone(),
+            front_end,
+        }))
     }
 
     fn set_vring_call(
@@ -295,8 +319,13 @@ impl<'a> Conversation<'a> {
         if self.runner.is_started(queue) {
             return Ok(());
         }
-        let vring = slot.complete(&self.memory, self.features, always_enabled)?;
-        let started = vring.map_or(Ok(()), |vring| self.runner.start(vring));
+        let Some(vring) = slot.complete(&self.memory, self.features, always_enabled)? else {
+            return Ok(());
+        };
+        let started = self.runner.start(Vring {
+            error: self.report_to(vring.error),
+            ..vring
+        });
         started.map_err(|source| Mistake::Start { queue, source })
     }
 

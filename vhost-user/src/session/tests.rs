@@ -24,6 +24,7 @@ use vm_memory::{GuestAddress, GuestMemoryRegion};
 
 mod device;
 mod failures;
+mod lost;
 mod peer;
 mod script;
 

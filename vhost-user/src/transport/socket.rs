@@ -83,10 +83,10 @@ impl SocketTransport {
         }))
     }
 
-    /// Waits until the front-end's socket or `wake` is readable. Waits for a new front-end if none
-    /// is connected. While a front-end is connected, another front-end also ends the wait, until
-    /// its arrival was logged.
-    fn wait(&self, wake: BorrowedFd<'_>) -> Result<Ready, TransportError> {
+    /// Waits until the front-end's socket or one of `wakes` is readable. Waits for a new front-end if
+    /// none is connected. While a front-end is connected, another front-end also ends the wait,
+    /// until its arrival was logged.
+    fn wait(&self, wakes: [BorrowedFd<'_>; 2]) -> Result<Ready, TransportError> {
         let (source, timeout) = match (&self.connection, &self.listener) {
             (Some(connection), _) => (Interest::readable(connection), connection.time_left()),
             (None, Some(listener)) => listener.interest(),
@@ -98,9 +98,13 @@ impl SocketTransport {
             }
             _ => Interest::Nothing,
         };
-        let ready = poll([Interest::Readable(wake), source, another], timeout);
-        let [wake, _, another] = ready.map_err(TransportError::Wait)?;
-        Ok(Ready { wake, another })
+        let [one, two] = wakes.map(Interest::Readable);
+        let ready = poll([one, two, source, another], timeout);
+        let [one, two, _, another] = ready.map_err(TransportError::Wait)?;
+        Ok(Ready {
+            wake: one || two,
+            another,
+        })
     }
 
     fn drop_front_end(&mut self, error: ConnectionError) -> Event {
@@ -119,9 +123,9 @@ impl SocketTransport {
 }
 
 impl Transport for SocketTransport {
-    fn next(&mut self, wake: BorrowedFd<'_>) -> Result<Event, TransportError> {
+    fn next(&mut self, wakes: [BorrowedFd<'_>; 2]) -> Result<Event, TransportError> {
         while self.connection.is_some() || self.listener.is_some() {
-            let ready = self.wait(wake)?;
+            let ready = self.wait(wakes)?;
             if ready.wake {
                 return Ok(Event::Woken);
             }

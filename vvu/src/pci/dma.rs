@@ -5,7 +5,7 @@ use std::io;
 use std::ops::{Deref, RangeInclusive};
 use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::Mapping;
 use super::mapping::page_size;
@@ -30,14 +30,17 @@ impl DmaMemory {
     /// When the operating system refuses the memory.
     pub fn new(len: usize) -> io::Result<Arc<Self>> {
         let len = (len as u64).next_multiple_of(page_size());
-        let file = Arc::new(File::from(memfd_create("vvu-dma", MemfdFlags::CLOEXEC)?));
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = Arc::new(File::from(memfd_create("vvu-dma", flags)?));
         file.set_len(len)?;
+        // A vfio-user server gets the file, and must not truncate it.
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Self::from_file(file, len)
     }
 
     /// Memory that consists of the first `len` bytes of a file.
     pub(super) fn from_file(file: Arc<File>, len: u64) -> io::Result<Arc<Self>> {
-        let mapping = Mapping::new(file.clone(), 0, len, 0)?;
+        let mapping = Mapping::new(file.clone(), 0, len)?;
         Ok(Arc::new(Self { file, mapping }))
     }
 
@@ -81,6 +84,15 @@ mod tests {
         assert_eq!(memory.len() % 4096, 0);
         assert!(memory.len() >= 5000);
         assert_eq!(memory.file().metadata().unwrap().len(), memory.len() as u64);
+    }
+
+    #[test]
+    fn another_process_cannot_truncate_the_memory() {
+        let memory = DmaMemory::new(5000).unwrap();
+        let refused = memory.file().set_len(0).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        memory.write(0, 7u32);
+        assert_eq!(memory.read::<u32>(0), 7);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::io;
 use std::ptr;
 use std::sync::Arc;
 
-use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
+use virtio::memory::{Access, MappedRange};
+use vm_memory::VolatileSlice;
 
 /// An unsigned integer with the width of a bus access: 1, 2, 4 or 8 bytes.
 pub trait Scalar: Copy + Sized + private::Sealed {
@@ -51,33 +52,29 @@ scalar!(u8, u16, u32, u64);
 /// Memory shared with a device. An access to an integer is one volatile, little-endian load or
 /// store.
 #[derive(Debug)]
-pub struct Mapping {
-    region: MmapRegion<()>,
-    lead: usize,
-}
+pub struct Mapping(MappedRange);
 
 impl Mapping {
-    /// Maps `len` bytes of `file` from `offset` on, for reading and writing. `offset` has to be
-    /// aligned to a page. The first `lead` bytes do not become part of the mapping.
+    /// Maps `len` bytes of `file` from `offset` on, for reading and writing. `offset` need not be
+    /// aligned to a page.
     ///
     /// # Errors
     ///
     /// When the operating system refuses the mapping.
-    pub fn new(file: Arc<File>, offset: u64, len: u64, lead: u64) -> io::Result<Self> {
-        let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
-        let len = usize::try_from(len).map_err(too_long)?;
-        let lead = usize::try_from(lead).map_err(too_long)?;
-        if lead >= len {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let region = MmapRegion::from_file(FileOffset::from_arc(file, offset), len)
-            .map_err(io::Error::other)?;
-        Ok(Self { region, lead })
+    pub fn new(file: Arc<File>, offset: u64, len: u64) -> io::Result<Self> {
+        let range = MappedRange::new(Access::ReadWrite, file, offset, len);
+        Ok(Self(range.map_err(io::Error::other)?))
+    }
+
+    /// Whether a page of the mapping was missing when this process accessed the page, as
+    /// [`MappedRange::is_lost`] says.
+    pub fn is_lost(&self) -> bool {
+        self.0.is_lost()
     }
 
     /// The length of the mapping in bytes.
     pub fn len(&self) -> usize {
-        self.region.size() - self.lead
+        self.0.len()
     }
 
     /// Always false, because a mapping has at least one byte.
@@ -133,12 +130,12 @@ impl Mapping {
 
     /// The address of the first byte of the mapping.
     pub(super) fn as_ptr(&self) -> *mut u8 {
-        self.region.as_ptr().wrapping_add(self.lead)
+        self.0.as_ptr()
     }
 
     fn slice(&self, offset: usize, len: usize) -> VolatileSlice<'_> {
         self.check(offset, len);
-        let slice = self.region.get_slice(self.lead + offset, len);
+        let slice = self.0.slice(offset, len);
         slice.expect("inside the mapping, as was checked")
     }
 
@@ -170,9 +167,9 @@ mod tests {
     use virtio::test_utils::anonymous_file;
 
     #[test]
-    fn a_mapping_begins_after_the_lead() {
+    fn a_mapping_may_begin_inside_a_page() {
         let file = anonymous_file(0x3000);
-        let mapping = Mapping::new(file.clone(), 0x1000, 0x1000, 0x10).unwrap();
+        let mapping = Mapping::new(file.clone(), 0x1010, 0xff0).unwrap();
         assert_eq!(mapping.len(), 0xff0);
         mapping.write(2, 0x1234u16);
         mapping.copy_in(4, b"abc");
@@ -186,14 +183,14 @@ mod tests {
     #[test]
     #[should_panic(expected = "not inside the mapping")]
     fn an_access_past_the_end_panics() {
-        let mapping = Mapping::new(anonymous_file(0x1000), 0, 0x1000, 0).unwrap();
+        let mapping = Mapping::new(anonymous_file(0x1000), 0, 0x1000).unwrap();
         mapping.read::<u16>(0xfff);
     }
 
     #[test]
     #[should_panic(expected = "not aligned")]
     fn an_unaligned_access_panics() {
-        let mapping = Mapping::new(anonymous_file(0x1000), 0, 0x1000, 0).unwrap();
+        let mapping = Mapping::new(anonymous_file(0x1000), 0, 0x1000).unwrap();
         mapping.write(1, 0u16);
     }
 }

@@ -16,6 +16,11 @@ pub struct Registers {
     mapping: Option<Arc<Mapping>>,
 }
 
+/// The device's memory does not exist any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the file of the device's registers was truncated")]
+struct RegistersLost;
+
 impl Registers {
     /// A structure of `len` bytes of a BAR from `offset` on, accessed by system calls or by
     /// messages to a vfio-user server.
@@ -75,11 +80,13 @@ impl Registers {
     ///
     /// # Errors
     ///
-    /// When the register is not inside the structure or not aligned, or when the function is gone.
+    /// When the register is not inside the structure or not aligned, or when the function or the
+    /// register's memory is gone.
     pub fn read<T: Scalar>(&self, at: u64) -> io::Result<T> {
         self.check::<T>(at)?;
         if let Some(mapping) = &self.mapping {
-            return Ok(mapping.read(at as usize));
+            let value = mapping.read(at as usize);
+            return Self::check_loss(mapping).map(|()| value);
         }
         let mut bytes = T::Bytes::default();
         let offset = self.offset + at;
@@ -96,11 +103,19 @@ impl Registers {
         self.check::<T>(at)?;
         if let Some(mapping) = &self.mapping {
             mapping.write(at as usize, value);
-            return Ok(());
+            return Self::check_loss(mapping);
         }
         let bytes = value.to_bytes();
         let offset = self.offset + at;
         self.function.write_bar(self.bar, offset, bytes.as_ref())
+    }
+
+    /// Checks that the register was not in a page that the device's server took away.
+    fn check_loss(mapping: &Mapping) -> io::Result<()> {
+        if mapping.is_lost() {
+            return Err(io::Error::other(RegistersLost));
+        }
+        Ok(())
     }
 
     fn check<T>(&self, at: u64) -> io::Result<()> {
@@ -117,5 +132,29 @@ impl Registers {
                 self.len
             ),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pci::mock::{BarOffset, MockFunction, Profile};
+
+    #[test]
+    fn registers_whose_file_was_truncated_cannot_be_accessed() {
+        virtio::memory::survive_losses().unwrap();
+        let profile = Profile {
+            doorbells_mapped: true,
+            ..Profile::ours()
+        };
+        let BarOffset(bar, offset) = profile.doorbell;
+        let function = MockFunction::new(profile);
+        let file = function.bar_file(bar, offset, 0x1000).unwrap().file;
+        let registers = Registers::mapped(function, bar, offset, 0x1000).unwrap();
+        registers.write(0, 7u16).unwrap();
+        file.set_len(0).unwrap();
+        assert!(registers.write(0, 7u16).is_err());
+        let error = registers.read::<u16>(0).unwrap_err();
+        assert!(error.to_string().contains("truncated"), "{error}");
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipc::SharedEventFd;
 use vfio_user::{Client, ClientError, DeviceFlags, DmaFlags, IoEventFd, RegionInfo, index};
+use virtio::memory::survive_losses;
 
 use super::{BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, VFIO_USER_PREFIX};
 
@@ -46,6 +47,11 @@ impl VfioUserFunction {
     ///
     /// [`PciError`].
     pub fn connect(path: &Path) -> Result<Self, PciError> {
+        // The files of the server's BARs may be truncated at any time.
+        survive_losses().map_err(|source| PciError::Io {
+            what: "handle the loss of a server's memory",
+            source,
+        })?;
         let of = |source: ClientError| match source {
             ClientError::Connect { source, .. } => PciError::NoVfioUserServer {
                 path: path.to_owned(),

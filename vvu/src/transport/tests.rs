@@ -38,7 +38,7 @@ impl Setup {
     }
 
     fn try_next(&mut self) -> Result<Event, TransportError> {
-        self.transport.next(self.wake.as_fd())
+        self.transport.next([self.wake.as_fd(); 2])
     }
 
     fn next(&mut self) -> Event {

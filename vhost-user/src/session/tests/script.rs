@@ -51,7 +51,7 @@ pub(super) struct Script {
 }
 
 impl Transport for Script {
-    fn next(&mut self, _wake: BorrowedFd<'_>) -> Result<Event, TransportError> {
+    fn next(&mut self, _wakes: [BorrowedFd<'_>; 2]) -> Result<Event, TransportError> {
         Ok(self.events.pop_front().unwrap_or(Event::Closed))
     }
 

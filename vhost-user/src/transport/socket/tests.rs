@@ -29,7 +29,7 @@ fn connected() -> (Connection, SocketTransport) {
 fn received(message: &Message, fds: &[BorrowedFd<'_>]) -> Result<Request<Attached>, String> {
     let (mut front, mut transport) = connected();
     front.send(message, fds).unwrap();
-    match transport.next(never().as_fd()).unwrap() {
+    match transport.next([never().as_fd(); 2]).unwrap() {
         Event::Request(incoming) => {
             let request = incoming.request;
             request.map_err(|error| WithCauses(&error).to_string())
@@ -172,9 +172,9 @@ fn a_front_end_that_stops_within_a_message_is_dropped() {
     let connection = connection.with_message_limit(Duration::ZERO);
     let mut transport = SocketTransport::new(None, Some(connection));
     peer.write_all(&[1, 0, 0]).unwrap();
-    let event = transport.next(never().as_fd()).unwrap();
+    let event = transport.next([never().as_fd(); 2]).unwrap();
     assert!(matches!(event, Event::Dropped(_)), "{event:?}");
-    let event = transport.next(never().as_fd()).unwrap();
+    let event = transport.next([never().as_fd(); 2]).unwrap();
     assert!(matches!(event, Event::Closed), "{event:?}");
 }
 
@@ -188,13 +188,13 @@ fn front_ends_are_served_one_after_the_other() {
         let mut front = Connection::new(UnixStream::connect(&path).unwrap()).unwrap();
         let message = Message::request(Code::SET_OWNER.number(), &[]);
         front.send(&message, &[]).unwrap();
-        let event = transport.next(never.as_fd()).unwrap();
+        let event = transport.next([never.as_fd(); 2]).unwrap();
         assert!(matches!(event, Event::Request(_)), "{event:?}");
         transport.reply(message.head, Reply::ack(true)).unwrap();
         let (answer, _) = front.recv().unwrap().unwrap();
         assert_eq!(answer, message.head.reply(&[0; 8]));
         drop(front);
-        let event = transport.next(never.as_fd()).unwrap();
+        let event = transport.next([never.as_fd(); 2]).unwrap();
         assert!(matches!(event, Event::Left), "{event:?}");
     }
 }
@@ -208,7 +208,7 @@ fn a_dropped_front_end_sees_the_end_and_the_caller_can_wake_up() {
     let wake = never();
     rustix::io::write(&wake, &1u64.to_ne_bytes()).unwrap();
     assert!(matches!(
-        transport.next(wake.as_fd()).unwrap(),
+        transport.next([wake.as_fd(); 2]).unwrap(),
         Event::Woken
     ));
 }
@@ -225,7 +225,7 @@ fn a_wake_up_is_seen_between_the_messages_of_a_busy_front_end() {
         .send(&Message::request(Code::SET_OWNER.number(), &[]), &[])
         .unwrap();
     assert!(matches!(
-        transport.next(wake.as_fd()).unwrap(),
+        transport.next([wake.as_fd(); 2]).unwrap(),
         Event::Woken
     ));
 }
@@ -254,24 +254,24 @@ fn a_front_end_that_waits_is_noticed_and_served_next() {
     first.send(&message, &[]).unwrap();
     let never = never();
     assert!(matches!(
-        transport.next(never.as_fd()).unwrap(),
+        transport.next([never.as_fd(); 2]).unwrap(),
         Event::Request(_)
     ));
     let mut second = connect();
     second.send(&message, &[]).unwrap();
     first.send(&message, &[]).unwrap();
     assert!(matches!(
-        transport.next(never.as_fd()).unwrap(),
+        transport.next([never.as_fd(); 2]).unwrap(),
         Event::Request(_)
     ));
     assert!(transport.queue_reported);
     drop(first);
     assert!(matches!(
-        transport.next(never.as_fd()).unwrap(),
+        transport.next([never.as_fd(); 2]).unwrap(),
         Event::Left
     ));
     assert!(matches!(
-        transport.next(never.as_fd()).unwrap(),
+        transport.next([never.as_fd(); 2]).unwrap(),
         Event::Request(_)
     ));
     assert!(!transport.queue_reported);

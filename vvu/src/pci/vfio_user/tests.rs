@@ -213,7 +213,7 @@ fn a_front_end_is_served_through_a_server() {
     let mut ask = |asked: Asked<Absent>| {
         let (message, _) = asked.encode();
         mock.state().deliver(&message.encode());
-        match transport.next(wake.as_fd()).unwrap() {
+        match transport.next([wake.as_fd(); 2]).unwrap() {
             Event::Request(incoming) => {
                 transport.reply(incoming.head, Reply::number(1)).unwrap();
                 incoming.request.unwrap()
@@ -245,7 +245,7 @@ fn a_front_end_is_served_through_a_server() {
     assert_eq!(mock.state().rung, [(0, vec![0, 0])], "queue 0 has none");
     assert_eq!(mock.state().sent.len(), 4);
     mock.state().leave();
-    let event = transport.next(wake.as_fd()).unwrap();
+    let event = transport.next([wake.as_fd(); 2]).unwrap();
     assert!(matches!(event, Event::Left));
     drop(transport);
     server.join().unwrap();
