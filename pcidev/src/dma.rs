@@ -12,7 +12,7 @@ use tracing::debug;
 use vfio_user::DmaFlags;
 use vfio_user::server::{DmaMap, DmaUnmap};
 use vhost_user::WithCauses;
-use virtio::memory::{Access, MapError, Mapping, RegionError};
+use virtio::memory::{Access, MapError, Mapping, MemoryLost, RegionError};
 use virtio::{GuestMemory, Region, Translation};
 use vm_memory::{GuestAddress, GuestMemoryRegion, Permissions};
 
@@ -29,9 +29,8 @@ const GAP: u64 = 0x1000;
 #[derive(Debug, Default)]
 pub struct DmaTable {
     translation: Arc<Translation>,
+    /// The mapped files, sorted by their addresses.
     files: Vec<MappedFile>,
-    /// The address at which the next file is placed.
-    next: u64,
     memory: Option<Arc<GuestMemory>>,
 }
 
@@ -99,6 +98,15 @@ impl DmaTable {
         self.memory.clone()
     }
 
+    /// Checks that no memory of the client is lost.
+    ///
+    /// # Errors
+    ///
+    /// When memory is lost.
+    pub fn check(&mut self) -> Result<(), MemoryLost> {
+        self.memory().map_or(Ok(()), |memory| memory.check())
+    }
+
     /// The same memory as [`DmaTable::memory`], as a separate object for one queue. The object
     /// tracks the parts of the memory that the queue uses.
     pub fn memory_for_queue(&mut self) -> Option<Arc<GuestMemory>> {
@@ -138,18 +146,33 @@ impl DmaTable {
             true => (0, metadata.len()),
             false => (offset, size),
         };
-        let known = MappedFile::map(file, &metadata, window, access, self.next)?;
+        let (index, place) = self.free_place(window.1).ok_or(Errno::NOMEM)?;
+        let known = MappedFile::map(file, &metadata, window, access, place)?;
         if !known.covers(offset, size) {
             debug!("the client's memory range extends past the end of its file");
             return Err(Errno::INVAL);
         }
-        let end = self.next.checked_add(window.1);
-        let next = end.and_then(|end| end.checked_next_multiple_of(GAP)?.checked_add(GAP));
-        self.next = next.ok_or(Errno::NOMEM)?;
         let address = known.address(offset);
-        self.files.push(known);
+        self.files.insert(index, known);
         self.memory = None;
         Ok(address)
+    }
+
+    /// The lowest free addresses for a file of `size` bytes: the index that the file will have
+    /// among all files, and its address. `None` if there are no such addresses.
+    fn free_place(&self, size: u64) -> Option<(usize, u64)> {
+        let mut place = 0u64;
+        for (index, known) in self.files.iter().enumerate() {
+            let end = place.checked_add(size)?.checked_add(GAP)?;
+            let start = known.region.start_addr().0;
+            if end <= start {
+                return Some((index, place));
+            }
+            let next = start + known.region.len();
+            place = next.checked_next_multiple_of(GAP)?.checked_add(GAP)?;
+        }
+        place.checked_add(size)?;
+        Some((self.files.len(), place))
     }
 
     /// Unmaps the files that have no ranges any more.

@@ -17,7 +17,8 @@ use crate::poller::{Events, Poller, Source, Until};
 const BATCH: usize = 256;
 
 /// Serves a device to the vfio-user clients that connect to `clients`, one after the other, until
-/// `stop` is readable. Each client finds the device in its initial state.
+/// `stop` is readable. Each client finds the device in its initial state. A client whose memory is
+/// lost is dropped.
 ///
 /// # Errors
 ///
@@ -43,6 +44,7 @@ pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>)
         if events.contain(Source::Client) || client_time.is_some() {
             clients.attend(device)?;
         }
+        clients.check_memory(device)?;
     }
     clients.leave(device.poller());
     device.poller().remove(stop);
@@ -110,9 +112,23 @@ impl<'a> Clients<'a> {
         };
         if let Err(error) = serve_client(device, client) {
             report(&error);
-            self.replace(None, device.poller())?;
-            function::disconnect(device);
+            self.disconnect(device)?;
         }
+        Ok(())
+    }
+
+    /// Drops a client whose memory is lost.
+    fn check_memory(&mut self, device: &mut impl Device) -> io::Result<()> {
+        let Err(lost) = device.function().dma.check() else {
+            return Ok(());
+        };
+        warn!("vfio-user client is dropped: {lost}");
+        self.disconnect(device)
+    }
+
+    fn disconnect(&mut self, device: &mut impl Device) -> io::Result<()> {
+        self.replace(None, device.poller())?;
+        function::disconnect(device);
         Ok(())
     }
 

@@ -126,6 +126,46 @@ fn the_number_of_ranges_is_limited() {
 }
 
 #[test]
+fn a_client_may_map_and_unmap_more_than_all_addresses() {
+    const SIZE: u64 = 1 << 46;
+    let (large, small) = (anonymous_file(SIZE), anonymous_file(0x1000));
+    let mut table = DmaTable::default();
+    // The table is never empty.
+    table.map(map(Some(&small), 0, 0x1000, 0x1000)).unwrap();
+    for round in 0..=1 << 18 {
+        let mapped = table.map(map(Some(&large), 0, 0, 0x1000));
+        assert_eq!(mapped, Ok(()), "round {round}");
+        unmap(&mut table, range(0, 0x1000));
+    }
+}
+
+#[test]
+fn a_file_gets_the_lowest_free_addresses_that_are_large_enough() {
+    let mut table = DmaTable::default();
+    let file = |pages: u64| anonymous_file(pages << 12);
+    for (slot, pages) in [(0, 2), (1, 1), (2, 4)] {
+        let size = pages << 12;
+        let request = map(Some(&file(pages)), 0, slot << 20, size);
+        table.map(request).unwrap();
+    }
+    let starts = |table: &DmaTable| {
+        let starts = table.files.iter().map(|known| known.region.start_addr().0);
+        starts.collect::<Vec<_>>()
+    };
+    assert_eq!(starts(&table), [0, 0x3000, 0x5000]);
+    unmap(&mut table, range(0, 0x2000));
+    for (slot, pages) in [(3, 3), (4, 2), (5, 1)] {
+        let size = pages << 12;
+        table
+            .map(map(Some(&file(pages)), 0, slot << 20, size))
+            .unwrap();
+    }
+    // Each file has a gap after it, so that ranges of two files never become one.
+    assert_eq!(starts(&table), [0, 0x3000, 0x5000, 0xa000, 0xe000]);
+    assert_eq!(table.memory().unwrap().num_regions(), 5);
+}
+
+#[test]
 fn queues_in_use_see_ranges_come_and_go() {
     let file = anonymous_file(0x4000);
     let mut table = DmaTable::default();

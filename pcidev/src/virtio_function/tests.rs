@@ -4,6 +4,7 @@
 mod driver;
 mod garbage;
 mod interrupts;
+mod lost;
 mod raw;
 mod toy;
 

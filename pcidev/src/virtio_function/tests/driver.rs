@@ -140,6 +140,11 @@ impl Driver {
             .unwrap();
     }
 
+    /// Truncates the file of the memory. The driver must not access its memory any more.
+    pub(super) fn truncate(&self) {
+        self.file.set_len(0).unwrap();
+    }
+
     /// Maps a page of another file at `address`.
     pub(super) fn map_other(&mut self, address: u64) -> Arc<File> {
         let file = anonymous_file(0x1000);

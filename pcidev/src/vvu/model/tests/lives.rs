@@ -133,3 +133,17 @@ fn a_front_end_before_driver_ok_waits() {
     assert_eq!(vm.config_changed(), 3);
     vm.recv();
 }
+
+#[test]
+fn a_device_vm_that_truncates_its_memory_is_dropped_and_the_next_one_is_served() {
+    virtio::memory::survive_losses().unwrap();
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    vm.truncate();
+    // The device reads its tx queue. Whether its answer comes before the end does not matter.
+    let _ = vm.client.region_write(0, 0x3004, &[1, 0]);
+    wait(&vm.client);
+    assert!(vm.client.irq_info(vfio_user::index::MSIX).is_err());
+    front_end.closed();
+    host.connected();
+}

@@ -258,6 +258,11 @@ impl Vm {
         }
     }
 
+    /// Truncates the file of the memory. The driver must not access its memory any more.
+    pub(super) fn truncate(&self) {
+        self.file.set_len(0).unwrap();
+    }
+
     /// Ends the device's access to all memory.
     pub(super) fn unmap(&mut self) {
         self.client.dma_unmap(IOVA, SIZE).unwrap();
