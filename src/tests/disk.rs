@@ -1,5 +1,6 @@
 //! A test front-end that uses a disk of `vvu-block` over vhost-user.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ const STATUS: u64 = 0x6000;
 pub struct Disk {
     front: FrontEnd,
     queue: u32,
+    file: Arc<File>,
     memory: Arc<GuestMemory>,
     ring: AnyDriverRing,
     kick: Arc<SharedEventFd>,
@@ -59,12 +61,13 @@ impl Disk {
         };
         let table = MemoryTable::new(vec![region]).unwrap();
         front.request(Request::SetMemTable(table)).unwrap();
-        let region = Region::map(file, 0, GuestAddress(0), SIZE, true).unwrap();
+        let region = Region::map(file.clone(), 0, GuestAddress(0), SIZE, true).unwrap();
         let memory = Arc::new(GuestMemory::from_regions(vec![region]).unwrap());
         let ring = AnyDriverRing::new(rings & PACKED != 0, memory.clone(), RING, 16);
         let mut disk = Self {
             front,
             queue: 0,
+            file,
             memory,
             ring,
             kick: Arc::new(SharedEventFd::new().unwrap()),
@@ -72,6 +75,15 @@ impl Disk {
         };
         disk.start();
         disk
+    }
+
+    /// Truncates the memory and kicks, and waits until the program has dropped this front-end.
+    pub fn truncate_memory(mut self) {
+        self.file.set_len(0).unwrap();
+        self.kick.signal().unwrap();
+        let gone = [Interest::readable(&self.front)];
+        assert_eq!(poll(gone, Some(PATIENCE)).unwrap(), [true]);
+        assert!(self.front.get_config(0, 8).is_err());
     }
 
     fn start(&mut self) {

@@ -9,5 +9,6 @@ mod inject;
 mod jail;
 mod kicks;
 mod log;
+mod lost_memory;
 mod vvu_block;
 mod vvu_proxy;

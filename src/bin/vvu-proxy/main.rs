@@ -18,6 +18,7 @@ use pcidev::vvu::{Options, VvuDevice};
 use policies::Context;
 use program::jail::Jail;
 use program::{StopSignal, announce_ready};
+use virtio::memory::survive_losses;
 
 use args::Arguments;
 
@@ -44,7 +45,7 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut jail = Jail::new(arguments.program.jail);
     let mut device = VvuDevice::new(options, window, front_ends)?;
     jail.remove_at_end(paths);
-    jail.close(Context::VvuProxy, || Ok(()))?;
+    jail.close(Context::VvuProxy, survive_losses)?;
     // A failed write to stdout does not matter, because clients can connect even if the line is
     // lost.
     let _ = announce_ready(&format!(
