@@ -117,6 +117,9 @@ pub struct Queue {
     ring: Ring,
     /// The order of the chains in flight. `None` if VIRTIO_F_IN_ORDER is not negotiated.
     order: Option<Order>,
+    /// The head of the chain that was taken last. `None` if there is no such chain, or if it was
+    /// put back.
+    last: Option<u16>,
     memory: Arc<GuestMemory>,
     size: u16,
 }
@@ -147,6 +150,7 @@ impl Queue {
                 )?),
             },
             order: (features & IN_ORDER != 0).then(|| Order::new(layout.size)),
+            last: None,
             memory,
             size: layout.size,
         })
@@ -187,7 +191,26 @@ impl Queue {
         // the carrier. If the driver has unmapped a buffer already, accesses to the buffer fail.
         self.memory.hold(chain.head, chain.lists_mut());
         either!(&mut self.ring, advance());
+        self.last = Some(chain.head);
         Ok(true)
+    }
+
+    /// Puts a chain back that was not served, as if [`Queue::pop`] had not returned it. The chain
+    /// has to be the one that was taken last, and must not have been given back. The next pop reads
+    /// the ring again, because the driver may have changed it.
+    ///
+    /// # Panics
+    ///
+    /// When another chain was taken last.
+    pub fn put_back(&mut self, chain: &mut Chain) {
+        let head = chain.head;
+        assert_eq!(self.last.take(), Some(head), "another chain was taken last");
+        self.memory.release(head);
+        if let Some(order) = &mut self.order {
+            order.cancel_last();
+        }
+        either!(&mut self.ring, step_back(head));
+        chain.clear();
     }
 
     /// Whether the queue has requests that were not taken yet. A busy loop may call this method,

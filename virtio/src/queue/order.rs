@@ -43,6 +43,13 @@ impl Order {
         Ok(())
     }
 
+    /// Forgets the chain that was added last.
+    pub fn cancel_last(&mut self) {
+        if let Some(head) = self.heads.pop_back() {
+            self.states[usize::from(head)] = State::Free;
+        }
+    }
+
     /// Records that a chain has ended, and that the device wrote `written` bytes to the chain.
     pub fn end(&mut self, head: u16, written: u32) {
         self.states[usize::from(head)] = State::Ended(written);

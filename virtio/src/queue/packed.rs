@@ -62,6 +62,17 @@ impl Position {
         }
     }
 
+    /// The position `count` descriptors before this one. `count` is at most `size`.
+    fn before(self, count: u16, size: u16) -> Self {
+        match self.index.checked_sub(count) {
+            Some(index) => Self { index, ..self },
+            None => Self {
+                index: self.index + (size - count),
+                wrap: !self.wrap,
+            },
+        }
+    }
+
     /// Whether this position is one of the `count` positions before `next`. The wrap counter
     /// distinguishes only two laps. So a position counts as a future position, not as a position
     /// two laps ago, if its wrap counter is equal to the wrap counter of `next` and its index is
@@ -140,6 +151,13 @@ impl PackedQueue {
         self.lengths[usize::from(id)] = length;
         self.taken += length;
         self.next_avail = self.next_avail.after(length, self.size);
+    }
+
+    /// Puts the request that was taken last, with this identity, back.
+    pub fn step_back(&mut self, id: u16) {
+        let length = std::mem::take(&mut self.lengths[usize::from(id)]);
+        self.taken -= length;
+        self.next_avail = self.next_avail.before(length, self.size);
     }
 
     pub fn has_requests(&self) -> Result<bool, QueueError> {

@@ -98,6 +98,11 @@ impl SplitQueue {
         self.next_avail = self.next_avail.wrapping_add(1);
     }
 
+    /// Puts the request that was taken last back.
+    pub fn step_back(&mut self, _head: u16) {
+        self.next_avail = self.next_avail.wrapping_sub(1);
+    }
+
     pub fn has_requests(&self) -> Result<bool, QueueError> {
         Ok(self.avail_index != self.next_avail || self.ring.avail_index()? != self.next_avail)
     }

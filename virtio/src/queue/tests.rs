@@ -7,6 +7,7 @@ mod limits;
 mod order;
 mod packed;
 mod places;
+mod put_back;
 mod reference;
 
 const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;

@@ -17,6 +17,12 @@ fn positions_of_small_rings_go_on_from_lap_to_lap() {
             let expected = position(count + u32::from(more), size);
             let found = position(count, size).after(more, size);
             assert_eq!(found, expected, "{more} after {count} of {size}");
+            let back = found.before(more, size);
+            assert_eq!(
+                back,
+                position(count, size),
+                "{more} before {found:?} of {size}"
+            );
         }
     }
 }
@@ -26,7 +32,9 @@ fn positions_of_the_largest_rings_do_not_overflow() {
     for size in [0x7fff, 0x8000] {
         for (count, more) in [(0, size), (1, size), (u32::from(size) - 1, size), (7, 0)] {
             let expected = position(count + u32::from(more), size);
-            assert_eq!(position(count, size).after(more, size), expected);
+            let start = position(count, size);
+            assert_eq!(start.after(more, size), expected);
+            assert_eq!(expected.before(more, size), start);
         }
     }
 }
