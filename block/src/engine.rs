@@ -9,7 +9,7 @@
 use std::io;
 use std::sync::Arc;
 
-use virtio::{GuestMemory, Segments, Sleep};
+use virtio::{BufferError, GuestMemory, Segments, Sleep};
 
 use crate::Image;
 use crate::image::Target;
@@ -90,8 +90,8 @@ pub(crate) enum Started {
 /// The reason why an engine refuses an operation.
 #[derive(Debug)]
 pub(crate) enum EngineError {
-    /// A buffer is outside of the driver's memory.
-    OutsideMemory,
+    /// A buffer cannot be accessed.
+    Buffer(BufferError),
     /// The operating system refuses the operation, or the operation's slot is busy.
     Io(io::Error),
 }
@@ -167,7 +167,7 @@ impl<'a> Engine<'a> {
         let iovecs = transfer.reset(operation, range);
         data.buffers
             .iovecs(&self.memory, data.skip, range.len, iovecs)
-            .map_err(|_| EngineError::OutsideMemory)?;
+            .map_err(EngineError::Buffer)?;
         if self.image.is_formatted() {
             self.require_bounce(slot, data)?;
         } else if let Some(direct) = self.image.direct() {

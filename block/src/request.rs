@@ -1,6 +1,7 @@
 //! Reads requests from descriptor chains (virtio 1.2, section 5.2.6).
 
-use virtio::{Chain, GuestMemory};
+use virtio::chain::MAX_PIECES;
+use virtio::{BufferError, Chain, GuestMemory};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP,
     VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
@@ -83,6 +84,8 @@ pub(crate) enum BlockRefusal {
     ShortHeader,
     #[error("a buffer is outside of the driver's memory")]
     OutsideMemory,
+    #[error("the buffers are in more than {MAX_PIECES} pieces of memory")]
+    TooManyPieces,
     #[error("the data buffers have the wrong direction")]
     Direction,
     #[error("{0} bytes are not whole sectors")]
@@ -105,6 +108,15 @@ pub(crate) enum BlockRefusal {
     LostWrites,
     #[error("the operating system refuses the operation: {0}")]
     Engine(std::io::ErrorKind),
+}
+
+impl From<BufferError> for BlockRefusal {
+    fn from(error: BufferError) -> Self {
+        match error {
+            BufferError::TooManyPieces => Self::TooManyPieces,
+            _ => Self::OutsideMemory,
+        }
+    }
 }
 
 impl BlockRefusal {
@@ -178,8 +190,7 @@ struct RequestHeader {
 impl RequestHeader {
     fn read(chain: &Chain, memory: &GuestMemory) -> Result<Self, BlockRefusal> {
         let mut bytes = [0; HEADER_LEN as usize];
-        let read = chain.readable.read(memory, 0, &mut bytes);
-        read.map_err(|_| BlockRefusal::OutsideMemory)?;
+        chain.readable.read(memory, 0, &mut bytes)?;
         let [k0, k1, k2, k3, _, _, _, _, sector @ ..] = bytes;
         Ok(Self {
             kind: u32::from_le_bytes([k0, k1, k2, k3]),

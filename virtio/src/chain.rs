@@ -8,7 +8,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryError, Permissions,
 
 use crate::GuestMemory;
 use crate::memory::MemoryLost;
-use crate::segment::Segment;
+use crate::segment::{Inaccessible, Segment};
 
 pub use crate::segment::{MAX_PIECES, clear};
 
@@ -236,11 +236,14 @@ impl Segments {
 
 /// Checks that the memory of a segment allows an access.
 fn check(segment: &Segment, access: Permissions) -> Result<(), BufferError> {
-    if segment.access.is_some_and(|allowed| allowed.allow(access)) {
-        return Ok(());
+    match segment.access {
+        Ok(allowed) if allowed.allow(access) => Ok(()),
+        Err(Inaccessible::TooManyPieces) => Err(BufferError::TooManyPieces),
+        Ok(_) | Err(Inaccessible::OutsideMemory) => {
+            let error = GuestMemoryError::InvalidGuestAddress(segment.addr);
+            Err(BufferError::OutsideMemory(error))
+        }
     }
-    let error = GuestMemoryError::InvalidGuestAddress(segment.addr);
-    Err(BufferError::OutsideMemory(error))
 }
 
 #[cfg(test)]

@@ -29,9 +29,17 @@ pub(crate) struct Segment {
     pub addr: GuestAddress,
     /// Length in bytes.
     pub len: u32,
-    /// The accesses that the device may make. `None` if the segment is not in memory, or is in too
-    /// many pieces.
-    pub access: Option<Permissions>,
+    /// The accesses that the device may make, or the reason why it may make none.
+    pub access: Result<Permissions, Inaccessible>,
+}
+
+/// The reason why the device cannot access a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inaccessible {
+    /// The segment is not in memory.
+    OutsideMemory,
+    /// The buffers of the segment's chain have more than [`MAX_PIECES`] pieces.
+    TooManyPieces,
 }
 
 impl Segment {
@@ -41,7 +49,7 @@ impl Segment {
         Self {
             addr: GuestAddress(addr),
             len,
-            access: Some(Permissions::ReadWrite),
+            access: Ok(Permissions::ReadWrite),
         }
     }
 }

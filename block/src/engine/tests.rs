@@ -226,7 +226,7 @@ fn buffers_that_are_too_short_are_refused_and_leave_the_slot_free() {
             Data::new(&rig.buffers, 4000),
             false,
         );
-        assert!(matches!(result, Err(EngineError::OutsideMemory)));
+        assert!(matches!(result, Err(EngineError::Buffer(_))));
         assert_eq!(engine.in_flight(), 0);
         rig.start(&mut engine, 0, Operation::Read);
     }

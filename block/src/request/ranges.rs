@@ -88,8 +88,7 @@ impl Change {
         for index in 0..count {
             let mut bytes = [0; SEGMENT_LEN as usize];
             let at = HEADER_LEN + index * SEGMENT_LEN;
-            let read = chain.readable.read(memory, at, &mut bytes);
-            read.map_err(|_| BlockRefusal::OutsideMemory)?;
+            chain.readable.read(memory, at, &mut bytes)?;
             ranges.push(self.range(bytes, limits)?);
         }
         ranges.retain(|changed| changed.range.len > 0);

@@ -167,6 +167,14 @@ fn chains_without_a_whole_header_or_status_are_refused() {
 }
 
 #[test]
+fn a_refusal_tells_too_many_pieces_from_memory_that_is_not_there() {
+    let refusal = BlockRefusal::from(BufferError::TooManyPieces);
+    let text = "the buffers are in more than 4096 pieces of memory";
+    assert_eq!(refusal.to_string(), text);
+    assert_eq!(refusal.status(), Status::IoErr);
+}
+
+#[test]
 fn the_header_may_be_split_at_any_byte() {
     let header = header(VIRTIO_BLK_T_OUT, 5);
     for cut in 1..16 {

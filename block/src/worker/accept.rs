@@ -13,7 +13,7 @@ const NOTHING_TO_DO: Started = Started::Completed(Ok(()));
 impl From<EngineError> for BlockRefusal {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::OutsideMemory => Self::OutsideMemory,
+            EngineError::Buffer(error) => error.into(),
             EngineError::Io(error) => Self::Engine(error.kind()),
         }
     }
@@ -99,7 +99,7 @@ impl Worker<'_> {
             Request::Flush => engine.flush(slot)?,
             Request::GetId { len } => {
                 let written = chain.writable.write(&self.memory, 0, &self.disk.id[..len]);
-                written.map_err(|_| BlockRefusal::OutsideMemory)?;
+                written?;
                 pending.data_in = len as u64;
                 return Ok(NOTHING_TO_DO);
             }

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::translation::{Mappings, Translation};
-use crate::segment::{MAX_PIECES, Segment, clear};
+use crate::segment::{Inaccessible, MAX_PIECES, Segment, clear};
 
 /// The buffers of all chains in flight, which were taken from a queue and not given back yet. The
 /// index is the chain's head.
@@ -83,22 +83,25 @@ fn locate(mappings: &Mappings, segments: &[Segment], out: &mut Vec<Segment>, spa
     for segment in segments {
         let first = out.len();
         for found in mappings.pieces(segment.addr, segment.len as usize) {
-            match found {
-                Ok((piece, access)) if out.len() - first <= *spare => out.push(Segment {
-                    addr: piece.addr,
-                    // The length fits, because it is at most the segment's length.
-                    len: piece.len as u32,
-                    access: Some(access),
-                }),
-                _ => {
-                    out.truncate(first);
+            let problem = match found {
+                Ok((piece, access)) if out.len() - first <= *spare => {
                     out.push(Segment {
-                        access: None,
-                        ..*segment
+                        addr: piece.addr,
+                        // The length fits, because it is at most the segment's length.
+                        len: piece.len as u32,
+                        access: Ok(access),
                     });
-                    break;
+                    continue;
                 }
-            }
+                Ok(_) => Inaccessible::TooManyPieces,
+                Err(_) => Inaccessible::OutsideMemory,
+            };
+            out.truncate(first);
+            out.push(Segment {
+                access: Err(problem),
+                ..*segment
+            });
+            break;
         }
         *spare -= out.len() - first - 1;
     }

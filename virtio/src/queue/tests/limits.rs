@@ -124,6 +124,8 @@ fn access_scattered(bytes: u64) -> (Option<usize>, bool) {
     let mut iovecs = Vec::new();
     let found = chain.writable.iovecs(&memory, 0, bytes, &mut iovecs);
     let status = chain.writable.write(&memory, bytes, &[0]);
+    let refused = matches!(found, Err(BufferError::TooManyPieces));
+    assert_eq!(found.is_err(), refused, "{found:?}");
     (found.is_ok().then_some(iovecs.len()), status.is_ok())
 }
 
