@@ -24,6 +24,10 @@ const WRITE_ZEROES: usize = 48;
 const MAY_UNMAP: usize = 56;
 const SECURE_ERASE: usize = 60;
 
+/// The smallest value, in sectors, to which a limit on the speed of the disk reduces the length of
+/// ranges. Shorter ranges would make drivers send very many requests.
+const LEAST_SECTORS: u32 = 2048;
+
 /// The fields of the configuration space that the device fills in. All other fields are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -88,6 +92,16 @@ impl Config {
             may_unmap: limits.write_zeroes && limits.discard,
             secure_erase: RangeConfig::of(limits.secure_erase, abilities.physical_block),
             ..Self::default()
+        }
+    }
+
+    /// The same fields, but a request should discard, zero or erase at most `bytes` bytes.
+    pub fn with_largest_change(self, bytes: u64) -> Self {
+        Self {
+            discard: self.discard.within(bytes),
+            write_zeroes: self.write_zeroes.within(bytes),
+            secure_erase: self.secure_erase.within(bytes),
+            ..self
         }
     }
 
@@ -156,6 +170,23 @@ impl RangeConfig {
             alignment: unit / SECTOR_SIZE as u32,
         }
     }
+
+    /// The same limits, but a request has at most `bytes` bytes, or [`LEAST_SECTORS`] sectors if
+    /// these are more.
+    fn within(self, bytes: u64) -> Self {
+        let all = u64::from(self.max_sectors) * u64::from(self.max_ranges);
+        let sectors = (bytes / SECTOR_SIZE).max(LEAST_SECTORS.max(self.alignment).into());
+        if all <= sectors {
+            return self;
+        }
+        // The number fits, because it is below that of MAX_RANGES of the largest ranges.
+        let sectors = (sectors as u32).min(self.max_sectors);
+        Self {
+            max_sectors: sectors - sectors % self.alignment.max(1),
+            max_ranges: 1,
+            ..self
+        }
+    }
 }
 
 #[cfg(test)]
@@ -193,6 +224,26 @@ mod tests {
             alignment: 0x53,
         },
     };
+
+    #[test]
+    fn a_limit_on_changes_makes_ranges_short_but_not_very_short() {
+        let config = Config {
+            discard: RangeConfig::of(true, 3 << 20),
+            write_zeroes: RangeConfig::of(true, 0),
+            ..CONFIG
+        };
+        let lengths = |bytes| {
+            let limited = config.with_largest_change(bytes);
+            [limited.discard, limited.write_zeroes].map(|range| range.max_sectors)
+        };
+        assert_eq!(config.with_largest_change(u64::MAX), config);
+        assert_eq!(lengths(16 << 20), [30 << 10, 32 << 10]);
+        assert_eq!(lengths(1), [6 << 10, 2 << 10]);
+        assert_eq!(lengths(5 << 30), [0x3f_f000, MAX_RANGE_SECTORS]);
+        let nothing = RangeConfig::of(false, 4096);
+        assert_eq!(nothing.within(1), nothing);
+        assert_eq!(config.with_largest_change(5 << 30).discard.max_ranges, 1);
+    }
 
     #[test]
     fn each_field_has_the_offset_of_the_kernel_header() {

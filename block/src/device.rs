@@ -16,7 +16,7 @@ use crate::cache::WriteCache;
 use crate::config::{Config, WRITEBACK};
 use crate::disk::Disk;
 use crate::engine::{EngineKind, RingSlot};
-use crate::limit::{RateLimits, Throttle};
+use crate::limit::{Clock, RateLimits, Throttle};
 use crate::request::ID_LEN;
 use crate::worker::Worker;
 
@@ -107,6 +107,9 @@ pub struct BlockDevice {
     pub(crate) disk: Disk,
     segments: u16,
     engine: EngineKind,
+    /// The number of bytes that one request should discard, zero or erase at most. A request for
+    /// more bytes is carried out, too.
+    largest_change: u64,
     /// One io_uring for each queue.
     pub(crate) rings: Box<[RingSlot]>,
 }
@@ -133,6 +136,7 @@ impl BlockDevice {
             },
             segments: options.segments,
             engine: EngineKind::Auto,
+            largest_change: u64::MAX,
             rings: (0..options.queues).map(|_| RingSlot::default()).collect(),
         })
     }
@@ -145,20 +149,26 @@ impl BlockDevice {
         self
     }
 
-    /// Sets limits on the speed of the disk.
+    /// Sets limits on the speed of the disk. With a limit on written bytes, the device asks drivers to
+    /// discard and zero no more at once than may be written in a second. Otherwise one such request
+    /// could keep all others waiting for minutes.
     #[must_use]
     pub fn with_limits(mut self, limits: RateLimits) -> Self {
-        self.disk.throttle = limits.any().then(|| Arc::new(Throttle::new(limits)));
+        self.largest_change = limits.written_per_second().unwrap_or(u64::MAX);
+        self.disk.throttle = limits
+            .any()
+            .then(|| Arc::new(Throttle::new(limits, Clock::start())));
         self
     }
 
     fn config(&self) -> Config {
-        Config {
+        let config = Config {
             seg_max: self.segments.into(),
             num_queues: self.queue_count(),
             writeback: self.disk.cache.is_writeback(),
             ..Config::of_image(&self.disk.image)
-        }
+        };
+        config.with_largest_change(self.largest_change)
     }
 }
 

@@ -1,18 +1,23 @@
 //! Limits on the speed of a disk.
 //!
 //! Each limit is a token bucket that all queues of the disk share. A request takes its tokens at
-//! once, even if the bucket does not hold them yet. Then the request waits until the first of its
-//! tokens has come. So requests proceed in the order in which they arrived. In each queue, only one
-//! request waits at a time. So the queues take turns, even if some vrings hold more requests than
-//! others.
+//! once, even if they have not come yet, and then waits until they have come. So requests proceed
+//! in the order in which they arrived. In each queue, only one request waits at a time. So the
+//! queues take turns, however full their vrings are.
+//!
+//! When a queue stops, its waiting request is put back into the vring, and the request's tokens are
+//! returned. So a driver gains nothing from a reset of its device. No request begins before all its
+//! tokens have come. So a driver leaves no debt to the next one.
 
+mod clock;
 mod gate;
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::request::Request;
+use crate::request::{ChangedRange, Request};
 
+pub(crate) use clock::Clock;
 pub(crate) use gate::Gate;
 
 /// A limit on the number of requests or bytes per second.
@@ -21,7 +26,7 @@ pub struct Rate {
     /// Requests or bytes per second.
     pub per_second: u64,
     /// Number of requests or bytes that do not wait after a quiet time. A single request may have
-    /// more bytes than this number. The next requests then wait longer.
+    /// more bytes than this number. It then waits for the other bytes.
     pub burst: u64,
 }
 
@@ -37,7 +42,8 @@ impl Rate {
 
 /// The limits on the speed of a disk. By default the speed is not limited.
 ///
-/// A request that discards, zeroes or erases counts as a write of 0 bytes. Flushes do not count.
+/// A request that discards, zeroes or erases ranges counts as a write of as many bytes. Flushes do
+/// not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
     /// The limit on requests of all kinds.
@@ -58,6 +64,12 @@ impl RateLimits {
     /// Whether at least one limit is set.
     pub fn any(&self) -> bool {
         *self != Self::default()
+    }
+
+    /// The number of bytes that may be written per second. `None` if writes have no limit on bytes.
+    pub(crate) fn written_per_second(&self) -> Option<u64> {
+        let limits = [self.bps, self.bps_write].into_iter().flatten();
+        limits.map(|rate| rate.per_second).min()
     }
 }
 
@@ -80,27 +92,32 @@ impl Cost {
         let (direction, bytes) = match request {
             Request::Read(range) => (Direction::Read, range.len),
             Request::Write(range) => (Direction::Write, range.len),
-            Request::Change(..) => (Direction::Write, 0),
+            Request::Change(_, ranges) => (Direction::Write, total(ranges)),
             Request::Flush | Request::GetId { .. } => return None,
         };
         Some(Self { direction, bytes })
     }
 }
 
-/// A token bucket. All times are relative to the origin of the throttle.
+/// The number of bytes in these ranges together.
+fn total(ranges: &[ChangedRange]) -> u64 {
+    ranges.iter().map(|changed| changed.range.len).sum()
+}
+
+/// A token bucket. All times are those of the throttle's clock.
 #[derive(Debug)]
 struct Bucket {
-    /// The time at which the bucket was or will be full. A full bucket holds as many tokens as the
-    /// burst of the rate. Each token that is taken from the bucket moves this time further into the
-    /// future.
-    empty_at: Duration,
+    /// The time from which on the bucket is full, unless more tokens are taken. Until then, the
+    /// bucket lacks as many tokens as come until this time. If it lacks more tokens than its burst,
+    /// tokens were taken in advance.
+    full_at: Duration,
     rate: Rate,
 }
 
 impl Bucket {
     fn new(rate: Rate) -> Self {
         Self {
-            empty_at: Duration::ZERO,
+            full_at: Duration::ZERO,
             rate,
         }
     }
@@ -112,16 +129,18 @@ impl Bucket {
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
-    /// Takes tokens, even if they have not come yet. Returns the time at which the first of these
-    /// tokens comes. The request may begin at that time. A request does not wait for all its
-    /// tokens, because it may need more tokens than the bucket can hold.
+    /// Takes tokens, even if they have not come yet. Returns the time at which the last of these
+    /// tokens comes. A request may need more tokens than the bucket can hold, because the bucket
+    /// reserves the tokens that come next.
     fn take(&mut self, now: Duration, tokens: u64) -> Duration {
-        // The request may begin when the bucket holds one token. At that time, N - 1 tokens are
-        // missing from a bucket with a burst of N.
-        let saved = self.time(self.rate.burst.saturating_sub(1));
-        let start = self.empty_at.saturating_sub(saved);
-        self.empty_at = self.empty_at.max(now).saturating_add(self.time(tokens));
-        start
+        self.full_at = self.full_at.max(now).saturating_add(self.time(tokens));
+        self.full_at.saturating_sub(self.time(self.rate.burst))
+    }
+
+    /// Returns tokens that were taken and not used. The bucket never holds more tokens than its
+    /// burst.
+    fn refund(&mut self, tokens: u64) {
+        self.full_at = self.full_at.saturating_sub(self.time(tokens));
     }
 }
 
@@ -156,48 +175,69 @@ impl Buckets {
     /// Takes the tokens for a request. Returns the earliest time at which the request may begin.
     /// This time may be in the past.
     fn take(&mut self, now: Duration, cost: Cost) -> Duration {
-        let concerns =
-            |direction: &Option<Direction>| direction.is_none_or(|d| d == cost.direction);
-        let mut start = Duration::ZERO;
-        for (buckets, tokens) in [(&mut self.requests, 1), (&mut self.bytes, cost.bytes)] {
-            if tokens == 0 {
-                continue;
-            }
-            for (_, bucket) in buckets.iter_mut().filter(|(d, _)| concerns(d)) {
-                start = start.max(bucket.take(now, tokens));
-            }
+        let starts = self
+            .concerned(cost)
+            .map(|(bucket, tokens)| bucket.take(now, tokens));
+        starts.max().unwrap_or_default()
+    }
+
+    /// Returns the tokens of a request that was not carried out.
+    fn refund(&mut self, cost: Cost) {
+        for (bucket, tokens) in self.concerned(cost) {
+            bucket.refund(tokens);
         }
-        start
+    }
+
+    /// The buckets from which a request takes tokens, and how many it takes.
+    fn concerned(&mut self, cost: Cost) -> impl Iterator<Item = (&mut Bucket, u64)> {
+        let requests = self.requests.iter_mut().map(|bucket| (bucket, 1));
+        let bytes = self
+            .bytes
+            .iter_mut()
+            .map(move |bucket| (bucket, cost.bytes));
+        let all = requests.chain(bytes.filter(|(_, tokens)| *tokens > 0));
+        all.filter_map(move |((direction, bucket), tokens)| {
+            let concerned = direction.is_none_or(|direction| direction == cost.direction);
+            concerned.then_some((bucket, tokens))
+        })
     }
 }
 
 /// Applies the limits of a disk to the requests of all its queues.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    origin: Instant,
+    clock: Clock,
     buckets: Mutex<Buckets>,
 }
 
 impl Throttle {
-    pub fn new(limits: RateLimits) -> Self {
+    pub fn new(limits: RateLimits, clock: Clock) -> Self {
         Self {
-            origin: Instant::now(),
+            clock,
             buckets: Mutex::new(Buckets::new(limits)),
         }
     }
 
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
     /// Takes the tokens for a request. Returns the time until which the request has to wait, or
     /// `None` if the request need not wait.
-    fn take(&self, request: &Request) -> Option<Instant> {
-        let cost = Cost::of(request)?;
-        let now = self.origin.elapsed();
+    fn take(&self, cost: Cost) -> Option<Duration> {
+        let now = self.now();
+        let start = self.buckets().take(now, cost);
+        (start > now).then_some(start)
+    }
+
+    /// Returns the tokens of a request that was not carried out.
+    fn refund(&self, cost: Cost) {
+        self.buckets().refund(cost);
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
         // A panic cannot leave the buckets inconsistent, because each change is one assignment.
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = buckets.take(now, cost);
-        let start = (start > now).then_some(start)?;
-        // The addition overflows only for a time that is centuries ahead. In this case the request
-        // does not wait.
-        self.origin.checked_add(start)
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -142,16 +142,14 @@ impl<'a> Worker<'a> {
         Ok(found)
     }
 
-    /// Completes the requests in flight, and turns kicks on for the next worker of this vring.
+    /// Completes the requests in flight, and turns kicks on for the next worker of this vring. A
+    /// request that waits at the gate stays untaken.
     ///
     /// # Errors
     ///
     /// [`ServeError`] when the vring or the engine has become unusable.
     pub fn finish(&mut self) -> Result<(), ServeError> {
-        self.stop_holding()?;
-        // The request from the gate may be answered already. So the driver is called if it asked
-        // for a call.
-        self.call()?;
+        self.put_held_back();
         while self.engine.in_flight() > 0 {
             if !self.reap()? {
                 self.engine.wait(Sleep::without_kicks(None))?;

@@ -1,9 +1,9 @@
 //! The place where a request of a queue waits because of limits.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Throttle;
+use super::{Cost, Throttle};
 use crate::request::Request;
 
 /// Holds one waiting request of a queue. Meanwhile later requests stay in the vring.
@@ -17,7 +17,9 @@ pub(crate) struct Gate {
 struct Held {
     slot: u16,
     request: Request,
-    until: Instant,
+    cost: Cost,
+    /// The time from which on the request may be carried out.
+    start: Duration,
 }
 
 impl Gate {
@@ -35,33 +37,38 @@ impl Gate {
 
     /// Returns the request if it may be carried out now. Otherwise the gate holds the request.
     pub fn enter(&mut self, slot: u16, request: Request) -> Option<Request> {
-        let Some(until) = self.throttle.take(&request) else {
+        let Some(cost) = Cost::of(&request) else {
+            return Some(request);
+        };
+        let Some(start) = self.throttle.take(cost) else {
             return Some(request);
         };
         self.held = Some(Held {
             slot,
             request,
-            until,
+            cost,
+            start,
         });
         None
     }
 
     /// Takes the waiting request if it has waited long enough.
     pub fn due(&mut self) -> Option<(u16, Request)> {
-        let due = |held: &mut Held| held.until <= Instant::now();
-        let held = self.held.take_if(due)?;
+        let throttle = &self.throttle;
+        let held = self.held.take_if(|held| held.start <= throttle.now())?;
         Some((held.slot, held.request))
     }
 
-    /// Takes the waiting request, even if it has not waited long enough.
-    pub fn open(&mut self) -> Option<(u16, Request)> {
+    /// Forgets the waiting request and returns its tokens. The result is the request's slot.
+    pub fn cancel(&mut self) -> Option<u16> {
         let held = self.held.take()?;
-        Some((held.slot, held.request))
+        self.throttle.refund(held.cost);
+        Some(held.slot)
     }
 
     /// The time that the request still has to wait. `None` if no request waits.
     pub fn wait(&self) -> Option<Duration> {
         let held = self.held.as_ref()?;
-        Some(held.until.saturating_duration_since(Instant::now()))
+        Some(held.start.saturating_sub(self.throttle.now()))
     }
 }

@@ -23,22 +23,22 @@ impl Worker<'_> {
     /// Carries out the waiting request if it has waited long enough. Returns true if a request
     /// still waits afterwards.
     pub(super) fn hold(&mut self) -> Result<bool, QueueError> {
-        let due = self.gate.as_mut().and_then(Gate::due);
-        self.release(due)?;
+        if let Some((slot, request)) = self.gate.as_mut().and_then(Gate::due) {
+            let started = self.carry_out(slot, request);
+            self.answer_unless_in_flight(slot, started)?;
+        }
         Ok(self.is_held())
     }
 
-    /// Carries out the waiting request now, because the queue stops.
-    pub(super) fn stop_holding(&mut self) -> Result<(), QueueError> {
-        let held = self.gate.as_mut().and_then(Gate::open);
-        self.release(held)
-    }
-
-    fn release(&mut self, held: Option<(u16, Request)>) -> Result<(), QueueError> {
-        let Some((slot, request)) = held else {
-            return Ok(());
+    /// Puts the waiting request back into the vring, because the queue stops. A request that was
+    /// carried out instead would bypass the limits.
+    pub(super) fn put_held_back(&mut self) {
+        let Some(slot) = self.gate.as_mut().and_then(Gate::cancel) else {
+            return;
         };
-        let started = self.carry_out(slot, request);
-        self.answer_unless_in_flight(slot, started)
+        // No other request was taken since, because the gate was closed.
+        let chain = &mut self.pending[usize::from(slot)].chain;
+        self.queue.ring.put_back(chain);
+        self.free.push(slot);
     }
 }

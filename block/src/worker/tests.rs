@@ -5,9 +5,11 @@ use super::*;
 use crate::device::{BlockDevice, Options};
 use crate::engine::RingSlot;
 use crate::image::Abilities;
+use crate::limit::{Clock, Throttle};
 use crate::request::Status;
-use crate::{Image, OpenOptions};
+use crate::{Image, OpenOptions, Rate, RateLimits};
 use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::thread::spawn;
 use std::time::Duration;
@@ -57,6 +59,16 @@ impl Rig<'_> {
 /// Runs a test with a worker for this image.
 fn with_image(kind: EngineKind, features: u64, image: Image, test: impl FnOnce(&mut Rig<'_>)) {
     let device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
+    with_device(kind, features, &device, test);
+}
+
+/// Runs a test with a worker for this device.
+fn with_device(
+    kind: EngineKind,
+    features: u64,
+    device: &BlockDevice,
+    test: impl FnOnce(&mut Rig<'_>),
+) {
     let memory = memory(0x10000);
     let ring = DriverRing::new(memory.clone(), 0x1000, 16);
     let eventfd = || Arc::new(SharedEventFd::new().unwrap());
@@ -132,6 +144,48 @@ fn finish_completes_the_requests_that_were_taken_and_no_others() {
         assert_eq!(rig.used(), 3);
         assert_eq!(rig.worker.queue.ring.next_avail(), 3);
     });
+}
+
+/// A device that reads at most 512 bytes a second, by a clock that shows the nanoseconds in `time`.
+fn limited_device(time: &Arc<AtomicU64>) -> BlockDevice {
+    let zero = File::options().read(true).write(true).open("/dev/zero");
+    let image = Image::from_file(zero.unwrap(), 4096, Abilities::default());
+    let mut device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
+    let limits = RateLimits {
+        bps: Some(Rate {
+            per_second: 512,
+            burst: 1024,
+        }),
+        ..RateLimits::default()
+    };
+    let throttle = Throttle::new(limits, Clock::Manual(time.clone()));
+    device.disk.throttle = Some(Arc::new(throttle));
+    device
+}
+
+#[test]
+fn a_driver_that_resets_its_device_again_and_again_gets_no_more_than_the_limit() {
+    for (kind, features) in KINDS.into_iter().flat_map(|k| FEATURES.map(|f| (k, f))) {
+        let time = Arc::new(AtomicU64::new(0));
+        let device = limited_device(&time);
+        let mut served = 0;
+        for round in 0..50 {
+            // Each round is a reset of the device: there is a new ring, and its first position.
+            with_device(kind, features, &device, |rig| {
+                for _ in 0..3 {
+                    rig.add();
+                }
+                rig.worker.take_batch().unwrap();
+                rig.worker.finish().unwrap();
+                let used = rig.used();
+                assert_eq!(usize::from(rig.worker.queue.ring.next_avail()), used);
+                served += used;
+            });
+            // The limit allows two requests in the burst, and one more each second.
+            assert_eq!(served, 2 + round / 10, "{kind:?}");
+            time.fetch_add(100_000_000, Ordering::SeqCst);
+        }
+    }
 }
 
 #[test]

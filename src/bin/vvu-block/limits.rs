@@ -10,7 +10,7 @@ use program::parse_size;
 pub struct LimitArguments {
     /// The most requests per second. The burst is the number of requests that may come at once
     /// after a quiet time [default: a tenth of N]. All queues share each limit and take turns.
-    /// Discards and write-zeroes requests count as writes without bytes. Flushes do not count.
+    /// A discard or a write-zeroes request counts as a write. Flushes do not count.
     #[arg(long, value_name = "N[,burst=M]", value_parser = requests)]
     pub iops: Option<Rate>,
 
@@ -22,8 +22,9 @@ pub struct LimitArguments {
     #[arg(long, value_name = "N[,burst=M]", value_parser = requests)]
     pub iops_write: Option<Rate>,
 
-    /// The most bytes read or written per second. K, M and G stand for powers of 1024. A request
-    /// may be larger than the burst. The requests after it then wait longer.
+    /// The most bytes read or written per second. K, M and G stand for powers of 1024. A discarded
+    /// or zeroed range counts as written bytes. A request may be larger than the burst, and then
+    /// waits for the bytes that it lacks.
     #[arg(long, value_name = "SIZE[,burst=SIZE]", value_parser = bytes)]
     pub bps: Option<Rate>,
 
