@@ -253,9 +253,8 @@ impl<'a> Engine<'a> {
                 },
                 Progress::Done => return Some((slot, self.complete(slot, Ok(())))),
                 Progress::Failed(error) => {
-                    if self.slots[usize::from(slot)].transfer.operation == Operation::Flush {
-                        self.image.flush_failed();
-                    }
+                    let transfer = &self.slots[usize::from(slot)].transfer;
+                    self.image.failed(transfer.operation, transfer.direct);
                     return Some((slot, self.complete(slot, Err(error))));
                 }
             }
@@ -265,10 +264,10 @@ impl<'a> Engine<'a> {
     /// Does the part of a transfer that is possible without waiting. Returns `None` if a part of
     /// the transfer is left.
     fn do_at_once(&mut self, slot: u16) -> Option<io::Result<()>> {
-        let Target::File(file) = self.image.target(false) else {
+        let transfer = &mut self.slots[usize::from(slot)].transfer;
+        let Target::File(file) = self.image.target(transfer.operation, false) else {
             return None;
         };
-        let transfer = &mut self.slots[usize::from(slot)].transfer;
         loop {
             // SAFETY: `iovecs()` put buffers in `self.memory` into the transfer, and the memory
             // stays mapped as long as `self` owns it.
@@ -326,7 +325,7 @@ impl<'a> Engine<'a> {
     fn push_call(&mut self, slot: u16) -> io::Result<()> {
         self.prepare(slot)?;
         let transfer = &self.slots[usize::from(slot)].transfer;
-        let target = self.image.target(transfer.direct);
+        let target = self.image.target(transfer.operation, transfer.direct);
         // SAFETY: the data is in `self.memory` or `self.buffers`, and the target is part of
         // `self.image`. These objects live as long as `self`. The transfer does not move, because
         // the slots are in a box that is never resized. `Slot::idle` lends the transfer for changes

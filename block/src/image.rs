@@ -41,8 +41,10 @@ pub struct Image {
     /// The file for direct I/O, which bypasses the page cache. `None` if all data goes through the
     /// page cache.
     direct: Option<Direct>,
-    /// Whether a flush through the page cache has failed. The kernel then does not know any more
-    /// which writes were lost.
+    /// Whether a cache of this host has held data that was not stable yet: the page cache, or the
+    /// tables of a qcow2 image. A failed flush can lose such data.
+    volatile: AtomicBool,
+    /// Whether a flush has failed. The kernel then does not know any more which writes were lost.
     lost: AtomicBool,
 }
 
@@ -90,6 +92,7 @@ impl Image {
             },
             cache: options.cache,
             direct: None,
+            volatile: AtomicBool::new(false),
             lost: AtomicBool::new(false),
         }
     }
@@ -134,13 +137,19 @@ impl Image {
         }
     }
 
-    /// The object that operations are carried out on. With `direct`, this is the file for direct
+    /// The object that an operation is carried out on. With `direct`, this is the file for direct
     /// I/O if the image has one.
-    pub(crate) fn target(&self, direct: bool) -> Target<'_> {
-        match (&self.storage, &self.direct) {
-            (Storage::Qcow2(qcow2), _) => Target::Qcow2(qcow2),
-            (Storage::Raw(_), Some(way)) if direct => Target::File(way.file.as_fd()),
-            (Storage::Raw(file), _) => Target::File(file.as_fd()),
+    pub(crate) fn target(&self, operation: Operation, direct: bool) -> Target<'_> {
+        if let Some(way) = self.direct.as_ref().filter(|_| direct) {
+            return Target::File(way.file.as_fd());
+        }
+        // All queues read this memory, so it is written only once.
+        if operation.is_volatile() && !self.volatile.load(Ordering::Relaxed) {
+            self.volatile.store(true, Ordering::Relaxed);
+        }
+        match &self.storage {
+            Storage::Qcow2(qcow2) => Target::Qcow2(qcow2),
+            Storage::Raw(file) => Target::File(file.as_fd()),
         }
     }
 
@@ -156,11 +165,26 @@ impl Image {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// Records that an operation failed. With `direct`, it used the file for direct I/O if the image
+    /// has one.
+    ///
+    /// A stable write through the page cache includes a flush. Its failure may be the kernel's only
+    /// report of an earlier write that was lost.
+    pub(crate) fn failed(&self, operation: Operation, direct: bool) {
+        let bypassed = direct && self.direct.is_some();
+        if operation.flushes() && !bypassed {
+            self.flush_failed();
+        }
+    }
+
     /// Records a failed flush, so that all later flushes fail. The kernel reports each failure once
-    /// and may then drop the data, so a later flush may succeed although the data is lost. Does
-    /// nothing for an image with direct I/O, because its writes report their own failures.
-    pub(crate) fn flush_failed(&self) {
-        if self.direct.is_none() && !self.lost.swap(true, Ordering::Relaxed) {
+    /// and may then drop the data, so the next flush would succeed although the data is lost.
+    ///
+    /// Data that bypassed the page cache cannot be lost in this way, because its write reported the
+    /// failure. If all data did, a later flush may succeed.
+    fn flush_failed(&self) {
+        let volatile = self.volatile.load(Ordering::Relaxed);
+        if volatile && !self.lost.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "a flush failed, so the image may have lost writes; \
                  all flushes fail until the image is opened again"

@@ -51,6 +51,16 @@ impl Operation {
         }
     }
 
+    /// Whether the operation changes the image, but a flush has to make the change stable.
+    pub fn is_volatile(self) -> bool {
+        !matches!(self, Self::Read | Self::WriteStable | Self::Flush)
+    }
+
+    /// Whether the operation includes a flush. If it fails, earlier changes may be lost.
+    pub fn flushes(self) -> bool {
+        matches!(self, Self::WriteStable | Self::Flush)
+    }
+
     /// Whether the operation moves data. An operation that does not move data takes a single system
     /// call.
     pub fn moves_data(self) -> bool {
