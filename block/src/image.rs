@@ -71,7 +71,7 @@ impl Image {
         storage: Storage,
         size: u64,
         block_size: u32,
-        options: OpenOptions,
+        options: &OpenOptions,
         abilities: Abilities,
     ) -> Self {
         let writable = !options.read_only;
@@ -218,7 +218,7 @@ impl Image {
     pub(crate) fn from_file(file: File, size: u64, abilities: Abilities) -> Self {
         let block_size = abilities.logical_block;
         let (storage, options) = (Storage::Raw(file), OpenOptions::default());
-        Self::new(storage, size, block_size, options, abilities)
+        Self::new(storage, size, block_size, &options, abilities)
     }
 
     /// The same image with another cache mode.

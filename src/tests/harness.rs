@@ -26,8 +26,9 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// Makes a qcow2 image with an empty disk of 1 MiB in the folder.
-    pub fn make_qcow2(&self, name: &str) {
+    /// Makes a qcow2 image with a disk of 1 MiB. The disk is empty, or has the content of a raw
+    /// backing file.
+    pub fn make_qcow2(&self, name: &str, backing: Option<&Path>) {
         let mut options = std::fs::File::options();
         let file = options
             .read(true)
@@ -35,10 +36,12 @@ impl Folder {
             .create_new(true)
             .open(self.path(name));
         let file = imago::file::File::try_from(file.unwrap()).unwrap();
-        imago::qcow2::Qcow2::<imago::file::File>::create_builder(file)
-            .size(1 << 20)
-            .create()
-            .unwrap();
+        let mut builder =
+            imago::qcow2::Qcow2::<imago::file::File>::create_builder(file).size(1 << 20);
+        if let Some(backing) = backing {
+            builder = builder.backing(backing.display().to_string(), "raw".to_owned());
+        }
+        builder.create().unwrap();
     }
 
     /// The sorted names of the files in the folder.

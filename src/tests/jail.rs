@@ -48,7 +48,7 @@ fn programs() -> [(&'static str, &'static str, &'static str); 5] {
 /// A folder with a raw image and a qcow2 image.
 fn images() -> Folder {
     let folder = Folder::new();
-    folder.make_qcow2("disk.qcow2");
+    folder.make_qcow2("disk.qcow2", None);
     folder
 }
 

@@ -50,6 +50,41 @@ fn unusable_images_are_named() {
 }
 
 #[test]
+fn a_backing_file_elsewhere_is_refused_with_advice_that_works() {
+    let (folder, pool) = (Folder::new(), Folder::new());
+    let base = fs::canonicalize(pool.path("disk.img")).unwrap();
+    folder.make_qcow2("top.qcow2", Some(&base));
+    let arguments = "--socket-path vu.sock --format=qcow2 top.qcow2";
+    let output = folder.run(PROGRAM, arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    let mut words = error.split_whitespace();
+    let advice = words.find(|word| word.starts_with("--backing-dir="));
+    let arguments = format!("{arguments} {}", advice.expect("advice"));
+    let running = Running::start(folder.command(PROGRAM, &arguments));
+    assert_eq!(running.line(), "ready: vhost-user vu.sock");
+    running.signal(libc::SIGTERM);
+    let output = running.output();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    let opened = format!("backing files of disk image top.qcow2: {}", base.display());
+    assert!(log.contains(&opened), "{log}");
+}
+
+#[test]
+fn a_name_in_an_image_does_not_reach_the_terminal_unchanged() {
+    let folder = Folder::new();
+    folder.make_qcow2("top.qcow2", Some("no\x1b[2Jthing".as_ref()));
+    let output = folder.run(PROGRAM, "--socket-path vu.sock --format=qcow2 top.qcow2");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains(r"no\u{1b}[2Jthing does not exist"),
+        "{error}"
+    );
+    assert!(!error.trim_end().contains(char::is_control), "{error:?}");
+}
+
+#[test]
 fn it_can_be_a_pci_function() {
     let folder = Folder::new();
     let running = Running::start(folder.command(PROGRAM, "--virtio-pci-socket blk0.sock disk.img"));

@@ -83,6 +83,14 @@ pub enum ImageError {
     /// The image is a zoned block device, which takes no random writes.
     #[error("disk image {} is a zoned device that takes sequential writes only", .0.display())]
     Zoned(PathBuf),
+    /// A folder that was allowed for backing images cannot be used.
+    #[error("cannot use folder {} for backing images", path.display())]
+    BackingFolder {
+        /// Path of the folder.
+        path: PathBuf,
+        /// The error that the operating system returned.
+        source: io::Error,
+    },
     /// The file cannot be served as a qcow2 image.
     #[error("cannot serve disk image {} as qcow2", path.display())]
     Qcow2 {

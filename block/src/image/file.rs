@@ -10,7 +10,7 @@ use super::lock::{self, Locked};
 use super::options::OpenOptions;
 
 /// Opens and locks a file or block device that can be an image.
-pub(super) fn open_checked(path: &Path, options: OpenOptions) -> Result<File, ImageError> {
+pub(super) fn open_checked(path: &Path, options: &OpenOptions) -> Result<File, ImageError> {
     // The kind is checked first, because opening a pipe waits until another process opens the pipe.
     let metadata = fs::metadata(path).map_err(|error| open_error(path, error))?;
     check_kind(path, &metadata)?;
@@ -42,7 +42,7 @@ fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), ImageError> {
     }
 }
 
-fn open_file(path: &Path, options: OpenOptions) -> Result<File, ImageError> {
+fn open_file(path: &Path, options: &OpenOptions) -> Result<File, ImageError> {
     let open = |write| File::options().read(true).write(write).open(path);
     let error = match open(!options.read_only) {
         Ok(file) => return Ok(file),

@@ -19,12 +19,12 @@ impl Image {
     /// See [`ImageError`].
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, ImageError> {
         match options.format {
-            Format::Raw => Self::open_raw(path.as_ref(), options),
-            Format::Qcow2 => Self::open_qcow2(path.as_ref(), options),
+            Format::Raw => Self::open_raw(path.as_ref(), &options),
+            Format::Qcow2 => Self::open_qcow2(path.as_ref(), &options),
         }
     }
 
-    fn open_raw(path: &Path, options: OpenOptions) -> Result<Self, ImageError> {
+    fn open_raw(path: &Path, options: &OpenOptions) -> Result<Self, ImageError> {
         let mut file = open_checked(path, options)?;
         let failed = |error| open_error(path, error);
         let size = size_of(&mut file).map_err(failed)?;
@@ -45,7 +45,7 @@ impl Image {
         Ok(image)
     }
 
-    fn open_qcow2(path: &Path, options: OpenOptions) -> Result<Self, ImageError> {
+    fn open_qcow2(path: &Path, options: &OpenOptions) -> Result<Self, ImageError> {
         let qcow2 = Qcow2::open(path, options)?;
         let (size, abilities) = (qcow2.size(), qcow2.abilities());
         let block_size = block_size(path, options, &abilities)?;
@@ -58,7 +58,7 @@ impl Image {
 fn open_direct(
     path: &Path,
     file: &File,
-    options: OpenOptions,
+    options: &OpenOptions,
     abilities: &Abilities,
 ) -> Result<Direct, ImageError> {
     let direct = Direct::open(path, file, options.read_only, abilities);
@@ -80,7 +80,11 @@ fn check_size(path: &Path, size: u64, block: u32) -> Result<(), ImageError> {
     }
 }
 
-fn block_size(path: &Path, options: OpenOptions, abilities: &Abilities) -> Result<u32, ImageError> {
+fn block_size(
+    path: &Path,
+    options: &OpenOptions,
+    abilities: &Abilities,
+) -> Result<u32, ImageError> {
     let logical = abilities.logical_block;
     match options.block_size {
         None => Ok(logical),

@@ -1,7 +1,9 @@
 //! The options for opening an image.
 
+use std::path::PathBuf;
+
 /// How to open an image.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct OpenOptions {
     /// The format of the image. The format is never guessed from the content, because the driver
     /// may have written the content.
@@ -19,6 +21,9 @@ pub struct OpenOptions {
     /// Whether to lock the image with the locks of QEMU. An image is then refused if another
     /// program uses it in a conflicting way. QEMU then refuses an image that this process has open.
     pub lock: bool,
+    /// Folders from which an image may open backing images, with all folders below them. An image
+    /// may also open backing images from its own folder, unless the image is a block device.
+    pub backing_folders: Vec<PathBuf>,
 }
 
 impl Default for OpenOptions {
@@ -32,6 +37,7 @@ impl Default for OpenOptions {
             block_size: None,
             cache: Cache::default(),
             lock: true,
+            backing_folders: Vec::new(),
         }
     }
 }

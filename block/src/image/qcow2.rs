@@ -15,6 +15,7 @@ use super::abilities::Abilities;
 use crate::operation::{Operation, Range};
 
 mod chain;
+mod folders;
 mod header;
 
 pub(super) use header::MAGIC;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 
 use block::{ImageError, Qcow2Error};
 use carriers::CarrierError;
@@ -71,14 +72,32 @@ fn for_qcow2(error: &Qcow2Error) -> Option<String> {
         Qcow2Error::Dirty => "repair it with `qemu-img check -r all`",
         Qcow2Error::Size(_) => "change the size with `qemu-img resize`",
         Qcow2Error::NoBackingFormat { file } => {
+            let file = shell_word(file);
             return Some(format!(
                 "record it with `qemu-img rebase -u -b {file} -F qcow2` (or `-F raw`)"
+            ));
+        }
+        Qcow2Error::BackingElsewhere { file } => {
+            let folder = file.parent().unwrap_or(Path::new("/"));
+            let folder = shell_word(&folder.to_string_lossy());
+            return Some(format!(
+                "if you trust the image, use --backing-dir={folder}"
             ));
         }
         Qcow2Error::TooDeep(_) => "merge images with `qemu-img commit` or `qemu-img convert`",
         _ => return None,
     };
     Some(advice.to_owned())
+}
+
+/// Quotes a text for a shell if necessary. The text may come from an image that a stranger made, and
+/// users copy advice into shells.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/_.,:+@=-".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Adds the option that helps against an error of a carrier, if there is such an option. A carrier
@@ -121,6 +140,30 @@ mod tests {
         let expected = "cannot serve disk image disk.img as qcow2: \
                         it does not name the format of its backing file base; \
                         record it with `qemu-img rebase -u -b base -F qcow2` (or `-F raw`)";
+        assert_eq!(text(error), expected);
+    }
+
+    #[test]
+    fn names_in_advice_are_safe_to_copy_into_a_shell() {
+        for (name, word) in [
+            ("/pool/base_1.qcow2", "/pool/base_1.qcow2"),
+            ("größe", "größe"),
+            ("", "''"),
+            ("my disks", "'my disks'"),
+            ("a; rm -rf ~", "'a; rm -rf ~'"),
+            ("it's `x`", r"'it'\''s `x`'"),
+        ] {
+            assert_eq!(shell_word(name), word);
+        }
+        let error = ImageError::Qcow2 {
+            path: "disk.img".into(),
+            source: Qcow2Error::BackingElsewhere {
+                file: "/my pool/base".into(),
+            },
+        };
+        let expected = "cannot serve disk image disk.img as qcow2: \
+                        its backing file /my pool/base is in a folder that it may not use; \
+                        if you trust the image, use --backing-dir='/my pool'";
         assert_eq!(text(error), expected);
     }
 

@@ -40,6 +40,12 @@ pub struct Arguments {
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "raw")]
     pub format: FormatName,
 
+    /// Let a qcow2 image use backing files in the folder PATH, or below it. May be given several
+    /// times. Without this option, only the folder of the image itself is allowed, and no folder if
+    /// the image is a block device. `--backing-dir=/` allows every file.
+    #[arg(long, value_name = "PATH")]
+    pub backing_dir: Vec<PathBuf>,
+
     /// Refuse writes, and open the image for reading only.
     #[arg(long)]
     pub read_only: bool,
@@ -108,6 +114,10 @@ impl Arguments {
                 ErrorKind::ArgumentConflict,
                 "--aio=io_uring does not go with --format=qcow2: threads serve qcow2 images",
             )),
+            (FormatName::Raw, _) if !self.backing_dir.is_empty() => Err(Self::command().error(
+                ErrorKind::ArgumentConflict,
+                "--backing-dir needs --format=qcow2: raw images have no backing files",
+            )),
             _ => Ok(self),
         }
     }
@@ -121,6 +131,7 @@ impl Arguments {
             block_size: self.block_size,
             cache: self.cache.into(),
             lock: self.lock == Lock::Auto,
+            backing_folders: self.backing_dir.clone(),
         }
     }
 }
@@ -169,6 +180,19 @@ mod tests {
         };
         assert!(fits("") && fits(" --aio=threads"));
         assert!(!fits(" --aio=io_uring"));
+    }
+
+    #[test]
+    fn only_qcow2_images_have_backing_folders() {
+        let folders = |words| {
+            let words =
+                format!("vvu-block --fd 3 disk.img --backing-dir /a --backing-dir b{words}");
+            let arguments = parse(&words).unwrap().checked();
+            arguments.map(|arguments| arguments.open_options().backing_folders)
+        };
+        let expected = ["/a", "b"].map(PathBuf::from);
+        assert_eq!(folders(" --format=qcow2").unwrap(), expected);
+        assert!(folders("").is_err());
     }
 
     #[test]

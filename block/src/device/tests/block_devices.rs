@@ -37,7 +37,7 @@ impl Disk {
     /// Runs a test with each engine.
     fn serve(&self, options: OpenOptions, test: impl Fn(&Arc<BlockDevice>, &mut Driver)) {
         for engine in ENGINES {
-            let image = self.open(options).unwrap();
+            let image = self.open(options.clone()).unwrap();
             let device = driver::device(image, engine);
             let mut driver = Driver::new(FEATURES);
             driver.start(&device);

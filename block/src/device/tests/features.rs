@@ -27,7 +27,7 @@ fn blocks(path: &std::path::Path) -> u64 {
 fn with_options(options: OpenOptions, test: impl Fn(&Rig, &mut Driver)) {
     for engine in ENGINES {
         let mut rig = Rig::new(engine, 1, false);
-        let image = Image::open(&rig.path, options).unwrap();
+        let image = Image::open(&rig.path, options.clone()).unwrap();
         rig.device = driver::device(image, engine);
         let mut driver = Driver::new(FEATURES);
         driver.start(&rig.device);

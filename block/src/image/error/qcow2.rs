@@ -1,6 +1,7 @@
 //! The reasons why a file cannot be served as a qcow2 image.
 
 use std::io;
+use std::path::PathBuf;
 
 /// The reason why a file cannot be served as a qcow2 image. Each error text is one line.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,12 @@ pub enum Qcow2Error {
     /// A backing file is not a local file.
     #[error("its backing file {0} is not a local file")]
     NotAFile(String),
+    /// A backing file is neither in the folder of the image nor in a folder that was allowed.
+    #[error("its backing file {} is in a folder that it may not use", file.display())]
+    BackingElsewhere {
+        /// Path of the backing file, without symbolic links.
+        file: PathBuf,
+    },
     /// The image has more backing images than are allowed.
     #[error("it has more than {0} backing images")]
     TooDeep(usize),

@@ -1,6 +1,6 @@
 //! Opens an image and all its backing images at once, because a jailed process cannot open files.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -11,8 +11,9 @@ use imago::raw::Raw;
 use imago::{FormatAccess, StorageOpenOptions};
 
 use super::Qcow2;
+use super::folders::Folders;
 use super::header::Qcow2Header;
-use crate::image::file::{check_same, open_checked};
+use crate::image::file::{check_same, open_checked, open_error};
 use crate::image::{Cache, ImageError, OpenOptions, Qcow2Error};
 
 type StorageFile = imago::file::File;
@@ -21,33 +22,40 @@ type Layer = imago::qcow2::Qcow2<StorageFile>;
 /// Maximum number of backing images in a chain.
 const MAX_DEPTH: usize = 32;
 
-/// A backing image.
+/// A backing image, as an image names it.
 struct Backing {
+    /// The image that names the backing image.
+    of: PathBuf,
     path: PathBuf,
     raw: bool,
 }
 
 impl Qcow2 {
     /// Opens the qcow2 image at `path` and all its backing images.
-    pub fn open(path: &Path, options: OpenOptions) -> Result<Self, ImageError> {
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, ImageError> {
         let mut chain = Chain {
             files: Vec::new(),
             layers: Vec::new(),
-            options,
+            folders: Folders::of(path, &options.backing_folders)?,
+            cache: options.cache,
         };
-        let (header, mut backing) = chain.open_layer(path, options)?;
+        let (header, mut backing) = chain.open_layer(path, path, options)?;
         let below = OpenOptions {
             read_only: true,
-            ..options
+            ..options.clone()
         };
         let mut base = None;
-        while let Some(Backing { path, raw }) = backing.take() {
-            if raw {
-                base = Some(chain.open_raw(&path, below)?);
+        let mut names = Vec::new();
+        while let Some(named) = backing.take() {
+            let real = chain.find(&named)?;
+            names.push(real.display().to_string());
+            if named.raw {
+                base = Some(chain.open_raw(&real, &below)?);
             } else {
-                backing = chain.open_layer(&path, below)?.1;
+                backing = chain.open_layer(&real, &named.path, &below)?.1;
             }
         }
+        log_backing_files(path, &names);
         let (disk, files) = chain.assemble(path, base)?;
         Ok(Self {
             disk: Arc::new(RwLock::new(disk)),
@@ -67,14 +75,29 @@ struct Chain {
     /// The opened qcow2 images, in the order of their files. A raw image can only be the last file
     /// and is not in this list.
     layers: Vec<Layer>,
-    options: OpenOptions,
+    folders: Folders,
+    cache: Cache,
 }
 
 impl Chain {
+    /// The real path of a backing image that may be opened.
+    fn find(&self, backing: &Backing) -> Result<PathBuf, ImageError> {
+        let path = &backing.path;
+        let real = fs::canonicalize(path).map_err(|error| open_error(path, error))?;
+        if !self.folders.contain(&real) {
+            let error = Qcow2Error::BackingElsewhere { file: real };
+            return Err(qcow2_error(&backing.of, error));
+        }
+        Ok(real)
+    }
+
+    /// Opens the qcow2 image at `path`. The image is known as `name`, and names of backing images
+    /// are relative to the folder of `name`.
     fn open_layer(
         &mut self,
         path: &Path,
-        options: OpenOptions,
+        name: &Path,
+        options: &OpenOptions,
     ) -> Result<(Qcow2Header, Option<Backing>), ImageError> {
         let failed = |source: Qcow2Error| qcow2_error(path, source);
         let file = open_checked(path, options)?;
@@ -86,7 +109,7 @@ impl Chain {
         }
         let storage = self.storage(path, &file, writable).map_err(failed)?;
         let layer = read(|| Layer::open_image(storage, writable)).map_err(failed)?;
-        let backing = backing(path, &layer).map_err(failed)?;
+        let backing = backing(name, &layer).map_err(failed)?;
         self.files.push(file);
         self.layers.push(layer);
         Ok((header, backing))
@@ -95,7 +118,7 @@ impl Chain {
     fn open_raw(
         &mut self,
         path: &Path,
-        options: OpenOptions,
+        options: &OpenOptions,
     ) -> Result<FormatAccess<StorageFile>, ImageError> {
         let failed = |source: Qcow2Error| qcow2_error(path, source);
         let file = open_checked(path, options)?;
@@ -123,7 +146,7 @@ impl Chain {
 
     /// The file for the qcow2 library. For direct I/O the image is opened again.
     fn storage(&self, path: &Path, file: &File, writable: bool) -> Result<StorageFile, Qcow2Error> {
-        let direct = self.options.cache == Cache::None;
+        let direct = self.cache == Cache::None;
         let options = StorageOpenOptions::new().write(writable).direct(direct);
         let file = if direct {
             let again = File::options()
@@ -168,9 +191,9 @@ fn read<T>(open: impl FnOnce() -> std::io::Result<T>) -> Result<T, Qcow2Error> {
     }
 }
 
-/// The backing image that an image names. The name in the header is a path relative to the folder
-/// of the image.
-fn backing(path: &Path, layer: &Layer) -> Result<Option<Backing>, Qcow2Error> {
+/// The backing image that the image `of` names. The name in the header is a path relative to the
+/// folder of the image.
+fn backing(of: &Path, layer: &Layer) -> Result<Option<Backing>, Qcow2Error> {
     let Some(file) = layer.implicit_backing_file().cloned() else {
         return Ok(None);
     };
@@ -189,9 +212,20 @@ fn backing(path: &Path, layer: &Layer) -> Result<Option<Backing>, Qcow2Error> {
     if start.is_some_and(|start| start.contains(':')) {
         return Err(Qcow2Error::NotAFile(file));
     }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let path = folder.join(name);
-    Ok(Some(Backing { path, raw }))
+    let folder = of.parent().unwrap_or(Path::new(""));
+    Ok(Some(Backing {
+        of: of.into(),
+        path: folder.join(name),
+        raw,
+    }))
+}
+
+/// Logs the files in one message, because the log may leave out messages that come fast.
+fn log_backing_files(path: &Path, names: &[String]) {
+    if !names.is_empty() {
+        let (path, names) = (path.display(), names.join(", "));
+        tracing::info!("backing files of disk image {path}: {names}");
+    }
 }
 
 fn qcow2_error(path: &Path, source: Qcow2Error) -> ImageError {

@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+mod backing;
+
 type Layer = imago::qcow2::Qcow2<File>;
 
 const SIZE: u64 = 1 << 20;
@@ -19,6 +21,7 @@ const OPTIONS: OpenOptions = OpenOptions {
     block_size: None,
     cache: Cache::Writeback,
     lock: false,
+    backing_folders: Vec::new(),
 };
 
 /// Makes an image of `size` bytes. `backing` is the name and format of its backing file, if any.
@@ -58,7 +61,7 @@ impl Rig {
 }
 
 fn open(path: &Path) -> Qcow2 {
-    Qcow2::open(path, OPTIONS).unwrap()
+    Qcow2::open(path, &OPTIONS).unwrap()
 }
 
 fn refusal(path: &Path) -> Qcow2Error {
@@ -244,7 +247,7 @@ fn a_read_only_image_is_never_written() {
         read_only: true,
         ..OPTIONS
     };
-    let disk = Qcow2::open(&path, options).unwrap();
+    let disk = Qcow2::open(&path, &options).unwrap();
     assert_eq!(read(&disk, 0, 512), [5; 512]);
     let range = Range {
         offset: 0,
@@ -347,8 +350,8 @@ fn a_backing_image_in_use_cannot_be_opened_for_writing() {
         lock: true,
         ..OPTIONS
     };
-    let image = Image::open(&top, options).unwrap();
-    let other = Image::open(&base, options).unwrap_err();
+    let image = Image::open(&top, options.clone()).unwrap();
+    let other = Image::open(&base, options.clone()).unwrap_err();
     assert!(matches!(other, ImageError::InUse(_)), "{other}");
     let reader = OpenOptions {
         read_only: true,
