@@ -42,11 +42,13 @@ impl Limited {
         self.driver.kick();
     }
 
-    /// Moves the clock, and wakes the device, which sleeps by the system's clock.
+    /// Moves the clock while the queue is stopped. A queue that is not stopped sleeps by the
+    /// system's clock.
     fn pass(&mut self, time: Duration) {
+        self.driver.stop();
         self.time
             .fetch_add(time.as_nanos() as u64, Ordering::SeqCst);
-        self.driver.kick.signal().unwrap();
+        self.driver.start(&self.rig.device);
     }
 
     /// Waits for the next answer, which has to be a success. Then stops the queue, and starts it
@@ -110,6 +112,7 @@ fn requests_without_limits_pass_but_not_before_an_earlier_request_of_their_queue
         limited.add(&write, 1);
         assert_eq!(limited.driver.stop(), limited.positions[2]);
         limited.driver.start(&limited.rig.device);
+        assert_eq!(limited.driver.try_answer(), None);
         limited.pass(Duration::from_secs(1));
         assert_eq!(limited.driver.answer().status, OK);
         limited.expect_answer(4);
