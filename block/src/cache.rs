@@ -1,5 +1,5 @@
-//! The write cache that the driver sees. While the cache is on, writes become stable only with a
-//! flush.
+//! The write cache that the driver sees. While the cache is on, written data is on stable storage
+//! only after a flush.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +9,8 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
 
 use crate::{Cache, Image};
 
-/// The state of the write cache: on or off. The driver may choose the state. Until then the state
-/// depends on the cache mode with which the image was opened (virtio 1.2, section 5.2.5).
+/// The state of the write cache: on or off. Until the driver sets the state, it depends on the
+/// cache mode with which the image was opened (virtio 1.2, section 5.2.5).
 #[derive(Debug)]
 pub(crate) struct WriteCache {
     cache: Cache,
@@ -20,8 +20,8 @@ pub(crate) struct WriteCache {
 }
 
 /// Flushes the image on separate threads. At most two of these threads exist at a time, even if the
-/// driver asks for many flushes. One thread flushes. The second thread waits, and then flushes the
-/// data that was written meanwhile.
+/// driver asks for many flushes. The first thread flushes. The second thread waits for the first
+/// thread, and then flushes the data that was written in the meantime.
 #[derive(Debug, Default)]
 struct Flusher {
     /// Whether a thread waits to begin a flush.
@@ -31,7 +31,7 @@ struct Flusher {
 }
 
 impl WriteCache {
-    /// The write cache of a device that serves `image`.
+    /// The write cache of a device that serves `image`. No driver has set its state yet.
     pub fn of(image: &Image) -> Self {
         let cache = image.cache();
         Self {
@@ -42,7 +42,7 @@ impl WriteCache {
         }
     }
 
-    /// Whether the cache is on, so that writes become stable only with a flush.
+    /// Whether the cache is on. If it is on, written data is on stable storage only after a flush.
     pub fn is_writeback(&self) -> bool {
         self.writeback.load(Ordering::Relaxed)
     }
@@ -52,12 +52,13 @@ impl WriteCache {
         self.can_change
     }
 
-    /// Whether each completed write has to be stable for a driver with these feature bits. A choice
-    /// of an earlier driver does not matter.
+    /// Whether the data of each completed write has to be on stable storage, for a driver with
+    /// these feature bits. If the driver cannot change the cache's state, a state that an earlier
+    /// driver set has no effect.
     pub fn is_write_through(&self, features: u64) -> bool {
         let has = |feature: u32| features & (1 << feature) != 0;
-        // Virtio 1.2, section 5.2.6.2: completed writes have to be stable if the driver cannot
-        // flush.
+        // If the driver cannot flush, the data of completed writes has to be on stable storage
+        // (virtio 1.2, section 5.2.6.2).
         !has(VIRTIO_BLK_F_FLUSH)
             || !has(VIRTIO_BLK_F_CONFIG_WCE) && self.cache == Cache::Writethrough
     }
@@ -97,7 +98,8 @@ impl Flusher {
 
     fn run(&self, flush: impl FnOnce()) {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // Data that is written after this point needs another flush.
+        // This flush may not include data that is written from now on. So another thread may be
+        // started for this data.
         self.waiting.store(false, Ordering::SeqCst);
         flush();
     }

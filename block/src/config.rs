@@ -7,8 +7,8 @@ use crate::image::Abilities;
 use crate::operation::SECTOR_SIZE;
 use crate::request::{MAX_RANGE_SECTORS, MAX_RANGES};
 
-/// Length in bytes of the configuration space up to the end of the fields for secure erase. Later
-/// fields read as zero.
+/// Length in bytes of the part of the configuration space that ends with the fields for secure
+/// erase. Later fields read as zero.
 const LEN: usize = 72;
 
 const CAPACITY: usize = 0;
@@ -37,7 +37,7 @@ pub(crate) struct Config {
     pub seg_max: u32,
     /// Size of a block in bytes (VIRTIO_BLK_F_BLK_SIZE).
     pub blk_size: u32,
-    /// The block layout and the best transfer sizes of the storage (VIRTIO_BLK_F_TOPOLOGY).
+    /// The sizes and alignments that are efficient on the storage (VIRTIO_BLK_F_TOPOLOGY).
     pub topology: Topology,
     /// Whether the write cache is on (VIRTIO_BLK_F_CONFIG_WCE).
     pub writeback: bool,
@@ -63,7 +63,7 @@ pub(crate) struct Topology {
     /// The smallest efficient transfer size, in logical blocks.
     pub min_io_size: u16,
     /// The best transfer size in logical blocks, or 0 if the size is unknown. Multiples of this
-    /// size are good as well.
+    /// size are equally efficient.
     pub opt_io_size: u32,
 }
 
@@ -144,8 +144,8 @@ impl Config {
 
 impl Topology {
     /// The topology of storage with the given abilities, for logical blocks of `block` bytes. A
-    /// value that is too large for its field becomes 0, so that the driver does not rely on the
-    /// field.
+    /// value that is too large for its field becomes 0. To the driver, 0 means that the value is
+    /// unknown.
     fn of(abilities: &Abilities, block: u32) -> Self {
         let physical_blocks = (abilities.physical_block / block).max(1);
         Self {

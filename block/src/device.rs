@@ -23,7 +23,7 @@ use crate::worker::Worker;
 /// The maximum number of request queues of a device.
 pub const MAX_QUEUES: u16 = 256;
 
-/// The largest value that a device can have for [`Options::segments`].
+/// The largest valid value of [`Options::segments`].
 pub const MAX_SEGMENTS: u16 = 254;
 
 /// PCI class "mass storage controller, SCSI". QEMU gives its virtio disks the same class.
@@ -36,8 +36,8 @@ pub struct Options {
     pub queues: u16,
     /// Maximum number of data segments in a request, 1 to [`MAX_SEGMENTS`] (VIRTIO_BLK_F_SEG_MAX).
     /// Choose at most the queue size minus 2, because a chain also has a descriptor for the header
-    /// and a descriptor for the status. If the driver does not use indirect descriptors, the whole
-    /// chain has to fit in the vring.
+    /// and a descriptor for the status, and a chain without indirect descriptors has to fit in the
+    /// vring.
     pub segments: u16,
     /// The serial number that the driver sees, [`ID_LEN`] bytes at most.
     pub serial: String,
@@ -54,7 +54,7 @@ impl Default for Options {
     }
 }
 
-/// The reason why a device cannot have the given [`Options`].
+/// The reason for which a device cannot have the given [`Options`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
@@ -73,7 +73,8 @@ pub enum DeviceError {
 ///
 /// # Examples
 ///
-/// A carrier, which is a transport such as vhost-user, takes the device in a [`virtio::Runner`]:
+/// A carrier connects a device to drivers, for example through vhost-user. It takes the device in a
+/// [`virtio::Runner`]:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -221,14 +222,14 @@ impl Device for BlockDevice {
         }
     }
 
-    /// Makes an io_uring for each queue. If the kernel refuses an io_uring, threads serve the
-    /// queue.
+    /// Makes an io_uring for each queue. If the kernel refuses to make an io_uring, the queue's
+    /// requests are carried out by threads.
     fn prepare(&self) -> io::Result<()> {
         if !self.engine.uses_rings(&self.disk.image) {
             return Ok(());
         }
-        // An io_uring is made for every queue, even if an attempt fails, because the jail's system
-        // call filter refuses later attempts.
+        // Tries to make an io_uring for every queue, even after an attempt has failed, because the
+        // jail's system call filter refuses later attempts.
         let made = self.rings.iter().map(RingSlot::prepare);
         let refused: Vec<_> = made.filter_map(Result::err).collect();
         if let [error, ..] = &refused[..] {
@@ -249,7 +250,8 @@ impl Device for BlockDevice {
     }
 }
 
-/// Names the setting that an administrator can change if the kernel refuses to make an io_uring.
+/// Names the setting that an administrator can change so that the kernel no longer refuses to make
+/// an io_uring.
 fn hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => " (see the sysctl kernel.io_uring_disabled)",

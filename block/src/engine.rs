@@ -1,8 +1,9 @@
-//! Carries out operations on an image, with data in the memory of one driver.
+//! Carries out operations on an image. The data is in the memory of one driver.
 //!
-//! This module passes addresses to the kernel, so it has unsafe code. An engine keeps the addresses
-//! valid. It owns the memory, the image and the buffer lists until all operations are completed. A
-//! dropped engine first waits for all operations, or leaks the objects that they use.
+//! This module passes addresses to the kernel, so it has unsafe code. To keep the addresses valid,
+//! an engine owns the memory, the image and the buffer lists until all operations are completed. An
+//! engine that is dropped first waits for all operations. If waiting fails, it leaks the objects
+//! that the operations use.
 
 #![allow(unsafe_code)]
 
@@ -35,7 +36,7 @@ use slot::Slot;
 use transfer::Progress;
 pub(crate) use wakers::Wakers;
 
-/// How an engine makes system calls.
+/// The way in which an engine makes system calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKind {
     /// The queue's own thread makes calls that do not wait, and io_uring makes the other calls.
@@ -59,13 +60,15 @@ pub(crate) struct Engine<'a> {
     in_flight: usize,
     image: Arc<Image>,
     memory: Arc<GuestMemory>,
-    /// Private buffers for data. Images that are not raw need these buffers. Direct I/O needs them
-    /// if it cannot use the driver's memory. If the allocation of the buffers failed, such direct
-    /// I/O goes through the page cache, and transfers of images that are not raw fail.
+    /// Private buffers for data. Transfers of images that are not raw need these buffers, and so
+    /// does direct I/O that cannot use the driver's memory. If the allocation of the buffers
+    /// failed, transfers of images that are not raw fail, and the direct I/O goes through the page
+    /// cache instead.
     buffers: Option<Buffers>,
 }
 
-/// The driver's data of a transfer, which is the bytes of `buffers` from offset `skip` on.
+/// The driver's buffers for the data of a transfer. The data begins at offset `skip` in these
+/// buffers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Data<'a> {
     buffers: &'a Segments,
@@ -87,7 +90,7 @@ pub(crate) enum Started {
     Completed(io::Result<()>),
 }
 
-/// The reason why an engine refuses an operation.
+/// The reason for which an engine refuses an operation.
 #[derive(Debug)]
 pub(crate) enum EngineError {
     /// A buffer cannot be accessed.
@@ -143,18 +146,19 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Number of operations whose completion has not been returned yet.
+    /// Number of operations whose completion [`Engine::next_completion`] has not returned yet.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Whether another thread should make a read of `len` bytes if more requests wait in the vring.
+    /// Whether a read of `len` bytes should run on another thread if more requests wait in the
+    /// vring.
     pub fn is_better_aside(&self, len: u64) -> bool {
         self.at_once.is_better_aside(len)
     }
 
-    /// Starts to move `range` of the image from or to `data`. With `aside`, another thread copies
-    /// the data even if this thread could copy it at once.
+    /// Starts to read `range` of the image into `data`, or to write `data` to `range`. If `aside`
+    /// is true, another thread copies the data even if this thread could copy it at once.
     pub fn transfer(
         &mut self,
         slot: u16,
@@ -189,7 +193,7 @@ impl<'a> Engine<'a> {
         Ok(Started::InFlight)
     }
 
-    /// Moves the data through the slot's private buffer. The qcow2 library needs such a buffer,
+    /// Moves the data through the slot's private buffer. The qcow2 library needs a private buffer,
     /// because the driver may change its own buffers at any time.
     fn require_bounce(&mut self, slot: u16, data: Data<'_>) -> Result<(), EngineError> {
         if self.buffers.is_none() {
@@ -210,7 +214,8 @@ impl<'a> Engine<'a> {
         transfer.direct = way == Way::Direct || bounced;
     }
 
-    /// Starts a flush, which puts all data that was written before on stable storage.
+    /// Starts a flush. When the flush completes, all data whose writes had completed before the
+    /// start is on stable storage.
     pub fn flush(&mut self, slot: u16) -> Result<(), EngineError> {
         let nothing = Range { offset: 0, len: 0 };
         self.slots[usize::from(slot)]
@@ -230,7 +235,7 @@ impl<'a> Engine<'a> {
         self.executor.submit()
     }
 
-    /// Whether there are results, as far as this thread can see without a system call.
+    /// Whether results are ready. This check makes no system call, so it may miss results.
     pub fn has_results(&mut self) -> bool {
         self.executor.has_results()
     }
@@ -261,7 +266,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Does the part of a transfer that is possible without waiting. Returns `None` if a part of
+    /// Carries out the part of a transfer that needs no waiting. Returns `None` if another part of
     /// the transfer is left.
     fn do_at_once(&mut self, slot: u16) -> Option<io::Result<()>> {
         let transfer = &mut self.slots[usize::from(slot)].transfer;
@@ -313,7 +318,7 @@ impl<'a> Engine<'a> {
         if transfer.direct
             && let Some(direct) = self.image.direct()
         {
-            // A call may move less data than requested. The rest may then not be aligned.
+            // A call may move less data than requested. The remaining range may then be unaligned.
             transfer.direct = is_aligned(direct.alignment, transfer.rest());
         }
         match &mut self.buffers {

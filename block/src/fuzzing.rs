@@ -1,5 +1,6 @@
-//! Serves a queue whose memory holds arbitrary bytes, for the fuzz target in `fuzz/` and for a test
-//! with the inputs of its corpus. This module also has the function that `benches/` measures.
+//! Serves a queue whose memory holds arbitrary bytes. The fuzz target in `fuzz/` uses this module,
+//! and a test uses it with the fuzz target's stored inputs. This module also has the function that
+//! `benches/` measures.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use crate::operation::SECTOR_SIZE;
 use crate::request::{Limits, Request};
 use crate::worker::Worker;
 
-/// Number of descriptors of the queue. The descriptors begin at address 0, and the available ring
-/// and the used ring follow.
+/// Number of descriptors of the queue. The descriptors begin at address 0. The available ring and
+/// the used ring come after them.
 const QUEUE_SIZE: u16 = 16;
 const AVAIL: u64 = 0x100;
 const USED: u64 = 0x140;
@@ -28,11 +29,12 @@ const USED: u64 = 0x140;
 const MEMORY: u64 = 0x1_0000;
 const DISK: u64 = 64 * SECTOR_SIZE;
 
-/// Maximum number of times that the worker takes requests, because a random vring may never run
-/// empty.
+/// Maximum number of times that the worker takes requests. The number is limited, because a random
+/// vring may never run empty.
 const ROUNDS: u32 = 4;
 
-/// The objects of a check that are slow to make. All checks of a thread share these objects.
+/// The objects that a check needs and that are slow to create. All checks of a thread share these
+/// objects.
 struct Bench {
     memory: Arc<GuestMemory>,
     disk: Arc<std::fs::File>,
@@ -75,8 +77,8 @@ pub fn parse(chain: &Chain, memory: &GuestMemory) -> bool {
 }
 
 /// Serves a queue in memory that begins with the bytes of `input` after the first byte. The bits of
-/// the first byte choose features. Bit 0 stands for indirect descriptors and EVENT_IDX, bit 1 for
-/// writes that are stable at once, bit 2 for a packed vring, and bit 3 for IN_ORDER.
+/// the first byte choose features. Bit 0 stands for indirect descriptors and EVENT_IDX, bit 1 for a
+/// driver that cannot flush, bit 2 for a packed vring, and bit 3 for IN_ORDER.
 ///
 /// # Panics
 ///
@@ -111,7 +113,7 @@ fn serve(bench: &Bench, input: &[u8]) {
             break;
         }
     }
-    // The result is ignored, because `finish` also fails if the vring is broken.
+    // The result is ignored, because `finish` may fail if the driver has broken the vring.
     let _ = worker.finish();
     assert!(worker.is_idle(), "a request was not given back");
     let size = bench.disk.metadata().expect("an open file").len();
@@ -127,7 +129,8 @@ fn queue(bench: &Bench, options: u8) -> ServedQueue {
         used: GuestAddress(USED),
     };
     let rings = (RING_FEATURES * u64::from(options & 1)) | (IN_ORDER * u64::from(options >> 3 & 1));
-    // If the driver cannot flush, the device makes each write stable at once.
+    // If the driver cannot flush, the device puts the data of each write on stable storage before
+    // it acknowledges the write.
     let flush = if options & 2 == 0 {
         1 << VIRTIO_BLK_F_FLUSH
     } else {

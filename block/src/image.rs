@@ -32,14 +32,13 @@ pub struct Image {
     read_only: bool,
     block_size: u32,
     abilities: Abilities,
-    /// The limits that requests have to stay within. The limits follow from the other fields of the
-    /// image.
+    /// The limits for requests to this image. They follow from the other fields of the image.
     limits: Limits,
     cache: Cache,
     /// Whether the file is in memory (for example on tmpfs), so that calls never wait for a device.
     in_memory: bool,
-    /// The file for direct I/O, which bypasses the page cache. `None` if all data goes through the
-    /// page cache.
+    /// The same image, opened for direct I/O, which bypasses the page cache. `None` if all data
+    /// goes through the page cache.
     direct: Option<Direct>,
     /// Whether a cache of this host has held data that was not stable yet: the page cache, or the
     /// tables of a qcow2 image. A failed flush can lose such data.
@@ -56,7 +55,7 @@ enum Storage {
     Qcow2(Box<Qcow2>),
 }
 
-/// The object that operations are carried out on.
+/// The object on which operations are carried out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
     /// A file or block device, used by system calls.
@@ -118,8 +117,8 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// When this flush fails. If an image without direct I/O had a failed flush, all later calls
-    /// fail. Data may be lost after a failed flush.
+    /// When this flush fails, or when an earlier flush failed and the image is used without direct
+    /// I/O. Data may be lost after a failed flush.
     pub fn sync(&self) -> io::Result<()> {
         if !self.flushes() {
             return Ok(());
@@ -159,8 +158,8 @@ impl Image {
         matches!(self.storage, Storage::Qcow2(_))
     }
 
-    /// Whether an earlier flush through the page cache has failed, so that later flushes cannot
-    /// promise that data is stable.
+    /// Whether an earlier flush through the page cache has failed. A later flush then cannot
+    /// guarantee that all data is on stable storage.
     pub(crate) fn has_lost_writes(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
@@ -198,7 +197,7 @@ impl Image {
         self.in_memory
     }
 
-    /// The file for direct I/O, if the image bypasses the page cache.
+    /// The file for direct I/O. `None` if all data goes through the page cache.
     pub(crate) fn direct(&self) -> Option<&Direct> {
         self.direct.as_ref()
     }
@@ -208,7 +207,8 @@ impl Image {
         self.cache != Cache::Unsafe
     }
 
-    /// The cache mode with which the image was opened. The mode decides when writes become stable.
+    /// The cache mode with which the image was opened. The mode decides when written data has to be
+    /// on stable storage.
     pub(crate) fn cache(&self) -> Cache {
         self.cache
     }
@@ -227,7 +227,7 @@ impl Image {
         Self { cache, ..self }
     }
 
-    /// The limits that requests have to stay within.
+    /// The limits for requests to this image.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -237,8 +237,8 @@ impl Image {
         &self.abilities
     }
 
-    /// The operations that carry out a change. With `stable`, the change is on stable storage when
-    /// these operations are done.
+    /// The operations that carry out a change. If `stable` is true and the change writes zeroes,
+    /// the last operation is a flush.
     pub(crate) fn steps(&self, change: Change, ranges: &[ChangedRange], stable: bool) -> Vec<Step> {
         let step = |changed: &ChangedRange| Step {
             operation: self.operation(change, changed.unmap),

@@ -14,7 +14,7 @@ const BLKSECDISCARD: libc::Ioctl = 0x127d;
 /// An ioctl that changes a range of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RangeIoctl {
-    /// Tells the device that the content of the range is not needed any more.
+    /// Tells the device that the content of the range is no longer needed.
     Discard,
     /// Discards the range and makes sure that nobody can recover its content.
     SecureErase,
@@ -36,9 +36,9 @@ pub(crate) fn change(device: BorrowedFd<'_>, ioctl: RangeIoctl, offset: u64, len
 /// Whether a block device can erase ranges beyond recovery. Linux before 5.19 reports this ability
 /// for every device that can discard, but may then refuse the erase operations.
 pub(crate) fn can_secure_erase(device: &File) -> bool {
-    // This call asks the kernel to erase a part of a sector, which the kernel never does. For a
-    // device that cannot erase, the kernel returns EOPNOTSUPP before it checks the range. For other
-    // devices the kernel returns EINVAL.
+    // This call asks the kernel to erase a part of a sector. The kernel never does this. For a
+    // device that cannot erase, it returns EOPNOTSUPP before it checks the range. For other devices
+    // it returns EINVAL.
     let result = change(device.as_fd(), RangeIoctl::SecureErase, 1, 1);
     result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
 }

@@ -1,7 +1,7 @@
-//! Operations of the storage on ranges of the disk.
+//! The operations that storage carries out on ranges of the disk.
 
-/// Size of a sector in bytes. Sector numbers and the capacity count sectors of this size for every
-/// block size.
+/// Size of a sector in bytes. Sector numbers and the capacity count sectors of this size, even if
+/// the block size is larger.
 pub const SECTOR_SIZE: u64 = 512;
 
 /// A range of the disk in bytes. It lies inside the disk and consists of whole sectors.
@@ -21,10 +21,10 @@ pub(crate) enum Operation {
     /// Moves data from memory to the image. The operation is done when the data is on stable
     /// storage.
     WriteStable,
-    /// Puts all data that was written before on stable storage.
+    /// Puts the data of all earlier writes on stable storage.
     #[default]
     Flush,
-    /// Tells a block device that the content of the range is not needed any more.
+    /// Tells a block device that the content of the range is no longer needed.
     Discard,
     /// Discards the range and makes sure that nobody can recover its content.
     SecureErase,
@@ -39,9 +39,9 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// The operations that replace this operation on storage that does not support it. In this
-    /// order, the replacements have the same effect. The list is empty if the operation has no
-    /// replacement.
+    /// The operations to carry out instead, one after another, on storage that does not support
+    /// this operation. Together they have the effect of this operation. The list is empty if the
+    /// operation has no replacement.
     pub fn replacement(self) -> &'static [Operation] {
         match self {
             Self::Unmap => &[Self::Zero],
@@ -68,7 +68,7 @@ impl Operation {
     }
 }
 
-/// One operation of a request that may take several operations.
+/// One operation and its range. A request may need several steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     pub operation: Operation,
@@ -76,7 +76,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// A flush, which makes the effect of the earlier steps stable.
+    /// A flush, which puts the effect of the earlier steps on stable storage.
     pub const FLUSH: Self = Self {
         operation: Operation::Flush,
         range: Range { offset: 0, len: 0 },

@@ -22,12 +22,12 @@ pub(crate) const HEADER_LEN: u64 = 16;
 /// Length in bytes of the status, the last field of every request.
 pub(crate) const STATUS_LEN: u64 = 1;
 
-/// The limits that requests have to stay within.
+/// The limits for requests to an image.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Size of the disk in bytes.
     pub size: u64,
-    /// Whether the disk refuses writes.
+    /// Whether the disk is read-only.
     pub read_only: bool,
     /// The alignment in bytes of ranges to discard, zero or erase. Reads and writes need only whole
     /// sectors.
@@ -47,7 +47,7 @@ pub(crate) enum Request {
     Read(Range),
     /// Writes the bytes of the readable buffers after the header to a range of the disk.
     Write(Range),
-    /// Puts all acknowledged writes on stable storage.
+    /// Puts the data of all acknowledged writes on stable storage.
     Flush,
     /// Copies the first `len` bytes of the identity string into the writable buffers.
     GetId { len: usize },
@@ -68,14 +68,15 @@ impl Status {
     /// The status of a request that failed with an I/O error.
     pub fn of_error(error: &std::io::Error) -> Self {
         match error.raw_os_error() {
-            // The storage does not support the operation.
+            // The errno means that the storage does not support the operation.
             Some(libc::EOPNOTSUPP) => Self::Unsupported,
             _ => Self::IoErr,
         }
     }
 }
 
-/// The reason why a request is refused. The error concerns only this request, not its vring.
+/// The reason for which a request is refused. The error concerns only this request, and the device
+/// continues to serve the vring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BlockRefusal {
     #[error("there is no writable byte for the status")]

@@ -1,4 +1,4 @@
-//! Access to the io_uring of a queue, for tests of its restrictions.
+//! Access to the io_uring of a queue, for tests of the io_uring's restrictions.
 
 #![allow(unsafe_code)]
 
@@ -9,12 +9,12 @@ use io_uring::squeue;
 use crate::BlockDevice;
 
 /// Carries out an operation in the io_uring of queue 0. Returns the result of the operation, which
-/// is a number or a negated errno. From the first call on, only the calling thread can use the
-/// ring.
+/// is a number or a negated errno. After the first call, only the thread that made this call can
+/// use the io_uring.
 ///
 /// # Errors
 ///
-/// When the queue has no ring, or the kernel refuses the entry.
+/// When the queue has no io_uring, or the kernel refuses the entry.
 ///
 /// # Safety
 ///

@@ -25,14 +25,15 @@ pub(crate) struct Worker<'a> {
     queue: &'a mut ServedQueue,
     wake: &'a Wake,
     memory: Arc<GuestMemory>,
-    /// Whether each write has to be stable when it is acknowledged, even if the write cache is on.
+    /// Whether the data of each write has to be on stable storage before the write is acknowledged,
+    /// even if the write cache is on.
     write_through: bool,
     engine: Engine<'a>,
     /// The gate at which a request waits because of limits. `None` if the disk has no limits.
     gate: Option<Gate>,
-    /// The busy-wait (spin) for the next request while no request is in flight.
+    /// The busy-wait for the next request while no request is in flight.
     idle: Spin,
-    /// The busy-wait (spin) for a result while one request is in flight.
+    /// The busy-wait for a result while exactly one request is in flight.
     lone: Spin,
     /// The requests in flight. The index is the slot of a request.
     pending: Box<[Pending]>,
@@ -50,7 +51,7 @@ struct Pending {
     chain: Chain,
     /// Number of bytes that the device writes to the data buffers if the request succeeds.
     data_in: u64,
-    /// Whether the request changes the disk and needs a flush to become stable.
+    /// Whether the request changes the disk, and its change needs a flush to be on stable storage.
     volatile: bool,
 }
 
@@ -119,14 +120,14 @@ impl<'a> Worker<'a> {
         Ok(!self.free.is_empty() && !self.is_held() && self.queue.ring.has_requests()?)
     }
 
-    /// Spins for a short time. With no request in flight the worker looks for the next request.
-    /// With one request in flight the worker also looks for the result of that request. Returns
-    /// true if the worker has found something to do.
+    /// Busy-waits for a short time. With no request in flight the worker looks for the next
+    /// request. With one request in flight the worker also looks for the result of that request.
+    /// Returns true if the worker has found something to do.
     fn await_event(&mut self, busy: bool) -> Result<bool, ServeError> {
         let spin = match self.engine.in_flight() {
             0 => &self.idle,
             1 => &self.lone,
-            // With several requests in flight, spinning costs more than it saves.
+            // With several requests in flight, a busy-wait costs more than it saves.
             _ => return Ok(false),
         };
         if !busy || !spin.pays() || self.is_held() {
@@ -166,7 +167,7 @@ impl<'a> Worker<'a> {
         self.engine.in_flight() == 0 && !self.is_held()
     }
 
-    /// Takes the requests in the vring, at most as many as the vring has entries. Returns false if
+    /// Takes requests from the vring, at most as many as the vring has entries. Returns false if
     /// the worker took no request.
     pub(crate) fn take_batch(&mut self) -> Result<bool, QueueError> {
         for taken in 0..self.queue.ring.size() {
@@ -186,8 +187,8 @@ impl<'a> Worker<'a> {
         Ok(true)
     }
 
-    /// Asks for kicks and sleeps. Does not sleep if requests came before the driver saw that kicks
-    /// are on.
+    /// Asks the driver to send kicks, and sleeps. Does not sleep if the driver added requests
+    /// before it could see that the worker wants kicks.
     fn sleep(&mut self) -> Result<(), ServeError> {
         let held = self.gate.as_ref().and_then(Gate::wait);
         let sleep = if held.is_some() || self.free.is_empty() {

@@ -1,4 +1,4 @@
-//! The smallest device, over any carrier. The device returns each buffer unchanged.
+//! An example of a device with little code. The device returns each buffer unchanged.
 //!
 //! `cargo run -p vvu-carriers --example null -- --socket-path /tmp/null.sock`
 

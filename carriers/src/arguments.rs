@@ -10,13 +10,13 @@ use vvu::driver::Dialect;
 #[group(skip)]
 #[command(group = ArgGroup::new("carrier").required(true))]
 pub struct CarrierArguments {
-    /// Drive the VVU function at this PCI address (0000:00:10.0), which must be bound to vfio-pci,
-    /// or the one at this vfio-user socket (vfio-user:/run/vvu0.sock).
+    /// Drive the VVU function at this address. The address is the PCI address (0000:00:10.0) of a
+    /// function that is bound to vfio-pci, or a vfio-user socket (vfio-user:/run/vvu0.sock).
     #[arg(long, group = "carrier", value_name = "ADDRESS")]
     pub pci: Option<String>,
 
-    /// The dialect of the VVU device: ours, spec, qemu or crosvm [default: that of its PCI
-    /// identity].
+    /// The dialect of the VVU device: ours, spec, qemu or crosvm [default: chosen by the device's
+    /// PCI identity].
     #[arg(long, value_name = "NAME")]
     #[arg(conflicts_with_all = ["socket_path", "fd", "virtio_pci_socket"])]
     pub vvu_dialect: Option<Dialect>,
@@ -29,8 +29,8 @@ pub struct CarrierArguments {
     #[arg(long, group = "carrier", value_name = "PATH")]
     pub virtio_pci_socket: Option<PathBuf>,
 
-    /// Serve front-ends over this inherited file descriptor of a vhost-user socket: the one that
-    /// is connected, or all that connect if the socket listens.
+    /// Serve front-ends over this inherited file descriptor of a vhost-user socket. A connected
+    /// socket serves one front-end. A listening socket serves all front-ends that connect.
     #[arg(long, group = "carrier", value_name = "NUMBER")]
     #[arg(value_parser = clap::value_parser!(i32).range(3..))]
     pub fd: Option<i32>,

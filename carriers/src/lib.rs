@@ -2,7 +2,7 @@
 //!
 //! There are three carriers: a virtio-vhost-user (VVU) function, a vhost-user socket, and a virtio
 //! PCI function for vfio-user clients. A program flattens [`CarrierArguments`] into its command
-//! line, and [`serve`] does the rest. `examples/null.rs` is a complete program.
+//! line, and passes the arguments to [`serve`]. `examples/null.rs` is a complete program.
 
 mod arguments;
 mod carrier;

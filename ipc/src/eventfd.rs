@@ -13,11 +13,12 @@ use crate::poll::{Interest, poll};
 ///
 /// The other process may signal the eventfd, take its signals or fill its counter at any moment. It
 /// may also clear O_NONBLOCK, a flag that all descriptors of an eventfd share. [`take`](Self::take)
-/// never blocks even then. [`signal`](Self::signal) blocks only while O_NONBLOCK is clear and the
-/// counter is full, and only until a signal handler interrupts the call. The kernel has no
-/// non-blocking write to an eventfd whose O_NONBLOCK is clear. A thread that no signal handler
-/// interrupts should use [`signal_if_room`](Self::signal_if_room). The other process can also keep
-/// the eventfd readable forever, by repeated signals or with EFD_SEMAPHORE and a large counter.
+/// never blocks, even if O_NONBLOCK is clear. [`signal`](Self::signal) blocks only while O_NONBLOCK
+/// is clear and the counter is full, and only until a signal handler interrupts the call. This
+/// cannot be avoided, because the kernel has no non-blocking write to an eventfd whose O_NONBLOCK
+/// is clear. A thread that no signal handler interrupts should use
+/// [`signal_if_room`](Self::signal_if_room). The other process can also keep the eventfd readable
+/// forever, by repeated signals or with EFD_SEMAPHORE and a large counter.
 ///
 /// # Examples
 ///
@@ -36,7 +37,7 @@ use crate::poll::{Interest, poll};
 #[derive(Debug)]
 pub struct SharedEventFd(OwnedFd);
 
-/// The reason why a descriptor was refused as an eventfd.
+/// The reason for which a descriptor was refused as an eventfd.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SharedEventFdError {
@@ -65,8 +66,8 @@ impl SharedEventFd {
     /// eventfd refuses a read of 4 bytes with EINVAL, and is writable. No other kind of file
     /// behaved like this in the tests. Regular files, other files of file systems, sockets, pipes,
     /// memfds, timerfds, signalfds, epoll instances and devices such as `/dev/zero` are refused.
-    /// The check sends no request to a file system. The check cannot tell which other processes
-    /// have the eventfd, or whether EFD_SEMAPHORE is set.
+    /// The check sends no request to a file system, because such a request might block. The check
+    /// cannot find out which other processes have the eventfd, or whether EFD_SEMAPHORE is set.
     ///
     /// # Errors
     ///
@@ -84,14 +85,14 @@ impl SharedEventFd {
         Ok(eventfd)
     }
 
-    /// Signals the eventfd. A full counter counts as success, because the reader already has
-    /// signals to take.
+    /// Signals the eventfd. If the counter is full, this call succeeds without a further signal,
+    /// because the reader already has signals to take.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::Interrupted`] when a signal handler ran while this call was blocked. In
-    /// this case the eventfd was not signalled, and the caller may try again. Any other error means
-    /// that the descriptor cannot be used.
+    /// this case the eventfd was not signalled, and the caller may try again. After any other error
+    /// the descriptor cannot be used.
     pub fn signal(&self) -> io::Result<()> {
         match rustix::io::write(&self.0, &1u64.to_ne_bytes()) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
@@ -117,7 +118,7 @@ impl SharedEventFd {
     ///
     /// # Errors
     ///
-    /// When the descriptor cannot be used.
+    /// When the operating system reports an error for the descriptor.
     pub fn take(&self) -> io::Result<bool> {
         match self.read(&mut [0; 8]) {
             Ok(_) => Ok(true),
@@ -143,7 +144,8 @@ impl SharedEventFd {
 
     /// Reads without blocking, even if the other process has cleared O_NONBLOCK.
     fn read(&self, bytes: &mut [u8]) -> rustix::io::Result<usize> {
-        // With this offset, preadv2(2) reads as readv(2) does. An eventfd has no offsets.
+        // With this offset, preadv2(2) reads as readv(2) does. This is necessary because an eventfd
+        // has no offsets.
         const NO_OFFSET: u64 = u64::MAX;
         let parts = &mut [IoSliceMut::new(bytes)];
         preadv2(&self.0, parts, NO_OFFSET, ReadWriteFlags::NOWAIT)

@@ -11,14 +11,14 @@ use crate::stream::{Stream, StreamError};
 const MESSAGE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sends and receives whole messages over a Unix stream socket. The first bytes of a message have
-/// to give its length. No method blocks. The caller polls the descriptor.
+/// to give the message's length. No method blocks. The caller polls the descriptor.
 #[derive(Debug)]
 pub struct Framed {
     stream: Stream,
     /// The maximum number of descriptors in one received message.
     max_fds: usize,
-    /// The buffer for the incomplete message. The first `received` bytes have arrived. The rest of
-    /// the buffer is room for the bytes that are known to be missing.
+    /// The buffer for the incomplete message. The first `received` bytes of the buffer hold the
+    /// bytes that have arrived. The remaining bytes are space for the next bytes.
     bytes: Vec<u8>,
     received: usize,
     fds: Vec<OwnedFd>,
@@ -28,7 +28,8 @@ pub struct Framed {
     outbox: Outbox,
 }
 
-/// The part of a sent message that the socket has not accepted yet. At most one message is kept.
+/// The part of a message to send that the socket has not accepted yet. At most one message has such
+/// a part.
 #[derive(Debug, Default)]
 struct Outbox {
     bytes: Vec<u8>,
@@ -75,9 +76,9 @@ impl Framed {
     ///
     /// `missing` is called with the bytes of the message that have arrived. It returns the number
     /// of bytes that are known to be missing, which is 0 if the message is complete. For instance,
-    /// it first counts the missing bytes of the header, and later the missing bytes of the payload
-    /// that the header announces. It must return an error if the announced payload is too long. The
-    /// connection cannot be used after an error.
+    /// it first returns the number of missing bytes of the header, and later the number of missing
+    /// bytes of the payload whose length is in the header. It must return an error if the payload
+    /// is too long. The connection cannot be used after an error.
     ///
     /// # Errors
     ///
@@ -98,8 +99,9 @@ impl Framed {
                 break;
             }
         }
-        // A late message is an error only if none of its bytes arrived in this call. If the caller
-        // was late, the peer may have had to wait for room in the socket.
+        // A message that exceeds the time limit is an error only if this call received none of its
+        // bytes. If this call did receive some, the peer may have been waiting for room in the
+        // socket, because the caller was late.
         let progress = self.received > before;
         if !progress && self.time_left() == Some(Duration::ZERO) {
             return Err(StreamError::Stalled.into());
@@ -107,7 +109,7 @@ impl Framed {
         Ok(None)
     }
 
-    /// The time that the peer still has to complete its message. `None` means that no message has
+    /// The time that is left for the peer to complete its message. `None` means that no message has
     /// begun. When this time has passed, the caller has to call [`receive`](Self::receive) again.
     pub fn time_left(&self) -> Option<Duration> {
         Some(self.limit.saturating_sub(self.began?.elapsed()))
@@ -142,8 +144,8 @@ impl Framed {
         }
     }
 
-    /// Sends a message with its descriptors. If the socket does not accept all bytes now, the rest
-    /// is kept until [`flush`](Self::flush) sends it.
+    /// Sends a message with its descriptors. If the socket does not accept all bytes now, the
+    /// remaining bytes are kept, and [`flush`](Self::flush) sends them later.
     ///
     /// # Errors
     ///
@@ -164,8 +166,8 @@ impl Framed {
         self.flush().map(drop)
     }
 
-    /// Sends a short message as a whole. The socket has room for the message if the peer reads its
-    /// messages.
+    /// Sends a short message as a whole. The socket has room for the message unless the peer has
+    /// stopped reading its messages.
     ///
     /// # Errors
     ///

@@ -19,14 +19,15 @@ pub enum Inherited {
     Listening(Listener),
 }
 
-/// The reason why a descriptor cannot be used as an inherited socket.
+/// The reason for which a descriptor cannot be used as an inherited socket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InheritError {
     /// No descriptor with this number is open.
     #[error("file descriptor {0} is not open")]
     NotOpen(RawFd),
-    /// The descriptor has the flag FD_CLOEXEC, so this program opened it itself.
+    /// The descriptor has the flag FD_CLOEXEC, which inherited descriptors do not have. This
+    /// program opened the descriptor itself.
     #[error("file descriptor {0} was not inherited")]
     NotInherited(RawFd),
     /// The descriptor is not a Unix stream socket.
@@ -76,7 +77,8 @@ impl Inherited {
     }
 }
 
-/// Whether a Unix stream socket listens. Otherwise the socket is connected. Refuses any other file.
+/// Returns true for a listening Unix stream socket, false for a connected Unix stream socket, and
+/// an error for any other file.
 fn listens(fd: BorrowedFd<'_>) -> Result<bool, InheritError> {
     let number = fd.as_raw_fd();
     let domain = sockopt::socket_domain(fd).map_err(|_| InheritError::NotAUnixStream(number))?;
@@ -99,7 +101,7 @@ mod tests {
     use super::*;
     use crate::Accepted;
 
-    /// Makes a file look as if another program had left it open.
+    /// Clears FD_CLOEXEC of a file, so that the file looks as if this process had inherited it.
     fn inherit(file: impl AsFd) {
         fcntl_setfd(file, FdFlags::empty()).unwrap();
     }

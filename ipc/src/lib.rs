@@ -3,8 +3,8 @@
 //!
 //! The other process may be hostile. It may split messages anywhere, stop in the middle of a
 //! message, send too many descriptors, never read, or change the flags and the counter of an
-//! eventfd at any moment. No function that sends, receives or accepts blocks. [`poll`] waits, with
-//! a time limit that the caller chooses.
+//! eventfd at any moment. The functions that send, receive or accept do not block. Only [`poll`]
+//! waits, with a time limit that the caller chooses.
 //!
 //! ```
 //! use std::os::unix::net::UnixStream;

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use crate::poll::Interest;
 use crate::socket_path::{ListenError, SocketPath, listen};
 
-/// The time for which a listener accepts no peers after the operating system lacked descriptors or
-/// memory for a peer.
+/// The time for which a listener accepts no peers after it could not accept a peer for lack of
+/// descriptors or memory.
 const REST: Duration = Duration::from_secs(1);
 
 /// A listening Unix socket. A socket that [`Listener::bind`] made is removed from the file system
@@ -22,8 +22,8 @@ const REST: Duration = Duration::from_secs(1);
 pub struct Listener {
     listener: UnixListener,
     path: Option<SocketPath>,
-    /// The time until which the listener accepts no peers. `None` means that it has always had
-    /// enough descriptors and memory.
+    /// The time until which the listener accepts no peers. `None` means that the listener has never
+    /// lacked descriptors or memory.
     rests_until: Cell<Option<Instant>>,
 }
 
@@ -35,13 +35,15 @@ pub enum Accepted {
     /// No peer waits to be accepted, or the listener accepts no peers after a lack of descriptors
     /// or memory.
     Nobody,
-    /// A peer may be waiting, but the operating system lacks descriptors or memory, as this error
-    /// says. The listener accepts no peers for a second, and the peer keeps waiting.
+    /// A peer may be waiting, but the operating system lacks descriptors or memory. The error says
+    /// which of the two. The listener accepts no peers for a second, and the peer continues to
+    /// wait.
     Later(io::Error),
 }
 
 impl Listener {
-    /// Listens at `path`. Replaces a socket on which no process listens any more.
+    /// Listens at `path`. If a socket is at `path` on which no process listens, replaces the
+    /// socket.
     ///
     /// # Errors
     ///
@@ -77,8 +79,8 @@ impl Listener {
 
     /// The event to wait for with [`poll`](crate::poll) before the next [`accept`](Self::accept),
     /// and the maximum time to wait. While the listener accepts no peers, the event is
-    /// [`Interest::Nothing`]. In this time the socket stays readable, so a poll of the socket would
-    /// return at once.
+    /// [`Interest::Nothing`], because the socket may be readable all the time, and a poll of it
+    /// would return at once.
     pub fn interest(&self) -> (Interest<'_>, Option<Duration>) {
         match self.rest() {
             None => (Interest::readable(self), None),
@@ -90,7 +92,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// When the socket cannot be used any more.
+    /// When the socket can no longer be used.
     pub fn accept(&self) -> io::Result<Accepted> {
         match self.rest() {
             Some(_) => Ok(Accepted::Nobody),
@@ -125,8 +127,8 @@ impl Listener {
 }
 
 impl AsFd for Listener {
-    /// The descriptor is readable when a peer waits to be accepted, or when the socket cannot be
-    /// used any more.
+    /// The descriptor is readable when a peer waits to be accepted, or when the socket can no
+    /// longer be used.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }

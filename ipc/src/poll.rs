@@ -60,14 +60,14 @@ pub fn poll<const N: usize>(
     interests: [Interest<'_>; N],
     timeout: Option<Duration>,
 ) -> io::Result<[bool; N]> {
-    // A timeout that is too long for the kernel is treated as no limit.
+    // A timeout that is too long for the kernel's type counts as no limit.
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     let Some(any) = interests.iter().find_map(Interest::fd) else {
         rustix::event::poll(&mut [], timeout.as_ref()).or_else(ignore_interruption)?;
         return Ok([false; N]);
     };
-    // The kernel needs a descriptor in each entry, so an entry for `Nothing` has the descriptor of
-    // another entry.
+    // The kernel needs a descriptor in each entry, so an entry for [`Interest::Nothing`] has the
+    // descriptor of another entry, but no events.
     let mut fds = interests
         .map(|interest| PollFd::from_borrowed_fd(interest.fd().unwrap_or(any), interest.flags()));
     rustix::event::poll(&mut fds, timeout.as_ref()).or_else(ignore_interruption)?;
@@ -76,7 +76,7 @@ pub fn poll<const N: usize>(
     }))
 }
 
-/// Turns an interruption by a signal handler into the result that no descriptor is ready.
+/// Turns EINTR, the error after a signal handler, into the result that no descriptor is ready.
 fn ignore_interruption(errno: Errno) -> Result<usize, Errno> {
     match errno {
         Errno::INTR => Ok(0),

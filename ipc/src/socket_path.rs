@@ -17,8 +17,8 @@ pub struct SocketPath {
     file: Option<FileIdentity>,
 }
 
-/// The identity of a file. The inode number alone does not suffice, because the file system may use
-/// the number again for another file.
+/// The identity of a file. The inode number alone does not identify a file, because the file system
+/// may reuse the number for another file later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
@@ -36,11 +36,11 @@ impl SocketPath {
         }
     }
 
-    /// Removes the socket, unless another file is at its path now.
+    /// Removes the socket, unless another file has replaced it at its path.
     pub fn remove(&self) {
         if self.file.is_some() && file_at(&self.path) == self.file {
-            // An error is ignored, because the next listener at this path replaces a socket that is
-            // left.
+            // An error is ignored, because the next listener at this path replaces the socket
+            // anyway.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -55,7 +55,7 @@ fn file_at(path: &Path) -> Option<FileIdentity> {
     })
 }
 
-/// The reason why the program cannot listen at a path.
+/// The reason for which the program cannot listen at a path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
@@ -81,8 +81,8 @@ pub enum ListenError {
     },
 }
 
-/// Makes a non-blocking listening socket at `path`. Replaces a socket on which no process listens
-/// any more.
+/// Makes a non-blocking listening socket at `path`. If a socket is at `path` on which no process
+/// listens, replaces the socket.
 pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketPath), ListenError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => ListenError::NoFolder(path.to_owned()),
@@ -98,7 +98,7 @@ pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketPath), ListenEr
     Ok((listener, SocketPath::of(path)))
 }
 
-/// Removes a socket on which no process listens any more, for instance because the process was
+/// Removes the socket at `path` if no process listens on it, for instance because the process was
 /// killed.
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
@@ -133,7 +133,7 @@ mod tests {
         let (first, _) = listen(&path).unwrap();
         assert!(matches!(listen(&path), Err(ListenError::Busy(_))));
         assert!(path.exists(), "the refused one leaves the other's socket");
-        // Leave a socket on which no process listens, as a killed process does.
+        // The drop leaves a socket on which no process listens, as a killed process does.
         drop(first);
         let (_second, place) = listen(&path).unwrap();
         place.remove();

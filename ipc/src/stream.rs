@@ -23,7 +23,7 @@ const CONTROL_SIZE: usize = cmsg_space!(ScmRights(MAX_FDS));
 #[derive(Debug)]
 pub struct Stream(UnixStream);
 
-/// The reason why a connection cannot be used any more.
+/// The reason for which a connection can no longer be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
@@ -39,7 +39,7 @@ pub enum StreamError {
     /// The peer does not read its messages, so the socket has no room for another message.
     #[error("the peer does not read its messages")]
     Stuck,
-    /// A message has more descriptors than the maximum in this error.
+    /// A message has more descriptors than allowed. The field is the allowed number.
     #[error("a message has more than {0} file descriptors")]
     TooManyFds(usize),
     /// The operating system reports a failure.
@@ -71,12 +71,12 @@ impl Stream {
     /// `fds` may have at most `max_fds` descriptors in all. Returns the number of bytes, which is 0
     /// if the peer closed its end. Returns `None` if nothing has arrived.
     ///
-    /// If `buffer` has room only for the rest of a message, no byte and no descriptor of the next
-    /// message is received.
+    /// If `buffer` has room only for the missing bytes of a message, this call receives no byte and
+    /// no descriptor of the next message.
     ///
     /// # Errors
     ///
-    /// [`StreamError`]. After an error, the connection cannot be used any more.
+    /// [`StreamError`]. After an error, the connection can no longer be used.
     pub fn receive(
         &self,
         buffer: &mut [u8],
@@ -97,19 +97,20 @@ impl Stream {
                 fds.extend(received);
             }
         }
-        // Because of its alignment, the control buffer may have room for one descriptor too many.
+        // Because its length is rounded up for alignment, the control buffer may have room for one
+        // descriptor more than allowed.
         if answer.flags.contains(ReturnFlags::CTRUNC) || fds.len() > max_fds {
             return Err(StreamError::TooManyFds(max_fds));
         }
         Ok(Some(answer.bytes))
     }
 
-    /// Sends as many of these bytes as the socket accepts now, and returns their number. The
-    /// descriptors are sent with the first byte.
+    /// Sends as many of these bytes as the socket accepts now, and returns the number of sent
+    /// bytes. The descriptors are sent with the first byte.
     ///
     /// # Errors
     ///
-    /// [`StreamError`]. After an error, the connection cannot be used any more.
+    /// [`StreamError`]. After an error, the connection can no longer be used.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, StreamError> {
         if fds.len() > MAX_FDS {
             return Err(StreamError::TooManyFds(MAX_FDS));

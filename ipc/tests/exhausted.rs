@@ -1,5 +1,5 @@
-//! The limit on descriptors applies to a whole process, so the test that lowers the limit runs in a
-//! process of its own.
+//! A test with few file descriptors. The limit on descriptors applies to a whole process, so the
+//! test that lowers the limit runs in a separate process.
 
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};

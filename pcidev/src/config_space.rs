@@ -19,23 +19,25 @@ const COMMAND_INTX_DISABLE: u16 = 0x400;
 /// mask all vectors.
 const MSIX_CONTROL_WRITABLE: u16 = 0xc000;
 
-/// The bit of a BAR register for a 64-bit address. The next register has the upper half of the
-/// address.
+/// The bit of a BAR register that marks a BAR with a 64-bit address. The next BAR register has the
+/// upper half of the address.
 const BAR_64: u32 = 0x4;
-/// The bit of a BAR register for a prefetchable BAR, whose reads have no side effects.
+/// The bit of a BAR register that marks a prefetchable BAR. Reads of such a BAR have no side
+/// effects.
 const BAR_PREFETCHABLE: u32 = 0x8;
 
-/// Id of the capability "advanced features", by which a function of conventional PCI shows that
-/// software can reset this function alone (PCI ECN "Advanced Capabilities for Conventional PCI").
+/// Id of the capability "advanced features" (PCI ECN "Advanced Capabilities for Conventional PCI").
+/// With this capability, a function of conventional PCI shows that software can reset the function
+/// alone.
 const CAP_ADVANCED_FEATURES: u8 = 0x13;
-/// The features in the capability "advanced features", which are a transactions-pending bit and
-/// function-level reset.
+/// The supported features, as bits in the capability "advanced features": a transactions-pending
+/// bit and function-level reset.
 const ADVANCED_FEATURES: u8 = 0x3;
 /// Offset of the control register in the capability "advanced features". Bit 0 of the register
 /// starts a function-level reset.
 const RESET_CONTROL: usize = 4;
 
-/// The ids by which software recognises a function.
+/// The ids by which software identifies a function.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// Vendor id.
@@ -52,23 +54,24 @@ pub struct Identity {
     pub subsystem: u16,
 }
 
-/// The kind of memory behind a BAR, and the addresses that software may give the BAR.
+/// The kind of a BAR: whether it holds registers or memory, and the addresses to which software may
+/// map it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BarKind {
-    /// Registers at an address below 4 GiB.
+    /// Registers, mapped to any address below 4 GiB.
     Memory32,
-    /// Registers at any address.
+    /// Registers, mapped to any address.
     Memory64,
-    /// Memory at any address. Reads have no side effects.
+    /// Memory, mapped to any address. Reads have no side effects.
     Prefetchable64,
 }
 
-/// The location of the MSI-X table and the pending bits.
+/// The location of the MSI-X table and of the pending bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MsixLocation {
     /// Number of vectors, 1 to 2048.
     pub vectors: u16,
-    /// Number of the BAR that has the MSI-X table and the pending bits.
+    /// Number of the BAR that holds the MSI-X table and the pending bits.
     pub bar: u8,
     /// Offset of the MSI-X table in the BAR, a multiple of 8.
     pub table: u32,
@@ -84,11 +87,12 @@ pub struct ConfigSpace {
     writable: [u8; SIZE],
     /// The values of all bytes after a reset.
     initial: [u8; SIZE],
-    /// Offset of the byte that gets the offset of the next capability that is added.
+    /// Offset of the byte at the end of the capability list that links to the next capability. The
+    /// next added capability's offset is written to this byte.
     link: usize,
     next_capability: usize,
-    /// Offset of the register by which software resets the function. `None`: the function has no
-    /// such register.
+    /// Offset of the register by which software resets the function. `None` means that the function
+    /// has no such register.
     reset_control: Option<usize>,
 }
 
@@ -120,8 +124,8 @@ impl ConfigSpace {
     ///
     /// # Panics
     ///
-    /// When the BAR does not exist, or its size is not a power of two of at least 16. Both are
-    /// mistakes in the code that emulates the function.
+    /// When there is no BAR with this number, or the size is not a power of two of at least 16.
+    /// Both are mistakes in the code that emulates the function.
     pub fn add_bar(&mut self, index: usize, kind: BarKind, size: u64) {
         assert!(size.is_power_of_two() && size >= 16, "size of BAR {index}");
         let at = reg::BARS + 4 * index;
@@ -139,8 +143,8 @@ impl ConfigSpace {
     /// Gives the function the INTx interrupt INTA.
     pub fn add_intx(&mut self) {
         self.set(reg::INTERRUPT_PIN, &[1]);
-        // Software writes the number of the interrupt controller's input to the interrupt line
-        // register.
+        // The register before the interrupt pin register is the interrupt line register. Software
+        // may store the number of the interrupt controller's input in it.
         self.allow(reg::INTERRUPT_PIN - 1, &[0xff]);
     }
 
@@ -186,8 +190,9 @@ impl ConfigSpace {
         self.allow(at + 2, &MSIX_CONTROL_WRITABLE.to_le_bytes());
     }
 
-    /// Appends the capability by which software resets only this function. A kernel uses the
-    /// capability to reset the function when a process that drives the function ends or crashes.
+    /// Appends the capability "advanced features", by which software resets only this function. A
+    /// kernel uses the capability to reset the function when a process that drives the function
+    /// ends or crashes.
     ///
     /// # Panics
     ///
@@ -214,8 +219,8 @@ impl ConfigSpace {
         self.writable[offset..offset + mask.len()].copy_from_slice(mask);
     }
 
-    /// Sets bytes, and the values that the bytes get in a reset. Also sets bytes that software may
-    /// not write.
+    /// Sets the current values of bytes, and their values after a reset. Also sets bytes that
+    /// software must not write.
     fn set(&mut self, offset: usize, bytes: &[u8]) {
         self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
         self.initial[offset..offset + bytes.len()].copy_from_slice(bytes);
@@ -234,7 +239,7 @@ impl ConfigSpace {
         }
     }
 
-    /// Undoes everything that software wrote.
+    /// Sets all bytes back to their initial values.
     pub fn reset(&mut self) {
         self.bytes = self.initial;
     }

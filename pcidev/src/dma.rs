@@ -16,16 +16,16 @@ use virtio::memory::{Access, MapError, Mapping, MemoryLost, RegionError};
 use virtio::{GuestMemory, Region, Translation};
 use vm_memory::{GuestAddress, GuestMemoryRegion, Permissions};
 
-/// The minimum gap in bytes between the addresses of two mapped files. Without a gap, adjacent
-/// ranges of two files could be merged.
+/// The minimum gap in bytes between the addresses of two mapped files. Without a gap, a range at
+/// the end of one file and a range at the start of the next file could be merged.
 const GAP: u64 = 0x1000;
 
-/// The ranges of addresses that the client lets the device access, and the memory behind them.
+/// The ranges of addresses that the client lets the device access, and the memory of these ranges.
 ///
 /// With a virtual IOMMU, the client adds and removes thousands of ranges of one page each, but the
-/// ranges are parts of few files. Therefore each regular file is mapped into this process as a
-/// whole. Adding or removing a range only changes a table, and running queues see changes of the
-/// table.
+/// ranges are parts of only a few files. Therefore each regular file is mapped into this process as
+/// a whole. When the client adds or removes a range, only a table changes. Running queues see the
+/// changes of the table.
 #[derive(Debug, Default)]
 pub struct DmaTable {
     translation: Arc<Translation>,
@@ -34,8 +34,8 @@ pub struct DmaTable {
     memory: Option<Arc<GuestMemory>>,
 }
 
-/// A file, or a part of a file, that is mapped into this process. Ranges refer to addresses in
-/// `region`.
+/// A file, or a part of a file, that is mapped into this process as `region`. The table maps ranges
+/// to addresses in `region`.
 #[derive(Debug)]
 struct MappedFile {
     device: u64,
@@ -85,10 +85,11 @@ impl DmaTable {
         self.forget_unused();
     }
 
-    /// All memory that the device can access. `None`: the client shares no memory.
+    /// All memory that the device can access. `None` means that the client shares no memory.
     ///
-    /// The memory follows changes of the ranges. When a file is added or removed, this method
-    /// returns a new object, and users of the previous object have to release it.
+    /// The returned object follows later changes of the ranges. Only when a file is added or
+    /// removed, this method returns a new object, and users of the previous object have to release
+    /// the previous object.
     pub fn memory(&mut self) -> Option<Arc<GuestMemory>> {
         if self.memory.is_none() {
             let regions = self.files.iter().map(|known| known.region.clone());
@@ -114,8 +115,7 @@ impl DmaTable {
         Some(Arc::new(memory.translated(self.translation.clone())))
     }
 
-    /// Maps a part of a file, unless the part is mapped already, and returns the address of the
-    /// part.
+    /// Maps a part of a file, unless the part is already mapped. Returns the address of the part.
     fn place(
         &mut self,
         fd: OwnedFd,
@@ -128,7 +128,7 @@ impl DmaTable {
             false => Access::Read,
             true => Access::ReadWrite,
         };
-        // A descriptor that is open for reading must not give access to a mapping for writing.
+        // A descriptor that is open only for reading must not give access to a mapping for writing.
         let open_for = fcntl_getfl(&file)? & OFlags::RWMODE;
         if access == Access::ReadWrite && open_for != OFlags::RDWR {
             return Err(Errno::ACCESS);
@@ -230,7 +230,7 @@ impl MappedFile {
     }
 }
 
-/// The first and last address to unmap. `None`: the range is empty.
+/// The first and last address to unmap. `None` means that the range is empty.
 pub fn addresses(request: DmaUnmap) -> Option<(u64, u64)> {
     match request {
         DmaUnmap::All => Some((0, u64::MAX)),

@@ -1,4 +1,4 @@
-//! The parts that all PCI functions have in common, and the handling of a client's requests.
+//! The parts that all PCI functions have in common, and the code that handles a client's requests.
 
 use std::io;
 use std::slice;
@@ -25,15 +25,15 @@ pub struct Function {
     pub config: ConfigSpace,
     /// The MSI-X interrupts.
     pub msix: Msix,
-    /// The INTx interrupt, for software that does not use MSI-X. `None`: the function has no INTx
-    /// interrupt.
+    /// The INTx interrupt, for software that does not use MSI-X. `None` means that the function has
+    /// no INTx interrupt.
     pub intx: Option<Intx>,
     /// The client's memory.
     pub dma: DmaTable,
     /// The BARs. A BAR of size 0 does not exist.
     pub bars: [RegionInfo; 6],
-    /// Offset in configuration space of the capability that gives access to BARs. `None`: the
-    /// function has no such capability.
+    /// Offset in configuration space of the capability that gives access to BARs. `None` means that
+    /// the function has no such capability.
     pub window: Option<usize>,
 }
 
@@ -60,12 +60,13 @@ pub trait Device {
     /// The eventfds that a client can signal instead of writing to the BAR with number `bar`.
     fn io_event_fds(&self, bar: usize) -> Vec<IoEventFd>;
 
-    /// Stops using the client's memory at the addresses `first..=last`. Called before this memory
-    /// is unmapped, so that requests can complete, and again afterwards, for requests that began
-    /// between the two calls.
+    /// Stops using the client's memory at the addresses `first..=last`. The caller calls this
+    /// method twice. The first call comes before the memory is unmapped, so that requests can
+    /// complete. The second call comes afterwards, for requests that began after the first call.
     fn give_memory_up(&mut self, first: u64, last: u64);
 
-    /// Handles a change of the client's memory. Called before the client gets its reply.
+    /// Handles a change of the client's memory. The caller calls this method before it replies to
+    /// the client's request for the change.
     fn memory_changed(&mut self);
 
     /// Resets the device, except for [`Device::function`], which the caller resets.
@@ -75,15 +76,16 @@ pub trait Device {
     /// descriptors of the event loop to the poller, and waits for events.
     fn poller(&self) -> &Poller;
 
-    /// Handles an event at the device's descriptor with this number. This method must not block.
-    /// The descriptor may have been replaced since the event.
+    /// Handles an event of the device's descriptor with this number. This method must not block.
+    /// Another descriptor may have the number now, because the device may have replaced the
+    /// descriptor after the event.
     ///
     /// # Errors
     ///
     /// When the operating system fails, for instance for lack of memory.
     fn process(&mut self, number: u32) -> io::Result<()>;
 
-    /// The time until the device's next deadline. `None`: the device has no deadline.
+    /// The time until the device's next deadline. `None` means that the device has no deadline.
     fn time_left(&self) -> Option<Duration> {
         None
     }
@@ -114,7 +116,7 @@ pub fn reset(device: &mut impl Device) {
     }
 }
 
-/// Resets the device and its function, and forgets everything that came from the client.
+/// Resets the device and its function, and drops everything that came from the client.
 pub fn disconnect(device: &mut impl Device) {
     reset(device);
     let function = device.function();
@@ -199,7 +201,8 @@ fn obey(device: &mut impl Device, request: Request) -> Result<(), Errno> {
             None if set.count == 0 => Ok(()),
             None => Err(Errno::INVAL),
         },
-        // Interrupts that do not exist are already disabled.
+        // A request for no interrupts disables all interrupts of a kind. It succeeds even if the
+        // function has no such interrupts.
         Request::SetIrqs(set) if set.count == 0 => Ok(()),
         Request::Reset => {
             reset(device);
@@ -227,8 +230,8 @@ fn region_info(function: &Function, region: u32) -> Result<RegionInfo, Errno> {
     }
 }
 
-/// Describes the interrupts of one kind. Like a kernel, refuses to describe the interrupt that
-/// reports errors of PCI Express.
+/// Describes the interrupts of one kind. Refuses to describe the interrupt that reports errors of
+/// PCI Express, as the VFIO of Linux does.
 fn irq_info(function: &Function, kind: u32) -> Result<IrqInfo, Errno> {
     match kind {
         index::MSIX => Ok(IrqInfo {
@@ -289,9 +292,9 @@ fn write(device: &mut impl Device, access: &RegionWrite) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Translates an access to configuration space into the number of a BAR and an offset in the BAR,
-/// if the access is to the data field of the capability that gives access to BARs (virtio 1.2,
-/// section 4.1.4.9). Returns `None` for all other accesses.
+/// Software can access BARs through the data field of a capability in configuration space (virtio
+/// 1.2, section 4.1.4.9). For an access to this field, returns the number of the BAR and the offset
+/// in the BAR. Returns `None` for all other accesses.
 fn window(function: &Function, offset: u64, len: usize) -> Option<(usize, u64)> {
     let at = function.window? as u64;
     let mut fields = [0; 16];

@@ -1,5 +1,5 @@
-//! A vfio-user client that sends any bytes, for the fuzzer in `fuzz/` and for tests that replay the
-//! fuzzer's corpus.
+//! A vfio-user client that sends arbitrary bytes, for the fuzz target in `fuzz/` and for tests with
+//! the fuzz target's stored inputs.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -20,8 +20,8 @@ const VERSION: [u8; 23] = [
     0, 0, 1, 0, 23, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, b'{', b'}', 0,
 ];
 
-/// A device whose queues do nothing. An input can start many queues, and serving the queues would
-/// take time.
+/// A device whose queues do nothing. An input can start many queues, and a device that serves them
+/// would make the fuzzer slow.
 struct Idle;
 
 impl virtio::Device for Idle {
@@ -75,7 +75,8 @@ pub fn check(input: &[u8]) {
     function::disconnect(&mut device);
 }
 
-/// Answers all requests and drops the replies. Returns false if the client has to be dropped.
+/// Answers all requests, and reads and drops the replies. Returns false if the function has to drop
+/// the client.
 fn serve(device: &mut VirtioFunction, connection: &mut Connection, client: &Stream) -> bool {
     let mut answers = [0; 4096];
     loop {

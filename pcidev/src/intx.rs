@@ -1,7 +1,7 @@
 //! The INTx interrupt of a virtio function. The interrupt is level-triggered, and signals an
 //! eventfd of a vfio-user client.
 //!
-//! Each signal masks the interrupt, as in a kernel's VFIO. The client unmasks the interrupt after
+//! Each signal masks the interrupt, as in the VFIO of Linux. The client unmasks the interrupt after
 //! the guest has handled it. If the interrupt status is still not 0, the client is signalled again.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -37,8 +37,8 @@ struct Wire {
 }
 
 impl Intx {
-    /// The interrupt of a device whose interrupt status is `status`. The interrupt has no eventfd
-    /// yet.
+    /// The INTx interrupt of a device whose interrupt status is `status`. The interrupt has no
+    /// eventfd yet.
     pub fn new(status: Arc<AtomicU8>) -> Self {
         Self(Arc::new(Shared {
             status,
@@ -47,8 +47,8 @@ impl Intx {
         }))
     }
 
-    /// Signals the client if the interrupt status is not 0 and the interrupt is not masked. To be
-    /// called after each change of the interrupt status.
+    /// Signals the client if the interrupt status is not 0 and the interrupt is not masked. Callers
+    /// have to call this method after each change of the interrupt status.
     pub fn update(&self) {
         if self.0.connected.load(Ordering::SeqCst) {
             self.change(|_| {});
@@ -83,8 +83,8 @@ impl Intx {
             return;
         };
         wire.masked = true;
-        // A malicious client can make signalling the eventfd block. The lock is released before
-        // signalling, so that other threads do not wait for the lock.
+        // The lock is released before the eventfd is signalled. A malicious client can make the
+        // signal block, and other threads must then not wait for the lock.
         drop(wire);
         if let Err(error) = eventfd.signal_if_room() {
             debug!("INTx is kept, because its eventfd cannot be signalled: {error}");

@@ -1,9 +1,9 @@
 //! Emulates PCI functions for vfio-user clients.
 //!
-//! A [`Device`] has a [`Function`], the part that all devices have in common. This part has
-//! configuration space, interrupts and the client's memory. [`serve()`] serves a device to one
-//! client after the other. This crate has two devices. [`VirtioFunction`] is any virtio device, and
-//! [`vvu::VvuDevice`] is the virtio-vhost-user device.
+//! A [`Device`] has a [`Function`], the part that all devices have in common: configuration space,
+//! interrupts and the client's memory. [`serve()`] serves a device to one client after another.
+//! This crate has two devices. [`VirtioFunction`] is any virtio device, and [`vvu::VvuDevice`] is
+//! the virtio-vhost-user device.
 
 mod config_space;
 mod dma;

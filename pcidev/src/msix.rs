@@ -1,7 +1,8 @@
 //! MSI-X interrupts. A vfio-user client can set an eventfd for each interrupt.
 //!
-//! The client emulates the MSI-X table for its guest. Software can also write the table in the BAR,
-//! but these writes do not change the interrupts. Only the request DEVICE_SET_IRQS masks vectors.
+//! The client emulates the MSI-X table for its guest, and masks vectors with the request
+//! DEVICE_SET_IRQS. Software can also write the table in the BAR, but these writes do not change
+//! the interrupts.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,8 +40,8 @@ struct Vector {
 
 impl Line {
     /// Raises the interrupt, from the thread of a queue. An interrupt that is masked or has no
-    /// eventfd stays pending until it is unmasked and has an eventfd. A client can make this call
-    /// block until a signal handler interrupts the thread.
+    /// eventfd stays pending until it is unmasked and has an eventfd. A hostile client can make
+    /// this call block until a signal handler interrupts the thread.
     pub fn trigger(&self) {
         self.change_and(|vector| vector.pending = true, SharedEventFd::signal);
     }
@@ -60,8 +61,8 @@ impl Line {
         let mut vector = self.lock();
         change(&mut vector);
         let due = vector.take_due();
-        // A malicious client can make signalling the eventfd block. The lock is released before
-        // signalling, so that other threads do not wait for the lock.
+        // The lock is released before the eventfd is signalled. A malicious client can make the
+        // signal block, and other threads must then not wait for the lock.
         drop(vector);
         if let Some(eventfd) = due
             && let Err(error) = signal(&eventfd)
@@ -95,8 +96,8 @@ impl ClientInterrupt for Line {
 }
 
 impl Vector {
-    /// The eventfd to signal now. `None`: no interrupt is pending, the vector is masked, or the
-    /// vector has no eventfd.
+    /// The eventfd to signal now. `None` means that no interrupt is pending, the vector is masked,
+    /// or the vector has no eventfd.
     fn take_due(&mut self) -> Option<Arc<SharedEventFd>> {
         if !self.pending || self.masked {
             return None;
@@ -128,7 +129,7 @@ impl Msix {
         }
     }
 
-    /// The interrupt of a vector. `None`: the vector does not exist.
+    /// The interrupt of a vector. `None` means that the vector does not exist.
     pub fn line(&self, vector: u16) -> Option<&Line> {
         self.vectors.get(usize::from(vector))
     }
@@ -138,12 +139,12 @@ impl Msix {
         &self.vectors
     }
 
-    /// Forgets the client's eventfds, all masks and pending interrupts.
+    /// Drops the client's eventfds, all masks and all pending interrupts.
     pub fn disconnect(&self) {
         self.vectors.iter().for_each(Line::disconnect);
     }
 
-    /// Forgets masks and pending interrupts, but keeps the client's eventfds.
+    /// Drops all masks and all pending interrupts, but keeps the client's eventfds.
     pub fn reset(&mut self) {
         for line in &self.vectors {
             let mut vector = line.lock();
@@ -152,12 +153,12 @@ impl Msix {
         self.table = ENTRY.repeat(self.vectors.len());
     }
 
-    /// Reads the table. Reads past its end return 0.
+    /// Reads the MSI-X table. Reads past the table's end return 0.
     pub fn read_table(&self, offset: usize, data: &mut [u8]) {
         read_padded(&self.table, offset as u64, data);
     }
 
-    /// Writes the table. A write that ends outside the table is ignored.
+    /// Writes the MSI-X table. A write that ends outside the table is ignored.
     pub fn write_table(&mut self, offset: usize, data: &[u8]) {
         let place = offset.checked_add(data.len()).map(|end| offset..end);
         if let Some(bytes) = place.and_then(|place| self.table.get_mut(place)) {

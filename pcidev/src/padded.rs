@@ -1,6 +1,6 @@
-//! Reads of registers. A read may end past the last register.
+//! Reads of registers that may end past the last register.
 
-/// Copies `bytes` from `offset` on to `data`. Reads past the end return 0.
+/// Copies `bytes` from `offset` on to `data`. Sets the part of `data` past the end of `bytes` to 0.
 pub fn read_padded(bytes: &[u8], offset: u64, data: &mut [u8]) {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let found = bytes.get(start..).unwrap_or_default();

@@ -52,14 +52,15 @@ pub enum Until {
     Writable,
     /// The peer hung up.
     HungUp,
-    /// The eventfd is signalled, or was signalled before it was watched.
+    /// The eventfd is signalled, or was signalled before the watch began.
     ///
     /// A signal causes an event even if the counter of the eventfd was not 0 before, because every
     /// write to an eventfd wakes the waiters and the watch is edge-triggered (epoll(7)). The
-    /// kernel's vhost waits for kicks in the same way. Therefore this process never reads a peer's
-    /// eventfd, and cannot block in the read. An eventfd that stays readable (EFD_SEMAPHORE) cannot
-    /// make this process spin. The counter of the eventfd only grows, but at a million signals a
-    /// second the counter is full only after 500,000 years.
+    /// kernel's vhost waits for kicks in the same way. Therefore this process need not read the
+    /// eventfd, so a peer cannot make it block in the read. An eventfd that stays readable
+    /// (EFD_SEMAPHORE) cannot make this process spin. Because this process does not read the
+    /// eventfd, the counter only grows. At a million signals a second, it is full after 500,000
+    /// years.
     Signalled,
 }
 
@@ -96,7 +97,7 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// When the descriptor is watched already, cannot be watched (a regular file), or the operating
+    /// When the descriptor is already watched, cannot be watched (a regular file), or the operating
     /// system lacks memory.
     pub fn add(&self, fd: impl AsFd, source: Source, until: Until) -> io::Result<()> {
         Ok(epoll::add(&self.0, fd, source.encode(), until.flags())?)
@@ -111,22 +112,22 @@ impl Poller {
         Ok(epoll::modify(&self.0, fd, source.encode(), until.flags())?)
     }
 
-    /// Stops watching a descriptor. Closing the descriptor does not end the watch if another
-    /// process has a copy of the descriptor.
+    /// Stops watching a descriptor. It does not suffice to close the descriptor, because the watch
+    /// continues if another process has a copy of the descriptor.
     pub fn remove(&self, fd: impl AsFd) {
         // The call fails if the descriptor is not watched. This failure is harmless.
         let _ = epoll::delete(&self.0, fd);
     }
 
-    /// Waits for an event at a watched descriptor, but not longer than `timeout` (`None`: no
-    /// limit). `events` is empty if the timeout has passed or a signal handler ran.
+    /// Waits for an event at a watched descriptor, for `timeout` at most. A `timeout` of `None` is
+    /// no limit. Afterwards `events` is empty if the timeout has passed or a signal handler ran.
     ///
     /// # Errors
     ///
     /// When the operating system fails.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         // A timeout that does not fit into the kernel's type is longer than any process runs, so it
-        // is treated as no limit.
+        // counts as no limit.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         events.0.clear();
         match epoll::wait(&self.0, spare_capacity(&mut events.0), timeout.as_ref()) {
@@ -164,7 +165,7 @@ impl Events {
 
 #[cfg(test)]
 impl Poller {
-    /// The numbers of the device's descriptors that have an event already.
+    /// The numbers of the device's descriptors that already have an event.
     pub(crate) fn ready(&self) -> Vec<u32> {
         let mut events = Events::default();
         self.wait(&mut events, Some(Duration::ZERO)).unwrap();

@@ -1,4 +1,4 @@
-//! The event loop, which serves one device to one client after the other.
+//! The event loop, which serves one device to one client after another.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,12 +52,13 @@ pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>)
     Ok(())
 }
 
-/// The client, and the socket that the next client connects to. Exactly one of the two is watched.
-/// The next client waits in the socket's backlog until the present client has left.
+/// The connected client, and the listener, which is the socket that the next client connects to.
+/// Exactly one of the two is watched. The next client waits in the listener's backlog until the
+/// connected client has left.
 struct Clients<'a> {
     listener: &'a Listener,
     client: Option<Connection>,
-    /// The event that the watched socket is watched for.
+    /// The event for which the watched socket is watched.
     until: Until,
 }
 
@@ -80,14 +81,15 @@ impl<'a> Clients<'a> {
     }
 
     /// Watches the client's socket, or the listener if no client is connected. Returns the time
-    /// until the next deadline. The deadline is the end of the listener's rest after an error, or
-    /// the time when the client has to complete its request.
+    /// until the next deadline, at which the client has to complete its request, or the listener
+    /// accepts clients again after an error.
     fn watch(&mut self, poller: &Poller) -> io::Result<Option<Duration>> {
         let (until, time_left) = match &self.client {
             None => match self.listener.rest() {
                 None => (Until::Readable, None),
-                // The listener rests after an error, and its socket stays readable during the rest.
-                // Watching the socket for reads would make the event loop spin.
+                // After an error, the listener accepts no clients for some time. Its socket stays
+                // readable in this time, so the event loop would spin if it watched for
+                // readability.
                 rest => (Until::HungUp, rest),
             },
             Some(client) if client.wants_write() => (Until::Writable, None),

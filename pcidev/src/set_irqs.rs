@@ -9,11 +9,11 @@ pub trait ClientInterrupt {
     /// Masks, unmasks or triggers the interrupt now.
     fn act(&self, action: IrqAction);
 
-    /// Sets the eventfd that the interrupt signals from now on. `None`: the interrupt signals no
-    /// eventfd from now on.
+    /// Sets the eventfd that the interrupt signals from now on. `None` means that the interrupt
+    /// signals no eventfd from now on.
     fn set_eventfd(&self, eventfd: Option<SharedEventFd>);
 
-    /// Forgets the client's eventfd, the mask and a pending interrupt.
+    /// Drops the client's eventfd, unmasks the interrupt, and clears it if it is pending.
     fn disconnect(&self);
 }
 
@@ -96,7 +96,7 @@ pub mod tests {
         }
     }
 
-    /// The calls that a request makes to each of three interrupts.
+    /// The method calls that a request causes at each of three interrupts.
     fn done(request: SetIrqs) -> Result<[String; 3], Errno> {
         let interrupts: [Recorder; 3] = Default::default();
         set_irqs(&interrupts, request)?;

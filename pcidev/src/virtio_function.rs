@@ -95,9 +95,9 @@ pub struct VirtioFunction {
     structures: Structures,
     queues: Vec<Queue>,
     news: Arc<News>,
-    /// The poller that watches the eventfd of `news`.
+    /// The poller, which watches the eventfd of `news`.
     poller: Poller,
-    /// The client's memory that the running queues were started with.
+    /// The client's memory with which the running queues were started.
     memory: Option<Arc<GuestMemory>>,
 }
 
@@ -160,8 +160,8 @@ impl VirtioFunction {
     }
 
     /// Starts the queues that the driver uses and that do not run yet, if their rings are in
-    /// memory. Missing rings are not an error yet. A client may remove memory for a moment while
-    /// the client changes an adjacent range.
+    /// memory. Skips queues whose rings are not in memory, because a client may remove memory for a
+    /// moment while it changes an adjacent range.
     fn start(&mut self) {
         self.memory = self.function.dma.memory();
         let Some(memory) = &self.memory else {
@@ -176,8 +176,8 @@ impl VirtioFunction {
         }
     }
 
-    /// The layout of the rings of a queue that is to be started. `None`: the queue already runs, or
-    /// the driver does not use the queue.
+    /// The layout of the rings of a queue that can be started. `None` means that the queue already
+    /// runs, or the driver does not use the queue.
     fn waiting(&self, index: usize) -> Option<VringLayout> {
         let layout = self.structures.registers.queue(index as u16)?;
         (!self.queues.get(index)?.is_running()).then_some(layout)
@@ -303,8 +303,8 @@ impl Device for VirtioFunction {
         self.stop_queues(|queue| queue.uses(first, last));
     }
 
-    /// Running queues see changes of the ranges without a restart. When a file is added or removed,
-    /// all queues are restarted.
+    /// Running queues see changes of the memory ranges without a restart. Only when the client adds
+    /// or removes a file, all queues are restarted.
     fn memory_changed(&mut self) {
         let same = match (self.function.dma.memory(), &self.memory) {
             (Some(new), Some(old)) => Arc::ptr_eq(&new, old),
@@ -334,7 +334,8 @@ impl Device for VirtioFunction {
         if self.news.config_changed.swap(false, Ordering::SeqCst) {
             self.config_changed();
         }
-        // A failed queue that was stopped after it reported the failure no longer counts as failed.
+        // This check is necessary because the queue may have been stopped after it reported the
+        // failure. It then no longer counts as failed.
         let mut queues = 0..self.runner.queue_count();
         if let Some(index) = queues.find(|&queue| self.runner.has_failed(queue)) {
             self.fail(&format!("queue {index} has failed"));

@@ -1,13 +1,13 @@
 //! The virtio-vhost-user (VVU) device. The device gives a driver in one virtual machine access to
 //! the messages, memory and eventfds of another virtual machine's vhost-user front-end.
 //!
-//! The module `model` passes messages through two virtqueues, and `relay` changes some of the
-//! messages. The front-end's memory appears as a BAR (`window`). The front-end's kicks raise
-//! interrupts (`notification`). The driver's writes to doorbells signal the front-end's call and
-//! error eventfds (`doorbell`).
+//! The module `model` passes messages through two virtqueues, and the module `relay` changes some
+//! of the messages. The module `window` shows the front-end's memory as a BAR. The module
+//! `notification` turns the front-end's kicks into interrupts. The module `doorbell` signals the
+//! front-end's call and error eventfds when the driver writes to doorbells.
 //!
-//! The device follows the device type that was proposed for the virtio specification in 2017, and
-//! experience with the implementations of QEMU and crosvm.
+//! The device follows the proposal of the virtio-vhost-user device type for the virtio
+//! specification (2017), and takes account of the implementations in QEMU and crosvm.
 
 mod doorbell;
 mod front_end;
@@ -28,7 +28,7 @@ pub use identity::Options;
 pub use model::VvuDevice;
 pub use window::{Window, WindowError};
 
-/// Why a front-end's message cannot be passed on.
+/// The reason for which a front-end's message cannot be passed on.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error(transparent)]

@@ -6,7 +6,7 @@ use std::io;
 use policy_compiler::{Instruction, MAX_INSTRUCTIONS};
 use seccompiler::{Error, apply_filter_all_threads, sock_filter};
 
-/// The reason why the filter was not installed. No thread has the filter then.
+/// The reason why the filter was not installed. After this error, no thread has the filter.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstallError {

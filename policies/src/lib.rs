@@ -68,7 +68,7 @@ pub fn program(arch: Arch, context: Context) -> &'static [Instruction] {
 ///
 /// # Errors
 ///
-/// [`InstallError`]. No thread has the filter then, but no_new_privs may be set.
+/// [`InstallError`]. After an error, no thread has the filter, but no_new_privs may be set.
 pub fn install(context: Context, violation: Violation) -> Result<(), InstallError> {
     let arch = Arch::HOST.ok_or(InstallError::Architecture)?;
     kernel::install(&with_default(program(arch, context), violation.into()))

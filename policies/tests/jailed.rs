@@ -1,5 +1,5 @@
-//! Tests of whole programs that run inside a seccomp filter. They allocate, sleep, log, panic,
-//! abort and use threads.
+//! Tests of whole programs that run inside a seccomp filter. The programs allocate memory, sleep,
+//! log, panic, abort and use threads.
 //!
 //! Without arguments, this program starts itself once for each context and task. It has no test
 //! harness, because the threads of a harness would be inside the filter, too.
@@ -180,8 +180,8 @@ mod inside {
         assert_eq!(result, (-1, std::io::ErrorKind::Interrupted));
     }
 
-    /// Allocates small and large blocks of memory and resizes them. Threads other than the main
-    /// thread use other arenas.
+    /// Allocates small and large blocks of memory and resizes them. In a thread other than the main
+    /// thread, malloc uses another arena and therefore makes other system calls.
     fn memory() {
         let mut blocks = Vec::new();
         for shift in 4..24 {

@@ -27,14 +27,14 @@ pub use violation::EXIT_CODE as VIOLATION_EXIT_CODE;
 
 use missing::Missing;
 
-/// A part of the jail. The system may not allow every part.
+/// A part of the jail. Some systems do not allow all parts.
 struct Layer {
     name: &'static str,
     enter: fn() -> Result<(), JailError>,
 }
 
-/// The layers of the jail, in the order in which the process enters them. Each layer takes away
-/// rights that the later layers do not need.
+/// The layers of the jail, in the order in which the process enters them. A layer may take away
+/// only rights that later layers do not need.
 const LAYERS: [Layer; 4] = [
     Layer {
         name: "network and IPC namespaces",
@@ -87,8 +87,8 @@ impl Jail {
     ///
     /// # Errors
     ///
-    /// [`JailError`] if a required part of the jail fails. With [`Sandbox::Auto`], a part of the
-    /// jail that this system does not allow is logged instead.
+    /// [`JailError`] if a required part of the jail fails. With [`Sandbox::Auto`], the failure of
+    /// an optional part is no error, but is logged.
     pub fn close(
         self,
         context: Context,

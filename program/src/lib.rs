@@ -1,4 +1,4 @@
-//! Functions that all programs share, for logging, stop signals, exit codes and the jail.
+//! The functions for logging, stop signals, exit codes and the jail, which all programs share.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -40,13 +40,14 @@ pub use size::parse_size;
 #[derive(Args, Clone, Copy, Debug)]
 #[group(skip)]
 pub struct Options {
-    /// The jail to serve in.
+    /// The jail in which the program runs.
     #[command(flatten)]
     pub jail: jail::Options,
 
-    /// How much to log on stderr. Peers cause most messages, so each place in the program logs at
-    /// most 10 in 5 seconds and counts the others. All messages of the levels debug and trace are
-    /// logged. A line that stderr has no room for is lost.
+    /// The level of detail of the log on stderr. Peers cause most messages, so each place in the
+    /// code logs at most 10 messages in 5 seconds, and further messages are only counted. Messages
+    /// of the levels debug and trace are not limited. If stderr has no room for a line, the line is
+    /// lost.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
     pub log_level: LogLevel,
 }
@@ -54,18 +55,18 @@ pub struct Options {
 /// The level of detail of the log on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
-    /// Only the error that ends the program.
+    /// Only the error with which the program ends.
     Off,
-    /// Failures.
+    /// Also failures.
     Error,
     /// Also refused messages, dropped peers, and features that do not work.
     Warn,
     /// Also peers that connect and leave.
     #[default]
     Info,
-    /// Also every message.
+    /// Also each message of a peer.
     Debug,
-    /// Everything.
+    /// Also all other details.
     Trace,
 }
 
@@ -82,13 +83,13 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
-/// Prints one line on stdout, which is `ready: ` followed by `name`. Scripts wait for this line,
-/// because peers can connect from now on. Does not wait for a reader of stdout that has stopped.
+/// Prints one line on stdout, which is `ready: ` followed by `name`. The line tells scripts that
+/// peers can connect. This function does not wait if the reader of stdout has stopped.
 ///
 /// # Errors
 ///
-/// When stdout cannot be written to, or has no room for the line. Callers may ignore the error,
-/// because no script waits for the line then.
+/// When stdout cannot be written to, or has no room for the line. Callers may ignore the error. If
+/// a script waited for the line, stdout would have room.
 pub fn announce_ready(name: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let [room] = poll([Interest::writable(&stdout)], Some(Duration::ZERO))?;
@@ -99,9 +100,9 @@ pub fn announce_ready(name: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Runs `work` with log lines on stderr, and returns the exit code of the program. The exit code is
-/// 0 after success. After an error it is 1, and one line on stderr shows the error and its sources.
-/// Wrong command-line arguments end a program earlier, with exit code 2.
+/// Runs `work` while log messages go to stderr, and returns the exit code of the program. The exit
+/// code is 0 after success. After an error it is 1, and one line on stderr shows the error and its
+/// sources. If the command-line arguments are wrong, a program ends earlier, with exit code 2.
 pub fn run(
     name: &str,
     options: Options,
@@ -120,7 +121,7 @@ pub fn run(
     }
 }
 
-/// The advice that is shown after the text of an error. Empty if there is no advice.
+/// The advice that the program shows after the text of an error. Empty if there is no advice.
 fn advice(error: &(dyn Error + 'static)) -> String {
     let Some(error) = error.downcast_ref::<JailError>() else {
         return String::new();

@@ -1,9 +1,10 @@
 //! The log on stderr.
 //!
-//! Peers cause most messages. So each place in the code logs at most 10 messages in 5 seconds, and
-//! counts those beyond ([`places`]). The reader of stderr may be slow or stopped. So a line that
-//! finds no room is lost and counted ([`stderr`]). Each message is one line without control
-//! characters, because parts of it may be a peer's text.
+//! Peers cause most messages, and must not fill the log. So each place in the code logs at most 10
+//! messages in 5 seconds, and further messages are only counted ([`places`]). The reader of stderr
+//! may be slow or stopped, and must not stop this program. So a line is dropped and counted if
+//! stderr has no room for it ([`stderr`]). Each message is one line without control characters,
+//! because parts of the message may come from a peer.
 
 mod format;
 mod places;
@@ -24,7 +25,7 @@ use places::Places;
 pub struct Log(Arc<Places>);
 
 impl Log {
-    /// Logs all messages up to this level from now on, panics included.
+    /// Starts the log. It has all messages up to this level, and the messages of panics.
     pub fn start(level: LevelFilter) -> Self {
         stderr::own_terminal();
         let places = Arc::new(Places::default());
@@ -38,7 +39,7 @@ impl Log {
         Self(places)
     }
 
-    /// Reports the messages that were left out and not reported yet.
+    /// Logs the numbers of messages that were left out and not reported yet.
     pub fn finish(&self) {
         for left_out in self.0.take_left_out() {
             stderr::write_line(format_args!("{}", format::line(&left_out)));
@@ -57,11 +58,12 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// Takes the text of messages, with all their newlines, and writes it to stderr.
+/// A writer that writes the text of messages, newlines included, to stderr.
 struct Lines;
 
 impl io::Write for Lines {
-    /// Always succeeds, because nobody could do anything about a lost line.
+    /// Always succeeds. If stderr has no room for a line, the line is lost, and the caller could
+    /// not change this.
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let lines = String::from_utf8_lossy(text);
         stderr::write_line(format_args!("{}", lines.trim_end_matches('\n')));
@@ -73,7 +75,7 @@ impl io::Write for Lines {
     }
 }
 
-/// The text as one line for a terminal: control characters and invisible ones are escaped.
+/// The text as one line for a terminal. Control characters and invisible characters are escaped.
 pub fn printable(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {

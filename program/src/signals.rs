@@ -1,4 +1,4 @@
-//! Turns SIGINT and SIGTERM into a file descriptor that a program can wait for.
+//! Makes SIGINT and SIGTERM available as events of a file descriptor that a program can wait for.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,9 +11,9 @@ pub struct StopSignal {
 }
 
 impl StopSignal {
-    /// Blocks SIGINT and SIGTERM in this thread, and makes a file descriptor from which they can be
-    /// read. Call this function before the process has other threads, because only threads that
-    /// this thread starts later also block the signals.
+    /// Blocks SIGINT and SIGTERM in this thread, and makes a file descriptor from which these
+    /// signals can be read. Call this function before the process has other threads, because only
+    /// threads that this thread starts later also block the signals.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
-//! Parses numbers of bytes on command lines.
+//! Parses numbers of bytes in command-line arguments.
 
-/// Parses a number of bytes above 0. The suffixes K, M and G stand for powers of 1024.
+/// Parses a number of bytes, which has to be above 0. The suffixes K, M and G stand for powers of
+/// 1024.
 ///
 /// # Errors
 ///

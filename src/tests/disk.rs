@@ -24,8 +24,8 @@ const HEADER: u64 = 0x4000;
 const DATA: u64 = 0x5000;
 const STATUS: u64 = 0x6000;
 
-/// The front-end of a disk. It makes one request at a time. The front-end's addresses are equal to
-/// the guest's addresses.
+/// The front-end of a disk. It makes one request at a time. In the memory table, each user address
+/// is equal to the guest-physical address.
 pub struct Disk {
     front: FrontEnd,
     queue: u32,

@@ -132,7 +132,8 @@ impl Running {
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
-    /// Waits until the program has ended, for a program whose stderr is elsewhere.
+    /// Waits until the program has ended. This method does not read the program's stderr, so the
+    /// test has to redirect it.
     pub fn status(mut self) -> ExitStatus {
         let end = loop {
             if let Err(end) = self.lines.recv_timeout(PATIENCE) {

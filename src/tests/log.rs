@@ -10,7 +10,7 @@ use super::harness::{Folder, Running};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vvu-block");
 
-/// A pipe without room for a byte, and the number of bytes in it. Its writer blocks.
+/// A full pipe, and the number of bytes in it. A write to the pipe blocks.
 fn full_pipe() -> (PipeReader, PipeWriter, usize) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let size = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
@@ -29,11 +29,12 @@ fn a_program_whose_stderr_is_full_serves_and_stops() {
     assert_eq!(running.line(), "ready: vhost-user vu.sock");
     let connect = || UnixStream::connect(folder.path("vu.sock")).unwrap();
     for round in 1..=3 {
-        // The program logs what is wrong with this front-end.
+        // These bytes are not a valid message, so the program logs an error and drops the
+        // front-end.
         connect().write_all(&[0xff; 64]).unwrap();
         assert_eq!(Disk::new(connect()).write(round, 0x77), 0);
     }
-    // With room again, the next line comes after the number of lost ones.
+    // When the pipe has room again, the program logs the number of lost lines before the next line.
     reader.read_exact(&mut vec![0; size]).unwrap();
     assert_eq!(Disk::new(connect()).write(4, 0x77), 0);
     running.signal(libc::SIGTERM);
@@ -58,7 +59,8 @@ fn a_peer_that_connects_without_end_causes_few_lines() {
     for _ in 0..1000 {
         let mut stream = UnixStream::connect(folder.path("vu.sock")).unwrap();
         stream.write_all(&[0xff; 64]).unwrap();
-        // The front-end is dropped, maybe with bytes that the program did not read.
+        // Wait until the program drops the front-end. The read fails if the program drops the
+        // front-end before it has read all bytes.
         let _ = stream.read(&mut [0]);
     }
     running.signal(libc::SIGTERM);

@@ -49,7 +49,7 @@ impl Channel {
         Ok(Self(framed.with_message_limit(limit)))
     }
 
-    /// The next message. `None`: the message has not completely arrived yet.
+    /// The next message. `None` means that the message has not completely arrived yet.
     pub(crate) fn recv(&mut self) -> Result<Option<Packet>, ChannelError> {
         let Some(Frame { bytes, fds }) = self.0.receive(missing)? else {
             return Ok(None);
@@ -60,8 +60,8 @@ impl Channel {
         Ok(Some(Packet { header, bytes, fds }))
     }
 
-    /// The time that the peer has left to complete a message that it began. `None`: the peer has
-    /// not begun a message.
+    /// The time that the peer has left to complete a message that it began. `None` means that the
+    /// peer has not begun a message.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         self.0.time_left()
     }

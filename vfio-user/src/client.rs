@@ -80,7 +80,8 @@ impl Client {
         Ok(client)
     }
 
-    /// Asks for the device's kind, and for its numbers of regions and of kinds of interrupts.
+    /// Asks for the kind of the device, the number of its regions, and the number of its interrupt
+    /// kinds.
     ///
     /// # Errors
     ///
@@ -92,9 +93,9 @@ impl Client {
         codec::decode_device(reply.payload()).ok_or_else(|| bad(command, "it is too short"))
     }
 
-    /// Asks for the description of the region with number `index`; see [`crate::index`]. All areas
-    /// of the description lie inside the region. A description with areas has a file to map. The
-    /// file may be shorter than the areas require.
+    /// Asks for the description of the region with number `index` (see [`crate::index`]). All areas
+    /// of the description lie inside the region. A description with areas has a file to map, but
+    /// the file may be shorter than the areas require.
     ///
     /// # Errors
     ///
@@ -117,7 +118,8 @@ impl Client {
             .ok_or_else(|| bad(command, "it contradicts itself"))?;
         info.file = reply.fds.into_iter().next().map(|fd| Arc::new(fd.into()));
         if info.file.is_none() {
-            // Some servers announce areas without a file. Reads and writes still work.
+            // Some servers announce areas to map but send no file. Such a region can still be read
+            // and written by messages.
             info.areas.clear();
             info.flags.remove(RegionFlags::MMAP);
         }
@@ -224,7 +226,7 @@ impl Client {
         Ok(())
     }
 
-    /// Asks for the description of the interrupts of kind `index`; see [`crate::index`].
+    /// Asks for the description of the interrupts of kind `index` (see [`crate::index`]).
     ///
     /// # Errors
     ///

@@ -3,8 +3,8 @@
 //!
 //! [`Client`] is a blocking client with a deadline for each reply. [`server::Connection`] is the
 //! server's end of a connection, for use in an event loop. The server gets checked
-//! [`server::Request`]s from the connection and answers them. Both use the plain types of
-//! [`types`].
+//! [`server::Request`]s from the connection and answers them. Client and server describe the device
+//! by the types in [`types`].
 //!
 //! A client reads the first bytes of a function's configuration space:
 //!

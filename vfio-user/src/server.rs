@@ -29,8 +29,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// A connection to one client. No method blocks. The caller waits until the file descriptor is
 /// ready.
 ///
-/// [`Connection::next`] returns a request. Before the caller takes the next request, it answers the
-/// request with the `reply` method that the documentation of the request names.
+/// [`Connection::next`] returns a request. The caller has to answer the request before it takes the
+/// next request. The documentation of the request names the `reply` method for the answer.
 #[derive(Debug)]
 pub struct Connection {
     channel: Channel,
@@ -95,16 +95,16 @@ impl Connection {
         self.channel.wants_write()
     }
 
-    /// The time that the client has left to complete a request that it began. `None`: the client
-    /// has not begun a request. If the request is still incomplete after this time,
+    /// The time that the client has left to complete a request that it began. `None` means that the
+    /// client has not begun a request. If the request is still incomplete after this time,
     /// [`next`](Self::next) returns an error.
     pub fn time_left(&self) -> Option<Duration> {
         self.channel.time_left()
     }
 
-    /// The next request. `None`: no request has completely arrived yet, or a reply still waits to
-    /// be sent. This method also negotiates the version and refuses messages that are not valid
-    /// requests. The caller does not see these messages.
+    /// The next request. `None` means that no request has completely arrived yet, or that a reply
+    /// still waits to be sent. This method also negotiates the version and refuses messages that
+    /// are not valid requests. The caller does not see these messages.
     ///
     /// # Errors
     ///

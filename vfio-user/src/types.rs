@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bitflags::bitflags;
 use ipc::SharedEventFd;
 
-/// Numbers of the regions and of the kinds of interrupts of a PCI device (`linux/vfio.h`).
+/// The numbers of the regions and the interrupt kinds of a PCI device (`linux/vfio.h`).
 pub mod index {
     /// The region of BAR 0. BARs 1 to 5 have the region numbers 1 to 5.
     pub const BAR0: u32 = 0;
@@ -21,7 +21,8 @@ pub mod index {
     pub const MSIX: u32 = 2;
     /// The interrupt that reports errors of PCI Express.
     pub const ERROR: u32 = 3;
-    /// The number of kinds of interrupts of a PCI device.
+    /// The number of interrupt kinds of a PCI device. The kinds are INTx, MSI, MSI-X, error and
+    /// request.
     pub const IRQS: u32 = 5;
 }
 
@@ -45,8 +46,8 @@ bitflags! {
         const WRITE = 2;
         /// The areas of [`RegionInfo::areas`] can be mapped.
         const MMAP = 4;
-        /// A list of capabilities follows the description of the region. Client and server of this
-        /// crate set and evaluate this flag themselves.
+        /// A list of capabilities follows the description of the region. The client and the server
+        /// of this crate handle this flag, so callers do not need it.
         const CAPS = 8;
         const _ = !0;
     }
@@ -76,14 +77,14 @@ bitflags! {
     }
 }
 
-/// The device's kind, and its numbers of regions and of kinds of interrupts.
+/// The kind of a device, the number of its regions, and the number of its interrupt kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
     /// The kind of the device, and its abilities.
     pub flags: DeviceFlags,
     /// Number of regions.
     pub regions: u32,
-    /// Number of kinds of interrupts.
+    /// Number of interrupt kinds.
     pub irqs: u32,
 }
 
@@ -101,7 +102,7 @@ pub struct Area {
 pub struct RegionInfo {
     /// The kinds of access that are allowed to the region.
     pub flags: RegionFlags,
-    /// Length of the region in bytes. 0: the device does not have this region.
+    /// Length of the region in bytes. 0 means that the device does not have this region.
     pub size: u64,
     /// Offset in `file` at which the region begins, in bytes. The offsets of areas are relative to
     /// the start of the region.
@@ -138,10 +139,10 @@ pub struct IrqInfo {
 pub struct IoEventFd {
     /// Offset in the region at which the part begins, in bytes.
     pub offset: u64,
-    /// Length in bytes of the writes that the eventfd stands for. 0: any length.
+    /// Length in bytes of the writes that the eventfd stands for. 0 means any length.
     pub size: u64,
     /// The eventfd to signal. Several parts may share an eventfd.
     pub eventfd: Arc<SharedEventFd>,
-    /// The written value that the eventfd stands for. `None`: any value.
+    /// The written value that the eventfd stands for. `None` means any value.
     pub datamatch: Option<u64>,
 }

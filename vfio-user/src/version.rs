@@ -60,9 +60,9 @@ impl Version {
             .bytes(&[0])
     }
 
-    /// Reads the payload. `None`: the payload is too short or does not have valid JSON. A missing
-    /// limit gets the protocol's default. A limit above this crate's limit is lowered to this
-    /// crate's limit.
+    /// Reads the payload. `None` means that the payload is too short or does not have valid JSON. A
+    /// missing limit gets the protocol's default. A limit above this crate's limit is lowered to
+    /// this crate's limit.
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let mut fields = Fields(payload);
         let (major, minor) = (fields.u16()?, fields.u16()?);

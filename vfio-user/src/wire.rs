@@ -72,7 +72,7 @@ impl Command {
 /// Whether a message is a command or a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The message is a command. `no_reply`: the sender wants no reply.
+    /// The message is a command. If `no_reply` is true, the sender wants no reply.
     Command { no_reply: bool },
     /// The message answers a command. `errno` is `None` if the command succeeded. If the command
     /// failed, `errno` is the reason, or 0 for an unknown reason.

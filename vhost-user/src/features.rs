@@ -13,7 +13,7 @@ bitflags! {
     /// The front-end chooses from that set with SET_PROTOCOL_FEATURES.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct ProtocolFeatures: u64 {
-        /// The device may have several queues, and the front-end can ask for the number of queues.
+        /// The device can have several queues, and the front-end can ask for the number of queues.
         const MQ = 1;
         /// The front-end shares the log of dirty pages by a descriptor.
         const LOG_SHMFD = 1 << 1;
@@ -29,11 +29,11 @@ bitflags! {
         const CROSS_ENDIAN = 1 << 6;
         /// The front-end can begin and end sessions of a crypto device.
         const CRYPTO_SESSION = 1 << 7;
-        /// The guest's memory may be transferred on demand, by userfaultfd, during a migration.
+        /// The guest's memory can be transferred on demand, by userfaultfd, during a migration.
         const PAGEFAULT = 1 << 8;
         /// The front-end can access the device's configuration space by messages.
         const CONFIG = 1 << 9;
-        /// Requests of the back-end may carry descriptors.
+        /// Requests of the back-end can carry descriptors.
         const BACKEND_SEND_FD = 1 << 10;
         /// The back-end can pass doorbell registers that the front-end maps into the guest.
         const HOST_NOTIFIER = 1 << 11;
@@ -41,13 +41,13 @@ bitflags! {
         const INFLIGHT_SHMFD = 1 << 12;
         /// The front-end can reset the device by a message.
         const RESET_DEVICE = 1 << 13;
-        /// Kicks and calls may be messages instead of signals of eventfds.
+        /// Kicks and calls can be messages instead of signals of eventfds.
         const INBAND_NOTIFICATIONS = 1 << 14;
         /// Memory regions can be added and removed one by one.
         const CONFIGURE_MEM_SLOTS = 1 << 15;
         /// The front-end can read and write the virtio device status by messages.
         const STATUS = 1 << 16;
-        /// Memory may be mapped with the methods of Xen.
+        /// Memory can be mapped with the methods of Xen.
         const XEN_MMAP = 1 << 17;
         /// Objects can be shared with other back-ends.
         const SHARED_OBJECT = 1 << 18;

@@ -18,8 +18,8 @@ pub struct MemoryRegion<M> {
     pub guest_addr: u64,
     /// The length of the region in bytes.
     pub size: u64,
-    /// The region's first address in the front-end's own address space. The addresses of vrings are
-    /// in this address space, too.
+    /// The region's first user address, which is an address in the virtual address space of the
+    /// front-end process. The addresses of vrings are user addresses, too.
     pub user_addr: u64,
     /// The offset of the region's first byte in its file.
     pub file_offset: u64,
@@ -59,7 +59,7 @@ impl<M> MemoryRegion<M> {
         self.size > 0 && fits(self.guest_addr) && fits(self.user_addr)
     }
 
-    /// Whether two regions have guest-physical addresses or front-end addresses in common.
+    /// Whether two regions have guest-physical addresses or user addresses in common.
     fn overlaps(&self, other: &Self) -> bool {
         let meet = |one: u64, two: u64| one < two + other.size && two < one + self.size;
         meet(self.guest_addr, other.guest_addr) || meet(self.user_addr, other.user_addr)
@@ -90,7 +90,7 @@ pub enum MemoryError {
 
 /// The checked regions of a front-end's memory. There are at most [`MAX_SLOTS`] regions. No region
 /// is empty, and no region's addresses wrap around. No two regions have guest-physical addresses or
-/// front-end addresses in common.
+/// user addresses in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryTable<M>(Vec<MemoryRegion<M>>);
 
@@ -176,8 +176,8 @@ impl<M: Clone> MemoryTable<M> {
 }
 
 impl MemoryTable<Arc<Region>> {
-    /// Translates an address of the front-end's own address space into a guest-physical address.
-    /// `None` means that the address is in no region.
+    /// Translates a user address, which is a virtual address of the front-end process, into a
+    /// guest-physical address. `None` means that the address is in no region.
     pub fn translate(&self, user_addr: u64) -> Option<GuestAddress> {
         self.0.iter().find_map(|region| {
             let offset = user_addr.checked_sub(region.user_addr)?;

@@ -68,7 +68,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads and checks a header. Returns the head and the payload's length in bytes.
+    /// Reads and checks a header. Returns the [`Head`] and the payload's length in bytes.
     ///
     /// # Errors
     ///

@@ -22,8 +22,8 @@ pub struct VringState {
     pub num: u32,
 }
 
-/// The addresses of a vring's parts in the front-end's own address space. They are the payload of
-/// SET_VRING_ADDR.
+/// The addresses of a vring's parts in the virtual address space of the front-end process. They are
+/// the payload of SET_VRING_ADDR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VringAddr {
     /// The index of the vring.

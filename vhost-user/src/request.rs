@@ -257,7 +257,7 @@ impl<R: Resources> Request<R> {
     }
 }
 
-/// Checks the number of descriptors. An unknown request may not bring descriptors.
+/// Checks the number of descriptors. An unknown request must come without descriptors.
 fn check_count(kind: Option<&Kind>, payload: &[u8], actual: usize) -> Result<(), RequestError> {
     let brings = kind.map_or(Brings::Nothing, |kind| kind.brings);
     let (expected, most) = brings.count(payload);

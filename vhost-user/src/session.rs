@@ -4,7 +4,7 @@
 //! vrings. It starts a vring with the device's runner when all settings that the vring needs are
 //! known. The call and error notifiers of a vring can be replaced while the vring runs. Before any
 //! other change, the session stops the vring, and starts the vring again afterwards. The front-end
-//! may therefore send its messages in any order.
+//! can therefore send its messages in any order.
 
 mod conversation;
 mod failure;
@@ -25,7 +25,8 @@ use crate::transport::{Event, Incoming, Transport, TransportError};
 use conversation::Conversation;
 use mistake::Mistake;
 
-/// The protocol features that a session offers. A transport may not support all of them.
+/// The protocol features that a session offers. Some transports do not support all of these
+/// features.
 const PROTOCOL_FEATURES: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::CONFIG)

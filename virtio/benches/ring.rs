@@ -1,5 +1,5 @@
-//! Measures the time of a request in our queue and in the queue of virtio-queue, with the same
-//! driver.
+//! Compares the time that a request takes in this crate's queue and in the queue of the crate
+//! virtio-queue. Both queues have the same driver.
 
 #![allow(missing_docs)]
 
@@ -20,10 +20,10 @@ const SIZE: u16 = 256;
 /// The number of requests in a batch. Each request has a header, data and a status.
 const BATCH: u16 = 32;
 
-/// The size of the memory in bytes. Behind an IOMMU, the memory has 256 mappings.
+/// The size of the memory in bytes. If addresses are translated, the memory has 256 mappings.
 const MEMORY: u64 = 1 << 20;
 
-/// The memory that driver and device share, and the driver's side of a ring in this memory.
+/// Makes the memory that driver and device share, and the driver's side of a ring in this memory.
 fn driver(packed: bool, translated: bool) -> (Arc<GuestMemory>, AnyDriverRing) {
     let mut memory = memory(MEMORY);
     if translated {
@@ -33,8 +33,8 @@ fn driver(packed: bool, translated: bool) -> (Arc<GuestMemory>, AnyDriverRing) {
     (memory, ring)
 }
 
-/// Measures the time of `serve`, which takes a batch of requests and gives the batch back. The
-/// result does not include the driver's own time.
+/// Measures the time of `serve`, which takes a batch of requests from the ring and gives them back
+/// to the driver. The result does not include the driver's own time.
 fn batches(driver: &mut AnyDriverRing, iterations: u64, mut serve: impl FnMut()) -> Duration {
     let mut time = Duration::ZERO;
     for _ in 0..iterations {
@@ -54,7 +54,8 @@ fn batches(driver: &mut AnyDriverRing, iterations: u64, mut serve: impl FnMut())
     time
 }
 
-/// Measures our queue: takes each request, calls `work` with it, and gives it back.
+/// Measures this crate's queue. Takes each request, calls `work` with the request, and gives the
+/// request back.
 fn ours(
     bencher: &mut Bencher<'_>,
     (packed, translated): (bool, bool),
@@ -77,8 +78,8 @@ fn ours(
     });
 }
 
-/// Accesses a request's memory as a block device does: reads the header, finds the data, and writes
-/// the status.
+/// Accesses a request's memory as a block device does. Reads the header, looks up the data's
+/// memory, and writes the status.
 fn access(chain: &Chain, memory: &GuestMemory, iovecs: &mut Vec<iovec>) {
     let mut header = [0; 16];
     let read = chain.readable.read(memory, 0, &mut header);
@@ -89,7 +90,8 @@ fn access(chain: &Chain, memory: &GuestMemory, iovecs: &mut Vec<iovec>) {
     black_box((header, iovecs.len()));
 }
 
-/// The benchmarks: a name, whether the ring is packed, and whether addresses are translated.
+/// The benchmarks. Each entry has a name, whether the ring is packed, and whether addresses are
+/// translated.
 const KINDS: [(&str, bool, bool); 4] = [
     ("split", false, false),
     ("packed", true, false),
@@ -123,7 +125,7 @@ fn requests(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Measures the queue of virtio-queue: takes each request, and gives it back.
+/// Measures the queue of the crate virtio-queue. Takes each request, and gives the request back.
 fn theirs(bencher: &mut Bencher<'_>) {
     let (memory, mut driver) = driver(false, false);
     let mut queue = their_queue(driver.layout());

@@ -1,4 +1,4 @@
-//! Descriptor chains: the buffers of one request.
+//! Descriptor chains. A descriptor chain names the buffers of one request.
 
 use std::ops::Range;
 
@@ -12,10 +12,10 @@ use crate::segment::{Inaccessible, Segment};
 
 pub use crate::segment::{MAX_PIECES, clear};
 
-/// A contiguous piece of the driver's memory, mapped into this process.
+/// A contiguous range of the driver's memory, mapped into this process.
 type Slice<'a> = VolatileSlice<'a, BS<'a, ()>>;
 
-/// All readable or all writable buffers of a chain, as one sequence of bytes.
+/// Either all readable or all writable buffers of a chain, as one sequence of bytes.
 ///
 /// The driver may divide the sequence into buffers at any byte, so a device addresses bytes only by
 /// their offset in the sequence.
@@ -40,12 +40,12 @@ pub struct Chain {
     pub writable: Segments,
 }
 
-/// The reason for which the bytes of a chain cannot be accessed. Only the request of this chain
-/// fails. The ring can still be served.
+/// The reason for which the bytes of a chain cannot be accessed. Only this chain's request fails,
+/// and the device can continue to serve the ring.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BufferError {
-    /// The access ends after the last readable or writable byte of the chain.
+    /// The access goes past the last readable or writable byte of the chain.
     #[error("{expected} bytes are needed of a chain that has {actual}")]
     Short {
         /// The end of the accessed bytes: an offset in the chain's readable or writable bytes.
@@ -112,7 +112,8 @@ impl Segments {
         self.len == 0
     }
 
-    /// The segments that hold the bytes `offset..offset + len`, cut to these bytes.
+    /// The segments that hold the bytes `offset..offset + len`. The first and the last segment are
+    /// shortened to these bytes.
     pub(crate) fn range(&self, offset: u64, len: u64) -> impl Iterator<Item = Segment> + '_ {
         let end = offset.saturating_add(len);
         let mut position = 0;
@@ -134,9 +135,9 @@ impl Segments {
         })
     }
 
-    /// Calls `visit` for each piece of memory that holds some of the bytes `offset..offset + len`.
-    /// The arguments are the piece, and the positions of the piece's bytes. The byte at `offset`
-    /// has position 0.
+    /// Calls `visit` for each contiguous slice of memory that holds some of the bytes
+    /// `offset..offset + len`. The arguments are the slice, and the positions of the slice's bytes.
+    /// The byte at `offset` has position 0.
     fn visit<'a>(
         &self,
         memory: &'a GuestMemory,
@@ -158,8 +159,8 @@ impl Segments {
         for segment in self.range(offset, len) {
             check(&segment, access)?;
             let (regions, len) = (memory.regions(), segment.len as usize);
-            // A segment is usually in one region. `get_slice` finds such a segment with the least
-            // work.
+            // A segment is usually in one region. For such a segment, `get_slice` is the fastest
+            // way.
             if let Ok(slice) = regions.get_slice(segment.addr, len) {
                 visit(slice)?;
                 continue;
@@ -206,10 +207,10 @@ impl Segments {
         })
     }
 
-    /// Appends to `out` the pointers to bytes `offset..offset + len` in this process, for system
-    /// calls that read or write these bytes. The kernel reports a failure if the memory does not
-    /// allow the access. `memory` has to be the memory of the queue that the chain came from, and
-    /// the pointers are valid as long as `memory` lives.
+    /// Appends to `out` pointers to the bytes `offset..offset + len` in this process, for a system
+    /// call that reads or writes these bytes. The system call fails if the memory does not allow
+    /// the access. `memory` has to be the memory of the queue that the chain came from. The
+    /// pointers are valid as long as `memory` lives.
     ///
     /// # Errors
     ///

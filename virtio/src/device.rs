@@ -23,10 +23,12 @@ pub trait Device: Send + Sync {
     /// Number of virtqueues, 1 to 256.
     fn queue_count(&self) -> u16;
 
-    /// Copies bytes of the configuration space from `offset` on. Bytes past the end of the space
-    /// read as zero, because a driver may know a later version of the device, with a longer space.
+    /// Copies bytes of the configuration space from `offset` on to `data`. Bytes past the end of
+    /// the configuration space read as zero, because a driver for a later version of the device may
+    /// expect a longer configuration space.
     ///
-    /// The default returns only zeros. It is for devices without a configuration space.
+    /// The default implementation returns only zeros. It is for devices without a configuration
+    /// space.
     fn read_config(&self, offset: usize, data: &mut [u8]) {
         let _ = offset;
         data.fill(0);
@@ -34,7 +36,8 @@ pub trait Device: Send + Sync {
 
     /// Writes to the configuration space. Does not block.
     ///
-    /// The default refuses all writes. It is for devices whose configuration space is read-only.
+    /// The default implementation refuses all writes. It is for devices whose configuration space
+    /// is read-only.
     ///
     /// # Errors
     ///
@@ -47,8 +50,8 @@ pub trait Device: Send + Sync {
     /// Keeps `notifier`, and sends a notification through it after each change of the configuration
     /// space that the driver did not make. A later call of this method replaces the notifier.
     ///
-    /// The default drops the notifier. It is for devices whose configuration space changes only
-    /// through writes of the driver.
+    /// The default implementation drops the notifier. It is for devices whose configuration space
+    /// changes only through writes of the driver.
     fn watch_config(&self, notifier: Arc<dyn Notifier>) {
         drop(notifier);
     }
@@ -58,7 +61,7 @@ pub trait Device: Send + Sync {
     ///
     /// # Errors
     ///
-    /// When the operating system refuses a resource that the device needs.
+    /// When the operating system does not grant a resource that the device needs.
     fn prepare(&self) -> io::Result<()> {
         Ok(())
     }
@@ -80,8 +83,8 @@ pub trait Device: Send + Sync {
 pub struct DeviceKind {
     /// The virtio device id (virtio 1.2, section 5), 1 to 63.
     pub id: u16,
-    /// The PCI class (bits 16 to 23), subclass (bits 8 to 15) and programming interface (bits 0 to
-    /// 7).
+    /// The PCI class code: class (bits 16 to 23), subclass (bits 8 to 15) and programming interface
+    /// (bits 0 to 7).
     pub class: u32,
 }
 

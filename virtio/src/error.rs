@@ -1,12 +1,12 @@
-//! The faults of a ring.
+//! The errors of a ring.
 
 use vm_memory::GuestMemoryError;
 
 use crate::VringLayout;
 use crate::memory::MemoryLost;
 
-/// A fault of the ring itself, not of one request. The device cannot serve further requests from
-/// the ring.
+/// An error that concerns the ring as a whole, not a single request. The device cannot serve
+/// further requests from the ring.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
@@ -17,14 +17,14 @@ pub enum QueueError {
     /// The available index moved by more than the queue's size.
     #[error("available index jumped from {next} to {index} in a queue of {size}")]
     AvailIndex {
-        /// The index of the first request that was not taken yet.
+        /// The available ring's index of the first request that the device has not taken yet.
         next: u16,
         /// The available index that the driver wrote.
         index: u16,
         /// The queue's size.
         size: u16,
     },
-    /// The start position of a packed queue is outside the queue's ring.
+    /// The position at which a packed queue has to start is outside the queue's ring.
     #[error("a queue of {size} descriptors cannot begin at descriptor {index}")]
     Position {
         /// The descriptor index in the start position.
@@ -35,8 +35,8 @@ pub enum QueueError {
     /// The buffer id of a chain in a packed queue is not below the queue's size.
     #[error("buffer id {0} is not below the queue's size")]
     BufferId(u16),
-    /// The driver makes a chain available, but another chain with the same head or buffer id is
-    /// still in flight.
+    /// The driver made a chain available while another chain with the same head or buffer id was in
+    /// flight.
     #[error("chain {0} is made available while it is in flight")]
     InFlight(u16),
     /// A descriptor index is not below its table's length.
@@ -50,8 +50,9 @@ pub enum QueueError {
     /// A chain has more descriptors than the limit. The chain may be a loop.
     #[error("descriptor chain has more than {0} descriptors")]
     ChainTooLong(u16),
-    /// An indirect descriptor that virtio forbids: without the negotiated feature, inside an
-    /// indirect table, with the flag NEXT, or after other descriptors in a packed queue.
+    /// An indirect descriptor that virtio forbids. The feature was not negotiated, or the
+    /// descriptor is inside an indirect table, has the flag NEXT, or follows other descriptors in a
+    /// packed queue.
     #[error("indirect descriptor in a place where virtio forbids it")]
     BadIndirect,
     /// An indirect table whose length is zero, or not a multiple of a descriptor's size.

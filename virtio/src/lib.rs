@@ -4,7 +4,7 @@
 //! [`Runner`], which has a thread for each queue in use. On the thread of a queue, the runner calls
 //! the [`Device`] with a [`ServedQueue`], from which the device takes requests. A device does not
 //! depend on its carrier. A carrier uses only the type, the features and the configuration space of
-//! its device.
+//! the device.
 
 pub mod chain;
 pub mod device;

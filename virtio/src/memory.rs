@@ -106,8 +106,8 @@ impl GuestMemory {
         })
     }
 
-    /// A `GuestMemory` with the same regions. `translation` maps the driver's addresses to the
-    /// regions' own addresses.
+    /// A `GuestMemory` with the same regions, in which `translation` maps the driver's addresses to
+    /// the regions' own addresses.
     ///
     /// [`GuestMemory::is_in_use`] of the result does not report buffers that are in use through
     /// other `GuestMemory` values with the same translation.
@@ -153,16 +153,16 @@ impl GuestMemory {
         self.regions.num_regions()
     }
 
-    /// Whether the addresses `first..=last` overlap the buffers of a chain that was taken from a
-    /// queue in this memory, and not given back yet. Always false without a translation. The
-    /// documentation of [`Translation`] says when to call this method.
+    /// Whether the addresses `first..=last` overlap the buffers of a chain in flight: a chain that
+    /// was taken from a queue in this memory, and not given back yet. Always false without a
+    /// translation. The documentation of [`Translation`] says when to call this method.
     pub fn is_in_use(&self, first: u64, last: u64) -> bool {
         let translated = self.translated.as_ref();
         translated.is_some_and(|translated| translated.uses.overlap(first, last))
     }
 
-    /// Records the buffers of a chain that was taken from a queue, and turns their addresses into
-    /// the regions' own addresses. Does nothing without a translation.
+    /// Records the buffers of a chain that was taken from a queue, and translates their addresses
+    /// to the regions' own addresses. Does nothing without a translation.
     pub(crate) fn hold(&self, head: u16, lists: [&mut Vec<Segment>; 2]) {
         if let Some(translated) = &self.translated {
             translated.uses.hold(head, lists, &translated.translation);
@@ -181,16 +181,17 @@ impl GuestMemory {
         &self.regions
     }
 
-    /// Begins to watch the addresses `first..=last`. The caller has to begin the watch before it
-    /// looks the addresses up. `None` without a translation, because the memory at an address then
-    /// never changes.
+    /// Begins to watch whether the addresses `first..=last` stay mapped. The caller has to begin
+    /// the watch before it looks the addresses up. `None` without a translation, because the memory
+    /// at an address then never changes.
     pub(crate) fn watch(&self, first: u64, last: u64) -> Option<Arc<Watch>> {
         let translated = self.translated.as_ref()?;
         Some(translated.translation.watch(first, last))
     }
 
-    /// The first slice of the range of `count` bytes from `addr` on: all bytes up to the end of one
-    /// piece of memory. `None` if `addr` is not in memory, or the memory does not allow the access.
+    /// The first slice of the range of `count` bytes from `addr` on. The slice has the bytes from
+    /// `addr` on that are contiguous in this process. `None` if `addr` is not in memory, or the
+    /// memory does not allow the access.
     pub(crate) fn first_slice(
         &self,
         addr: GuestAddress,
@@ -206,7 +207,7 @@ impl GuestMemory {
         self.regions.get_slices(piece.addr, piece.len).next()?.ok()
     }
 
-    /// All slices of memory that make up the range of `count` bytes from `addr` on.
+    /// The slices of memory that together make up the range of `count` bytes from `addr` on.
     pub(crate) fn slices(
         &self,
         addr: GuestAddress,

@@ -4,7 +4,7 @@
 /// PCI vendor id of every virtio device.
 pub const VENDOR_ID: u16 = 0x1af4;
 
-/// The PCI device id of a modern device minus its virtio device id.
+/// The difference between the PCI device id and the virtio device id of a modern device.
 pub const MODERN_ID_BASE: u16 = 0x1040;
 
 /// The MSI-X vector number with the meaning "no interrupt".
@@ -82,7 +82,8 @@ pub mod common {
     pub const DEVICE_STATUS: u64 = 0x14;
     /// A number that changes with every change of the device-specific configuration, 8 bits.
     pub const CONFIG_GENERATION: u64 = 0x15;
-    /// Selects the queue for all registers with a higher offset in the structure, 16 bits.
+    /// Selects the queue that all registers with a higher offset in this structure refer to, 16
+    /// bits.
     pub const QUEUE_SELECT: u64 = 0x16;
     /// Number of descriptors of the selected queue, 16 bits.
     pub const QUEUE_SIZE: u64 = 0x18;
@@ -116,7 +117,7 @@ pub mod status {
     pub const FEATURES_OK: u8 = 8;
     /// The device has failed and needs a reset.
     pub const NEEDS_RESET: u8 = 0x40;
-    /// The driver has given up the device.
+    /// The driver has given up on the device.
     pub const FAILED: u8 = 0x80;
 }
 
@@ -140,8 +141,8 @@ pub struct Capability {
     pub offset: u32,
     /// Length of the structure, in bytes.
     pub length: u32,
-    /// Distance in bytes between two registers of a notification or doorbell structure. `None` in a
-    /// capability without a multiplier.
+    /// Distance in bytes between two adjacent registers of a notification structure or doorbell
+    /// structure. `None` in a capability without a multiplier.
     pub multiplier: Option<u32>,
 }
 

@@ -30,11 +30,11 @@ pub const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
 pub const IN_ORDER: u64 = 1 << VIRTIO_F_IN_ORDER;
 
 /// The maximum number of descriptors in one chain, in the ring and in an indirect table together.
-/// The limit does not depend on the ring's size. It allows 1,024 buffers of data, which is the
-/// kernel's limit for one system call, and two more buffers.
+/// The limit does not depend on the ring's size. It allows 1,024 data buffers, because the kernel
+/// accepts at most 1,024 buffers in one system call, and two further buffers.
 pub const MAX_DESCRIPTORS: u16 = 1026;
 
-/// The negotiated features that matter to a ring of either layout.
+/// The negotiated features that matter to a ring, split or packed.
 #[derive(Clone, Copy, Debug)]
 struct Features {
     indirect: bool,
@@ -69,7 +69,7 @@ enum Ring {
     Packed(PackedQueue),
 }
 
-/// Calls the method `$name` of a split or of a packed queue.
+/// Calls the method `$name` of the split queue or of the packed queue.
 macro_rules! either {
     ($ring:expr, $name:ident($($argument:expr),*)) => {
         match $ring {
@@ -79,7 +79,8 @@ macro_rules! either {
     };
 }
 
-/// A split or packed virtqueue, from which a device takes checked chains.
+/// A split or packed virtqueue. A device takes chains from the queue. The queue has checked all
+/// descriptors of these chains.
 ///
 /// # Example
 ///
@@ -125,8 +126,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Begins to serve a virtqueue at the position `next_avail`. All requests before this position
-    /// must have been given back.
+    /// Begins to serve a virtqueue at the position `next_avail`. The device must already have given
+    /// back all requests before this position.
     ///
     /// # Errors
     ///
@@ -166,7 +167,7 @@ impl Queue {
         self.size
     }
 
-    /// The position of the first request that was not taken yet.
+    /// The position of the first request that the device has not taken yet.
     pub fn next_avail(&self) -> u16 {
         either!(&self.ring, next_avail())
     }
@@ -187,8 +188,8 @@ impl Queue {
         if let Some(order) = &mut self.order {
             order.begin(chain.head)?;
         }
-        // `hold` records the chain's buffers, so from here on `is_in_use` reports these buffers to
-        // the carrier. If the driver has unmapped a buffer already, accesses to the buffer fail.
+        // `hold` records the chain's buffers, so that `is_in_use` reports them to the carrier. If
+        // the driver has already unmapped a buffer, accesses to the buffer fail.
         self.memory.hold(chain.head, chain.lists_mut());
         either!(&mut self.ring, advance());
         self.last = Some(chain.head);
@@ -245,7 +246,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Makes all chains that were given back visible to the driver.
+    /// Makes all chains that the device gave back visible to the driver.
     ///
     /// # Errors
     ///
@@ -258,8 +259,8 @@ impl Queue {
         }
     }
 
-    /// Makes all chains that were given back visible to the driver. Returns true if the driver
-    /// wants a call for a chain that became visible since this method was last used.
+    /// Makes all chains that the device gave back visible to the driver. Returns true if the driver
+    /// wants a call for a chain that became visible after the previous call of `needs_call`.
     ///
     /// # Errors
     ///
@@ -279,8 +280,8 @@ impl Queue {
         either!(&mut self.ring, disable_kick())
     }
 
-    /// Asks the driver for a kick after the next request. Returns true if the queue has requests
-    /// already. The device has to take these requests, because the driver may send no kick for
+    /// Asks the driver for a kick after the next request. Returns true if the queue already has
+    /// requests. The device has to take these requests, because the driver may send no kick for
     /// them.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! Runs the queues of one device.
 //!
-//! Each queue gets a thread at its first start. The thread stays until the runner is dropped. A
-//! start gives a vring to the thread, and a stop takes the vring back. The notifiers of a running
-//! vring can be replaced at any time without a stop. The runner reports failures and panics of the
-//! device.
+//! The runner creates a queue's thread at the first start of the queue, and keeps the thread until
+//! the runner is dropped. A start gives a vring to the thread, and a stop takes the vring back. The
+//! notifiers of a running vring can be replaced at any time without a stop. The runner reports
+//! failures and panics of the device.
 
 use std::io;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ pub use error::{StartError, StopError};
 
 use thread::QueueThread;
 
-/// The time that a stop waits for requests in flight. The storage below a block device gives up a
-/// request in less time.
+/// The time that a stop waits for requests in flight. Storage normally completes a request, or
+/// reports an error for the request, in less time.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The kinds of virtqueue that a driver may choose.
+/// The kinds of virtqueue that the runner offers to drivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingOptions {
     /// The maximum size of a queue, in descriptors: a power of two, at most 32768.
@@ -43,7 +43,8 @@ pub struct RingOptions {
 }
 
 impl Default for RingOptions {
-    /// Queues of at most 128 descriptors, split or packed, whose buffers are used in any order.
+    /// Split or packed queues of at most 128 descriptors. The device may give buffers back in any
+    /// order.
     fn default() -> Self {
         Self {
             max_size: 128,
@@ -208,11 +209,11 @@ impl Runner {
         self.rings.max_size
     }
 
-    /// Starts to serve a vring.
+    /// Starts to serve a vring on its queue's thread.
     ///
     /// # Errors
     ///
-    /// [`StartError`]. The queue is not started in this case.
+    /// [`StartError`]. The queue is then not started.
     pub fn start(&mut self, vring: Vring) -> Result<(), StartError> {
         let index = vring.index;
         let slot = self.queues.get_mut(usize::from(index));
@@ -261,13 +262,14 @@ impl Runner {
         }
     }
 
-    /// Stops the given queues. Requests the stop of all given queues, and then waits for all of
-    /// them with one deadline. Skips queues that are not started. The device does not access the
-    /// driver's memory for a stopped queue.
+    /// Stops the given queues. First requests the stop of each queue, and then waits for all of
+    /// them until one common deadline. Skips queues that are not started. The device does not
+    /// access the driver's memory for a stopped queue.
     ///
     /// # Errors
     ///
-    /// [`StopError`] for the first queue that did not stop in time. Each such queue stays started.
+    /// [`StopError`] for the first queue that did not stop in time. All queues that did not stop in
+    /// time stay started.
     pub fn stop(&mut self, queues: impl IntoIterator<Item = u16>) -> Result<(), StopError> {
         let queues: Vec<u16> = queues
             .into_iter()

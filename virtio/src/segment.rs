@@ -1,9 +1,10 @@
-//! The pieces of memory that hold the buffers of a chain.
+//! The contiguous ranges of memory that hold the buffers of a chain.
 
 use vm_memory::{GuestAddress, Permissions};
 
-/// The maximum number of pieces of memory for the buffers of one chain. A buffer has several pieces
-/// if it crosses the end of a region or, behind an IOMMU, the end of a mapping.
+/// The maximum number of contiguous ranges of memory ("pieces") for the buffers of one chain. A
+/// buffer has several pieces if the buffer crosses the end of a region or, behind an IOMMU, the end
+/// of a mapping.
 pub const MAX_PIECES: usize = 4096;
 
 /// The maximum number of entries for which [`clear`] keeps memory. Most requests need fewer
@@ -13,19 +14,19 @@ const KEPT_CAPACITY: usize = 256;
 /// Empties a list that the next request uses again, and frees memory that only unusually large
 /// requests need.
 ///
-/// A driver may fill a queue once with requests of the maximum size. Without this function, the
-/// lists of all these requests would keep their memory for as long as the queue is served.
+/// After a driver has filled a queue once with requests of the maximum size, the lists of all these
+/// requests would otherwise keep their memory for as long as the queue is served.
 pub fn clear<T>(list: &mut Vec<T>) {
     list.clear();
     list.shrink_to(KEPT_CAPACITY);
 }
 
-/// A buffer of a chain, or a piece of a buffer.
+/// A buffer of a chain, or a contiguous part of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
-    /// The address of the segment's first byte. It is the driver's address until a
-    /// [`Queue`](crate::Queue) hands the chain out. Then it becomes an address in the regions of
-    /// memory.
+    /// The address of the segment's first byte. At first it is the driver's address. When a
+    /// [`Queue`](crate::Queue) hands the chain out, the queue translates it to an address in the
+    /// regions of memory.
     pub addr: GuestAddress,
     /// Length in bytes.
     pub len: u32,
@@ -43,8 +44,8 @@ pub(crate) enum Inaccessible {
 }
 
 impl Segment {
-    /// A segment for a buffer with the address and the length from its descriptor. All accesses are
-    /// allowed until the buffer's memory is looked up.
+    /// A segment for the buffer of a descriptor, with the descriptor's address and length. The
+    /// segment allows all accesses until the buffer's memory is looked up.
     pub fn new(addr: u64, len: u32) -> Self {
         Self {
             addr: GuestAddress(addr),

@@ -1,5 +1,5 @@
-//! A started virtqueue as its device sees it, and the reasons for which a device stops serving the
-//! queue.
+//! A started virtqueue, as the runner passes it to the device, and the reasons for which a device
+//! stops serving the queue.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -121,7 +121,8 @@ impl ServedQueue {
     ///
     /// # Errors
     ///
-    /// [`ServeError`] when the driver broke the vring, or when waiting fails.
+    /// [`ServeError`] when the driver broke the rules of virtio for the vring, or when waiting
+    /// fails.
     pub fn next(&mut self, chain: &mut Chain, wake: &Wake) -> Result<bool, ServeError> {
         while !wake.is_stop_requested() {
             if self.ring.pop(chain)? {
@@ -168,14 +169,14 @@ impl ServedQueue {
     }
 }
 
-/// The reason for which a device stopped serving a queue, although no stop was requested.
+/// The reason for which a device stopped serving a queue although nothing had requested a stop.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The driver broke the rules of the vring, or unmapped the vring's memory.
+    /// The driver broke the rules of virtio for the vring, or unmapped the vring's memory.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The operating system refused to wait.
+    /// A system call that waits for events failed.
     #[error("cannot wait for requests or their results")]
     Wait(#[from] io::Error),
 }

@@ -1,4 +1,4 @@
-//! The driver's side of memory and rings, for tests.
+//! The driver's memory and the driver's side of rings, for tests.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -50,9 +50,10 @@ pub fn memory(len: u64) -> Arc<GuestMemory> {
     Arc::new(GuestMemory::from_regions(vec![region.expect("memory")]).expect("one region"))
 }
 
-/// The given memory behind an IOMMU, and the IOMMU's translation. The IOMMU maps `len` bytes page
-/// by page: page 0 to page 1 and page 1 to page 0, page 2 to page 3 and page 3 to page 2, and so
-/// on. So no mapping can be merged with the next mapping.
+/// The given memory behind an IOMMU, and the IOMMU's translation. The IOMMU maps the first `len`
+/// bytes page by page, and swaps each two adjacent pages: page 0 to page 1 and page 1 to page 0,
+/// page 2 to page 3 and page 3 to page 2, and so on. So no mapping can be merged with the next
+/// mapping.
 ///
 /// # Panics
 ///
@@ -76,7 +77,7 @@ pub fn swapped_pages(memory: &GuestMemory, len: u64) -> (Arc<GuestMemory>, Arc<T
     )
 }
 
-/// The driver's side of a split virtqueue. The driver's side can also break the rules of virtio.
+/// The driver's side of a split virtqueue. Tests can also break the rules of virtio with it.
 #[derive(Debug)]
 pub struct DriverRing {
     memory: Arc<GuestMemory>,
@@ -92,8 +93,8 @@ pub struct DriverRing {
 pub type RawDescriptor = (u64, u32, u16, u16);
 
 impl DriverRing {
-    /// A ring of `size` descriptors from `base` on. `base` has to be aligned to 16 bytes. The ring
-    /// takes at most `26 * size + 16` bytes.
+    /// A ring of `size` descriptors that begins at the address `base`. `base` has to be aligned to
+    /// 16 bytes. The ring takes at most `26 * size + 16` bytes.
     pub fn new(memory: Arc<GuestMemory>, base: u64, size: u16) -> Self {
         let avail = base + 16 * u64::from(size);
         let used = (avail + 6 + 2 * u64::from(size)).next_multiple_of(4);
@@ -222,8 +223,8 @@ impl DriverRing {
         }
     }
 
-    /// The next (head, written) pair of the used ring. `None` if the device has used no further
-    /// chain.
+    /// The next entry of the used ring: the chain's head, and the number of bytes written to the
+    /// chain. `None` if the device has used no further chain.
     pub fn pop_used(&mut self) -> Option<(u32, u32)> {
         let index = u16::from_le(self.get(self.layout.used.0 + 2));
         if index == self.used {

@@ -1,4 +1,4 @@
-//! A vring as its driver configured it.
+//! The configuration of a vring, as its driver chose it.
 
 use std::fmt::Debug;
 use std::io;
@@ -18,7 +18,8 @@ pub fn first_position(packed: bool) -> u16 {
     if packed { WRAP } else { 0 }
 }
 
-/// Sends notifications of one event, by an eventfd, a doorbell register or an interrupt.
+/// Sends notifications of one kind of event, through an eventfd, a doorbell register or an
+/// interrupt.
 pub trait Notifier: Debug + Send + Sync {
     /// Sends one notification. Never blocks.
     ///
@@ -61,8 +62,8 @@ impl VringLayout {
         })
     }
 
-    /// Whether all parts of the virtqueue are in `memory`, and a device can make its accesses to
-    /// them.
+    /// Whether all parts of the virtqueue are in `memory`, and the memory allows the accesses that
+    /// a device makes to them.
     pub fn is_in(&self, memory: &GuestMemory) -> bool {
         let mut parts = self.parts().into_iter();
         parts.all(|(start, length, access)| memory.check_range(start, length, access))
@@ -98,9 +99,9 @@ pub struct Vring {
     pub features: u64,
     /// The layout of the virtqueue.
     pub layout: VringLayout,
-    /// The position of the first request that is not served yet. In a split virtqueue, the position
-    /// is the request's index in the available ring. In a packed virtqueue, bits 0 to 14 are the
-    /// request's index in the descriptor ring, and bit 15 is the wrap counter.
+    /// The position of the first request that has not been served yet. In a split virtqueue, the
+    /// position is the request's index in the available ring. In a packed virtqueue, bits 0 to 14
+    /// are the request's index in the descriptor ring, and bit 15 is the wrap counter.
     pub next_avail: u16,
     /// The driver's memory.
     pub memory: Arc<GuestMemory>,

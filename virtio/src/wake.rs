@@ -1,4 +1,4 @@
-//! Tells the thread of a queue to stop.
+//! Tells the thread of a queue to stop serving the queue.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipc::SharedEventFd;
 
-/// Tells the thread of a queue to stop.
+/// Tells the thread of a queue to stop serving the queue.
 ///
 /// [`Wake::event`] becomes readable when the queue has to stop. Other threads of the device may
 /// signal the event as well, to tell the queue's thread that results are ready.
@@ -18,11 +18,11 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// A `Wake` without a request to stop.
+    /// Makes a `Wake` with no pending request to stop.
     ///
     /// # Errors
     ///
-    /// When the process has no file descriptors left.
+    /// When the process has reached its limit of open files.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             stop: AtomicBool::new(false),

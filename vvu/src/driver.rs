@@ -121,7 +121,7 @@ impl VvuDriver {
         })
     }
 
-    /// Resets and starts the device. A front-end may connect afterwards.
+    /// Resets and starts the device. A front-end can connect afterwards.
     ///
     /// # Errors
     ///
@@ -183,13 +183,13 @@ impl VvuDriver {
         Ok(self.config.write(config::STATUS, status::BACKEND_UP)?)
     }
 
-    /// Whether the front-end has left. Also true if a front-end may have connected and left between
-    /// two calls. Always false with [`PeerLoss::EmptyMessage`], because the status does not show
-    /// the front-end.
+    /// Whether the front-end has left. Also true if a front-end may have connected and left since
+    /// the last call of this method. Always false with [`PeerLoss::EmptyMessage`], because the
+    /// status does not show the front-end.
     ///
     /// # Errors
     ///
-    /// When the function is gone.
+    /// When the PCI function is gone.
     pub fn frontend_lost(&mut self) -> io::Result<bool> {
         if self.dialect.peer_loss != PeerLoss::Status {
             return Ok(false);
@@ -225,7 +225,7 @@ impl VvuDriver {
     ///
     /// # Errors
     ///
-    /// When the function is gone.
+    /// When the PCI function is gone.
     pub fn needs_reset(&self) -> io::Result<bool> {
         self.virtio.needs_reset()
     }

@@ -56,7 +56,7 @@ pub trait PciFunction: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// When the function is gone, or when some of the bytes are outside of configuration space.
+    /// When the PCI function is gone, or when some of the bytes are outside of configuration space.
     fn read_config(&self, offset: u64, data: &mut [u8]) -> io::Result<()>;
 
     /// Writes configuration space.
@@ -73,7 +73,7 @@ pub trait PciFunction: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// When the function is gone, or when some of the bytes are outside of the BAR.
+    /// When the PCI function is gone, or when some of the bytes are outside of the BAR.
     fn read_bar(&self, bar: u8, offset: u64, data: &mut [u8]) -> io::Result<()>;
 
     /// Writes to a BAR, by a system call or by a message to a vfio-user server.
@@ -95,7 +95,7 @@ pub trait PciFunction: Debug + Send + Sync {
         None
     }
 
-    /// The I/O virtual addresses at which memory may be mapped for the function.
+    /// The I/O virtual addresses at which memory can be mapped for the function.
     fn iova_ranges(&self) -> Vec<RangeInclusive<u64>>;
 
     /// Lets the function access `memory` at the I/O virtual address `iova`, until
@@ -132,7 +132,7 @@ pub trait PciFunction: Debug + Send + Sync {
     /// The error of the operating system or server.
     fn reset(&self) -> io::Result<bool>;
 
-    /// A descriptor that becomes readable when the function is gone for good. `None` if the
+    /// A descriptor that becomes readable when the PCI function is gone for good. `None` if the
     /// function has no such descriptor.
     fn hangup(&self) -> Option<BorrowedFd<'_>> {
         None

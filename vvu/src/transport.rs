@@ -20,12 +20,13 @@ use crate::virtio_pci::Patience;
 pub use error::{Fault, VvuError};
 use resource::Signals;
 
-/// The maximum number of restarts of a device without a message from a front-end in between.
+/// The maximum number of restarts between two messages from front-ends. A device that needs more
+/// restarts is given up.
 const MAX_RESTARTS: u32 = 3;
 
 /// Carries vhost-user messages through a virtio-vhost-user device.
 ///
-/// Front-ends may connect and leave one after the other. A device that breaks the rules is reset
+/// Front-ends can connect and leave one after the other. A device that breaks the rules is reset
 /// and restarted, and the transport reports its front-end as dropped. Dropping the transport shuts
 /// the device down.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ struct Ready {
 
 impl VvuTransport {
     /// Starts the device of a function for a back-end of `queue_count` queues, so that a front-end
-    /// may connect. If `dialect` is `None`, the identity of the device selects the dialect.
+    /// can connect. If `dialect` is `None`, the identity of the device selects the dialect.
     ///
     /// # Errors
     ///

@@ -90,17 +90,17 @@ impl VirtioPci {
     ///
     /// # Errors
     ///
-    /// When the function is gone.
+    /// When the PCI function is gone.
     pub fn status(&self) -> io::Result<u8> {
         self.common.read(common::DEVICE_STATUS)
     }
 
-    /// Whether the device has to be reset. Also true for a device that is gone, because the
-    /// registers of such a device read as all ones.
+    /// Whether the device has to be reset. Also true if all bits of the status register read as
+    /// one, which may happen after the device has been unplugged.
     ///
     /// # Errors
     ///
-    /// When the function is gone.
+    /// When the PCI function is gone.
     pub fn needs_reset(&self) -> io::Result<bool> {
         Ok(self.status()? & status::NEEDS_RESET != 0)
     }
@@ -109,7 +109,7 @@ impl VirtioPci {
     ///
     /// # Errors
     ///
-    /// When the function is gone.
+    /// When the PCI function is gone.
     pub fn add_status(&self, bits: u8) -> io::Result<()> {
         let before = self.status()?;
         self.common.write(common::DEVICE_STATUS, before | bits)
@@ -173,7 +173,7 @@ impl VirtioPci {
     ///
     /// # Errors
     ///
-    /// When the function is gone.
+    /// When the PCI function is gone.
     pub fn queue_count(&self) -> io::Result<u16> {
         self.common.read(common::NUM_QUEUES)
     }
@@ -221,7 +221,7 @@ impl VirtioPci {
     ///
     /// # Errors
     ///
-    /// [`VirtioError`] when the device refuses a value or returns an invalid one.
+    /// [`VirtioError`] when the device refuses a value or returns an invalid value.
     pub fn configure_queue(
         &self,
         index: u16,
@@ -255,7 +255,7 @@ impl VirtioPci {
     ///
     /// # Errors
     ///
-    /// When the function is gone.
+    /// When the PCI function is gone.
     pub fn enable_queue(&self, index: u16) -> io::Result<()> {
         self.common.write(common::QUEUE_SELECT, index)?;
         self.common.write(common::QUEUE_ENABLE, 1u16)
@@ -265,7 +265,7 @@ impl VirtioPci {
     ///
     /// # Errors
     ///
-    /// When the function is gone.
+    /// When the PCI function is gone.
     pub fn clear_vectors(&self, queues: u16) -> io::Result<()> {
         self.common.write(common::CONFIG_MSIX_VECTOR, NO_VECTOR)?;
         for index in 0..queues {
@@ -289,7 +289,7 @@ impl QueueNotify {
     ///
     /// # Errors
     ///
-    /// When the function is gone.
+    /// When the PCI function is gone.
     pub fn notify(&self) -> io::Result<()> {
         self.registers.write(self.offset, self.index)
     }

@@ -1,5 +1,6 @@
-//! Fuzzes the whole processing of requests: vring, chains, parsing, engine and image. Run this
-//! target in the folder `block/fuzz` with `cargo +nightly fuzz run queue`.
+//! Fuzzes the whole processing of requests, which includes the vring, the chains, the parser, the
+//! engine and the image. Run this target in the folder `block/fuzz` with `cargo +nightly fuzz run
+//! queue`.
 
 #![no_main]
 

@@ -36,8 +36,8 @@ const FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_BLK_F_FLUSH;
 
 const ENGINES: [EngineKind; 2] = [EngineKind::Auto, EngineKind::Threads];
 
-/// Each engine with each layout of the vring. The layout is given as its feature bit, which is 0
-/// for a split vring.
+/// Each engine with each layout of the vring. The number is the feature bit of the layout, or 0 for
+/// a split vring.
 fn ways() -> impl Iterator<Item = (EngineKind, u64)> {
     ENGINES
         .into_iter()
@@ -333,7 +333,7 @@ fn failing_storage_fails_single_requests() {
     }
 }
 
-/// Memory of `count` regions of 4 KiB each, without gaps between them.
+/// Makes memory of `count` regions of 4 KiB each, with no gaps between the regions' addresses.
 fn patchwork(count: u64) -> Arc<GuestMemory> {
     // The file has the pages in reverse order, so regions that are adjacent in the driver's memory
     // are not adjacent in this process.
@@ -361,7 +361,7 @@ fn buffers_may_cross_memory_regions() {
         let data = 0x40_0123;
         let read = transfer(&mut driver, READ, (data, len as u32, true));
         assert!(read.data == contents(5, len));
-        // The image is cleared, and then the write restores the data that was read before.
+        // The image is cleared. The write then restores the data that the driver read before.
         File::create(&rig.path).unwrap().set_len(len).unwrap();
         transfer(&mut driver, WRITE, (data, len as u32, false));
         assert!(rig.image() == contents(5, len));

@@ -1,7 +1,7 @@
-//! System calls that the queue's own thread makes if the calls do not have to wait.
+//! Makes system calls on the queue's own thread, if the calls do not have to wait.
 //!
-//! Copying data that is in the page cache costs less than handing the call to another thread. An
-//! io_uring would hand many of these calls to kernel threads.
+//! To copy data that is in the page cache costs less time than to hand the call to another thread.
+//! An io_uring would hand many of these calls to kernel threads.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -13,14 +13,14 @@ use crate::operation::Operation;
 /// another thread.
 const LARGE: u64 = 128 << 10;
 
-/// How to make calls that do not wait.
+/// The system calls that the queue's own thread makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Make no calls on the queue's own thread.
+    /// No calls. Another thread or io_uring makes all calls.
     Never,
-    /// Ask the kernel not to wait. The kernel may refuse such a call.
+    /// Calls with RWF_NOWAIT. The kernel refuses such a call if the call would wait.
     NoWait,
-    /// Make ordinary calls, because calls on a file in memory never wait.
+    /// Ordinary calls. The file is in memory, so calls never wait.
     Plain,
 }
 
@@ -32,14 +32,14 @@ pub(super) struct AtOnce {
 }
 
 impl AtOnce {
-    /// Makes no calls on the queue's own thread.
+    /// A value that makes no calls.
     pub const NEVER: Self = Self {
         read: Mode::Never,
         write: Mode::Never,
     };
 
-    /// Makes the calls that the file allows. `in_memory` says whether the file is in memory, so
-    /// that calls never wait.
+    /// Chooses the kind of calls. `in_memory` says whether the file is in memory, where calls never
+    /// wait.
     pub fn new(in_memory: bool) -> Self {
         let mode = if in_memory { Mode::Plain } else { Mode::NoWait };
         Self {
@@ -48,15 +48,15 @@ impl AtOnce {
         }
     }
 
-    /// Whether another thread should make a read of `len` bytes, so that the queue's own thread can
-    /// serve the next requests meanwhile. Writes do not gain from a second thread, because the
-    /// kernel carries out the writes to one file one after the other.
+    /// Whether a read of `len` bytes should run on another thread, so that the queue's own thread
+    /// can serve the next requests at the same time. For writes a second thread has no advantage,
+    /// because the kernel carries out the writes to one file one after the other.
     pub fn is_better_aside(&self, len: u64) -> bool {
         len >= LARGE && self.read != Mode::Never
     }
 
-    /// Makes the next system call of a transfer. Returns the number of bytes or a negated errno.
-    /// Returns `None` if the call would wait.
+    /// Makes the next system call of a transfer. Returns the number of transferred bytes or a
+    /// negated errno. Returns `None` if the call would wait.
     ///
     /// # Safety
     ///
@@ -75,7 +75,7 @@ impl AtOnce {
             Mode::NoWait => unsafe { no_wait(file, transfer) },
         };
         if result >= 0 {
-            // The kernel moves less than 2 GiB in one call.
+            // The kernel moves less than 2 GiB in one call, so the number fits.
             return Some(i32::try_from(result).unwrap_or(i32::MAX));
         }
         let error = negated_errno();
@@ -84,7 +84,7 @@ impl AtOnce {
             // The file does not support RWF_NOWAIT.
             _ if error == -libc::EOPNOTSUPP => *mode = Mode::Never,
             // The call would wait, or it failed. The engine then repeats the call without
-            // RWF_NOWAIT, and this second call reports a failure.
+            // RWF_NOWAIT, and reports the result of the second call.
             _ => {}
         }
         None

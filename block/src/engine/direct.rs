@@ -1,5 +1,5 @@
-//! Chooses how the data of a transfer moves, and has private buffers for data that direct I/O
-//! cannot move straight from or to the driver's memory.
+//! Chooses whether the data of a transfer goes through the page cache, directly from or to the
+//! driver's memory, or through a private buffer. Owns the private buffers.
 
 use std::io;
 use std::slice;
@@ -16,14 +16,14 @@ use crate::operation::{Operation, Range};
 /// The maximum size of all buffers of one engine together, in bytes.
 const MAX_TOTAL: usize = 64 << 20;
 
-/// The largest size of a buffer in bytes. Larger transfers go through the buffer in several pieces.
+/// The largest size of a buffer in bytes. Larger transfers go through the buffer in several steps.
 const MAX_BUFFER: usize = 256 << 10;
 
-/// The smallest size of a buffer in bytes. This is a page, whose alignment is enough for every
-/// device.
+/// The smallest size of a buffer in bytes. This is the size of a page, and alignment to pages is
+/// sufficient for every device.
 const MIN_BUFFER: usize = 4096;
 
-/// The way that data takes between the image and the driver's memory.
+/// The path of data between the image and the driver's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// The data goes through the page cache.
@@ -35,8 +35,8 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// The best way for a transfer. `pinnable` says whether the kernel can pin all of the driver's
-    /// memory.
+    /// The best path for the data of a transfer. `pinnable` says whether the kernel can pin all of
+    /// the driver's memory.
     pub fn of(alignment: Alignment, pinnable: bool, range: Range, iovecs: &[iovec]) -> Self {
         let fits = |iovec: &iovec| {
             let address = iovec.iov_base.addr() as u64;
@@ -58,7 +58,7 @@ pub(super) fn is_aligned(alignment: Alignment, range: Range) -> bool {
     (range.offset | range.len).is_multiple_of(alignment.image.into())
 }
 
-/// One buffer for each slot of an engine. A buffer takes up memory only once it has been used.
+/// One buffer for each slot of an engine. A buffer takes up memory only after its first use.
 pub(super) struct Buffers {
     memory: MmapRaw,
     /// Length of one buffer in bytes.
@@ -71,8 +71,8 @@ pub(super) struct Buffers {
 pub(super) struct Bounce {
     /// All of the driver's buffers for the transfer.
     segments: Segments,
-    /// Offset in the driver's buffers at which the rest of the transfer begins, in bytes. `None` if
-    /// the transfer does not go through the slot's buffer.
+    /// Offset in the driver's buffers of the first byte that is not transferred yet. `None` if the
+    /// transfer does not go through the slot's buffer.
     at: Option<u64>,
 }
 
@@ -80,7 +80,7 @@ impl Buffers {
     /// Makes one buffer for each of `slots` slots.
     pub fn new(slots: u16) -> io::Result<Self> {
         let slots = usize::from(slots.max(1));
-        // The size is a power of two, because the dividend, the divisor and both bounds are powers
+        // The size is a power of two, because `MAX_TOTAL`, the divisor and both bounds are powers
         // of two.
         let size = (MAX_TOTAL / slots.next_power_of_two()).clamp(MIN_BUFFER, MAX_BUFFER);
         let mut options = MmapOptions::new();
@@ -91,15 +91,15 @@ impl Buffers {
         })
     }
 
-    /// The buffer of a slot. Callers use the buffer only while the slot has no call in flight, so
-    /// that the kernel does not access the buffer at the same time.
+    /// The buffer of a slot. Callers use the buffer only while the slot has no call in flight,
+    /// because a call in flight may access the buffer at any time.
     fn bytes(&mut self, slot: u16) -> &mut [u8] {
         let start = usize::from(slot) * self.size;
         assert!(start + self.size <= self.memory.len());
         // SAFETY: the range is inside the mapping, as was just checked. The mapping lives as long
         // as `self`, and its bytes are initialised, because the mapping starts as zeroes. `self` is
-        // borrowed exclusively, and no call on this slot is in flight, so nobody else accesses the
-        // range.
+        // borrowed exclusively, and no call on this slot is in flight, so no other code accesses
+        // the range.
         unsafe { slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(start), self.size) }
     }
 }
@@ -111,15 +111,15 @@ impl Bounce {
         self.at = Some(skip);
     }
 
-    /// Forgets a transfer that has ended.
+    /// Resets the state after the end of a transfer.
     pub fn clear(&mut self) {
         if self.at.take().is_some() {
             self.segments.clear();
         }
     }
 
-    /// Prepares the buffer for the next piece of the transfer, and copies the data of a write to
-    /// the buffer. Does nothing if the transfer does not go through the buffer.
+    /// Prepares the buffer for the next call of the transfer. For a write, copies the data to the
+    /// buffer. Does nothing if the transfer does not go through the buffer.
     pub fn load(
         &self,
         buffers: &mut Buffers,
@@ -144,8 +144,8 @@ impl Bounce {
         Ok(())
     }
 
-    /// Records the result of a call. If the call was a read, copies the data to the driver's
-    /// memory. Returns the result, or a negated errno if the driver's memory cannot be written.
+    /// Takes the result of a call. If the call was a read, copies the data to the driver's memory.
+    /// Returns the result, or a negated errno if the driver's memory cannot be written.
     pub fn unload(
         &mut self,
         buffers: &mut Buffers,

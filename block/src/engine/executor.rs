@@ -1,4 +1,4 @@
-//! The part of an engine that makes calls that may wait. It is an io_uring or a pool of threads.
+//! The part of an engine that makes blocking calls. It uses an io_uring or a pool of threads.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::uring::Uring;
 use super::{EngineKind, Wakers};
 use crate::image::Target;
 
-/// Makes calls that may wait.
+/// Makes blocking calls.
 pub(super) enum Executor<'a> {
     Uring(Uring<'a>),
     Pool(Pool),
@@ -41,7 +41,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// The next result, as its slot and the number of bytes or a negated errno.
+    /// The next result: its slot, and the number of transferred bytes or a negated errno.
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
         match self {
             Self::Uring(uring) => uring.next_result(),
@@ -57,7 +57,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Whether there are results, as far as this thread can see without a system call.
+    /// Whether results are ready. This check makes no system call, so it may miss results.
     pub fn has_results(&mut self) -> bool {
         match self {
             Self::Uring(uring) => uring.has_results(),

@@ -1,5 +1,4 @@
-//! One call on an image, which any thread can make. It is a system call or a call of the qcow2
-//! library.
+//! One call on an image that any thread can make: a system call, or a call of the qcow2 library.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -12,7 +11,7 @@ use super::transfer::Transfer;
 use crate::image::{Qcow2, Target};
 use crate::operation::{Operation, Range};
 
-/// The next call of a transfer, copied out of the transfer for another thread.
+/// The arguments of a transfer's next call, copied for another thread.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
     target: RawTarget,
@@ -30,8 +29,8 @@ enum RawTarget {
 }
 
 // SAFETY: the fields are plain values. Sending these values to another thread does not access the
-// objects that they name. The caller of `Job::run` promises that the fields name valid objects, and
-// both kinds of target can be used from any thread.
+// objects that the values name. The caller of `Job::run` promises that the fields name valid
+// objects, and both kinds of target can be used from any thread.
 unsafe impl Send for Job {}
 
 impl Job {
@@ -49,7 +48,7 @@ impl Job {
         }
     }
 
-    /// Makes the call. Returns the number of bytes or a negated errno.
+    /// Makes the call. Returns the number of transferred bytes or a negated errno.
     ///
     /// # Safety
     ///
@@ -66,7 +65,7 @@ impl Job {
         };
         match count {
             -1 => negated_errno(),
-            // The kernel moves less than 2 GiB in one call.
+            // The kernel moves less than 2 GiB in one call, so the number fits.
             count => i32::try_from(count).unwrap_or(i32::MAX),
         }
     }
@@ -133,7 +132,8 @@ pub(super) unsafe fn system_call(file: BorrowedFd<'_>, transfer: &Transfer) -> i
     unsafe { job.make_system_call(file.as_raw_fd()) }
 }
 
-/// The errno of the calling thread's last failed call, negated as in the results of io_uring.
+/// The errno of the calling thread's last failed call, negated. Results of io_uring have the same
+/// form.
 pub(super) fn negated_errno() -> i32 {
     -io::Error::last_os_error()
         .raw_os_error()

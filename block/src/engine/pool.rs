@@ -103,12 +103,12 @@ impl Pool {
         }
     }
 
-    /// Starts another thread. If the start fails, the pool goes on with the threads that it has.
+    /// Starts another thread. If the start fails, the pool continues with the threads that it has.
     fn start_thread(&mut self) {
         let shared = self.shared.clone();
         let name = format!("aio-{}", self.threads.len());
         // SAFETY: the callers of `push` promise that each job can run until the pool is dropped.
-        // The drop joins this thread, so no job runs after the drop.
+        // The pool's `drop` joins this thread, so no job runs later.
         let run = move || unsafe { shared.run_jobs() };
         match thread::Builder::new().name(name).spawn(run) {
             Ok(thread) => self.threads.push(thread),
@@ -122,7 +122,7 @@ impl Pool {
         }
     }
 
-    /// The next result, as its slot and the number of bytes or a negated errno.
+    /// The next result: its slot, and the number of transferred bytes or a negated errno.
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
         if self.results.is_empty() {
             mem::swap(&mut lock(&self.shared.results).done, &mut self.results);
@@ -159,7 +159,7 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Runs jobs until the pool is dropped. Each thread of the pool calls this once.
+    /// Runs jobs until the pool is dropped. Each thread of the pool calls this function once.
     ///
     /// # Safety
     ///
@@ -196,7 +196,7 @@ impl Shared {
         let sleeping = mem::take(&mut results.sleeping);
         drop(results);
         if sleeping && let Err(error) = self.wake.signal() {
-            // A failure is not expected, because the eventfd belongs to this process.
+            // This should not happen, because the eventfd is private to this process.
             tracing::error!("cannot wake a queue's thread: {error}");
         }
     }

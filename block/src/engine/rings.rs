@@ -1,10 +1,10 @@
 //! The io_uring instances of queues. They are made before the process enters its jail, and exist
 //! until the device is dropped.
 //!
-//! A process that may make io_urings can bypass the jail's system call filter. So the io_uring of
-//! each queue is made before the process enters the jail. A new io_uring is disabled, and is
-//! restricted forever to the operations that an image and its queue need. Later the queue's thread
-//! only enables the io_uring. A stop of the queue does not close the io_uring.
+//! A process that may make io_urings can bypass the jail's system call filter. So the jail forbids
+//! new io_urings, and the io_uring of each queue is made earlier. A new io_uring is disabled, and
+//! is permanently restricted to the operations that an image and its queue need. Later the queue's
+//! thread only enables the io_uring. A stop of the queue does not close the io_uring.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -16,7 +16,7 @@ use io_uring::{Builder, IoUring, Parameters, opcode, squeue};
 
 /// Number of entries of an io_uring. The number does not depend on the size of the virtqueue,
 /// because the engine submits entries early when the io_uring is full. An io_uring with this number
-/// of entries takes four pages of memory once it is used.
+/// of entries takes four pages of memory after its first use.
 const ENTRIES: u32 = 128;
 
 /// The operations that an io_uring may carry out: transfers, flushes, allocation, waits and
@@ -37,14 +37,13 @@ const OPERATIONS: [u8; 8] = [
 #[derive(Debug, Default)]
 pub(crate) struct RingSlot(Mutex<Ring>);
 
-/// An io_uring that may not exist yet, or may not be available.
+/// The state of a queue's io_uring.
 #[derive(Default)]
 pub(crate) struct Ring {
     state: State,
-    /// Whether an operation in the io_uring may never end, so that the io_uring must not be used
-    /// again.
+    /// True if the io_uring must not be used again, because one of its operations may never end.
     lost: bool,
-    /// The thread that enabled the io_uring. The kernel takes entries from this thread only.
+    /// The thread that enabled the io_uring. The kernel accepts entries only from this thread.
     owner: Option<ThreadId>,
 }
 
@@ -104,8 +103,8 @@ impl Ring {
     }
 
     /// Enables the io_uring for the calling thread. Returns `None` if the io_uring is not
-    /// available. If another thread has enabled the io_uring before, this call closes the io_uring
-    /// and returns `None`.
+    /// available. If another thread has already enabled the io_uring, closes the io_uring and
+    /// returns `None`.
     ///
     /// # Errors
     ///
@@ -171,12 +170,13 @@ fn build() -> io::Result<IoUring> {
         .setup_defer_taskrun()
         .setup_taskrun_flag();
     // SINGLE_ISSUER needs Linux 6.0, and DEFER_TASKRUN needs Linux 6.1. Older kernels refuse an
-    // io_uring with these flags.
+    // io_uring with these flags, and then the io_uring is made without the flags.
     let ring = ours.build(ENTRIES).or_else(|_| plain.build(ENTRIES))?;
     if ring.params().is_feature_ext_arg() {
         Ok(ring)
     } else {
-        // Before Linux 5.11 a wait for completions cannot have a timeout.
+        // An io_uring of Linux before 5.11 is not used, because a wait for its completions cannot
+        // have a timeout.
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Returns the transfer, so that the caller can set up another operation in it. Fails if the
+    /// Returns the slot's transfer, in which the caller can set up another operation. Fails if the
     /// slot is busy.
     pub fn idle(&mut self) -> Result<&mut Transfer, EngineError> {
         if self.busy {
@@ -26,8 +26,8 @@ impl Slot {
         Ok(&mut self.transfer)
     }
 
-    /// Forgets an operation that has ended. Frees the memory that only unusually large operations
-    /// need.
+    /// Resets the slot after the end of an operation. Frees the memory that only unusually large
+    /// operations need.
     pub fn clear(&mut self) {
         self.busy = false;
         self.transfer.clear();

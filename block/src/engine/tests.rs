@@ -258,8 +258,8 @@ fn data_in_the_page_cache_is_read_at_once() {
         offset: 512,
         len: 1024,
     };
-    // The data was written just now, but a kernel that is short of memory may have dropped it from
-    // the page cache.
+    // The page cache should have the data, because the data was written a moment ago. But a kernel
+    // that is short of memory may have dropped the data.
     let started = engine.transfer(0, Operation::Read, range, Data::new(&rig.buffers, 0), false);
     if let Started::Completed(result) = started.unwrap() {
         result.unwrap();
@@ -362,7 +362,7 @@ fn a_ring_serves_one_engine_after_another() {
             .wait(for_kick(Some(Duration::from_millis(1))))
             .unwrap();
     }
-    // The io_uring does not wait for kicks any more, so it does not reset the kick eventfd.
+    // The io_uring no longer waits for kicks, so it does not reset the kick eventfd.
     rig.kick.signal().unwrap();
     assert!(rig.kick.take().unwrap());
 }

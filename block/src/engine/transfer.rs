@@ -18,14 +18,14 @@ pub(crate) struct Transfer {
     pub direct: bool,
     /// Whether another thread copies the data while the queue's own thread does other work.
     pub aside: bool,
-    /// The buffers of the operation. The buffers before index `first` are done. The buffer at index
-    /// `first` may be partly done.
+    /// The buffers of the operation. The data of the buffers before index `first` is already
+    /// transferred. The data of the buffer at index `first` may be partly transferred.
     iovecs: Vec<iovec>,
-    /// Index of the first buffer that is not completely done.
+    /// Index of the first buffer whose data is not completely transferred.
     first: usize,
-    /// Offset in the image at which the rest of the range begins, in bytes.
+    /// Offset in the image of the first byte that is not done yet.
     offset: u64,
-    /// Number of bytes in the rest of the range.
+    /// Number of bytes that are not done yet.
     remaining: u64,
     /// The steps that follow the current step, in reverse order.
     steps: Vec<Step>,
@@ -65,7 +65,7 @@ impl Transfer {
         self.set_step(step);
     }
 
-    /// Forgets the buffers and steps of an operation that has ended.
+    /// Removes the buffers and steps of an operation that has ended.
     pub fn clear(&mut self) {
         self.first = 0;
         self.steps.clear();
@@ -125,7 +125,7 @@ impl Transfer {
         &rest[..rest.len().min(MAX_IOVECS)]
     }
 
-    /// Records the result of a system call, which is the number of bytes or a negated errno.
+    /// Records the result of a system call: the number of transferred bytes or a negated errno.
     pub fn advance(&mut self, result: i32) -> Progress {
         if result < 0 {
             return self.failed(-result);
@@ -240,7 +240,7 @@ mod tests {
         assert!(matches!(transfer.advance(0), Progress::Again));
         assert_eq!(transfer.operation, Operation::Discard);
         assert!(matches!(transfer.advance(0), Progress::Done));
-        // A new operation drops the steps that are left.
+        // A new operation removes the steps that the previous operation has not carried out.
         let mut transfer = steps(&[Operation::Unmap, Operation::Discard]);
         transfer.reset(Operation::Flush, Step::FLUSH.range);
         assert!(matches!(transfer.advance(0), Progress::Done));

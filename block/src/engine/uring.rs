@@ -1,4 +1,5 @@
-//! Makes system calls through io_uring, in batches. The same io_uring waits for kicks and stops.
+//! Makes system calls through io_uring, in batches. The same io_uring also waits for kicks and for
+//! requests to stop.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,21 +19,21 @@ use super::transfer::Transfer;
 use super::wakers::Wakers;
 use crate::operation::Operation;
 
-/// User data of the entries that do not belong to a slot. The user data of any other entry is the
-/// number of its slot.
+/// User data of the entries that do not belong to a slot. If an entry belongs to a slot, its user
+/// data is the number of the slot.
 const STOP: u64 = 1 << 32;
 const KICK_POLL: u64 = STOP + 1;
 const KICK_READ: u64 = STOP + 2;
 const CANCEL: u64 = STOP + 3;
 
-/// Maximum number of times that [`Uring::rest`] waits for the end of the cancelled operations.
+/// Maximum number of times that [`Uring::rest`] waits for the cancelled operations to end.
 const CANCEL_WAITS: u32 = 100;
 /// Maximum length of one wait for the cancelled operations.
 const CANCEL_WAIT: Duration = Duration::from_millis(10);
 
-/// The kernel stores the counters of all kick eventfds here. The counters are never used, so all
-/// io_urings share this variable. The variable is static, so that a pending read can outlive its
-/// engine.
+/// The kernel writes the counters that it reads from kick eventfds to this variable. No code uses
+/// the counters, so all io_urings share the variable. The variable is static, so that a pending
+/// read can outlive its engine.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// The io_uring of a queue, used by the queue's thread.
@@ -48,10 +49,10 @@ pub(super) struct Uring<'a> {
     kick_armed: bool,
     /// Whether the io_uring waits for the stop eventfd.
     stop_armed: bool,
-    /// Number of cancellations in the io_uring.
+    /// Number of entries in the io_uring that cancel other entries.
     cancels: usize,
-    /// Results that were taken out of the io_uring early, and results of operations that io_uring
-    /// does not support.
+    /// Results that [`Uring::next_result`] has not returned yet: results that were already taken
+    /// out of the io_uring, and results of operations that io_uring does not support.
     made: VecDeque<(u16, i32)>,
 }
 
@@ -100,9 +101,9 @@ impl<'a> Uring<'a> {
         Ok(())
     }
 
-    /// Hands queued entries to the kernel, and lets the kernel run the work that completions need
-    /// on this thread. Does not make a system call if there is nothing to hand over and nothing to
-    /// run.
+    /// Hands queued entries to the kernel. Also lets the kernel finish operations whose last step
+    /// has to run on this thread. Makes no system call if there are neither queued entries nor such
+    /// operations.
     pub fn submit(&mut self) -> io::Result<()> {
         let submission = self.ring.submission();
         if submission.is_empty() && !submission.taskrun() {
@@ -112,7 +113,7 @@ impl<'a> Uring<'a> {
         transient_is_ok(self.ring.submit())
     }
 
-    /// Whether there are completions, or the next submission would produce completions.
+    /// Whether results are ready, or the next submission would make results ready.
     pub fn has_results(&mut self) -> bool {
         if !self.made.is_empty() {
             return true;
@@ -139,7 +140,7 @@ impl<'a> Uring<'a> {
         transient_is_ok(self.ring.submitter().submit_with_args(1, &args))
     }
 
-    /// The next result, as its slot and the number of bytes or a negated errno.
+    /// The next result: its slot, and the number of transferred bytes or a negated errno.
     pub fn next_result(&mut self) -> Option<(u16, i32)> {
         if let Some(made) = self.made.pop_front() {
             return Some(made);
@@ -179,8 +180,8 @@ impl<'a> Uring<'a> {
         let (false, Some(kick)) = (self.kick_armed, &self.wakers.kick) else {
             return Ok(());
         };
-        // A successful poll does not need a completion. A completion would only wake this thread a
-        // second time.
+        // A successful poll produces no completion, because the completion would wake this thread a
+        // second time for the same kick.
         let mut flags = squeue::Flags::IO_LINK;
         if self.ring.params().is_feature_skip_cqe_on_success() {
             flags |= squeue::Flags::SKIP_SUCCESS;
@@ -211,8 +212,8 @@ impl<'a> Uring<'a> {
         Ok(())
     }
 
-    /// Queues entries next to each other. If the io_uring is full, first submits the earlier
-    /// entries.
+    /// Queues entries one directly after another. If the io_uring is full, first submits the
+    /// earlier entries.
     ///
     /// # Safety
     ///
@@ -222,8 +223,8 @@ impl<'a> Uring<'a> {
         if unsafe { self.ring.submission().push_multiple(entries) }.is_ok() {
             return Ok(());
         }
-        // The kernel takes no entries while it has completions that do not fit in the completion
-        // queue. So the completions are taken out before the submission.
+        // The kernel accepts no entries while it has completions that do not fit in the completion
+        // queue. So this function takes completions out before it submits entries.
         self.collect();
         transient_is_ok(self.ring.submit())?;
         // SAFETY: the caller promises that files and buffers stay valid until the entries complete.
@@ -232,11 +233,11 @@ impl<'a> Uring<'a> {
     }
 
     /// Cancels the waits for eventfds, so that the io_uring can serve another vring. Returns false
-    /// if an operation stays in flight.
+    /// if an operation is still in flight afterwards.
     fn rest(&mut self) -> io::Result<bool> {
         let waits = [KICK_POLL, KICK_READ, STOP];
         let cancel = |wait| opcode::AsyncCancel::new(wait).build().user_data(CANCEL);
-        // SAFETY: a cancellation names neither files nor buffers.
+        // SAFETY: an entry that cancels another entry refers to no file and to no buffer.
         unsafe { self.push_all(&waits.map(cancel)) }?;
         self.cancels = waits.len();
         for _ in 0..CANCEL_WAITS {

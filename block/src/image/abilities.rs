@@ -1,4 +1,4 @@
-//! The abilities of the storage of an image.
+//! The abilities of the storage that holds an image.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -10,7 +10,7 @@ use rustix::fs::{FallocateFlags, fallocate, fstatfs, ioctl_blksszget, major, min
 use crate::ioctl::can_secure_erase;
 use crate::operation::SECTOR_SIZE;
 
-/// The magic numbers of file systems in memory: tmpfs, ramfs, hugetlbfs (linux/magic.h).
+/// The magic numbers of file systems in memory: tmpfs, ramfs and hugetlbfs (linux/magic.h).
 const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
 /// Whether a file is on a file system in memory, so that reads and writes never wait for a device.
@@ -33,20 +33,21 @@ pub(crate) struct Abilities {
     /// The smallest efficient transfer size in bytes.
     pub min_io: u32,
     /// The best transfer size in bytes, or 0 if the size is unknown. Multiples of this size are
-    /// good as well.
+    /// equally efficient.
     pub opt_io: u32,
     /// The unit in bytes in which space can be freed. `None` if the storage cannot free space.
     pub discard: Option<u32>,
-    /// Whether the storage can zero ranges without data from this process.
+    /// Whether the storage can zero ranges itself, so that this process need not write zeroes.
     pub zero: bool,
-    /// Whether the storage can erase ranges beyond recovery, in units of the physical block.
+    /// Whether the storage can erase ranges beyond recovery. The ranges consist of whole physical
+    /// blocks.
     pub secure_erase: bool,
     /// Whether the storage takes only sequential writes.
     pub zoned: bool,
 }
 
 impl Default for Abilities {
-    /// Storage that can only read and write single sectors.
+    /// Storage that can only read, write and flush, with blocks of one sector.
     fn default() -> Self {
         Self {
             block_device: false,
@@ -79,8 +80,8 @@ impl Abilities {
         // Some network file systems report a size that is not a valid block size.
         let plausible = block.is_power_of_two() && (512..=65536).contains(&block);
         let block = if plausible { block } else { 4096 };
-        // A hole behind the end of the file does not change the file. The attempt to punch such a
-        // hole shows whether the file system supports holes.
+        // The attempt to punch a hole behind the end of the file shows whether the file system
+        // supports holes. It does not change the file.
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let holes = fallocate(file, mode, size, u64::from(block)).is_ok();
         Self {
@@ -143,8 +144,8 @@ impl QueueLimits {
         Some(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
-    /// The alignment offset in bytes. The kernel reports -1 for a device that is never aligned. In
-    /// this case the result is 0.
+    /// The alignment offset in bytes. If the device is never aligned, the kernel reports -1, and
+    /// the result is 0.
     fn alignment_offset(&self) -> u32 {
         let text = fs::read_to_string(self.device.join("alignment_offset"));
         text.ok()

@@ -11,7 +11,7 @@ use super::abilities::Abilities;
 use super::file::check_same;
 
 /// The image, opened a second time for direct I/O. Requests that are not aligned go through the
-/// page cache. The kernel keeps both ways consistent.
+/// page cache. The kernel keeps direct I/O and the page cache consistent.
 #[derive(Debug)]
 pub(crate) struct Direct {
     pub file: File,
@@ -55,8 +55,8 @@ impl Direct {
 fn alignment(file: &File, abilities: &Abilities) -> io::Result<Alignment> {
     let status = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)?;
     if status.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
-        // Linux before 6.1 and some file systems do not report the alignment. The alignment that is
-        // used here is enough for all of these kernels and file systems.
+        // Linux before 6.1 and some file systems do not report the alignment. The alignment in this
+        // value is sufficient for all of these kernels and file systems.
         return Ok(Alignment {
             memory: abilities.logical_block.max(512),
             image: if abilities.block_device {
@@ -87,7 +87,8 @@ mod tests {
         let abilities = Abilities::default();
         let direct = Direct::open(other.path(), image.as_file(), false, &abilities);
         assert!(direct.is_err());
-        // Opening the image itself fails only if the file system does not support direct I/O.
+        // With the image's own file, `open` fails only if the file system does not support direct
+        // I/O.
         match Direct::open(image.path(), image.as_file(), false, &abilities) {
             Ok(direct) => assert!(direct.alignment.image.is_power_of_two()),
             Err(error) => println!("no direct I/O: {error}"),

@@ -1,4 +1,4 @@
-//! The reasons why an image cannot be served.
+//! The reasons for which an image cannot be served.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ mod qcow2;
 
 pub use qcow2::Qcow2Error;
 
-/// The reason why an image cannot be served. Each error text is one line.
+/// The reason for which an image cannot be served. Each error text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
@@ -69,7 +69,7 @@ pub enum ImageError {
         .0.display()
     )]
     Written(PathBuf),
-    /// Another program reads the image and needs it unchanged.
+    /// Another program reads the image and does not allow writes to it.
     #[error("another program reads disk image {} and needs it unchanged", .0.display())]
     InUse(PathBuf),
     /// The file system does not support direct I/O.
@@ -80,7 +80,7 @@ pub enum ImageError {
         /// The error that the operating system returned.
         source: io::Error,
     },
-    /// The image is a zoned block device, which takes no random writes.
+    /// The image is a zoned block device, which accepts only sequential writes.
     #[error("disk image {} is a zoned device that takes sequential writes only", .0.display())]
     Zoned(PathBuf),
     /// A folder that was allowed for backing images cannot be used.
@@ -96,7 +96,7 @@ pub enum ImageError {
     Qcow2 {
         /// Path of the image or of one of its backing images.
         path: PathBuf,
-        /// The reason why the file cannot be served.
+        /// The reason for which the file cannot be served.
         source: Qcow2Error,
     },
 }

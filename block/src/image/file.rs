@@ -48,8 +48,8 @@ fn open_file(path: &Path, options: &OpenOptions) -> Result<File, ImageError> {
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
-    // `NotWritable` is returned only if the image can be opened read-only, because programs then
-    // advise their user to do so.
+    // `NotWritable` is returned only if the image can be opened read-only, because programs answer
+    // this error with the advice to open the image read-only.
     if !options.read_only && open(false).is_ok() {
         return Err(ImageError::NotWritable {
             path: path.into(),

@@ -3,10 +3,10 @@
 //! The locks are the same as in QEMU (`block/file-posix.c`). Each lock belongs to an open file
 //! description and covers a single byte of the file. A program that uses permission n locks byte
 //! 100 + n. A program that denies permission n to other programs locks byte 200 + n. All locks are
-//! shared locks, so they never conflict when they are taken. A program first takes its own locks,
-//! then looks for conflicting locks of other programs. If two programs do this at the same time, at
-//! least one of them sees the locks of the other program. The locked bytes need not exist in the
-//! file.
+//! shared locks, so an attempt to take a lock never fails because of another lock. A program first
+//! takes its own locks, and then looks for locks of other programs that contradict its own locks.
+//! If two programs do this at the same time, at least one of them sees the locks of the other
+//! program. The locked bytes need not exist in the file.
 
 #![allow(unsafe_code)]
 
@@ -23,7 +23,7 @@ const CONSISTENT_READ: i64 = 0;
 const WRITE: i64 = 1;
 const RESIZE: i64 = 3;
 
-/// Permissions that a reader or writer of a disk denies to other programs.
+/// The permissions that every program with an open image denies to other programs.
 const NOT_SHARED: [i64; 2] = [WRITE, RESIZE];
 
 /// The result of an attempt to lock an image.
@@ -33,7 +33,7 @@ pub(super) enum Locked {
     Ours,
     /// Another program writes the image, or may change its size.
     OtherWriter,
-    /// Another program needs the image unchanged.
+    /// Another program does not allow the accesses that this process needs.
     OtherUser,
 }
 

@@ -97,8 +97,8 @@ fn block_size(
     }
 }
 
-/// Warns if a raw image looks like a qcow2 image. The image is still served as raw, because the
-/// driver of a raw disk can write the same bytes.
+/// Warns if the content of a raw image begins like a qcow2 image. The image is still served as raw,
+/// because the driver of a raw disk may have written these bytes.
 fn warn_of_format(path: &Path, file: &File) {
     let mut magic = [0; 4];
     if file.read_exact_at(&mut magic, 0).is_ok() && magic == qcow2::MAGIC {

@@ -16,10 +16,11 @@ pub struct OpenOptions {
     /// The sector size in bytes that the device reports to drivers: 512 or 4096. `None` stands for
     /// the sector size of the storage, which is 512 for a file.
     pub block_size: Option<u32>,
-    /// The cache mode, which decides when written data becomes stable.
+    /// The cache mode, which decides when written data has to be on stable storage.
     pub cache: Cache,
-    /// Whether to lock the image with the locks of QEMU. An image is then refused if another
-    /// program uses it in a conflicting way. QEMU then refuses an image that this process has open.
+    /// Whether to lock the image with the locks of QEMU. With these locks, this process refuses an
+    /// image that another program uses in a conflicting way, and QEMU refuses an image that this
+    /// process uses in a conflicting way.
     pub lock: bool,
     /// Folders from which an image may open backing images, with all folders below them. An image
     /// may also open backing images from its own folder, unless the image is a block device.
@@ -27,8 +28,8 @@ pub struct OpenOptions {
 }
 
 impl Default for OpenOptions {
-    /// A raw, writable, locked image that frees discarded space and has the block size of its
-    /// storage.
+    /// The options for a raw, writable, locked image that frees discarded space and has the block
+    /// size of its storage.
     fn default() -> Self {
         Self {
             format: Format::default(),
@@ -44,9 +45,9 @@ impl Default for OpenOptions {
 
 #[cfg(test)]
 impl OpenOptions {
-    /// The default options without a lock, for tests that open an image more than once. A process
-    /// that another test starts holds the file open for a moment, even after this test closed the
-    /// file.
+    /// The default options without a lock, for tests that open an image more than once. With a
+    /// lock, the second attempt could fail, because a process that another test starts may hold the
+    /// file open for a moment after this test closed the file.
     pub(crate) fn unlocked() -> Self {
         Self {
             lock: false,
@@ -73,10 +74,11 @@ pub enum Cache {
     /// off.
     #[default]
     Writeback,
-    /// Written data becomes stable as with [`Cache::Writeback`]. The host does not keep a copy of
-    /// the data in its page cache.
+    /// Written data becomes stable as with [`Cache::Writeback`], but does not go through the page
+    /// cache of the host.
     None,
-    /// Each write is stable when it is acknowledged, unless the driver turns the write cache on.
+    /// The data of each write is stable when the write is acknowledged, unless the driver turns the
+    /// write cache on.
     Writethrough,
     /// Flushes do nothing, so written data may never become stable. This mode is for disks whose
     /// loss does not matter.

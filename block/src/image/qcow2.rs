@@ -1,6 +1,6 @@
-//! qcow2 images. An image takes only the space of the data that was written to its disk. An image
-//! may have a backing image, which holds the data that was not written to the image itself. The
-//! imago crate reads and writes the format.
+//! qcow2 images. An image needs space only for the data that was written to its disk. An image may
+//! have a backing image, which holds the data that was not written to the image itself. The imago
+//! crate reads and writes the format.
 
 use std::fs;
 use std::io;
@@ -26,16 +26,18 @@ const BEST_BLOCK: u32 = 4096;
 /// An open image and all its backing images. The size of the disk never changes.
 #[derive(Debug)]
 pub(crate) struct Qcow2 {
-    /// The disk, behind a lock that reads and writes share. Discarding and zeroing take the lock
-    /// exclusively, because discarding frees the clusters of data, and zeroing a part of a cluster
-    /// checks whether the whole cluster is zero.
+    /// The disk, behind a lock. Several reads and writes of the disk may hold the lock at the same
+    /// time. An operation that discards or zeroes a range holds the lock alone, because it may free
+    /// clusters that hold data, or check whether a whole cluster is zero before it changes the
+    /// cluster.
     disk: Arc<RwLock<FormatAccess<File>>>,
     size: u64,
     cluster_size: u32,
-    /// Whether ranges can be zeroed without moving data. Zeroing needs version 3 of the format.
+    /// Whether ranges can be zeroed by a mark in the image's tables. These marks need version 3 of
+    /// the format.
     zeroes: bool,
     /// Whether the qcow2 library has panicked. The library's state may be wrong after a panic, so
-    /// the image must not be used any more.
+    /// the image must not be used after it.
     broken: AtomicBool,
     /// The files of the image and its backing images. The open files hold the locks.
     _files: Vec<fs::File>,
@@ -59,8 +61,8 @@ impl Qcow2 {
         }
     }
 
-    /// Carries out an operation and waits for its end. An operation that moves data uses the whole
-    /// of `buffer`. Returns the number of bytes that were moved.
+    /// Carries out an operation and waits for the operation's end. If the operation moves data, it
+    /// uses the whole `buffer`. Returns the number of bytes that were moved.
     pub fn carry_out(
         &self,
         operation: Operation,
@@ -116,8 +118,8 @@ impl Qcow2 {
         change(&mut self.disk.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Stops all use of the image after a panic. Nothing more is written to the image, not even
-    /// when it is closed.
+    /// Stops all use of the image after a panic. After this call nothing is written to the image,
+    /// not even when the image is closed.
     fn give_up(&self) {
         tracing::error!("internal error in the qcow2 library; all requests fail from now on");
         self.broken.store(true, Ordering::Relaxed);

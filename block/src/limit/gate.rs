@@ -1,4 +1,4 @@
-//! The place where a request of a queue waits because of limits.
+//! A gate holds the request of a queue that has to wait because of limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{Cost, Throttle};
 use crate::request::Request;
 
-/// Holds one waiting request of a queue. Meanwhile later requests stay in the vring.
+/// Holds one waiting request of a queue. As long as a request waits, later requests stay in the
+/// vring.
 #[derive(Debug)]
 pub(crate) struct Gate {
     throttle: Arc<Throttle>,
@@ -52,7 +53,7 @@ impl Gate {
         None
     }
 
-    /// Takes the waiting request if it has waited long enough.
+    /// Takes the waiting request out of the gate if the request has waited long enough.
     pub fn due(&mut self) -> Option<(u16, Request)> {
         let throttle = &self.throttle;
         let held = self.held.take_if(|held| held.start <= throttle.now())?;
@@ -66,7 +67,7 @@ impl Gate {
         Some(held.slot)
     }
 
-    /// The time that the request still has to wait. `None` if no request waits.
+    /// The time for which the request still has to wait. `None` if no request waits.
     pub fn wait(&self) -> Option<Duration> {
         let held = self.held.as_ref()?;
         Some(held.start.saturating_sub(self.throttle.now()))

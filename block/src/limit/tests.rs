@@ -21,15 +21,15 @@ fn write(bytes: u64) -> Cost {
     }
 }
 
-/// A queue that always has a request. The next request comes when the previous one begins.
+/// A queue that always has a request. The next request is added when the previous request begins.
 struct Queue {
     cost: Cost,
     next: Duration,
     begun: u64,
 }
 
-/// Simulates queues until `end`. The queue whose next request is the earliest always comes first.
-/// Returns the number of requests that each queue has begun.
+/// Simulates queues until `end`. In each step, the queue with the earliest next request begins this
+/// request. Returns the number of requests that each queue has begun.
 fn run<const N: usize>(limits: RateLimits, costs: [Cost; N], end: Duration) -> [u64; N] {
     let mut buckets = Buckets::new(limits);
     let mut queues = costs.map(|cost| Queue {
@@ -54,7 +54,7 @@ fn after_a_burst_requests_begin_at_the_rate() {
         iops: rate(100, 10),
         ..RateLimits::default()
     };
-    // The burst comes first, then one request every 10 ms.
+    // First the ten requests of the burst begin, and then one request every 10 ms.
     assert_eq!(run(limits, [read(512)], SECOND), [109]);
     assert_eq!(run(limits, [write(1 << 20)], 10 * SECOND), [1009]);
 }
@@ -81,7 +81,8 @@ fn no_more_than_the_burst_is_saved() {
     let now = 1000 * SECOND;
     let waiting = (0..8).filter(|_| buckets.take(now, read(512)) > now);
     assert_eq!(waiting.count(), 3);
-    // Five tokens were saved. The eighth request used the token that comes after 0.3 s.
+    // At first the bucket held five tokens. The eighth request took the token that is added after
+    // 0.3 s.
     assert_eq!(buckets.take(now, read(512)), now + SECOND * 4 / 10);
 }
 

@@ -1,5 +1,5 @@
-//! Requests that change ranges of the disk without data: discard, write zeroes and secure erase
-//! (virtio 1.2, section 5.2.6).
+//! Requests that change ranges of the disk but carry no data for them: discard, write zeroes and
+//! secure erase (virtio 1.2, section 5.2.6).
 
 use virtio::{Chain, GuestMemory};
 use virtio_bindings::virtio_blk::{
@@ -25,9 +25,9 @@ const UNMAP: u32 = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 /// The change that a request makes to its ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The driver does not need the content of the ranges any more.
+    /// The driver no longer needs the content of the ranges.
     Discard,
-    /// The ranges read as zeroes afterwards.
+    /// Later reads of the ranges return zeroes.
     WriteZeroes,
     /// The content of the ranges is erased, so that nobody can recover it.
     SecureErase,

@@ -20,13 +20,14 @@ impl From<EngineError> for BlockRefusal {
 }
 
 impl Worker<'_> {
-    /// Reads the request in a slot, and carries it out unless limits make it wait.
+    /// Reads the request in a slot. Carries the request out, unless limits make it wait.
     pub(super) fn accept(&mut self, slot: u16) -> Result<(), QueueError> {
         let started = self.try_accept(slot);
         self.answer_unless_in_flight(slot, started)
     }
 
-    /// Answers a request that was refused, or completed at once.
+    /// Answers a request, unless it is in flight. A request that is not in flight was refused or
+    /// completed at once.
     pub(super) fn answer_unless_in_flight(
         &mut self,
         slot: u16,
@@ -71,8 +72,8 @@ impl Worker<'_> {
             Request::Read(range) => {
                 pending.data_in = range.len;
                 let data = Data::new(&chain.writable, 0);
-                // An error of the vring is ignored here, because it will occur again when the next
-                // request is taken.
+                // An error of the vring is ignored here, because it will occur again when the
+                // worker takes the next request.
                 let others_wait = || self.queue.ring.has_requests().unwrap_or(false);
                 let aside = engine.is_better_aside(range.len) && others_wait();
                 return Ok(engine.transfer(slot, Operation::Read, range, data, aside)?);

@@ -11,8 +11,8 @@ use crate::request::{STATUS_LEN, Status};
 /// then process these requests while the worker serves further requests.
 const PUBLISH: u32 = 8;
 
-/// Number of answered requests after which a sleeping driver is called. For smaller batches the
-/// wake-up would be a third of the work.
+/// Number of answered requests after which the worker sends a call to a sleeping driver. For
+/// smaller batches the wake-up would be a third of the work.
 const CALL: u32 = 32;
 
 impl Worker<'_> {
@@ -27,9 +27,9 @@ impl Worker<'_> {
         Ok(any)
     }
 
-    /// Whether a change has to be flushed before it is acknowledged. It has to be flushed if it was
-    /// started with the write cache on, and the driver has turned the cache off since. Returns true
-    /// only once for each request.
+    /// Whether a flush is needed before the request in this slot is acknowledged. A flush is needed
+    /// if the request changed the disk while the write cache was on, and the driver has turned the
+    /// cache off since. Returns true only once for each request.
     fn takes_flush(&mut self, slot: u16) -> bool {
         let volatile = std::mem::take(&mut self.pending[usize::from(slot)].volatile);
         volatile && !self.disk.cache.is_writeback()
@@ -84,8 +84,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Shows the driver the requests that were given back, and calls the driver if it asked for a
-    /// call.
+    /// Makes the requests that were given back visible to the driver. Sends a call if the driver
+    /// asked for one.
     pub(crate) fn call(&mut self) -> Result<(), QueueError> {
         if std::mem::take(&mut self.used) == 0 || !self.queue.ring.needs_call()? {
             return Ok(());
@@ -96,8 +96,9 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Logs a problem. The first problem is a warning, and later problems are logged at debug
-    /// level. A driver can send any number of bad requests and must not fill the log with them.
+    /// Logs a problem. The first problem is logged as a warning. Later problems are logged at debug
+    /// level, because a driver can send any number of bad requests, and must not fill the log with
+    /// them.
     pub(super) fn complain(&mut self, problem: &dyn std::fmt::Display) {
         let index = self.queue.index;
         if std::mem::replace(&mut self.complained, true) {

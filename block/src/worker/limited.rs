@@ -20,8 +20,8 @@ impl Worker<'_> {
         self.gate.as_ref().is_some_and(Gate::is_closed)
     }
 
-    /// Carries out the waiting request if it has waited long enough. Returns true if a request
-    /// still waits afterwards.
+    /// Carries out the waiting request if it has waited long enough. Returns true if the gate still
+    /// holds a request afterwards.
     pub(super) fn hold(&mut self) -> Result<bool, QueueError> {
         if let Some((slot, request)) = self.gate.as_mut().and_then(Gate::due) {
             let started = self.carry_out(slot, request);

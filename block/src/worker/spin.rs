@@ -1,8 +1,8 @@
 //! Waits for a short time without sleeping.
 //!
-//! A sleep costs more than a short wait, if the next request comes soon. But a spinning thread
-//! takes processor time from other threads. So the length of a wait adapts, as in the halt polling
-//! of Linux. The wait is long while waits succeed, and zero while requests are rare.
+//! If the next request comes soon, a short busy-wait costs less than a sleep. But a busy-wait takes
+//! processor time from other threads. So the length of a wait adapts, as in the halt polling of
+//! Linux. The wait is long while waits succeed, and zero while requests are rare.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ const WAKE_UP: Duration = Duration::from_micros(10);
 /// The minimum length of a wait. Shorter waits cost more than they save.
 const MIN: Duration = Duration::from_micros(5);
 
-/// Number of checks of the condition between two readings of the clock. Reading the clock costs
-/// more than a check.
+/// Number of checks of the condition between two readings of the clock. To read the clock takes
+/// longer than to check the condition.
 const LOOKS: u32 = 32;
 
-/// The length of the next wait, learnt from earlier sleeps.
+/// The length of the next wait. It adapts to the length of earlier sleeps.
 #[derive(Debug)]
 pub(super) struct Spin {
     window: Duration,
@@ -32,7 +32,7 @@ impl Default for Spin {
 }
 
 impl Spin {
-    /// Whether a wait is worth its cost.
+    /// Whether the next wait is worthwhile: whether its length is not zero.
     pub fn pays(&self) -> bool {
         !self.window.is_zero()
     }
@@ -82,8 +82,8 @@ mod tests {
         );
         spin.slept(Duration::from_micros(40));
         assert_eq!(spin.window, MAX);
-        // Events that take a little longer than the longest wait must not make the worker spin
-        // forever.
+        // If each event comes a little later than the end of the longest wait, the worker has to
+        // stop busy-waiting.
         for _ in 0..5 {
             spin.slept(Duration::from_micros(65) - spin.window);
         }

@@ -1,5 +1,5 @@
-//! Tests of the state of a worker between its steps. In a running worker these states are too short
-//! for a test.
+//! Tests of the states of a worker between its steps. In a running worker these states do not last
+//! long enough for a test.
 
 use super::*;
 use crate::device::{BlockDevice, Options};
@@ -116,7 +116,7 @@ fn with_each(test: fn(&mut Rig<'_>)) {
 fn a_worker_looks_for_requests_again_before_it_sleeps() {
     with_each(|rig| {
         assert!(!rig.worker.take_batch().unwrap());
-        // The driver does not kick, because the worker was awake and had turned kicks off.
+        // The driver sends no kick, because the worker was awake and had asked for none.
         rig.worker.queue.ring.disable_kick().unwrap();
         rig.add();
         rig.worker.sleep().unwrap();
@@ -205,7 +205,7 @@ fn a_worker_takes_only_as_many_requests_as_it_has_slots() {
         assert!(rig.worker.free.is_empty());
         rig.ring.publish(0);
         assert!(!rig.worker.take_batch().unwrap());
-        // A result ends the sleep and frees a slot, although the driver does not kick.
+        // A result ends the sleep and frees a slot, although the driver sends no kick.
         while rig.worker.free.is_empty() {
             rig.worker.sleep().unwrap();
             rig.worker.reap().unwrap();
@@ -219,7 +219,7 @@ fn a_worker_takes_only_as_many_requests_as_it_has_slots() {
 #[test]
 fn a_write_in_flight_is_flushed_if_the_cache_is_turned_off_meanwhile() {
     for kind in KINDS {
-        // The file /dev/zero takes writes but cannot be flushed.
+        // The file /dev/zero accepts writes but cannot be flushed.
         let zero = File::options().read(true).write(true).open("/dev/zero");
         let image = Image::from_file(zero.unwrap(), 4096, Abilities::default());
         with_image(kind, CACHED, image, |rig| {

@@ -78,7 +78,8 @@ fn a_thread_that_nothing_interrupts_can_signal_an_eventfd_that_would_block() {
 
 extern "C" fn do_nothing(_: libc::c_int) {}
 
-/// Installs a handler of SIGUSR1, so that SIGUSR1 interrupts blocked system calls of this process.
+/// Installs a signal handler for SIGUSR1, so that SIGUSR1 interrupts blocked system calls of this
+/// process.
 fn interrupt_with_sigusr1() {
     // SAFETY: an all-zero `sigaction` is valid. It has an empty mask and no flags, not even
     // SA_RESTART.
@@ -99,8 +100,8 @@ fn a_signal_handler_gets_out_of_a_blocked_signal_which_then_says_so() {
     let (done, result) = channel();
     let blocked = thread::spawn(move || done.send(eventfd.signal().unwrap_err().kind()).unwrap());
     let deadline = Instant::now() + PATIENCE;
-    // The first signals may come before the thread blocks, so signals are sent until the thread
-    // ends.
+    // The first POSIX signals may arrive before the thread blocks, so the test sends them
+    // repeatedly until the thread ends.
     let kind = loop {
         match result.recv_timeout(Duration::from_millis(1)) {
             Err(RecvTimeoutError::Timeout) => assert!(Instant::now() < deadline),

@@ -2,7 +2,7 @@ use std::io::Write;
 
 use super::*;
 
-/// The reason why [`missing`] refuses a message.
+/// The reason for which [`missing`] refuses a message.
 #[derive(Debug, thiserror::Error)]
 enum TestError {
     #[error(transparent)]
@@ -11,8 +11,9 @@ enum TestError {
     TooLong,
 }
 
-/// A message begins with two bytes that give the length of the rest. The first byte counts bytes,
-/// and the second byte counts KiB. The second byte must not be 255.
+/// The number of bytes that are missing from a message. A message begins with two bytes that give
+/// the length of its remaining bytes. The first byte counts bytes, and the second byte counts KiB.
+/// The second byte must not be 255.
 fn missing(received: &[u8]) -> Result<usize, TestError> {
     match *received {
         [] => Ok(2),

@@ -1,4 +1,4 @@
-//! Fuzzes a virtio function with a vfio-user client that sends random messages. Run the fuzzer in
+//! Fuzzes a virtio function with a vfio-user client that sends random messages. Run this target in
 //! the folder `pcidev` with `cargo +nightly fuzz run client`.
 
 #![no_main]

@@ -18,13 +18,13 @@ use crate::virtio_pci::{Layout, Registers};
 /// One queue of the device.
 pub(super) struct Queue {
     index: u16,
-    /// The position of the next request in the ring. `None`: the queue has not run since the last
-    /// reset.
+    /// The position of the next request in the ring. `None` means that the queue has not run since
+    /// the last reset.
     next_avail: Option<u16>,
     /// The eventfd for kicks of the queue. Clients can also signal this eventfd and change its
     /// flags.
     kick: Arc<SharedEventFd>,
-    /// The rings and the memory that the queue uses. `None`: the queue does not run.
+    /// The rings and the memory that the queue uses. `None` means that the queue does not run.
     run: Option<Run>,
 }
 
@@ -78,15 +78,15 @@ impl Queue {
         Ok(())
     }
 
-    /// Notes that the queue was stopped. If the queue was running, `next_avail` is the position at
-    /// which it was stopped.
+    /// Records that the queue was stopped. If the queue was running, `next_avail` is the position
+    /// at which it was stopped.
     pub(super) fn stopped(&mut self, next_avail: Option<u16>) {
         if self.run.take().is_some() {
             self.next_avail = next_avail;
         }
     }
 
-    /// Forgets the position of a queue that does not run.
+    /// Clears the position of a queue that does not run.
     pub(super) fn reset(&mut self) {
         self.next_avail = None;
     }
@@ -130,7 +130,8 @@ struct Interrupt {
 
 impl Notifier for Interrupt {
     fn notify(&self) -> io::Result<()> {
-        // Drivers that do not use MSI-X read the interrupt status.
+        // Drivers that use INTx read the interrupt status. For other drivers the change of the
+        // status has no effect.
         self.status.fetch_or(isr::QUEUE, Ordering::SeqCst);
         if let Some(line) = &self.line {
             line.trigger();

@@ -22,7 +22,7 @@ use crate::serve;
 use driver::{BUFFERS, Driver, RINGS, SIZE};
 use toy::{Toy, Watch};
 
-/// A function that is being served.
+/// A function that the event loop serves.
 struct Host {
     dir: tempfile::TempDir,
     watch: Watch,

@@ -1,14 +1,15 @@
-//! The layout of BAR 0, which has all structures of the transport and the MSI-X table.
+//! The layout of BAR 0, which holds all structures of the transport, the MSI-X table and the
+//! pending bits.
 
 use virtio::pci::{Capability, cfg_type, common};
 
 use crate::config_space::{BarKind, ConfigSpace, MsixLocation};
 use crate::msix::ENTRY_SIZE;
 
-/// Distance in bytes between the notification registers of two queues.
+/// Distance in bytes between the notification registers of two consecutive queues.
 const NOTIFY_MULTIPLIER: u32 = 4;
 
-/// Number of the BAR that has all structures.
+/// Number of the BAR that holds all structures.
 const BAR: u8 = 0;
 const ISR: u32 = 0x1000;
 const DEVICE: u32 = 0x2000;
@@ -73,7 +74,8 @@ impl Layout {
                 u32::from(self.queues) * NOTIFY_MULTIPLIER,
             )
         };
-        // The capability for access to BARs has a data field at the offset of the multiplier.
+        // The capability that gives access to BARs has a data field where other capabilities have
+        // the multiplier.
         let window = Capability {
             multiplier: Some(0),
             ..capability(cfg_type::PCI, 0, 0)
@@ -89,7 +91,7 @@ impl Layout {
         at
     }
 
-    /// The location of the MSI-X table and the pending bits.
+    /// The location of the MSI-X table and of the pending bits.
     pub fn msix(&self) -> MsixLocation {
         MsixLocation {
             vectors: self.vectors,

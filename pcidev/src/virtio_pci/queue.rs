@@ -1,4 +1,4 @@
-//! A queue that is served by the event loop, not by a separate thread.
+//! Queues that are served by the event loop, not by separate threads.
 
 use virtio::vring::first_position;
 use virtio::{Queue, QueueError};
@@ -11,13 +11,13 @@ use crate::dma::DmaTable;
 #[derive(Debug)]
 pub struct RingQueue {
     index: u16,
-    /// The position of the next request in the ring. `None`: the queue has not run since the last
-    /// reset.
+    /// The position of the next request in the ring. `None` means that the queue has not run since
+    /// the last reset.
     next_avail: Option<u16>,
     ring: Option<Queue>,
 }
 
-/// Why a queue cannot be used.
+/// The reason for which a queue cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokenQueue {
     /// The client shares no memory.
@@ -50,7 +50,7 @@ impl RingQueue {
         }
     }
 
-    /// The queue, ready to use. `None`: the driver does not use the queue yet.
+    /// The queue, ready to use. `None` means that the driver does not use the queue yet.
     ///
     /// # Errors
     ///

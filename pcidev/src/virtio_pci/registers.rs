@@ -16,7 +16,7 @@ mod state;
 
 use state::{Queue, State};
 
-/// The effect of a write that the rest of the device has to handle.
+/// The effect of a driver's write on the device, which the caller has to handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The driver reset the device. The registers are already reset.
@@ -34,8 +34,9 @@ pub struct Registers {
     state: State,
     /// The interrupt status. The threads of queues also set bits of the status.
     isr: Arc<AtomicU8>,
-    /// The configuration generation. A reset does not set the generation back to 0, because a
-    /// driver could then miss a change.
+    /// The configuration generation. A reset does not set it back to 0. Otherwise a driver could
+    /// read the same generation before and after a change of the configuration, and miss the
+    /// change.
     generation: u8,
 }
 
@@ -54,7 +55,7 @@ impl Registers {
         }
     }
 
-    /// Undoes everything that the driver wrote.
+    /// Sets all registers that the driver wrote back to their initial values.
     pub fn reset(&mut self) {
         self.state = State::new(self.state.queues.len() as u16, self.max_queue_size);
         self.isr.store(0, Ordering::Relaxed);
@@ -77,7 +78,7 @@ impl Registers {
         self.state.status |= status::NEEDS_RESET;
     }
 
-    /// Notes that the device-specific configuration or the device status changed. Returns the
+    /// Records that the device-specific configuration or the device status changed. Returns the
     /// vector to raise, or [`NO_VECTOR`] if the driver has set no vector.
     pub fn config_changed(&mut self) -> u16 {
         self.generation = self.generation.wrapping_add(1);
@@ -85,7 +86,7 @@ impl Registers {
         self.state.config_vector
     }
 
-    /// Notes that the device has used buffers of a queue. Returns the vector to raise, or
+    /// Records that the device has used buffers of a queue. Returns the vector to raise, or
     /// [`NO_VECTOR`] if the driver has set no vector.
     pub fn queue_used(&mut self, queue: u16) -> u16 {
         self.isr.fetch_or(isr::QUEUE, Ordering::SeqCst);
@@ -109,7 +110,7 @@ impl Registers {
         self.isr.swap(0, Ordering::SeqCst)
     }
 
-    /// The layout of the rings of a queue. `None`: the driver does not use the queue.
+    /// The layout of the rings of a queue. `None` means that the driver does not use the queue.
     pub fn queue(&self, index: u16) -> Option<VringLayout> {
         let queue = self.state.queues.get(usize::from(index))?;
         let usable = self.is_running() && queue.enabled;
@@ -131,8 +132,8 @@ impl Registers {
         read_padded(&self.image(), offset, data);
     }
 
-    /// Writes one register. A write that does not match a register, or comes at the wrong time, is
-    /// ignored.
+    /// Writes one register. Ignores a write that does not match a register, or that is not allowed
+    /// in the present state of the device.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Option<Change> {
         let mut bytes = [0; 8];
         bytes.get_mut(..data.len())?.copy_from_slice(data);

@@ -13,7 +13,7 @@ use super::Refusal;
 use super::token::Token;
 use crate::poller::{Poller, Until};
 
-/// Distance in bytes between two doorbells.
+/// Distance in bytes between two adjacent doorbells.
 pub(super) const STRIDE: u64 = 4;
 
 /// The doorbells of all queues.
@@ -81,7 +81,8 @@ impl Doorbells {
         }
     }
 
-    /// Sets the eventfd that a doorbell signals from now on. `None`: the doorbell signals nothing.
+    /// Sets the eventfd that a doorbell signals from now on. `None` means that the doorbell signals
+    /// nothing.
     pub(super) fn set(&mut self, doorbell: Doorbell, fd: Option<OwnedFd>) -> Result<(), Refusal> {
         let slot = self.slot(doorbell);
         let slot = slot.ok_or(Refusal::NoSuchQueue(doorbell.queue()))?;
@@ -98,13 +99,13 @@ impl Doorbells {
         }
     }
 
-    /// Forgets the front-end's eventfds.
+    /// Drops the front-end's eventfds.
     pub(super) fn disconnect(&mut self) {
         self.calls.fill_with(|| None);
         self.errors.fill_with(|| None);
         for event in &self.events {
-            // Only this call resets the counters of these eventfds. If a client filled a counter
-            // and left, the next client could otherwise not signal the eventfd.
+            // `take` resets the eventfd's counter. If a client filled the counter and left, the
+            // next client could otherwise not signal the eventfd.
             let _ = event.take();
         }
     }

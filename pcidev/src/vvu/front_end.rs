@@ -29,7 +29,8 @@ impl FrontEnd {
         })
     }
 
-    /// The time that the front-end still has to complete its message. `None`: no message has begun.
+    /// The time that is left for the front-end to complete its message. `None` means that no
+    /// message has begun.
     pub(super) fn time_left(&self) -> Option<Duration> {
         self.connection.time_left()
     }

@@ -11,17 +11,17 @@ use crate::function::{Function, trapped_bar};
 use crate::msix::Msix;
 use crate::virtio_pci::Layout;
 
-/// Number of the BAR that has the doorbells and the notification registers.
+/// Number of the BAR that holds the doorbells and the notification registers.
 pub(super) const SIGNAL_BAR: usize = 2;
-/// Number of the BAR that has the front-end's memory.
+/// Number of the BAR that shows the front-end's memory.
 pub(super) const MEMORY_BAR: usize = 4;
-/// Length in bytes of the BAR that has the doorbells and the notification registers.
+/// Length in bytes of the BAR that holds the doorbells and the notification registers.
 const SIGNAL_BAR_SIZE: u64 = 0x4000;
 /// Offset of the notification registers in their BAR. The doorbells begin at offset 0 of the same
 /// BAR.
 pub(super) const NOTIFICATIONS: u64 = 0x2000;
-/// Length in bytes that the capabilities give for the notification registers and for the device
-/// configuration.
+/// Length in bytes of the notification registers, and of the device configuration, as the
+/// capabilities report it.
 const PAGE: u32 = 0x1000;
 /// Class code of an unclassified device, without a programming interface.
 const CLASS: u32 = 0x00_ff00;

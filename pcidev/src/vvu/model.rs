@@ -1,4 +1,4 @@
-//! The device model, which handles the driver's accesses and the front-end's messages.
+//! The model of the device, which handles the driver's accesses and the front-end's messages.
 
 use std::io;
 use std::time::Duration;
@@ -54,8 +54,8 @@ pub struct VvuDevice {
 
 impl VvuDevice {
     /// A device that accepts a front-end from `listener` when the device's driver is ready for a
-    /// front-end. The device shows the memory of `window`, and a front-end has to use the same
-    /// memory.
+    /// front-end. The device shows the file of `window` as the front-end's memory, and a front-end
+    /// has to use this file as its memory.
     ///
     /// # Errors
     ///
@@ -113,9 +113,10 @@ impl VvuDevice {
         Ok(())
     }
 
-    /// Watches the listener exactly when the driver is ready for a front-end, no front-end is
-    /// connected, and the listener does not rest after an error. At other times, front-ends wait in
-    /// the socket's backlog.
+    /// Starts or stops watching the listener. The listener is watched while the driver is ready for
+    /// a front-end, no front-end is connected, and the listener accepts peers. It accepts no peers
+    /// for some time after an error. When the listener is not watched, front-ends wait in the
+    /// socket's backlog.
     fn update_listening(&mut self) {
         let wanted = self.wants_front_end() && self.listener.rest().is_none();
         if wanted == self.listening {
@@ -143,7 +144,7 @@ impl VvuDevice {
         self.structures.config_changed(&self.function.msix);
     }
 
-    /// Closes the front-end's socket and forgets everything that came from the front-end.
+    /// Closes the front-end's socket and drops everything that came from the front-end.
     fn close_front_end(&mut self) {
         self.status = 0;
         self.resources.disconnect(&self.poller);
@@ -300,8 +301,9 @@ impl Device for VvuDevice {
         match &self.front_end {
             Some(front_end) => front_end.time_left(),
             None if self.listening || !self.wants_front_end() => None,
-            // Either the listener's rest after an error has ended just now, or an attempt to watch
-            // the listener has failed.
+            // The device has to watch the listener later. `rest` is the time for which the listener
+            // accepts no peers after an error. If `rest` returns `None`, this time has just passed,
+            // or an attempt to watch the listener has failed.
             None => Some(self.listener.rest().unwrap_or(RETRY)),
         }
     }

@@ -1,4 +1,5 @@
-//! Notifications turn the front-end's kicks into MSI-X interrupts of the device.
+//! The notification registers, through which the driver chooses the MSI-X vectors that the
+//! front-end's kicks raise.
 
 use std::os::fd::OwnedFd;
 
@@ -66,8 +67,8 @@ impl Notifications {
         read_padded(&image, offset, data);
     }
 
-    /// Writes one of the two registers, or both at once. Returns the vector to raise now, if a kick
-    /// has waited for a vector.
+    /// Writes one of the two registers, or both registers in one access. Returns the vector to
+    /// raise now, if a kick has waited for a vector.
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Option<u16> {
         match (offset, data) {
             (reg::SELECT, &[a, b]) => {
@@ -108,7 +109,7 @@ impl Notifications {
     }
 
     /// Watches the front-end's eventfd for the kicks of a queue, in place of the previous eventfd.
-    /// `None`: the front-end does not kick, and the driver polls the queue.
+    /// `None` means that the front-end sends no kicks, and the driver polls the queue.
     pub(super) fn set_kick(
         &mut self,
         queue: u16,
@@ -134,7 +135,7 @@ impl Notifications {
         }
     }
 
-    /// Notes a kick of a queue. Returns the vector to raise, if the queue already has a vector.
+    /// Records a kick of a queue. Returns the vector to raise, if the queue already has a vector.
     pub(super) fn kicked(&mut self, queue: u16) -> Option<u16> {
         let notification = self.queues.get_mut(usize::from(queue))?;
         notification.kick.as_ref()?;
@@ -142,7 +143,7 @@ impl Notifications {
         notification.raise()
     }
 
-    /// Forgets the front-end's eventfds and pending kicks.
+    /// Drops the front-end's eventfds and pending kicks.
     pub(super) fn disconnect(&mut self, poller: &Poller) {
         for queue in 0..self.queues.len() as u16 {
             self.drop_kick(queue, poller);
@@ -152,7 +153,7 @@ impl Notifications {
         }
     }
 
-    /// Forgets the values that the driver wrote. The caller has to call
+    /// Clears the values that the driver wrote. The caller has to call
     /// [`Notifications::disconnect`] first.
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.queues.len() as u16, self.vectors);

@@ -1,6 +1,6 @@
-//! Handles messages on the way between the front-end and the driver. The device keeps and uses the
-//! file descriptors of messages, and changes some messages. The table of the vhost-user crate lists
-//! the messages that are passed on, with the number of descriptors of each message.
+//! Handles the messages between the front-end and the driver. The device keeps and uses the file
+//! descriptors of messages, and changes some messages. A table in the vhost-user crate lists the
+//! messages that are passed on, and the number of descriptors of each message.
 
 use std::os::fd::OwnedFd;
 
@@ -74,7 +74,8 @@ impl Resources {
     }
 }
 
-/// Removes the features and the queues that the front-end must not see from a driver's reply.
+/// Changes a driver's reply for the front-end. Removes the features and the queues that the
+/// front-end must not see.
 pub(super) fn mask_reply(reply: &mut Message, max_queues: u16) {
     // A malformed payload is passed on unchanged, so that the front-end can refuse it.
     let Some(value) = reply.as_number() else {
@@ -89,7 +90,8 @@ pub(super) fn mask_reply(reply: &mut Message, max_queues: u16) {
     reply.payload = value.to_le_bytes().to_vec();
 }
 
-/// The queue that has stopped. `None`: the message is not a driver's reply to GET_VRING_BASE.
+/// The queue that has stopped. `None` means that the message is not a driver's reply to
+/// GET_VRING_BASE.
 pub(super) fn stopped_queue(reply: &Message) -> Option<u16> {
     if Code::from_number(reply.head.request) != Some(Code::GET_VRING_BASE) {
         return None;

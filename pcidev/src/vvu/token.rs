@@ -1,4 +1,4 @@
-//! The descriptors that the device watches.
+//! The numbers of the descriptors that the device watches.
 
 use crate::poller::Source;
 

@@ -28,7 +28,7 @@ pub struct Window {
     advice: String,
 }
 
-/// Why a file cannot be the front-end's memory.
+/// The reason for which a file cannot be the front-end's memory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WindowError {
@@ -141,8 +141,8 @@ impl Window {
 
     /// Checks a memory table against the file, and changes the table for the driver. Sorts the
     /// regions by their offset in the file, and replaces each offset by the length of the gap
-    /// before the region. The driver adds the offsets and lengths of all earlier regions and the
-    /// region's own offset. The sum is the offset of the region's data in the BAR.
+    /// before the region. To find a region's data in the BAR, the driver adds the offsets and
+    /// lengths of all earlier regions and the region's own offset.
     pub(super) fn translate(
         &self,
         table: MemoryTable<OwnedFd>,
@@ -168,8 +168,8 @@ impl Window {
         })
     }
 
-    /// Returns the length of the gap before a region and the end of the region in the file. The gap
-    /// begins at `end`, where the previous region ends.
+    /// Returns the length of the gap before a region, and the offset of the region's end in the
+    /// file. The gap begins at `end`, where the previous region ends.
     fn place<M>(&self, region: &MemoryRegion<M>, end: u64) -> Result<(u64, u64), Refusal> {
         let (start, size) = (region.file_offset, region.size);
         let own_end = start.checked_add(size).filter(|end| *end <= self.size);

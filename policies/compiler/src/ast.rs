@@ -7,15 +7,15 @@ use crate::rule::Op;
 /// One line of a policy file.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
-    /// `@include PATH`
+    /// The line `@include PATH`.
     Include(Text),
-    /// `@frequency PATH`
+    /// The line `@frequency PATH`.
     Frequency(Text),
-    /// `@default ACTION`
+    /// The line `@default ACTION`.
     Default(ActionText),
-    /// `@denylist`
+    /// The line `@denylist`.
     Denylist(Location),
-    /// `name: filter`
+    /// A statement, such as `name: filter`.
     Statement(Statement),
 }
 
@@ -26,22 +26,22 @@ pub(crate) struct Text {
     pub at: Location,
 }
 
-/// `{name, name}: {filter, filter}`
+/// A statement, such as `{name, name}: {filter, filter}`.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
     pub names: Vec<CallName>,
     pub filters: Vec<Filter>,
 }
 
-/// `name[arch=…]`
+/// A system call name, such as `name` or `name[arch=…]`.
 #[derive(Clone, Debug)]
 pub(crate) struct CallName {
     pub name: Text,
-    /// The architectures that the statement applies to; `None` means all.
+    /// The architectures that the statement applies to. `None` means all architectures.
     pub arches: Option<Vec<Text>>,
 }
 
-/// `arg0 == 1 && arg1 == 2 || arg0 == 3; action`
+/// A filter, such as `arg0 == 1 && arg1 == 2 || arg0 == 3; action`.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
     /// The condition. It holds if all comparisons of at least one alternative hold. A condition
@@ -51,7 +51,7 @@ pub(crate) struct Filter {
     pub at: Location,
 }
 
-/// `arg0 == value`
+/// A comparison, such as `arg0 == value`.
 #[derive(Clone, Debug)]
 pub(crate) struct AtomText {
     pub arg: u8,
@@ -77,7 +77,8 @@ pub(crate) enum ActionKind {
     UserNotify,
 }
 
-/// A value as the policy file has it. Its number depends on the architecture.
+/// A value as written in the policy file. The number that it stands for depends on the
+/// architecture.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Number(u64, Location),

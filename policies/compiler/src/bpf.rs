@@ -1,4 +1,4 @@
-//! Compiles a policy to classic BPF, which the kernel runs over `struct seccomp_data`.
+//! Compiles a policy to a classic BPF program, whose input is a `struct seccomp_data`.
 //!
 //! A program has these parts:
 //!
@@ -6,8 +6,9 @@
 //! 2. On x86_64, it checks for system calls of the x32 ABI. They end the process, too.
 //! 3. It finds the number of the system call by binary search. Each leaf of the search tree has the
 //!    rules for one system call.
-//! 4. Its last instruction returns the default action. Rules with the same action use another
-//!    return instruction, so [`with_default`] can replace the default action alone.
+//! 4. Its last instruction returns the default action. A rule whose action is equal to the default
+//!    action uses another return instruction, so [`with_default`] can replace the default action
+//!    alone.
 //!
 //! The `seccompiler` crate is not sufficient. It supports neither 32-bit Arm nor the comparison
 //! "any of these bits", and a filter has two actions at most. The code to work around these limits

@@ -168,7 +168,7 @@ impl Diagnostic {
         &self.0.message
     }
 
-    /// The location of the error, if it is about a part of a file.
+    /// The location of the error. `None` if the error is not about a part of a file.
     pub fn location(&self) -> Option<&Location> {
         self.0.at.as_ref()
     }

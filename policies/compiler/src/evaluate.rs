@@ -13,7 +13,7 @@ pub struct Decision<'a> {
 }
 
 impl Decision<'_> {
-    /// The location of the first statement with the rules that decide.
+    /// The location of the first statement that has the deciding rules.
     pub fn location(&self) -> Option<&Location> {
         self.because.and_then(|chain| chain.from.first())
     }

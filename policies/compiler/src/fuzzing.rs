@@ -1,5 +1,5 @@
 //! Properties of the compiler that hold for every input. The fuzz target and the test of its corpus
-//! check them.
+//! check these properties.
 
 use std::path::Path;
 

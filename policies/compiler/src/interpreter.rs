@@ -40,8 +40,8 @@ impl CallData {
         match offset {
             0 => Some(self.number),
             4 => Some(self.arch),
-            // The halves of the instruction pointer. Programs of this compiler do not read it, so 0
-            // is enough.
+            // Programs of this compiler do not read the two halves of the instruction pointer, so
+            // the value 0 is sufficient.
             8 | 12 => Some(0),
             16..64 if offset.is_multiple_of(8) => Some(arg(offset) as u32),
             16..64 if offset.is_multiple_of(4) => Some((arg(offset) >> 32) as u32),

@@ -35,7 +35,8 @@ impl Token {
     }
 }
 
-/// All signs. Longer signs come first, because the lexer takes the first sign that matches.
+/// All operators and punctuation marks. Longer signs come first, because the lexer takes the first
+/// sign that matches.
 const SIGNS: [&str; 22] = [
     "==", "!=", "<=", ">=", "&&", "||", "<", ">", "&", "|", "~", "-", "(", ")", "{", "}", "[", "]",
     ",", ":", ";", "=",
@@ -47,6 +48,8 @@ pub(crate) struct Lexer {
 }
 
 impl Lexer {
+    /// Makes a lexer for the text of a policy file.
+    ///
     /// # Errors
     ///
     /// When a line is longer than [`MAX_LINE`].

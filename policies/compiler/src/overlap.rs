@@ -3,7 +3,7 @@
 use crate::rule::{Atom, Clause, Op};
 
 /// Whether both clauses may hold for the same arguments. `false` means that they never hold
-/// together. `true` means that they may hold together, because bits and ranges are checked
+/// together. `true` does not prove that they can hold together, because bits and ranges are checked
 /// separately.
 pub fn may_overlap(a: &Clause, b: &Clause) -> bool {
     (0..6).all(|arg| {
@@ -25,7 +25,7 @@ fn may_hold(atoms: &[&Atom]) -> bool {
     if low == high {
         return all_hold(low);
     }
-    // If a number has no bit set outside `bits`, the number is at most `bits`.
+    // A number without set bits outside `bits` is at most `bits`, so `bits` is an upper limit, too.
     let bits = only_bits(atoms);
     let wants_others = |atom: &&Atom| atom.op == Op::AnyBit && atom.value & bits == 0;
     low <= bits && !atoms.iter().any(wants_others)
@@ -87,8 +87,8 @@ mod tests {
     }
 
     proptest! {
-        /// Clauses that hold for the same arguments must overlap. Otherwise a conflict would not be
-        /// found.
+        /// If both clauses hold for some arguments, `may_overlap` must return true. Otherwise a
+        /// conflict would not be found.
         #[test]
         fn clauses_that_hold_for_the_same_arguments_overlap(
             ops in prop::collection::vec((0..2u8, 0..8usize, 0..8u64), 0..6),

@@ -9,13 +9,15 @@ pub enum Action {
     Allow,
     /// The kernel makes the system call and logs it.
     Log,
-    /// The system call is not made. It returns this error number.
+    /// The kernel does not make the system call. The call fails with this error number.
     Errno(u16),
-    /// A tracer process decides. Without a tracer, the system call fails with ENOSYS.
+    /// A tracer process decides about the system call. Without a tracer, the system call fails with
+    /// ENOSYS.
     Trace,
-    /// A supervisor process decides. Without a supervisor, the system call fails with ENOSYS.
+    /// A supervisor process decides about the system call. Without a supervisor, the system call
+    /// fails with ENOSYS.
     UserNotify,
-    /// The system call is not made. The thread gets SIGSYS.
+    /// The kernel does not make the system call. The thread gets SIGSYS.
     Trap,
     /// The kernel ends the thread.
     KillThread,

@@ -4,8 +4,8 @@ use crate::{Arch, tables};
 
 /// The name in `names` that is most similar to `wrong`. `None` if no name is similar enough.
 pub(crate) fn similar<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // The run time of `distance` is quadratic. A name with more than 64 bytes is not a typing
-    // error.
+    // Long names are not compared, because the run time of `distance` is quadratic. A name with
+    // more than 64 bytes is not a typing error.
     if wrong.len() > 64 {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Tests with random policies. The compiled program does what the rules say, agrees with
+//! Tests with random policies. They check that the compiled program follows the rules, agrees with
 //! `seccompiler`, and does not depend on the order of includes.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]

@@ -223,7 +223,8 @@ fn only_disks_use_images() {
     killed_where(without, libc::SYS_pwritev, [NO_FD, 0, 0, 0, 0, 0]);
     let punch: c_long = (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE).into();
     killed_where(without, libc::SYS_fallocate, [NO_FD, punch, 0, 512, 0, 0]);
-    // No context may allocate space past the end of an image, or remove a range from an image.
+    // The filter of every context forbids allocating space past the end of an image, and removing a
+    // range from an image.
     killed_everywhere(libc::SYS_fallocate, [NO_FD, 0, 0, 512, 0, 0]);
     let collapse: c_long = libc::FALLOC_FL_COLLAPSE_RANGE.into();
     killed_everywhere(libc::SYS_fallocate, [NO_FD, collapse | 1, 0, 512, 0, 0]);
@@ -241,8 +242,8 @@ fn only_raw_images_are_used_by_io_uring() {
     let others = |context: Context| context.image() != Some(ImageFormat::Raw);
     killed_where(others, libc::SYS_io_uring_enter, [NO_FD, 0, 0, 0, 0, 0]);
     killed_where(others, libc::SYS_io_uring_register, [NO_FD, 12, 0, 0, 0, 0]);
-    // No context may create an io_uring, or register buffers, files, personalities or restrictions
-    // with an existing io_uring.
+    // The filter of every context forbids creating an io_uring, and registering buffers, files,
+    // personalities or restrictions with an existing io_uring.
     killed_everywhere(libc::SYS_io_uring_setup, [0; 6]);
     for operation in [0, 2, 9, 11, 13] {
         killed_everywhere(libc::SYS_io_uring_register, [NO_FD, operation, 0, 0, 0, 0]);

@@ -1,5 +1,6 @@
 //! Tests the compiled filters of all architectures without executing them. An interpreter of
-//! classic BPF tries every rule of every context, with values at and just past its limits.
+//! classic BPF tries every rule of every context, with argument values at and just beyond the
+//! limits of the rule's comparisons.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod promises;
@@ -139,8 +140,8 @@ fn every_architecture_allows_the_same_calls() {
     let names = |arch, context| -> Vec<String> {
         let calls = policy(arch, context).calls;
         let names = calls.keys().map(|number| call_name(arch, *number).unwrap());
-        // Some system calls have another name on another architecture. Others exist on old
-        // architectures only.
+        // The replacements below make names comparable between architectures. Some system calls
+        // have another name on another architecture, and some exist on old architectures only.
         let names = names.map(|name| name.replace("mmap2", "mmap"));
         let names = names.map(|name| {
             name.trim_end_matches("64")

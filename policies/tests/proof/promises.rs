@@ -5,7 +5,7 @@ use policies::{Context, ImageFormat, TransportName};
 
 use crate::{KILL, each, returned};
 
-/// System calls that no policy of any architecture may name.
+/// System calls that the policies of all architectures must not name.
 const NEVER: [&str; 40] = [
     "execve",
     "execveat",
@@ -90,7 +90,8 @@ fn no_file_can_be_opened() {
     });
 }
 
-/// The ioctl requests that a context may allow. This list does not use the policies.
+/// The only ioctl requests that the policy of a context is allowed to permit. This list is
+/// independent of the policies.
 fn requests(context: Context) -> Vec<u64> {
     let image: &[u64] = match context.image() {
         Some(ImageFormat::Raw) => &[BLKDISCARD, BLKSECDISCARD],

@@ -5,14 +5,14 @@ use std::io;
 use landlock::RulesetError;
 use policies::InstallError;
 
-/// The reason why a program cannot enter its jail.
+/// The reason for which a program cannot enter its jail.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JailError {
     /// The process for the jail cannot be started.
     #[error("cannot start a process for the jail (see fork(2))")]
     Fork(#[source] io::Error),
-    /// The preparation of the process for serving failed.
+    /// The preparation that the program makes in the new process failed.
     #[error("cannot get ready to serve")]
     Prepare(#[source] io::Error),
     /// The process cannot get new namespaces.
@@ -45,7 +45,8 @@ pub enum JailError {
 }
 
 impl JailError {
-    /// The requirement on the system of the part that failed. `None` means that it is not known.
+    /// The advice for users: the requirements that the system has to meet for the failed part of
+    /// the jail. `None` if there is no advice.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Namespaces(_) | Self::UserMap(_) => Some(
@@ -60,7 +61,7 @@ impl JailError {
         }
     }
 
-    /// Whether a jail with `--sandbox=auto` works without the part that failed.
+    /// Whether the failed part of the jail is optional with `--sandbox=auto`.
     pub fn is_optional(&self) -> bool {
         !matches!(self, Self::Fork(_) | Self::Prepare(_))
     }

@@ -28,8 +28,8 @@ fn replace_root() -> Result<(), Errno> {
     fchdir(&empty)?;
     match pivot_to(&empty) {
         // pivot_root(2) fails in a chroot whose root is not a mount, and in an initramfs, whose
-        // root cannot be moved. In both cases the old root stays in the mount namespace, but has no
-        // path.
+        // root cannot be moved. In both cases chroot(2) changes the root instead. The old root
+        // stays in the mount namespace, but has no path.
         Err(Errno::INVAL) => chroot(".")?,
         result => result?,
     }
@@ -52,17 +52,17 @@ fn empty_file_system() -> Result<OwnedFd, Errno> {
 
 /// Makes the file system `empty` the root. The working directory must be the root of `empty`.
 fn pivot_to(empty: &OwnedFd) -> Result<(), Errno> {
-    // Keep the following mounts from propagating to other mount namespaces.
+    // Prevents the following mounts from propagating to other mount namespaces.
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private)?;
     move_mount(empty, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     pivot_root(".", ".")?;
-    // pivot_root(2) has mounted the old root over the new root.
+    // pivot_root(2) has mounted the old root on top of the new root.
     unmount(".", UnmountFlags::DETACH)
 }
 
-/// Forbids access to files by path, TCP, and signals and connections by abstract socket to
-/// processes outside the jail. An older kernel may enforce only some of these rules.
+/// Forbids to open files by path, to use TCP, and to send signals or connect through abstract
+/// sockets to processes outside the jail. An older kernel may enforce only some of these rules.
 pub fn forbid_all() -> Result<(), JailError> {
     let abi = ABI::V6;
     let status = Ruleset::default()

@@ -5,7 +5,7 @@ use std::fmt;
 use super::{JailError, Sandbox};
 use crate::one_line;
 
-/// A list of the parts of the jail that this system does not allow, each with the reason.
+/// A list of the parts of the jail that this system does not allow, and the reason for each part.
 #[derive(Debug)]
 pub struct Missing {
     sandbox: Sandbox,
@@ -13,14 +13,15 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// An empty list. Only [`Sandbox::Auto`] allows parts to be missing.
+    /// An empty list. With [`Sandbox::Auto`], the program also starts if parts of the jail are
+    /// missing.
     pub fn new(sandbox: Sandbox) -> Self {
         let parts = Vec::new();
         Self { sandbox, parts }
     }
 
-    /// Adds a part to the list if its result is an error. Returns the error instead if no part may
-    /// be missing.
+    /// Handles the result of a part of the jail. With [`Sandbox::Auto`], adds a part that failed to
+    /// the list. With all other modes, returns the part's error.
     pub fn accept(
         &mut self,
         part: &'static str,

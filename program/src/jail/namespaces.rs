@@ -7,9 +7,9 @@ use rustix::thread::UnshareFlags;
 
 use super::JailError;
 
-/// Makes a new process-ID namespace, which new child processes enter from now on. If the user is
-/// not root, this process also enters a new user namespace, which gives it the right to leave the
-/// other namespaces.
+/// Makes a new process-ID namespace, which all later child processes of this process enter. If the
+/// user is not root, this process also enters a new user namespace, which gives it the right to
+/// make other namespaces.
 pub fn leave_processes() -> Result<(), JailError> {
     let user = geteuid();
     if user.is_root() {
@@ -20,10 +20,11 @@ pub fn leave_processes() -> Result<(), JailError> {
     map_user(user, group).map_err(JailError::UserMap)
 }
 
-/// Gives the user and the group the same numbers in the new user namespace as outside it.
+/// Gives the user and the group the same numbers in the new user namespace as outside of it.
 fn map_user(user: Uid, group: Gid) -> io::Result<()> {
     let (user, group) = (user.as_raw(), group.as_raw());
-    // Without privileges, the kernel accepts a `gid_map` only after setgroups(2) is denied.
+    // The kernel accepts the `gid_map` of an unprivileged process only after the process has denied
+    // setgroups(2) in the namespace.
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("{group} {group} 1"))

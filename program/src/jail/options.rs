@@ -6,25 +6,25 @@ use policies::Violation;
 /// The options that choose the jail of a program.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Options {
-    /// The jail to serve in. A whole jail is a process that sees no files, no network and no other
-    /// process, has no privileges, and makes only the system calls of its policy.
+    /// The jail in which the program runs. In the whole jail, the program sees no files, no network
+    /// and no other process, has no privileges, and can make only the system calls of its policy.
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub sandbox: Sandbox,
 
-    /// What happens at a system call that the policy does not allow.
+    /// The reaction to a system call that the policy does not allow.
     #[arg(long, value_name = "ACTION", value_enum, default_value_t)]
     pub seccomp_action: SeccompAction,
 }
 
-/// The parts of the jail that a program has to have.
+/// The choice of the parts of the jail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Sandbox {
-    /// As much of the jail as this system allows. A warning says what is missing.
+    /// All parts of the jail that this system allows. A warning lists the missing parts.
     #[default]
     Auto,
-    /// The whole jail, or the program does not start.
+    /// The whole jail. If a part is not possible, the program does not start.
     Full,
-    /// Only the filter of system calls, or the program does not start.
+    /// Only the filter of system calls. If it is not possible, the program does not start.
     Seccomp,
     /// No jail.
     None,
@@ -38,7 +38,8 @@ pub enum SeccompAction {
     Trap,
     /// The kernel kills the program with SIGSYS.
     Kill,
-    /// The kernel logs the call and makes it. Use this to find out what a policy lacks.
+    /// The kernel logs the call and carries it out. Use this value to find the calls that a policy
+    /// lacks.
     Log,
     /// The call fails with EPERM.
     Errno,

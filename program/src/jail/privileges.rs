@@ -8,13 +8,12 @@ use rustix::thread::set_no_new_privs;
 
 use super::JailError;
 
-/// The maximum number of open file descriptors. It suffices for 256 queues with six descriptors
-/// each (kick, call, error, io_uring, and two that wake threads), and for the memory regions of a
-/// front-end.
+/// The maximum number of open file descriptors. This number suffices for 256 queues with six
+/// descriptors each (kick, call, error, io_uring, and two descriptors that wake threads), and for
+/// the memory regions of a front-end.
 const MAX_FILES: u64 = 2048;
 
-/// Drops all capabilities, prevents new capabilities, and limits the resources of the process to
-/// its needs.
+/// Drops all capabilities, prevents new capabilities, and limits the resources of the process.
 pub fn drop_all() -> Result<(), JailError> {
     for (resource, limit) in [(Resource::Core, 0), (Resource::Nofile, MAX_FILES)] {
         let hard = getrlimit(resource).maximum.unwrap_or(limit);

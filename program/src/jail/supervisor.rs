@@ -53,7 +53,7 @@ fn exit_code(child: Pid) -> io::Result<i32> {
     let Some(status) = status else { return Ok(1) };
     Ok(match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => code,
-        // A shell reports a process that a signal ended with the same exit code.
+        // This is the exit code that a shell reports for a process that was ended by a signal.
         (None, Some(signal)) => 128 + signal,
         (None, None) => 1,
     })

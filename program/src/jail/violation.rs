@@ -1,8 +1,8 @@
 //! Reports a system call that the policy does not allow.
 //!
-//! The kernel delivers SIGSYS instead of making the system call. A signal handler may call only
-//! async-signal-safe functions, and a hostile peer may control the process. The handler therefore
-//! only formats a line in a buffer of fixed size, writes the line and exits.
+//! The kernel delivers SIGSYS and does not make the system call. The handler of SIGSYS may call
+//! only async-signal-safe functions, and the process may be under the control of a hostile peer.
+//! Therefore the handler only formats a line in a buffer of fixed size, writes the line and exits.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -22,7 +22,7 @@ pub const EXIT_CODE: i32 = 3;
 /// handler must not allocate memory.
 static POLICY: OnceLock<String> = OnceLock::new();
 
-/// Installs a handler of SIGSYS. It reports the system call and the policy of this context.
+/// Installs a handler of SIGSYS that reports the system call and the policy of this context.
 pub fn report_in(context: Context) -> Result<(), JailError> {
     let _ = POLICY.set(context.to_string());
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
@@ -40,7 +40,7 @@ pub fn report_in(context: Context) -> Result<(), JailError> {
     }
 }
 
-/// The part of `siginfo_t` that is about system calls (see sigaction(2)).
+/// The fields of `siginfo_t` for SIGSYS (see sigaction(2)).
 #[repr(C)]
 struct SigSys {
     signal: c_int,
@@ -83,7 +83,7 @@ unsafe fn arguments(context: *const libc::ucontext_t) -> [u64; 6] {
     [0, 1, 2, 3, 4, 5].map(|at| registers[at])
 }
 
-/// A line of text in a buffer of fixed size, which needs no allocation.
+/// A line of text in a buffer of fixed size, so that no memory is allocated.
 struct Line {
     bytes: [u8; 320],
     len: usize,
@@ -114,7 +114,7 @@ impl Line {
         self.text(")\n");
     }
 
-    /// Appends the part of the text that fits into the buffer.
+    /// Appends the text, or the part of the text that still fits into the buffer.
     fn text(&mut self, text: &str) -> &mut Self {
         let space = self.bytes.len() - self.len;
         let part = &text.as_bytes()[..text.len().min(space)];

@@ -1,4 +1,4 @@
-//! Makes lines of messages.
+//! Turns log messages into lines of text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,17 +13,18 @@ use tracing_subscriber::registry::LookupSpan;
 use super::places::{LeftOut, Places};
 use super::printable;
 
-/// Formats the messages that their places may log, one a line.
+/// Formats each log message as one line. Leaves out a message if its place in the code has already
+/// logged too many messages.
 ///
-/// The limit is a part of the format and not a filter. A filter could not report by the log the
-/// messages that it left out: inside a filter, tracing ignores further messages.
+/// The format applies the limit, because a filter could not log that it has left messages out:
+/// tracing ignores messages that a filter logs.
 pub struct Limited {
     places: Arc<Places>,
     format: Format<Full, SystemTime>,
 }
 
 impl Limited {
-    /// A format that leaves out what these places log too often.
+    /// A format that counts messages in `places`, and leaves out messages beyond the limit.
     pub fn new(places: Arc<Places>) -> Self {
         let format = format().with_target(false);
         Self { places, format }
@@ -55,10 +56,10 @@ where
     }
 }
 
-/// The line that reports messages that were left out, in the form of other messages.
+/// The line that reports messages that were left out. It has the form of a log message.
 pub fn line(left_out: &LeftOut) -> String {
     let mut time = String::new();
-    // A clock that cannot be read leaves the time empty.
+    // If the clock cannot be read, the time stays empty.
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
     let text = printable(&left_out.to_string());
     format!("{time} {:>5} {text}", left_out.level.as_str())
@@ -71,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// Logs by this closure, and returns the lines.
+    /// Calls `log`, and returns the lines that were logged.
     fn logged(log: impl FnOnce()) -> Vec<String> {
         #[derive(Clone, Default)]
         struct Memory(Arc<Mutex<Vec<u8>>>);

@@ -1,4 +1,4 @@
-//! Limits how often one place in the code may log.
+//! Limits the number of messages that one place in the code may log.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,36 +9,36 @@ use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-/// The length of the time in which the messages of a place are counted together.
+/// The length of the time window for which the messages of a place are counted together.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// The number of messages that a place may log in this time.
+/// The number of messages that a place may log in one time window.
 const MOST: u64 = 10;
 
-/// The number of characters of a message that stand for the messages like it.
+/// The maximum number of characters of a message that the report about similar messages repeats.
 const EXCERPT: usize = 200;
 
-/// The places in the code that have logged. Their number is fixed by the code, so a peer cannot
-/// make this grow.
+/// The places in the code that have logged. The number of these places is fixed by the code, so a
+/// peer cannot make the map grow without limit.
 #[derive(Default)]
 pub struct Places(Mutex<HashMap<Identifier, Place>>);
 
-/// The decision about a message.
+/// The decision whether to log a message, and whether to report earlier messages.
 #[derive(Debug)]
 pub struct Verdict {
-    /// The earlier messages of this place that were left out, if they have to be reported now.
+    /// The earlier messages of the same place that were left out and have to be reported now.
     pub left_out: Option<LeftOut>,
     /// Whether the message itself is logged.
     pub logged: bool,
 }
 
-/// Messages of one place that were not logged.
+/// Messages of one place in the code that were not logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Their level.
+    /// The level of the messages.
     pub level: Level,
     count: u64,
-    /// The last message that was logged before them.
+    /// The last message that was logged before these messages.
     example: String,
 }
 
@@ -51,8 +51,8 @@ impl fmt::Display for LeftOut {
 }
 
 impl Places {
-    /// Counts a message, and decides about it. Messages of the levels DEBUG and TRACE are always
-    /// logged, because the user asked for all of them.
+    /// Counts a message, and decides whether to log the message. Messages of the levels DEBUG and
+    /// TRACE are always logged, because a user who chooses these levels wants all messages.
     pub fn count(&self, event: &Event<'_>, now: Instant) -> Verdict {
         let metadata = event.metadata();
         if *metadata.level() > Level::INFO {
@@ -77,7 +77,8 @@ impl Places {
             .collect()
     }
 
-    /// A panic under the lock leaves a map that is still whole.
+    /// Locks the map. A poisoned lock is used as well, because a panic cannot leave the map in an
+    /// invalid state.
     fn lock(&self) -> MutexGuard<'_, HashMap<Identifier, Place>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +89,7 @@ struct Place {
     level: Level,
     /// The time of the first message of the current window.
     start: Instant,
-    /// The number of messages since then.
+    /// The number of messages since `start`.
     count: u64,
     /// The last message of the window that was logged.
     example: String,
@@ -151,8 +152,8 @@ fn excerpt(event: &Event<'_>) -> String {
 mod tests {
     use super::*;
 
-    /// Counts this number of messages at a moment. Returns how many are logged, and the counts that
-    /// are reported.
+    /// Counts `messages` messages at the time `now`. Returns the number of logged messages, and the
+    /// reported numbers of messages that were left out.
     fn log(place: &mut Place, now: Instant, messages: u64) -> (u64, Vec<u64>) {
         let (mut logged, mut reported) = (0, Vec::new());
         for _ in 0..messages {

@@ -1,7 +1,8 @@
-//! Writes to stderr without waiting for its reader.
+//! Writes to stderr, but never waits for the reader of stderr.
 //!
 //! Stderr may be a pipe, a socket or a terminal whose reader has stopped. The program must not set
-//! O_NONBLOCK there, because the flag belongs to all processes that share stderr.
+//! O_NONBLOCK for stderr, because the flag would also apply to all other processes that share
+//! stderr.
 
 use std::fmt::Arguments;
 use std::io::{self, IoSlice, IsTerminal};
@@ -14,14 +15,14 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2, write};
 use rustix::stdio::{dup2_stderr, stderr};
 
-/// The number of bytes that a pipe takes whole or not at all (PIPE_BUF).
+/// The maximum number of bytes that a pipe accepts either completely or not at all (PIPE_BUF).
 const AT_ONCE: usize = 4096;
 
-/// The number of lines that found no room since the last report of such lines.
+/// The number of lost lines that have not been reported yet.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Writes a line. A line that finds no room is lost, and the next one that finds room comes after a
-/// line with the number of lost ones.
+/// Writes a line. If stderr has no room for the line, the line is lost. Before the next line that
+/// stderr has room for, another line reports the number of lost lines.
 pub fn write_line(line: Arguments<'_>) {
     let lost = LOST.swap(0, Ordering::Relaxed);
     if lost > 0 && !write_text(format!("{lost} lines of the log found no room here\n").as_bytes()) {
@@ -31,8 +32,8 @@ pub fn write_line(line: Arguments<'_>) {
     }
 }
 
-/// Writes as much of the text as there is room for. Returns whether that was all. May be called by
-/// a signal handler.
+/// Writes the part of the text for which stderr has room. Returns true if this is the whole text. A
+/// signal handler may call this function.
 pub fn write_text(text: &[u8]) -> bool {
     write_to(stderr(), text)
 }
@@ -49,7 +50,7 @@ fn write_to(stderr: BorrowedFd<'_>, mut text: &[u8]) -> bool {
 }
 
 fn write_now(stderr: BorrowedFd<'_>, part: &[u8]) -> rustix::io::Result<usize> {
-    // With this offset, pwritev2(2) writes as writev(2) does.
+    // With this offset, pwritev2(2) writes at the current position, as writev(2) does.
     const NO_OFFSET: u64 = u64::MAX;
     match pwritev2(
         stderr,
@@ -57,11 +58,13 @@ fn write_now(stderr: BorrowedFd<'_>, part: &[u8]) -> rustix::io::Result<usize> {
         NO_OFFSET,
         ReadWriteFlags::NOWAIT,
     ) {
-        // Terminals have no such writes. Pipes and sockets have them from Linux 6.4 on. Where there
-        // is room at all, a pipe or a socket has room for this part, unless another process takes
+        // Terminals do not support RWF_NOWAIT, and pipes and sockets support it only from Linux 6.4
+        // on. If RWF_NOWAIT is not supported, the code first asks whether stderr has room. If a
+        // pipe or a socket has any room, it has room for this part, unless another process fills
         // the room first.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) if has_room(stderr) => write(stderr, part),
-        // A file system may have to wait for its device. No peer can prolong that.
+        // The write to a regular file would wait for the storage. This wait is acceptable, because
+        // no peer and no reader of the log can make it longer.
         Err(Errno::AGAIN) if is_file(stderr) => write(stderr, part),
         result => result,
     }
@@ -77,14 +80,15 @@ fn is_file(stderr: BorrowedFd<'_>) -> bool {
     status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::RegularFile)
 }
 
-/// If stderr is a terminal, opens the terminal once more, with O_NONBLOCK, and makes that stderr.
-/// Otherwise a line that a stopped terminal has room for only in part would wait for the rest.
+/// If stderr is a terminal, opens the terminal a second time, with O_NONBLOCK, and replaces stderr
+/// by the new descriptor. Without O_NONBLOCK, a write to a stopped terminal would block if the
+/// terminal had room only for a part of the line.
 pub fn own_terminal() {
     if !io::stderr().is_terminal() {
         return;
     }
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    // Another user's terminal, or one without /proc, stays as it is.
+    // Stderr stays unchanged if the terminal belongs to another user, or if /proc is missing.
     if let Ok(terminal) = open("/proc/self/fd/2", flags, Mode::empty()) {
         let _ = dup2_stderr(terminal);
     }
@@ -99,7 +103,8 @@ mod tests {
 
     use super::*;
 
-    /// Fills a descriptor that blocks. Returns the number of bytes that it took.
+    /// Writes to a descriptor until it accepts no more bytes. O_NONBLOCK is not set. Returns the
+    /// number of accepted bytes.
     fn fill(stderr: BorrowedFd<'_>) -> usize {
         let mut taken = 0;
         while write_to(stderr, &[b'x'; 64]) {

@@ -13,9 +13,10 @@ use crate::limits::LimitArguments;
 /// Serve a disk image to a virtual machine as a virtio block device.
 ///
 /// With --pci, vvu-block drives a virtio-vhost-user (VVU) PCI function. It then runs in a virtual
-/// machine beside the one that uses the disk, or reaches the function through a vfio-user socket.
-/// With --socket-path or --fd, it runs on the host and serves a vhost-user front-end. With
-/// --virtio-pci-socket, it is an ordinary virtio PCI function for a VMM with a vfio-user client.
+/// machine beside the virtual machine that uses the disk, or reaches the function through a
+/// vfio-user socket. With --socket-path or --fd, it runs on the host and serves a vhost-user
+/// front-end. With --virtio-pci-socket, it is an ordinary virtio PCI function for a VMM with a
+/// vfio-user client.
 ///
 /// When a front-end or VMM can connect, vvu-block prints one line on stdout that begins with
 /// "ready: ". On SIGTERM or SIGINT, it finishes the requests in flight, flushes the image and ends.
@@ -50,17 +51,17 @@ pub struct Arguments {
     #[arg(long)]
     pub read_only: bool,
 
-    /// When written data becomes stable. `writeback`: when the virtual machine flushes its disk.
-    /// `none`: the same, but without the host's page cache (O_DIRECT). `writethrough`: before each
-    /// write ends, unless the virtual machine turns its write cache on. `unsafe`: at any time, so a
-    /// crash of the host may destroy the disk.
+    /// When written data reaches stable storage. `writeback`: when the virtual machine flushes its
+    /// disk. `none`: the same, but without the host's page cache (O_DIRECT). `writethrough`: before
+    /// each write ends, unless the virtual machine turns its write cache on. `unsafe`: at any time,
+    /// so a crash of the host may destroy the disk.
     #[arg(long, value_name = "MODE", value_enum, default_value = "writeback")]
     pub cache: CacheMode,
 
-    /// How vvu-block reads and writes the image. `auto`: directly if that does not block, such as
-    /// from the page cache, and else with io_uring. `io_uring`: always with io_uring. `threads`:
-    /// with up to 16 threads for each queue. Threads always serve qcow2 images. They serve raw
-    /// images, too, if the kernel refuses io_uring.
+    /// How vvu-block reads and writes the image. `auto`: with ordinary system calls if these do not
+    /// block, such as for data in the page cache, and otherwise with io_uring. `io_uring`: always
+    /// with io_uring. `threads`: with up to 16 threads for each queue. Threads always serve qcow2
+    /// images. They serve raw images, too, if the kernel refuses io_uring.
     #[arg(long, value_name = "ENGINE", value_enum, default_value = "auto")]
     pub aio: Aio,
 
@@ -77,7 +78,8 @@ pub struct Arguments {
     #[arg(long, value_name = "AUTO|OFF", value_enum, default_value = "auto")]
     pub lock: Lock,
 
-    /// The number of virtqueues to offer. A front-end may want one for each of its processors.
+    /// The number of virtqueues to offer. A front-end may want one virtqueue for each of its
+    /// processors.
     #[arg(long, value_name = "N", default_value = "16")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     pub num_queues: u16,
@@ -86,12 +88,13 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value = "1024", value_parser = queue_size)]
     pub queue_size: u16,
 
-    /// Offer packed virtqueues. The driver may then use them instead of split ones.
+    /// Offer packed virtqueues. The driver may then use packed virtqueues instead of split
+    /// virtqueues.
     #[arg(long, value_name = "ON|OFF", value_enum, default_value = "on")]
     pub packed: Switch,
 
-    /// Offer to use buffers in order, for drivers that want it. Disks gain nothing by this, because
-    /// a finished request then waits for all earlier ones.
+    /// Offer to return buffers in the order in which the driver made them available. Disks gain
+    /// nothing by this order, because a finished request then waits for all earlier requests.
     #[arg(long, value_name = "ON|OFF", value_enum, default_value = "off")]
     pub in_order: Switch,
 

@@ -4,7 +4,8 @@ use block::{Rate, RateLimits};
 use clap::Args;
 use program::parse_size;
 
-/// The limits. All queues share them and take turns when they wait.
+/// Limits on the speed of the disk. All queues share each limit, and take turns when requests have
+/// to wait.
 #[derive(Args, Clone, Copy, Debug, Default)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArguments {

@@ -29,9 +29,10 @@ fn main() -> ExitCode {
     program::run("vvu-block", arguments.program, || serve(arguments))
 }
 
-/// The maximum number of data segments in a request. The largest request has to fit in a vring, but
-/// a front-end may set up a vring with fewer descriptors than `queue_size`. QEMU's vrings have 128
-/// descriptors by default.
+/// The maximum number of data segments in a request. The segments, the header and the status byte
+/// of a request need a descriptor each and have to fit in a vring. A front-end may set up a vring
+/// with fewer descriptors than `queue_size`, such as QEMU's default of 128, so the maximum is never
+/// more than 126.
 fn segments(queue_size: u16) -> u16 {
     queue_size.saturating_sub(2).clamp(1, 126)
 }

@@ -16,9 +16,9 @@ use virtio::{RingOptions, Runner};
 
 /// Give a virtual machine random bytes as a virtio entropy device.
 ///
-/// The bytes come from the kernel of the system on which vvu-entropy runs. The options for the
-/// virtual machine are those of vvu-block. When a front-end or VMM can connect, vvu-entropy prints
-/// one line on stdout that begins with "ready: ".
+/// The bytes come from the kernel of the system on which vvu-entropy runs. The options that connect
+/// the device to a virtual machine are the same as those of vvu-block. When a front-end or VMM can
+/// connect, vvu-entropy prints one line on stdout that begins with "ready: ".
 #[derive(Debug, Parser)]
 #[command(name = "vvu-entropy", version, max_term_width = 100)]
 #[command(after_help = "\

@@ -7,13 +7,16 @@ use policies::compiler::{Action, Arch};
 
 /// Check, explain and compile seccomp policies in Minijail's syntax.
 ///
-/// A tree of policies has a folder for each architecture (x86_64, aarch64, arm). Each folder has a
-/// file NAME.policy for each context, and the files that these include. Without --tree, vvu-policy
-/// uses the policies that are built into this project's programs, so it shows what they enforce.
+/// A context is a kind of process that has its own policy, such as block_device_vvu. A tree of
+/// policies has a folder for each architecture (x86_64, aarch64, arm). The folder has a file
+/// NAME.policy for each context, and the files that these policies include. Without --tree,
+/// vvu-policy reads the policies that are built into this project's programs. The programs enforce
+/// these policies.
 ///
-/// The order of statements does not matter. Conditions on one call from several files are
-/// alternatives. An unconditional allow absorbs them. Two different actions for one use of a call
-/// are an error.
+/// The order of statements does not matter. If several statements have conditions for the same
+/// system call, it is enough that one condition holds. An allow without a condition makes all
+/// conditions for the same system call redundant. Two different actions for a system call with the
+/// same arguments are an error.
 #[derive(Debug, Parser)]
 #[command(name = "vvu-policy", version, max_term_width = 100)]
 #[command(after_help = "\
@@ -39,7 +42,7 @@ pub struct Arguments {
 /// The choice of policies.
 #[derive(Debug, Args)]
 pub struct TreeArguments {
-    /// Use the policies below this folder instead of those that are built in.
+    /// Use the policies below this folder instead of the policies that are built in.
     #[arg(long, value_name = "FOLDER", global = true)]
     pub tree: Option<PathBuf>,
 
@@ -61,7 +64,7 @@ pub enum Command {
     Check {
         #[command(flatten)]
         arch: ArchArguments,
-        /// Also show the statements that add nothing to others.
+        /// Also show each statement that has no effect because another statement covers it.
         #[arg(long)]
         notes: bool,
     },
@@ -70,17 +73,17 @@ pub enum Command {
     ///
     /// The output is a policy, too. It compiles to the same program.
     Show {
-        /// The context: the name of its file without .policy.
+        /// The name of the context, which is the name of its file without .policy.
         context: String,
         #[command(flatten)]
         arch: ArchArgument,
     },
 
-    /// Print the rules for one call, with the file and line of each.
+    /// Print the rules for one system call, with the file and line of each rule.
     ///
     /// With values for the arguments, print what happens to a call with these arguments.
     Explain {
-        /// The context: the name of its file without .policy.
+        /// The name of the context, which is the name of its file without .policy.
         context: String,
         /// The system call: its name or number.
         call: String,
@@ -101,10 +104,10 @@ pub enum Command {
         arch: ArchArgument,
     },
 
-    /// Find rules that allow much, and lines that add nothing.
+    /// Find rules that allow too much, and lines that have no effect.
     ///
-    /// lint reports an ioctl without a list of requests, memory that may become executable, files
-    /// that may be opened, and processes that may be started. It also reports an include that adds
+    /// lint reports each rule that allows an ioctl with any request, executable memory, the opening
+    /// of files, or the start or control of other processes. It also reports an include that adds
     /// nothing, and a rule that adds nothing to any policy of any architecture.
     Lint {
         #[command(flatten)]
@@ -126,24 +129,27 @@ pub enum Command {
         /// Write to this file [default: stdout].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
-        /// The action for calls that the policy does not name, instead of its @default. Without
-        /// either it is kill-process.
+        /// The action for system calls that the policy does not name. This option replaces the
+        /// @default of the policy. Without this option and without @default, the action is
+        /// kill-process.
         #[arg(long, value_enum, value_name = "ACTION", conflicts_with = "denylist")]
         default_action: Option<DefaultAction>,
-        /// Accept @denylist, which allows every call that the policy does not name.
+        /// Accept @denylist, which allows every system call that the policy does not name.
         #[arg(long)]
         denylist: bool,
     },
 
-    /// Run a command without a filter, and propose the lines that a context lacks for it.
+    /// Run a command without a filter, and propose a line for each system call that the policy of a
+    /// context does not allow.
     ///
     /// trace watches all processes that the command starts, and prints the proposed lines for each
     /// file of the context. Read each line, and add it only if the program should be able to make
     /// this call. trace itself changes no policy.
     Trace {
-        /// The context: the name of its file without .policy.
+        /// The name of the context, which is the name of its file without .policy.
         context: String,
-        /// Watch only the process that writes this text (in one call of write), from then on.
+        /// Watch nothing until a process writes this text in one call of write, and then watch only
+        /// that process.
         #[arg(long, value_name = "TEXT")]
         from_output: Option<String>,
         /// The command and its arguments.
@@ -155,7 +161,7 @@ pub enum Command {
 /// One architecture.
 #[derive(Debug, Args)]
 pub struct ArchArgument {
-    /// The architecture: x86_64, aarch64 or arm [default: that of this machine].
+    /// The architecture: x86_64, aarch64 or arm [default: the architecture of this machine].
     #[arg(long, value_name = "ARCH", value_parser = arch)]
     pub arch: Option<Arch>,
 }
@@ -163,7 +169,7 @@ pub struct ArchArgument {
 /// Some architectures.
 #[derive(Debug, Args)]
 pub struct ArchArguments {
-    /// Only this architecture. May be given several times.
+    /// Use only this architecture. The option may be given several times.
     #[arg(long, value_name = "ARCH", value_parser = arch)]
     pub arch: Vec<Arch>,
 }

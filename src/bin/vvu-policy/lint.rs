@@ -112,8 +112,8 @@ fn note_includes(
             ..Options::default()
         };
         let without = load(tree.source(), path, &options)?;
-        // Merging fails if the remaining files name no system call. The include counts as needed
-        // then.
+        // Merging fails if the remaining files name no system call. In this case, the include
+        // counts as needed.
         let other = Policy::merge(&without, policy.arch).and_then(|policy| compile(&policy));
         *needed.entry(position).or_default() |= !other.is_ok_and(|other| other == program);
     }

@@ -44,7 +44,7 @@ pub fn named_arguments(call: &str) -> impl Iterator<Item = u8> {
     of_call.map(|entry| entry.1)
 }
 
-/// The text of a rule chain in policy syntax, as it stands after the colon.
+/// The text of a rule chain in policy syntax, as it follows the colon of a statement.
 pub fn chain(arch: Arch, call: &str, chain: &RuleChain) -> String {
     let rules: Vec<_> = chain
         .rules
@@ -114,8 +114,8 @@ pub fn value(arch: Arch, call: &str, atom: &Atom) -> String {
     })
 }
 
-/// The names of the set bits of a value. If the value has fewer clear bits than set bits, `~` and
-/// the names of the clear bits. `None` if a bit has no name.
+/// The names of the set bits of a value, joined by `|`. If the value has fewer clear bits than set
+/// bits, the result is `~` and the names of the clear bits instead. `None` if a bit has no name.
 fn flags(arch: Arch, prefix: &str, atom: &Atom) -> Option<String> {
     let all = u64::MAX >> (64 - if arch.is_64_bit() { 64 } else { 32 });
     let missing = all & !atom.value;

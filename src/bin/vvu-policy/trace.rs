@@ -13,8 +13,8 @@ mod tracer;
 
 use tracer::SeenCall;
 
-/// Counts of the system calls that no rule allows. The key is the number of the system call and
-/// those of its arguments that a condition could check.
+/// Counts of the system calls that no rule allows. The key is the number of the system call and the
+/// arguments that a condition could check.
 type MissingCalls = BTreeMap<(u32, Vec<(u8, u64)>), u64>;
 
 /// The system calls that the policy does not allow.

@@ -39,8 +39,8 @@ impl PolicyTree {
         }
     }
 
-    /// The architectures that the tree has. If `wanted` is not empty, only the architectures in
-    /// `wanted`.
+    /// The architectures that the tree has. If `wanted` is not empty, architectures outside
+    /// `wanted` are left out.
     pub fn arches(&self, wanted: &[Arch]) -> Vec<Arch> {
         let chosen = |arch: &Arch| wanted.is_empty() || wanted.contains(arch);
         let arches = Arch::ALL.into_iter().filter(chosen);

@@ -8,9 +8,10 @@ use program::parse_size;
 /// Give a virtual machine a virtio-vhost-user (VVU) PCI device.
 ///
 /// With the device, a program in that virtual machine (the device VM) serves a virtio device to
-/// another virtual machine (the sibling VM). It works like a vhost-user back-end on the host: it
-/// sees the sibling's memory as a BAR of the device and gets the sibling's kicks as interrupts. To
-/// call the sibling, it writes to a doorbell register.
+/// another virtual machine (the sibling VM). Like a vhost-user back-end on the host, the program
+/// can access the sibling's memory and gets the sibling's kicks. The memory is a BAR of the VVU
+/// device, and the kicks are interrupts. To call the sibling, the program writes to a doorbell
+/// register.
 ///
 /// When both sockets accept connections, vvu-proxy prints one line on stdout that begins with
 /// "ready: ". Both virtual machines may start, reboot and stop at any time. SIGTERM and SIGINT end
@@ -36,15 +37,15 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     pub vfio_user_path: PathBuf,
 
-    /// The file that is the sibling's memory, best in /dev/shm.
+    /// The file that is the sibling's memory, preferably in /dev/shm.
     ///
-    /// If the file does not exist, vvu-proxy creates it with this size. It does not remove the file
-    /// at the end, because the file is the sibling's RAM. SIZE is in bytes. K, M and G stand for
-    /// powers of 1024.
+    /// If the file does not exist, vvu-proxy creates the file with the size SIZE. vvu-proxy does
+    /// not remove the file at the end, because the file is the sibling's RAM. SIZE is in bytes. K,
+    /// M and G stand for powers of 1024.
     #[arg(long, value_name = "FILE[,size=SIZE]", value_parser = memory)]
     pub memory: MemoryArgument,
 
-    /// The most virtqueues that the sibling's device can have.
+    /// The maximum number of virtqueues that the sibling's device can have.
     #[arg(long, value_name = "N", default_value = "16")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_queues: u16,

@@ -16,7 +16,9 @@ use crate::harness::{Folder, Running};
 /// may do.
 fn start_without(mut command: Command, refused: &str) -> Running {
     let filter = filter(&format!("@denylist\n{refused}\n"));
-    // SAFETY: installing a filter allocates no memory and takes no lock, except when it fails.
+    // SAFETY: the closure runs between fork and exec, where it must not wait for a lock. Installing
+    // a filter takes no lock. A failure allocates memory for the error, which glibc allows after a
+    // fork.
     unsafe {
         command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(io::Error::other));
     }
@@ -81,7 +83,7 @@ fn all_queues_are_served_where_the_kernel_refuses_rings() {
     );
 }
 
-/// Simulates an initramfs, whose root cannot be moved. pivot_root(2) fails with EINVAL.
+/// Simulates an initramfs, whose root cannot be moved, so pivot_root(2) fails with EINVAL.
 #[test]
 fn the_root_is_empty_where_it_cannot_be_moved() {
     let folder = Folder::new();

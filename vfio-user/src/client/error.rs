@@ -32,7 +32,7 @@ pub enum ClientError {
          another client"
     )]
     TimedOut {
-        /// The command without a reply.
+        /// The command that got no reply.
         command: Command,
         /// The time limit.
         limit: Duration,

@@ -29,7 +29,7 @@ impl Client {
         };
         self.send(command, &header, &request.0, fds, deadline)?;
         loop {
-            // Other messages of the server do not extend the deadline.
+            // A message of the server that is not the reply does not extend the deadline.
             self.time_left(command, deadline)?;
             let packet = self.recv(command, deadline)?;
             match packet.header.kind {
@@ -42,8 +42,9 @@ impl Client {
         }
     }
 
-    /// Refuses a command of the server. All commands of a server access the client's memory. The
-    /// device has to access the memory through the file descriptors that the client sent.
+    /// Refuses a command of the server. All commands of a server ask for accesses to the client's
+    /// memory. A server has to access this memory through the file descriptors that the client
+    /// sent.
     fn refuse(
         &mut self,
         waiting_for: Command,

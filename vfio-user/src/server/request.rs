@@ -20,17 +20,17 @@ const MAX_SMALL_WRITE: usize = 8;
 /// `VFIO_DMA_UNMAP_FLAG_ALL`.
 const UNMAP_ALL: u32 = 2;
 
-/// A request of a client. The numbers of regions and interrupts are not checked.
-/// [`Connection::reply_done`](super::Connection::reply_done) answers a request whose documentation
-/// names no other method.
+/// A request of a client. The request may name a region or an interrupt that the device does not
+/// have. [`Connection::reply_done`](super::Connection::reply_done) answers a request whose
+/// documentation names no other method.
 #[derive(Debug)]
 pub enum Request {
     /// Lets the device access memory.
     DmaMap(DmaMap),
     /// Ends the device's access to memory.
     DmaUnmap(DmaUnmap),
-    /// Asks for the device's kind, and for its numbers of regions and of kinds of interrupts.
-    /// [`Connection::reply_device`](super::Connection::reply_device) answers this request.
+    /// Asks for the kind of the device, the number of its regions, and the number of its interrupt
+    /// kinds. [`Connection::reply_device`](super::Connection::reply_device) answers this request.
     DeviceInfo,
     /// Asks for the description of the region with this number.
     /// [`Connection::reply_region`](super::Connection::reply_region) answers this request.
@@ -72,7 +72,8 @@ pub struct DmaMap {
     pub offset: u64,
     /// The kinds of access that the device may make to the range.
     pub flags: DmaFlags,
-    /// The file that has the memory. `None`: the device has to ask the client for each access.
+    /// The file that has the memory. `None` means that the device has to ask the client for each
+    /// access.
     pub fd: Option<OwnedFd>,
 }
 
@@ -105,7 +106,7 @@ pub struct RegionWrite {
 /// An action on the interrupts `start..start + count` of one kind.
 #[derive(Debug)]
 pub struct SetIrqs {
-    /// The kind of interrupts; see [`crate::index`].
+    /// The kind of interrupts (see [`crate::index`]).
     pub index: u32,
     /// Number of the first interrupt.
     pub start: u32,
@@ -132,10 +133,10 @@ pub enum IrqAction {
 /// How an action applies to the interrupts.
 #[derive(Debug)]
 pub enum IrqData {
-    /// The action is done now to all interrupts of the request.
+    /// The action applies immediately, to all interrupts of the request.
     None,
-    /// The action is done now to the interrupts whose entry is `true`. Each interrupt of the
-    /// request has an entry.
+    /// The action applies immediately, to the interrupts whose entry is `true`. Each interrupt of
+    /// the request has an entry.
     Bool(Vec<bool>),
     /// The eventfds of the interrupts. With [`IrqAction::Trigger`], the server signals the eventfd
     /// each time the interrupt is triggered. With the other actions, the client signals the eventfd

@@ -256,7 +256,8 @@ fn command(command: u16, no_reply: bool, payload: &[u8]) -> Vec<u8> {
     [&header.encode(payload.len()), payload].concat()
 }
 
-/// The errno of the reply to the client. `None`: there is no reply, or the reply reports success.
+/// The errno of the reply to the client. `None` means that there is no reply, or that the reply
+/// reports success.
 fn refusal(client: &mut UnixStream) -> Option<u32> {
     client.set_nonblocking(true).unwrap();
     let mut header = [0; 16];

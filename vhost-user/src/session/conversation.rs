@@ -205,9 +205,10 @@ impl<'a> Conversation<'a> {
 
     fn set_vring_base(&mut self, state: VringState) -> Result<(), Mistake> {
         let base = match self.is_packed() {
-            // Ignore the upper half, which is the position of the next used buffer. A stopped vring
-            // has no requests in flight, so the positions in both halves are equal. Some front-ends
-            // do not set the upper half.
+            // The lower half is the position of the next request, and the upper half is the
+            // position of the next used buffer. A stopped vring has no requests in flight, so the
+            // positions are equal. The upper half is ignored, because some front-ends do not set
+            // it.
             true => state.num as u16,
             false => u16::try_from(state.num).map_err(|_| Mistake::Base(state.num))?,
         };

@@ -8,8 +8,8 @@ use vm_memory::{GuestAddress, GuestMemoryRegion};
 use super::mistake::Mistake;
 use crate::memory::MemoryTable;
 
-/// A front-end's memory, accessible by guest-physical addresses and by the front-end's own
-/// addresses.
+/// A front-end's memory, accessible by guest-physical addresses and by virtual addresses of the
+/// front-end process.
 #[derive(Default)]
 pub struct SharedMemory {
     table: MemoryTable<Arc<Region>>,
@@ -39,7 +39,7 @@ impl SharedMemory {
         &self.guest
     }
 
-    /// Translates an address of the front-end's own address space into a guest-physical address.
+    /// Translates a virtual address of the front-end process into a guest-physical address.
     pub fn translate(&self, user_addr: u64) -> Result<GuestAddress, Mistake> {
         let found = self.table.translate(user_addr);
         found.ok_or(Mistake::Address(user_addr))

@@ -10,7 +10,7 @@ use virtio::{Notifier, Vring, VringLayout};
 use super::memory::SharedMemory;
 use super::mistake::Mistake;
 
-/// The addresses of a vring's parts in the front-end's own address space.
+/// The addresses of a vring's parts in the virtual address space of the front-end process.
 #[derive(Clone, Copy)]
 pub struct UserLayout {
     pub desc: u64,

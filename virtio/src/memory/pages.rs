@@ -32,11 +32,11 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// The pages that hold the `size` bytes of a file from `offset` on. `None` if the end of the
-    /// pages does not fit 64 bits.
+    /// The pages that hold the `size` bytes of a file from `offset` on. `None` if the offset of the
+    /// pages' end does not fit 64 bits.
     ///
-    /// The kernel maps a huge page only as a whole. It also refuses to unmap a part of a huge page,
-    /// so a mapping with the length of half a page could never be unmapped.
+    /// The kernel maps and unmaps a huge page only as a whole. So a mapping whose length ends
+    /// inside a huge page could never be unmapped.
     pub fn around(metadata: &Metadata, offset: u64, size: u64) -> Option<Self> {
         Self::of_size(page_size(metadata), offset, size)
     }
@@ -66,10 +66,11 @@ impl Pages {
 
 /// The size of a file's pages, in bytes.
 ///
-/// For a memfd or hugetlbfs file with huge pages, the block size is the page size. In other file
-/// systems a block may be larger than a page. Then more of the file is mapped, which does no harm.
-/// For a file that is not a regular file, the result is the smallest page size. Such a file may be
-/// a device's BAR, and memory next to the BAR may not belong to the BAR.
+/// For a regular file, the result is the file system's block size. For a memfd or hugetlbfs file
+/// with huge pages, the block size is the page size. In other file systems a block may be larger
+/// than a page. Then more of the file is mapped than needed, which does no harm. For a file that is
+/// not a regular file, the result is the smallest page size, because the file may be a device's
+/// BAR, and a larger mapping could include memory outside the BAR.
 fn page_size(metadata: &Metadata) -> u64 {
     let block = metadata.blksize();
     if metadata.is_file() && block.is_power_of_two() {

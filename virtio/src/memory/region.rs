@@ -46,14 +46,15 @@ pub enum RegionError {
     /// The kernel refused the mapping.
     #[error("cannot map a memory region")]
     Map(#[source] io::Error),
-    /// The kernel did not report the size of the backing file.
+    /// The size of the backing file cannot be read.
     #[error("cannot get the size of a memory region's file")]
     Stat(#[source] io::Error),
 }
 
 impl Region {
-    /// Maps `size` bytes of `file` from `offset` on as the guest-physical range that begins at
-    /// `start`, for reads and writes. A regular file must not be shorter than `offset + size`.
+    /// Maps `size` bytes of `file` from `offset` on, for reads and writes. The guest-physical
+    /// address of the first byte is `start`. A regular file must not be shorter than `offset +
+    /// size`.
     ///
     /// `direct_io` says whether the kernel can pin this memory: true for RAM (a memfd, hugetlbfs,
     /// tmpfs), false for the BAR of a PCI device.

@@ -1,4 +1,5 @@
-//! Slices of a range of memory that consists of several pieces.
+//! The slices of a range of the driver's addresses. The range may consist of several pieces that
+//! are not adjacent in memory.
 
 use std::iter::FusedIterator;
 use std::vec;
@@ -11,24 +12,26 @@ use super::Region;
 
 type Regions = GuestRegionCollection<Region>;
 
-/// A range of bytes that is contiguous in the regions' own addresses.
+/// A piece of a range of the driver's addresses. The bytes of a piece are contiguous in the
+/// regions' own addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub addr: GuestAddress,
     pub len: usize,
 }
 
-/// An iterator over the slices of several pieces. The iterator ends after the first error.
+/// An iterator over a list of pieces. It returns the slices of the first piece, then the slices of
+/// the second piece, and so on. It ends after the first error.
 pub(crate) struct Slices<'a> {
     regions: &'a Regions,
-    /// The slices of the current piece. `None` at the end and after an error.
+    /// The remaining slices of the current piece. `None` at the end and after an error.
     piece: Option<GuestMemoryBackendSliceIterator<'a, Regions>>,
     rest: vec::IntoIter<Piece>,
 }
 
 impl<'a> Slices<'a> {
-    /// An iterator over the slices of the piece `first`, if there is one, and then over the slices
-    /// of the pieces in `rest`.
+    /// An iterator over the slices of `first`, and then over the slices of each piece in `rest`.
+    /// Without `first`, the iterator is empty.
     pub(super) fn new(regions: &'a Regions, first: Option<Piece>, rest: Vec<Piece>) -> Self {
         Self {
             regions,

@@ -37,7 +37,8 @@ fn regions_without_bytes_or_beyond_their_file_are_refused() {
     ));
 }
 
-/// Two pages of memory behind a translation without mappings, and the translation.
+/// Makes two pages of memory behind a translation, and returns the memory and the translation. The
+/// translation has no mappings yet.
 fn translated() -> (GuestMemory, Arc<Translation>) {
     let translation = Arc::new(Translation::default());
     let memory = memory(0x2000).translated(translation.clone());
@@ -131,8 +132,8 @@ fn a_buffer_in_memory_for_reads_can_be_read_and_found_but_not_written() {
         assert!(queue.pop(&mut chain).unwrap());
         let read = chain.readable.read(&memory, 0, &mut [0; 8]).is_ok();
         let written = chain.writable.write(&memory, 0, &[0; 8]).is_ok();
-        // `iovecs` does not check accesses, because the kernel refuses accesses that the memory
-        // does not allow.
+        // `iovecs` does not check whether the memory allows the access, because otherwise the
+        // kernel refuses the access.
         let found = chain
             .writable
             .iovecs(&memory, 0, 8, &mut Vec::new())
@@ -176,7 +177,7 @@ fn buffers_are_in_use_until_they_are_given_back() {
             "{first:#x}..={last:#x}"
         );
     }
-    // A driver that breaks the rules makes the same chain available twice.
+    // The driver breaks the rules of virtio: it makes the same chain available twice.
     ring.publish(chain.head);
     assert!(queue.pop(&mut chain).unwrap());
     queue.push_used(chain.head, 0).unwrap();

@@ -1,4 +1,4 @@
-//! The translation of the addresses that a driver behind an IOMMU uses.
+//! The translation of a driver's addresses, for a driver behind an IOMMU.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -14,17 +14,18 @@ use super::watch::{Watch, Watches};
 /// accesses are the same. Merged mappings count as one mapping.
 pub const MAX_MAPPINGS: usize = 32 * 1024;
 
-/// A table of mappings that one thread changes while other threads look addresses up.
+/// A table of mappings from the driver's addresses to the regions' own addresses. One thread
+/// changes the table while other threads look addresses up.
 ///
-/// The IOMMU of a virtual machine adds and removes thousands of mappings, page by page. So the
-/// table is a tree behind a lock, and queues keep the results of their look-ups. A queue keeps the
-/// results for its rings until one of the rings' addresses is unmapped, and the results for a
-/// chain's buffers while the chain is in flight.
+/// The driver of a virtual machine's IOMMU adds and removes thousands of mappings, page by page. To
+/// make changes cheap, the table is a tree behind a lock. To make accesses cheap, queues keep the
+/// results of their look-ups. A queue keeps the results for its rings until one of the rings'
+/// addresses is unmapped, and the results for a chain's buffers while the chain is in flight.
 ///
 /// # Taking memory away
 ///
-/// To take a range of addresses away from a device, the owner of the translation takes these steps,
-/// in this order:
+/// To take a range of addresses away from a device, the owner of the translation performs these
+/// steps one after another:
 ///
 /// 1. It stops each queue whose rings overlap the range ([`VringLayout::overlaps`]) or whose chains
 ///    in flight overlap the range ([`GuestMemory::is_in_use`]).
@@ -39,13 +40,13 @@ pub const MAX_MAPPINGS: usize = 32 * 1024;
 /// look-up comes after the `unmap`, and finds no memory. The look-ups of a queue that is started
 /// after the `unmap` find no memory either.
 ///
-/// Indirect tables are an exception, because a queue reads the table before it records the buffers.
-/// If the driver takes the table's memory away while the queue reads the table, the queue may still
-/// read the memory to which the table's addresses were mapped before.
+/// Indirect tables are an exception, because a queue reads an indirect table before it records the
+/// buffers. If the driver takes the table's memory away while the queue reads the table, the queue
+/// may still read the memory to which the table's addresses were mapped before.
 ///
-/// The safety of this process does not depend on these steps. Regions stay mapped as long as a
+/// Memory safety does not depend on these steps. Regions stay mapped into this process as long as a
 /// [`GuestMemory`] has them, and a queue keeps its `GuestMemory`. So an access that comes after the
-/// `unmap` still reaches the driver's memory, and not other memory.
+/// `unmap` still reaches the driver's memory, and not other memory of this process.
 ///
 /// [`GuestMemory`]: super::GuestMemory
 /// [`GuestMemory::is_in_use`]: super::GuestMemory::is_in_use
@@ -59,7 +60,7 @@ struct Table {
     watches: Watches,
 }
 
-/// All mappings of a translation. The key is the first driver's address of a mapping.
+/// All mappings of a translation. The key is the driver's address at which a mapping starts.
 #[derive(Debug, Default)]
 pub(super) struct Mappings(BTreeMap<u64, Mapping>);
 
@@ -75,29 +76,30 @@ pub struct Mapping {
     pub access: Permissions,
 }
 
-/// The reason for which a range was not added.
+/// The reason for which a mapping was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
-    /// The range is empty, or the last address of the range or of its target does not fit 64 bits.
+    /// The range is empty, or the last address of the range or of the range's target does not fit
+    /// 64 bits.
     #[error("range is empty or wraps around")]
     BadRange,
-    /// A part of the range is mapped already.
+    /// A part of the range is already mapped.
     #[error("range overlaps an existing mapping")]
     Overlap,
-    /// The translation has [`MAX_MAPPINGS`] mappings already.
+    /// The translation already has [`MAX_MAPPINGS`] mappings.
     #[error("more than {MAX_MAPPINGS} ranges")]
     Full,
 }
 
 impl Translation {
-    /// Adds a mapping whose first driver's address is `start`.
+    /// Adds a mapping of the driver's addresses from `start` on.
     ///
     /// # Errors
     ///
     /// [`MapError`]. The translation is then unchanged.
     pub fn map(&self, start: u64, mapping: Mapping) -> Result<(), MapError> {
-        // All watches stay valid, because addresses that are mapped already keep their targets.
+        // All watches stay valid, because addresses that are already mapped keep their targets.
         self.write().mappings.add(start, mapping)
     }
 
@@ -124,8 +126,8 @@ impl Translation {
         self.read().mappings.0.is_empty()
     }
 
-    /// Begins to watch the addresses `first..=last`. The caller has to begin the watch before it
-    /// looks the addresses up.
+    /// Begins to watch whether the addresses `first..=last` stay mapped. The caller has to begin
+    /// the watch before it looks the addresses up.
     pub(super) fn watch(&self, first: u64, last: u64) -> Arc<Watch> {
         self.write().watches.begin(first, last)
     }
@@ -197,8 +199,8 @@ impl Mappings {
         self.0.remove(&at).map(|mapping| (at, mapping))
     }
 
-    /// The pieces that make up `count` bytes from `addr` on, and the accesses that each piece
-    /// allows. The iterator ends after the first error.
+    /// The pieces of memory that together make up the `count` bytes from `addr` on, and the
+    /// accesses that each piece allows. The iterator ends after the first error.
     pub fn pieces(
         &self,
         addr: GuestAddress,
@@ -246,8 +248,8 @@ impl Mappings {
 
 impl Mapping {
     /// Whether the target of `next` begins at the end of this mapping's target, and both mappings
-    /// allow the same accesses. The caller has to check that the driver's addresses of `next`
-    /// follow this mapping's driver's addresses.
+    /// allow the same accesses. The caller has to check that the driver's addresses of the two
+    /// mappings are adjacent as well.
     fn continues_in(&self, next: &Self) -> bool {
         let follows = match (self.target, next.target) {
             (Some(target), Some(next)) => target.0.checked_add(self.size) == Some(next.0),

@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::translation::{Mappings, Translation};
 use crate::segment::{Inaccessible, MAX_PIECES, Segment, clear};
 
-/// The buffers of all chains in flight, which were taken from a queue and not given back yet. The
-/// index is the chain's head.
+/// The buffers of all chains in flight: the chains that were taken from a queue and not given back
+/// yet. The index is the chain's head.
 #[derive(Debug, Default)]
 pub(super) struct Uses(Mutex<Vec<Use>>);
 
-/// The buffers of all chains with the same head. A correct driver has at most one such chain in
-/// flight.
+/// The buffers of all chains in flight with the same head. A correct driver has at most one chain
+/// with this head in flight.
 #[derive(Debug, Default)]
 struct Use {
     chains: u32,
@@ -21,8 +21,8 @@ struct Use {
 }
 
 impl Uses {
-    /// Records the buffers of a chain, and then looks up the buffers' addresses, both under one
-    /// lock. The documentation of [`Translation`] explains the lock and the order.
+    /// Records the buffers of a chain, and then looks up the buffers' addresses. Holds the lock
+    /// during both steps. The documentation of [`Translation`] explains why.
     pub fn hold(&self, head: u16, mut lists: [&mut Vec<Segment>; 2], translation: &Translation) {
         let mut uses = self.lock();
         let index = usize::from(head);
@@ -37,8 +37,8 @@ impl Uses {
             held.segments.append(list);
         }
         let mut added = &held.segments[first..];
-        // One piece is reserved for each segment. So a request whose data has too many pieces still
-        // has a place for its answer.
+        // Each segment may have one piece, even if other segments have too many pieces. So the
+        // device can still write the status of a request whose data has too many pieces.
         let mut spare = MAX_PIECES.saturating_sub(added.len());
         translation.with(|mappings| {
             for (list, len) in lists.into_iter().zip(lens) {
@@ -76,9 +76,9 @@ impl Uses {
     }
 }
 
-/// Appends to `out` the pieces that make up the driver's `segments`. Appends at least one piece for
-/// each segment, and at most `spare` further pieces. Subtracts the number of further pieces from
-/// `spare`.
+/// Appends to `out` the pieces of memory that hold the driver's `segments`. Appends at least one
+/// piece for each segment, and at most `spare` further pieces in total. Subtracts the number of
+/// further pieces from `spare`.
 fn locate(mappings: &Mappings, segments: &[Segment], out: &mut Vec<Segment>, spare: &mut usize) {
     for segment in segments {
         let first = out.len();

@@ -1,5 +1,5 @@
-//! Watches over ranges of addresses. A watch tells whether an earlier look-up of its addresses is
-//! still valid.
+//! Watches over ranges of addresses. A watch tells whether the result of an earlier look-up of the
+//! addresses is still valid.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -39,7 +39,7 @@ impl Watches {
         watch
     }
 
-    /// Breaks the watches whose ranges contain one of the addresses `first..=last`.
+    /// Invalidates the watches whose ranges contain one of the addresses `first..=last`.
     pub fn break_in(&mut self, first: u64, last: u64) {
         self.0.retain(|watch| {
             let Some(watch) = watch.upgrade() else {

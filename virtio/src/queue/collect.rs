@@ -4,7 +4,7 @@ use super::MAX_DESCRIPTORS;
 use crate::ring::{Descriptor, WRITE};
 use crate::{Chain, QueueError};
 
-/// A chain that is being collected.
+/// A chain whose descriptors are being collected.
 #[derive(Debug)]
 pub(super) struct Collector<'a> {
     chain: &'a mut Chain,
@@ -36,7 +36,8 @@ impl<'a> Collector<'a> {
         self.taken
     }
 
-    /// Returns `count` if the chain may have `count` more descriptors, and otherwise an error.
+    /// Returns `count` if `count` more descriptors do not exceed the limit of the chain, and
+    /// otherwise an error.
     pub fn fit(&self, count: u32) -> Result<u16, QueueError> {
         let room = self.most - self.taken;
         match u16::try_from(count) {

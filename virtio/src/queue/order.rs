@@ -16,12 +16,12 @@ pub(super) struct Order {
 enum State {
     Free,
     InFlight,
-    /// The chain has ended, and the device wrote this number of bytes to the chain.
+    /// The device has completed the chain, and has written this number of bytes to the chain.
     Ended(u32),
 }
 
 impl Order {
-    /// The order of a queue of this size, with no chains in flight.
+    /// The order for a queue of this size, with no chains in flight.
     pub fn new(size: u16) -> Self {
         Self {
             heads: VecDeque::new(),
@@ -56,7 +56,7 @@ impl Order {
     }
 
     /// The head of the next chain to give back, and the number of bytes written to the chain.
-    /// `None` if this chain has not ended yet.
+    /// `None` if the device has not completed this chain yet.
     pub fn next_ended(&mut self) -> Option<(u16, u32)> {
         let head = *self.heads.front()?;
         let state = &mut self.states[usize::from(head)];

@@ -15,7 +15,7 @@ pub(super) struct PackedQueue {
     ring: PackedRing,
     size: u16,
     features: Features,
-    /// The position of the first request that was not taken yet.
+    /// The position of the first request that the device has not taken yet.
     next_avail: Position,
     /// The position at which the device writes the next used descriptor.
     next_used: Position,
@@ -26,11 +26,13 @@ pub(super) struct PackedQueue {
     /// The buffer id, and the number of ring descriptors, of the chain that
     /// [`PackedQueue::advance`] takes next.
     peeked: (u16, u16),
-    /// The number of descriptors given back since the last call of [`PackedQueue::needs_call`].
+    /// The number of descriptors that the device gave back since the last call of
+    /// [`PackedQueue::needs_call`].
     fresh: u32,
 }
 
-/// An index in the descriptor ring, and the wrap counter of the lap around the ring.
+/// An index in the descriptor ring, and the wrap counter, which changes with each lap around the
+/// ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Position {
     index: u16,
@@ -74,9 +76,9 @@ impl Position {
     }
 
     /// Whether this position is one of the `count` positions before `next`. The wrap counter
-    /// distinguishes only two laps. So a position counts as a future position, not as a position
-    /// two laps ago, if its wrap counter is equal to the wrap counter of `next` and its index is
-    /// not below the index of `next`.
+    /// distinguishes only two laps. A position with the wrap counter of `next`, and an index that
+    /// is not below the index of `next`, may be in the current lap or two laps ago. This function
+    /// treats it as a position in the current lap, which is not before `next`.
     fn is_among_last(self, count: u32, next: Self, size: u16) -> bool {
         let lap = match self.wrap == next.wrap {
             true => 0,
@@ -210,8 +212,8 @@ impl PackedQueue {
         self.has_requests()
     }
 
-    /// Collects the buffers of a chain in the ring. Returns the chain's buffer id and its number of
-    /// descriptors.
+    /// Collects the buffers of a chain whose descriptors are in the ring. Returns the chain's
+    /// buffer id and its number of descriptors.
     fn along(&self, first: Descriptor, chain: &mut Chain) -> Result<(u16, u16), QueueError> {
         let mut collector = Collector::new(chain, self.size);
         let (mut descriptor, mut position) = (first, self.next_avail);

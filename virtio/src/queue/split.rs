@@ -1,6 +1,7 @@
 //! The device side of a split virtqueue (virtio 1.2, section 2.7).
 //!
-//! Tests compare this queue with the queue of the crate virtio-queue.
+//! The tests compare the results of this queue with the results of the queue in the crate
+//! virtio-queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -18,10 +19,10 @@ pub(super) struct SplitQueue {
     ring: SplitRing,
     size: u16,
     features: Features,
-    /// The available ring's index of the first request that was not taken yet.
+    /// The available ring's index of the first request that the device has not taken yet.
     next_avail: u16,
-    /// The last value that was read from the driver's available index. Requests before this index
-    /// can be taken without another read.
+    /// The last value that the device read from the driver's available index. The device can take
+    /// requests before this index and need not read the index again.
     avail_index: u16,
     /// The used ring's index for the next used chain.
     next_used: u16,
@@ -52,7 +53,7 @@ impl SplitQueue {
         })
     }
 
-    /// The available ring's index of the first request that was not taken yet.
+    /// The available ring's index of the first request that the device has not taken yet.
     pub fn next_avail(&self) -> u16 {
         self.next_avail
     }
@@ -139,9 +140,9 @@ impl SplitQueue {
 
     pub fn disable_kick(&mut self) -> Result<(), QueueError> {
         match self.features.event_idx {
-            // The driver kicks when its available index passes avail_event. The available index
-            // cannot pass an index that is more than the queue's size in the past, so the driver
-            // sends no kick.
+            // With EVENT_IDX, the driver sends a kick only when its available index passes
+            // avail_event. The available index cannot pass this avail_event soon, because the value
+            // is more than the queue's size in the past. So the driver sends no kick.
             true => {
                 let behind = self.next_avail.wrapping_sub(self.size + 1);
                 self.ring.set_avail_event(behind)

@@ -66,7 +66,7 @@ fn a_table_at_the_end_of_a_chain_is_followed() {
     let (desc, table) = (ring.layout().desc, GuestAddress(0x7000));
     ring.write_descriptor(table, 0, (0x5000, 8, WRITE, 0));
     ring.write_descriptor(desc, 0, (0x4000, 16, NEXT, 1));
-    // WRITE has no meaning in a descriptor that points to a table.
+    // The device ignores WRITE in a descriptor that points to an indirect table.
     ring.write_descriptor(desc, 1, (table.0, 16, INDIRECT | WRITE, 0));
     ring.publish(0);
     let mut chain = Chain::default();
@@ -251,8 +251,8 @@ fn event_idx_suppresses_calls_and_kicks() {
     assert!(queue.needs_call().unwrap());
     assert!(!queue.enable_kick().unwrap());
     assert_eq!(ring.avail_event(), 2);
-    // A device that has disabled kicks gets no kick for the next request, and no kick for a batch
-    // of requests.
+    // After the device disables kicks, the driver sends no kick for the next request, and no kick
+    // for a batch of requests.
     queue.disable_kick().unwrap();
     let needs_kick = |old: u16, new: u16| {
         let age = new.wrapping_sub(ring.avail_event()).wrapping_sub(1);
@@ -262,7 +262,7 @@ fn event_idx_suppresses_calls_and_kicks() {
 }
 
 proptest! {
-    /// For any content of the rings, `pop` returns, and the head of a chain is below the ring's
+    /// For any content of the rings, `pop` ends, and the heads of the chains are below the ring's
     /// size.
     #[test]
     fn survives_any_ring(

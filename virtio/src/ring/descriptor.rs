@@ -53,14 +53,14 @@ pub(crate) struct Table<'a> {
     memory: &'a GuestMemory,
     start: GuestAddress,
     len: u32,
-    /// The slice of memory that begins with the table's first entry. The slice usually holds all
-    /// entries.
+    /// The contiguous slice of memory that begins with the table's first entry. The slice usually
+    /// holds all entries.
     found: Option<VolatileSlice<'a, BS<'a, ()>>>,
 }
 
 impl<'a> Table<'a> {
-    /// The table in the given buffer. If the table is in one piece of memory, the place of the
-    /// entries is looked up only once.
+    /// The table in the given buffer. If the table is contiguous in this process, its place is
+    /// looked up only once.
     pub fn new(
         layout: Layout,
         memory: &'a GuestMemory,

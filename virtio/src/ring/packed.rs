@@ -36,7 +36,8 @@ impl Event {
         match word >> 16 & 3 {
             1 => Self::Never,
             2 => Self::At(word as u16),
-            // The value 3 is reserved. An unneeded notification does no harm.
+            // The reserved value 3 counts as `Always`, because an unneeded notification does no
+            // harm.
             _ => Self::Always,
         }
     }

@@ -21,7 +21,8 @@ pub(super) struct Part<T, const WRITABLE: bool = false> {
     memory: Arc<GuestMemory>,
     addr: u64,
     len: usize,
-    /// The place in `memory` of the `len` numbers that begin at `addr`.
+    /// The place in this process of the array: `len` numbers that begin at the driver's address
+    /// `addr`.
     place: Place<T>,
 }
 
@@ -77,8 +78,8 @@ impl<T: AtomicAccess, const WRITABLE: bool> Part<T, WRITABLE> {
         let Place::Fixed(first) = self.place else {
             return None;
         };
-        // SAFETY: `Place::find` found all `len` numbers in one piece from `first` on, and `index`
-        // is below `len`. The comment in `atomic` shows the other conditions.
+        // SAFETY: `Place::find` found that all `len` numbers are contiguous from `first` on, and
+        // `index` is below `len`. The comment in `atomic` shows the other conditions.
         Some(unsafe { self.atomic(first.add(index)) })
     }
 

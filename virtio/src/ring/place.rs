@@ -9,29 +9,29 @@ use vm_memory::{GuestAddress, Permissions, VolatileSlice};
 use crate::GuestMemory;
 use crate::memory::Watch;
 
-/// The size of the smallest page that an IOMMU translates, in bytes. All larger pages are multiples
-/// of this size.
+/// The size of the smallest page that an IOMMU translates, in bytes. The sizes of larger pages are
+/// multiples of this size.
 const PAGE: usize = 4096;
 
 /// The place of an array of numbers in this process. The place is looked up in advance, so that
 /// most accesses need no look-up.
 #[derive(Debug)]
 pub(super) enum Place<T> {
-    /// The array is in one piece that begins at this pointer. The array stays in its place as long
-    /// as its `GuestMemory` lives.
+    /// The array is contiguous, and begins at this pointer. The array stays in its place as long as
+    /// its `GuestMemory` lives.
     Fixed(NonNull<T>),
-    /// The array is in whole pages, each of which has its own place.
+    /// The array is split only at page boundaries. Each page has its own place.
     Pages(Box<Pages>),
-    /// The array is in pieces that are not whole pages, or its numbers are not aligned in this
-    /// process. Each access has to look up the place of its number.
+    /// The array is also split inside a page, or its numbers are not aligned in this process. Each
+    /// access has to look up the place of the accessed number.
     Scattered,
 }
 
-/// The places of an array's pages.
+/// The places of the pages that hold an array.
 #[derive(Debug)]
 pub(super) struct Pages {
-    /// The watch over the array's addresses. As long as the watch holds, `starts` is valid. `None`
-    /// if the pages never move.
+    /// The watch over the array's addresses. The pointers in `starts` are valid as long as the
+    /// watch holds. `None` if the pages never move.
     watch: Option<Arc<Watch>>,
     /// The offset of the array in its first page, in bytes.
     skip: usize,
@@ -73,8 +73,8 @@ impl<T> Place<T> {
 }
 
 impl Pages {
-    /// The place of the byte at `offset` of the array. `None` if the pages may have moved, and the
-    /// caller has to look the byte up.
+    /// The place of the byte at `offset` of the array. `None` if the pages may have moved. The
+    /// caller then has to look the byte up.
     pub fn at(&self, offset: usize) -> Option<NonNull<u8>> {
         if self.watch.as_ref().is_some_and(|watch| !watch.holds()) {
             return None;
@@ -85,8 +85,9 @@ impl Pages {
     }
 }
 
-/// The starts of the pages of an array that consists of these slices. `None` if a page is split
-/// between slices, or a number is not aligned.
+/// Returns a pointer to the start of each page that holds a part of an array. `slices` are the
+/// parts of the array, and `start` is the array's address. `None` if a page is split between
+/// slices, or a number is not aligned.
 fn page_starts<T>(start: u64, slices: &[VolatileSlice<'_, BS<'_, ()>>]) -> Option<Box<[*mut u8]>> {
     let mut starts = Vec::new();
     let mut skip = (start % PAGE as u64) as usize;

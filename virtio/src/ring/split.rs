@@ -65,8 +65,8 @@ impl SplitRing {
         Ok(u16::from_le(self.avail.load(1, Ordering::Acquire)?))
     }
 
-    /// The head at `index` of the available ring. The index may be any 16-bit number. The entry is
-    /// `index` modulo the ring's size.
+    /// The chain head at `index` of the available ring. The index may be any 16-bit number. The
+    /// number of the entry is `index` modulo the ring's size.
     pub fn avail_entry(&self, index: u16) -> Result<u16, QueueError> {
         let at = 2 + self.slot(index);
         Ok(u16::from_le(self.avail.load(at, Ordering::Relaxed)?))
@@ -83,8 +83,8 @@ impl SplitRing {
         Ok(u16::from_le(self.used.load(1, Ordering::Relaxed)?))
     }
 
-    /// Stores an entry at `index` of the used ring. The index may be any 16-bit number. The entry
-    /// is `index` modulo the ring's size.
+    /// Stores an entry at `index` of the used ring. The index may be any 16-bit number. The number
+    /// of the entry is `index` modulo the ring's size.
     pub fn set_used_entry(&self, index: u16, head: u16, written: u32) -> Result<(), QueueError> {
         let at = 2 * self.slot(index);
         let order = Ordering::Relaxed;

@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use libc::{SIGUSR1, c_int, c_void, siginfo_t};
 use vmm_sys_util::signal::{Killable, register_signal_handler};
 
-/// Set when the signal handler is installed. A signal that has no handler would end the process.
+/// Set when the signal handler is installed. Earlier no signal is sent, because a signal that has
+/// no handler would end the process.
 static INSTALLED: OnceLock<()> = OnceLock::new();
 
 /// The signal handler. It does nothing, because the signal itself interrupts the system call.
@@ -27,7 +28,7 @@ pub(super) fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// Interrupts the thread's current system call, if the thread is in one.
+/// Interrupts the thread's current system call, if the thread is in a system call.
 pub(super) fn interrupt(thread: &JoinHandle<()>) {
     if INSTALLED.get().is_none() {
         return;

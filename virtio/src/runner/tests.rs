@@ -19,10 +19,10 @@ const RING_AREA: u64 = 0x1000;
 /// The behaviour of the device [`Echo`].
 #[derive(Clone, Copy)]
 enum Mode {
-    /// Gives each request back.
+    /// Gives each request back at once.
     Echo,
-    /// Waits until the queue is asked to stop, and then for this time, before it gives a request
-    /// back.
+    /// Holds each request until the queue is asked to stop and this time has then passed. Then
+    /// gives the request back.
     Slow(Duration),
     Fail,
     Panic,
@@ -200,7 +200,8 @@ fn dropping_the_runner_ends_its_threads() {
     }
     drop(runner);
     let end = Instant::now() + DEADLINE;
-    // Each thread holds a reference to the device until the thread ends.
+    // The loop waits for the end of all threads. Each thread holds a reference to the device until
+    // the thread ends.
     while Arc::strong_count(&device) > 1 {
         assert!(Instant::now() < end, "a thread is left");
         thread::yield_now();
@@ -307,7 +308,7 @@ fn sixty_four_busy_queues_stop_in_the_time_of_one() {
     }
     let begin = Instant::now();
     runner.stop_all().unwrap();
-    // If the queues stopped one after another, the 64 stops would take 19 seconds.
+    // If the runner waited for the queues one after another, the 64 stops would take 19 seconds.
     assert!(begin.elapsed() < 10 * SLOW, "{:?}", begin.elapsed());
 }
 
@@ -330,7 +331,7 @@ fn a_stop_fails_at_its_deadline_and_can_be_repeated() {
         runner.start(busy.vring.clone()),
         Err(StartError::Running(0))
     ));
-    // The slow request ends after 2 seconds, and the queue can then be stopped.
+    // The slow request ends after 2 seconds, and a second stop then succeeds.
     let mut runner = runner.with_stop_deadline(DEADLINE);
     runner.stop_all().unwrap();
     assert!(!runner.is_started(0));

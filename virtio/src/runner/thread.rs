@@ -127,8 +127,8 @@ impl QueueThread {
 }
 
 impl Drop for QueueThread {
-    /// Tells the thread to end, but does not wait for the end. If the thread is blocked in the
-    /// kernel, all objects that the thread uses stay alive.
+    /// Tells the thread to end, but does not wait for the end, because the thread may be blocked in
+    /// the kernel. All objects that the thread uses stay alive until the thread ends.
     fn drop(&mut self) {
         self.shared.lock().over = true;
         self.shared.changed.notify_all();

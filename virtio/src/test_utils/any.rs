@@ -52,7 +52,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Makes an invalid chain available, so that the device stops serving the ring.
+    /// Makes an invalid chain available. The device then stops serving the ring.
     pub fn break_it(&mut self) {
         let size = self.layout().size;
         match self {
@@ -61,7 +61,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Whether the device has asked for a kick after each chain.
+    /// Whether the device has asked the driver to send a kick after each chain.
     pub fn kicks_are_on(&self) -> bool {
         match self {
             Self::Split(ring) => ring.used_flags() == 0,
@@ -78,8 +78,8 @@ impl AnyDriverRing {
         }
     }
 
-    /// The next (head or buffer id, written) pair that the device has used. `None` if the device
-    /// has used no further chain.
+    /// The next chain that the device has used: its head (split) or buffer id (packed), and the
+    /// number of bytes written to it. `None` if the device has used no further chain.
     pub fn pop_used(&mut self) -> Option<(u32, u32)> {
         match self {
             Self::Split(ring) => ring.pop_used(),

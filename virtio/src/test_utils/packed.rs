@@ -13,14 +13,16 @@ pub const AVAIL: u16 = 1 << 7;
 /// Descriptor flag: the descriptor was last used in a lap with wrap counter 1.
 pub const USED: u16 = 1 << 15;
 
-/// Event flags: notify at each descriptor.
+/// Event flags: notify for each descriptor.
 pub const EVENT_ENABLE: u16 = 0;
 /// Event flags: never notify.
 pub const EVENT_DISABLE: u16 = 1;
-/// Event flags: notify at the descriptor whose position is in the field beside the flags.
+/// Event flags: notify for the descriptor whose position is in the other field of the event
+/// structure.
 pub const EVENT_DESC: u16 = 2;
 
-/// An index in the descriptor ring, and the wrap counter of the lap around the ring.
+/// An index in the descriptor ring, and the wrap counter, which changes with each lap around the
+/// ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     index: u16,
@@ -40,7 +42,7 @@ impl Place {
     }
 }
 
-/// The driver's side of a packed virtqueue. The driver's side can also break the rules of virtio.
+/// The driver's side of a packed virtqueue. Tests can also break the rules of virtio with it.
 #[derive(Debug)]
 pub struct PackedDriverRing {
     memory: Arc<GuestMemory>,
@@ -55,8 +57,8 @@ pub struct PackedDriverRing {
 }
 
 impl PackedDriverRing {
-    /// A ring of `size` descriptors from `base` on. `base` has to be aligned to 16 bytes. The ring
-    /// takes `16 * size + 8` bytes.
+    /// A ring of `size` descriptors that begins at the address `base`. `base` has to be aligned to
+    /// 16 bytes. The ring takes `16 * size + 8` bytes.
     pub fn new(memory: Arc<GuestMemory>, base: u64, size: u16) -> Self {
         let driver = base + 16 * u64::from(size);
         let layout = VringLayout {
@@ -159,8 +161,9 @@ impl PackedDriverRing {
         id
     }
 
-    /// Makes descriptors available. The first descriptor is written last. Each entry is (address,
-    /// length, buffer id, flags), and this method adds the AVAIL and USED flags for the lap.
+    /// Makes descriptors available. Writes the first descriptor last, so that the device sees
+    /// either all of them or none. Each entry is (address, length, buffer id, flags). This method
+    /// adds the AVAIL and USED flags of the current lap.
     pub fn add_entries(&mut self, entries: &[(u64, u32, u16, u16)]) {
         let size = self.layout.size;
         for (n, &(addr, len, id, flags)) in entries.iter().enumerate().rev() {
@@ -173,8 +176,8 @@ impl PackedDriverRing {
         self.added += entries.len() as u16;
     }
 
-    /// The next (buffer id, written) pair that the device has used. `None` if the device has used
-    /// no further chain.
+    /// The next chain that the device has used: its buffer id, and the number of bytes written to
+    /// it. `None` if the device has used no further chain.
     ///
     /// # Panics
     ///
@@ -204,7 +207,7 @@ impl PackedDriverRing {
         Some((id.into(), written))
     }
 
-    /// Sets the condition for a call from the device: one of the event flags, and a position.
+    /// Sets the condition for a call to the driver: one of the event flags, and a position.
     pub fn set_event(&self, flags: u16, position: u16) {
         let event = u32::from(flags) << 16 | u32::from(position);
         self.put(event.to_le(), self.layout.avail.0);

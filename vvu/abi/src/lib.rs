@@ -3,11 +3,12 @@
 //! The registers follow the virtio-vhost-user device type that was proposed for the virtio
 //! specification in 2017, with the changes of the implementations in QEMU (2019) and crosvm (2022).
 
-/// PCI device ids of the known VVU devices. In order, the ids belong to QEMU (2019) modern and
-/// transitional, to QEMU (2022) modern and transitional, and to both crosvm and this project.
+/// PCI device ids of the known VVU devices. The first two ids belong to QEMU's device of 2019
+/// (modern and transitional), the next two to QEMU's device of 2022 (modern and transitional), and
+/// the last id to crosvm's and this project's devices.
 pub const PCI_DEVICE_IDS: [u16; 5] = [0x1058, 0x1017, 0x106b, 0x1016, PCI_DEVICE_ID];
 
-/// PCI device id of this project's and crosvm's device models. The PCI device id stands for virtio
+/// PCI device id of this project's and crosvm's device models. The id is 0x1040 plus the virtio
 /// device id 61.
 pub const PCI_DEVICE_ID: u16 = 0x107d;
 

@@ -27,7 +27,7 @@ pub enum ChannelError {
     /// A message does not fit a buffer.
     #[error("a message of {0} bytes is too long")]
     TooLong(usize),
-    /// The function cannot be accessed.
+    /// The PCI function cannot be accessed.
     #[error("cannot access the device")]
     Access(#[from] io::Error),
 }
@@ -94,8 +94,9 @@ impl Channel {
 
     /// Takes all waiting messages and drops them.
     pub fn discard_received(&mut self) -> Result<(), ChannelError> {
-        // Without a front-end the device must not fill buffers, so the number of waiting messages
-        // is at most the number of buffers. The limit ends the loop if the device breaks this rule.
+        // A device without a front-end must not fill receive buffers, so at most one message is
+        // waiting in each buffer. The number of rounds is limited because a faulty device may fill
+        // each buffer again and again.
         for _ in 0..2 * self.rx.size() {
             if self.receive()?.is_none() {
                 break;

@@ -26,7 +26,7 @@ pub enum LayoutRule {
     /// Each region begins where the previous region ends.
     Packed,
     /// Before each region there is a gap of as many bytes as the region's `mmap_offset`, because
-    /// the device maps the file of each region from its start.
+    /// the device maps each region's file from the start of the file.
     WithOffsets,
     /// Each region begins where the previous region ends. The first region of a new table begins
     /// where the previous table of the same front-end ends.

@@ -18,7 +18,8 @@ pub enum DriverError {
         name: String,
         /// The identity of the function.
         identity: Identity,
-        /// The capability that the function lacks, if its ids are those of a VVU device.
+        /// The error that names the missing virtio capability. `None` if the function's ids are not
+        /// those of a VVU device.
         #[source]
         missing: Option<VirtioError>,
     },
@@ -84,7 +85,7 @@ pub enum DriverError {
     /// MSI-X cannot be set up.
     #[error("cannot set MSI-X vectors")]
     Vectors(#[source] io::Error),
-    /// The function cannot be accessed.
+    /// The PCI function cannot be accessed.
     #[error("cannot access the device")]
     Access(#[from] io::Error),
 }

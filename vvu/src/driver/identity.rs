@@ -45,8 +45,9 @@ pub fn identify(function: &dyn PciFunction) -> Result<(Capabilities, Identity), 
     Ok((capabilities, identity))
 }
 
-/// The capability for the front-end's memory. Virtio 1.2 gave the same type to another capability,
-/// which has 24 bytes. Only the capability of virtio 1.2 is decoded with a multiplier.
+/// The capability for the front-end's memory, which has 16 bytes. Virtio 1.2 gave the same type to
+/// another capability of 24 bytes. The longer capability is decoded with a multiplier, so a
+/// capability with a multiplier is skipped.
 pub fn shared_memory(capabilities: &Capabilities) -> Result<&Capability, VirtioError> {
     capabilities.find_like(cfg_type::SHARED_MEMORY, |cap| cap.multiplier.is_none())
 }

@@ -42,7 +42,7 @@ impl Notifications {
     ///
     /// # Errors
     ///
-    /// [`DriverError::NotificationRefused`], or when the function is gone.
+    /// [`DriverError::NotificationRefused`], or when the PCI function is gone.
     pub fn program(&self) -> Result<(), DriverError> {
         for queue in 0..self.queue_count {
             self.program_one(queue, vector::KICK + queue)?;
@@ -67,7 +67,7 @@ impl Notifications {
     ///
     /// # Errors
     ///
-    /// When the function is gone.
+    /// When the PCI function is gone.
     pub fn clear(&self) -> io::Result<()> {
         for queue in 0..self.queue_count {
             self.registers.write(notification::SELECT, queue)?;

@@ -19,7 +19,7 @@ pub struct Window {
     base: u64,
     bar_size: u64,
     rule: LayoutRule,
-    /// Where the regions of the next memory table begin, in bytes from the start of the window.
+    /// The place in the window where the regions of the next memory table begin, in bytes.
     cursor: u64,
 }
 

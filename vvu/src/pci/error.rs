@@ -62,7 +62,7 @@ pub enum PciError {
          device, load vfio_iommu_type1 with allow_unsafe_interrupts=1"
     )]
     NoInterruptRemapping(Address),
-    /// The user may not open a device node.
+    /// The user has no permission to open a device node.
     #[error("no permission to open {}: run as root, or `chown $USER` it", .0.display())]
     NoPermission(PathBuf),
     /// A device node does not exist.

@@ -212,7 +212,7 @@ impl PciFunction for VfioFunction {
     }
 }
 
-/// Duplicates the descriptor of an eventfd, as the type that the vfio-ioctls crate takes.
+/// Duplicates the descriptor of an eventfd. The vfio-ioctls crate takes eventfds of this type.
 fn as_vfio_eventfd(eventfd: &BorrowedFd<'_>) -> io::Result<EventFd> {
     let fd = eventfd.try_clone_to_owned()?.into_raw_fd();
     // SAFETY: this function made the descriptor `fd`, which has no other owner. `EventFd` takes the

@@ -100,7 +100,7 @@ impl Bar {
         let region = client.region_info(index)?;
         let eventfds = match client.region_io_fds(index) {
             Ok(eventfds) => eventfds,
-            // Servers need not support the request for the eventfds of a region.
+            // A server does not have to support the request for the eventfds of a region.
             Err(ClientError::Refused { .. }) => Vec::new(),
             Err(error) => return Err(error),
         };

@@ -31,7 +31,7 @@ pub enum Fault {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VvuError {
-    /// The function is gone.
+    /// The PCI function is gone.
     #[error("{0} is gone")]
     Gone(String),
     /// The device fails again after each restart.
@@ -57,7 +57,7 @@ pub enum VvuError {
     /// The driver cannot drive the device.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// The function cannot be accessed.
+    /// The PCI function cannot be accessed.
     #[error("cannot access the device")]
     Access(#[from] io::Error),
     /// Waiting for the device failed.

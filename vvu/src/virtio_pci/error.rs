@@ -59,7 +59,7 @@ pub enum VirtioError {
     /// The notification register of a queue is unaligned, or outside of the notification structure.
     #[error("the notification register of the device's queue {0} has index {1}, out of range")]
     BadNotifyOffset(u16, u16),
-    /// The function cannot be accessed.
+    /// The PCI function cannot be accessed.
     #[error("cannot access the device")]
     Access(#[from] io::Error),
 }

@@ -96,7 +96,8 @@ impl Offsets {
 }
 
 impl DriverQueue {
-    /// The offset in memory of the end of a queue that begins at offset `start`, in bytes.
+    /// The end of a queue that begins at byte `start` of the memory, in bytes from the start of the
+    /// memory.
     pub fn end(start: usize, size: u16, buffer_size: usize) -> usize {
         Offsets::new(start, size, buffer_size).end
     }

@@ -93,7 +93,7 @@ fn a_block_device_reads_writes_zeroes_and_discards() {
         assert_eq!(flush.status, OK);
         assert_eq!(disk.file()[3 * 512..5 * 512], [0x77; 1024]);
         assert_eq!(disk.file().len() as u64, SIZE);
-        // A loop device turns discarded ranges into holes.
+        // A loop device turns discarded ranges into holes of its file, which read as zeroes.
         assert_eq!(disk.file()[512 << 10..768 << 10], [0; 256 << 10]);
     });
 }
@@ -109,7 +109,7 @@ fn ranges_to_change_on_a_block_device_have_to_be_whole_blocks() {
                 assert_eq!(answer.status, IOERR);
             }
         }
-        // The page cache allows reads and writes of less than a block.
+        // Through the page cache, a transfer may be smaller than a block of the block device.
         let write = driver.run(&request(WRITE, 9, &[0x78; 512]), 1, &[]);
         assert_eq!(write.status, OK);
         let read = driver.run(&request(READ, 9, &[]), 1025, &[]);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::Cache;
 
-/// Driver memory of one region. `pinnable` says whether the kernel can pin the memory.
+/// Makes driver memory of one region. `pinnable` says whether the kernel can pin the memory.
 pub fn whole(len: u64, pinnable: bool) -> Arc<GuestMemory> {
     let region = Region::map(anonymous_file(len), 0, GuestAddress(0), len, pinnable);
     Arc::new(GuestMemory::from_regions(vec![region.unwrap()]).unwrap())
@@ -37,7 +37,7 @@ fn data_at_any_alignment_is_written_and_read() {
                 .write_slice(&data, GuestAddress(address))
                 .unwrap();
             transfer(driver, WRITE, (address, 32 << 10, false));
-            // A reader that uses the page cache also sees the data.
+            // The test reads the image through the page cache, which also shows the new data.
             assert!(rig.image()[..32 << 10] == data, "{address:#x}");
             let other = DATA + (2 << 20) + (address & 0xfff);
             let read = transfer(driver, READ, (other, 32 << 10, true));

@@ -21,7 +21,7 @@ use crate::{Cache, Image, ImageError, OpenOptions};
 
 pub const RING_SIZE: u16 = 64;
 pub const SECTORS: u64 = 256;
-/// The value of writable bytes before the device writes them.
+/// The value of a writable byte before the device writes to it.
 pub const UNTOUCHED: u8 = 0xaa;
 
 pub const MEMORY_LEN: u64 = 16 << 20;
@@ -29,7 +29,7 @@ const RING_AREA: u64 = 0x4000;
 const BUFFER_AREA: u64 = 2 << 20;
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A device with a temporary image. Byte `n` of the image is the result of [`byte_at`] for `n`.
+/// A device with a temporary image. Byte `n` of the image has the value `byte_at(n)`.
 pub struct Rig {
     pub device: Arc<BlockDevice>,
     pub path: PathBuf,
@@ -125,7 +125,7 @@ pub struct Driver {
     pub kick: Arc<SharedEventFd>,
     pub call: Arc<SharedEventFd>,
     pub error: Arc<SharedEventFd>,
-    /// The device that was started last, and its runner. The runner keeps the thread of the queue.
+    /// The device that was started last, and its runner. The runner owns the thread of the queue.
     runner: Option<(Arc<BlockDevice>, Runner)>,
     /// The writable buffer (address, length) of each request in flight. The key is the head of the
     /// request's chain.
@@ -151,7 +151,7 @@ impl Driver {
         Self::in_memory(memory(MEMORY_LEN), 0, features)
     }
 
-    /// The driver of queue `index`. Each queue uses another part of `memory`.
+    /// The driver of queue `index`. Each queue uses a different part of `memory`.
     pub fn in_memory(memory: Arc<GuestMemory>, index: u16, features: u64) -> Self {
         let base = RING_AREA * u64::from(index);
         let packed = features & PACKED != 0;
@@ -195,7 +195,7 @@ impl Driver {
         runner.start(self.vring.clone()).unwrap();
     }
 
-    /// Stops the queue. Returns the position at which the next start continues.
+    /// Stops the queue. Returns the position at which the next start of the queue has to continue.
     pub fn stop(&mut self) -> u16 {
         let (_, runner) = self.runner.as_mut().unwrap();
         runner.stop_all().unwrap();
@@ -261,7 +261,8 @@ impl Driver {
         ring.publish(head);
     }
 
-    /// Kicks the device if the device has not turned kicks off. Returns whether the driver kicked.
+    /// Sends a kick, unless the device has asked for no kicks. Returns whether the driver sent a
+    /// kick.
     pub fn kick(&mut self) -> bool {
         let wanted = self.ring.wants_kick(self.event_idx());
         if wanted {
@@ -270,7 +271,7 @@ impl Driver {
         wanted
     }
 
-    /// Waits for the next answer. The driver sleeps until the device calls it.
+    /// Waits for the next answer. The driver sleeps until the device sends a call.
     pub fn answer(&mut self) -> Answer {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -282,7 +283,7 @@ impl Driver {
         }
     }
 
-    /// The next answer. `None` if the device has not answered yet.
+    /// The next answer. `None` if the device has not given back another request yet.
     pub fn try_answer(&mut self) -> Option<Answer> {
         let (head, written) = self.ring.pop_used()?;
         let (addr, len) = self.in_flight.remove(&head).expect("answered once");
@@ -298,7 +299,7 @@ impl Driver {
         })
     }
 
-    /// Adds a request, kicks, and waits for its answer.
+    /// Adds a request, sends a kick, and waits for the request's answer.
     pub fn run(&mut self, readable: &[u8], writable: u32, cuts: &[u32]) -> Answer {
         let head = self.add(readable, writable, cuts);
         self.kick();
@@ -365,7 +366,7 @@ pub fn wait_for(eventfd: &SharedEventFd, deadline: Instant) {
     eventfd.take().unwrap();
 }
 
-/// A runner of the device's queues.
+/// A runner for the device's queues.
 pub fn runner(device: &Arc<BlockDevice>) -> Runner {
     let rings = RingOptions {
         max_size: RING_SIZE,

@@ -1,4 +1,4 @@
-//! Tests with storage that is full or fails.
+//! Tests with storage that is full, or that reports errors.
 
 use super::features::ranges;
 use super::*;
@@ -12,8 +12,8 @@ use virtio_bindings::virtio_blk::VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES;
 /// Size of the images. The file system has room for only 1 MiB of an image.
 const SIZE: u64 = 16 << 20;
 
-/// A small file system with a sparse file that is larger than the file system. Dropping this object
-/// unmounts the file system.
+/// A small file system that holds one sparse file. The file's size is larger than the file system.
+/// Dropping this object unmounts the file system.
 struct SmallFileSystem {
     folder: TempDir,
 }
@@ -42,8 +42,8 @@ impl SmallFileSystem {
 
 impl Drop for SmallFileSystem {
     fn drop(&mut self) {
-        // An ordinary unmount fails while files are open. The unmount is lazy (`-l`), because a
-        // process that another test starts may have inherited open files of this file system.
+        // The unmount is lazy (`-l`), because an ordinary unmount fails while files are open, and a
+        // process that another test started may have inherited open files of this file system.
         let _ = Command::new("umount")
             .arg("-l")
             .arg(self.folder.path())
@@ -105,8 +105,8 @@ fn a_full_file_system_fails_only_the_writes_that_do_not_fit() {
             let read = driver.run(&request(READ, SIZE / 512 - 1, &[]), 513, &[]);
             assert_eq!((read.status, read.data), (OK, vec![0; 512]));
             assert_eq!(driver.run(&request(FLUSH, 0, &[]), 1, &[]).status, OK);
-            // The file system has no space for a zeroed range that stays allocated. A hole needs no
-            // space.
+            // This request does not allow holes, so the zeroed range needs space, and the file
+            // system has none left.
             let list = ranges(&[(8192, 8192, 0)]);
             let zeroes = driver.run(&request(WRITE_ZEROES, 0, &list), 1, &[]);
             assert_eq!(zeroes.status, IOERR);

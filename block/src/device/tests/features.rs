@@ -7,7 +7,7 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES,
 };
 
-/// The data of a request with these ranges of (sector, sectors, flags).
+/// The data of a request with these ranges. Each range is (first sector, number of sectors, flags).
 pub fn ranges(ranges: &[(u64, u32, u32)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (sector, sectors, flags) in ranges {
@@ -252,10 +252,10 @@ fn a_disk_may_have_blocks_of_4096_bytes() {
         let mut space = [0; 12];
         rig.device.read_config(20, &mut space);
         assert_eq!(space[..4], 4096u32.to_le_bytes());
-        // The physical block size and the smallest transfer size are one block, because most file
+        // The physical block and the smallest transfer are one logical block, because most file
         // systems have blocks of 4096 bytes.
         assert_eq!(space[4..8], [0, 0, 1, 0]);
-        // Requests still count in sectors of 512 bytes.
+        // Requests still give their position in sectors of 512 bytes.
         let read = driver.run(&request(READ, 8, &[]), 4097, &[]);
         assert_eq!((read.status, read.data), (OK, contents(4096, 4096)));
     });

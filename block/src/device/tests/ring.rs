@@ -1,4 +1,4 @@
-//! Tests of running vrings: kicks and calls, stop and start, broken vrings, several queues.
+//! Tests of started vrings: kicks and calls, stop and restart, broken vrings, and several queues.
 
 use super::*;
 use std::io;
@@ -15,7 +15,7 @@ fn add_reads(driver: &mut Driver, count: u64) -> Vec<u32> {
         .collect()
 }
 
-/// Waits for one answer to each of `heads`, in any order.
+/// Waits for one answer to each request in `heads`, in any order.
 fn expect_reads(driver: &mut Driver, mut heads: Vec<u32>) {
     while !heads.is_empty() {
         let answer = driver.answer();
@@ -47,7 +47,8 @@ fn queues_are_served_at_the_same_time() {
     }
 }
 
-/// Writes 50 sectors, starting at sector `index` and with a distance of 4, in batches of ten.
+/// Writes every fourth sector from sector `index` on, 50 sectors in total, in batches of ten
+/// requests.
 fn fill_stripe(rig: &Rig, memory: Arc<GuestMemory>, index: u16, features: u64) {
     let mut driver = Driver::in_memory(memory, index, features);
     driver.start(&rig.device);
@@ -147,7 +148,7 @@ fn requests_from_before_the_start_are_served_with_and_without_a_kick() {
         driver.kick();
         driver.start(&rig.device);
         expect_reads(&mut driver, heads);
-        // For the second start the driver does not kick.
+        // The driver does not send a kick for the second start.
         driver.stop();
         let heads = add_reads(&mut driver, 3);
         driver.start(&rig.device);
@@ -240,7 +241,7 @@ fn a_kick_eventfd_that_blocks_does_not_hang_the_queue() {
         for _ in 0..5 {
             read_one(&mut driver);
         }
-        // A stop right after a kick must not hang either.
+        // A stop directly after a kick must not hang.
         driver.kick.signal().unwrap();
         driver.stop();
     }

@@ -18,8 +18,8 @@ fn each_kick_wakes_the_engine_and_is_reset() {
         let mut engine = rig.engine(kind, false, true, &mut ring);
         for _ in 0..3 {
             rig.kick.signal().unwrap();
-            // A kick may cause two wake-ups: one when the kick comes, and one when the kick has
-            // been reset.
+            // A kick may wake the engine twice: when the kick eventfd is written, and when the
+            // eventfd has been reset.
             while is_set(&rig.kick) {
                 engine.wait(for_kick(None)).unwrap();
                 assert!(engine.next_completion().is_none());
@@ -47,7 +47,7 @@ fn the_engine_sleeps_until_an_event_comes() {
         let rig = Rig::new();
         let mut ring = Ring::default();
         let mut engine = rig.engine(kind, false, true, &mut ring);
-        // First a kick wakes the engine, which resets the kick.
+        // The first kick wakes the engine, and the engine resets the kick eventfd.
         rig.kick.signal().unwrap();
         while is_set(&rig.kick) {
             engine.wait(for_kick(None)).unwrap();
@@ -57,15 +57,15 @@ fn the_engine_sleeps_until_an_event_comes() {
         let thread = std::thread::spawn({
             let (stop, written) = (rig.stop.clone(), written.clone());
             move || {
-                // The test checks only the order of the two events. The sleep of this thread makes
-                // it likely that the test finds an engine that does not sleep.
+                // The test checks only the order of the two events. The pause of this thread makes
+                // it likely that the test detects an engine that does not sleep.
                 std::thread::sleep(Duration::from_millis(20));
                 written.store(true, Ordering::SeqCst);
                 stop.signal().unwrap();
             }
         });
-        // The kick and its reset are two completions, which may wake the engine one after the
-        // other.
+        // The kick and the reset of the kick eventfd are two completions, and each of them may wake
+        // the engine.
         let mut wake_ups = 0;
         while !written.load(Ordering::SeqCst) {
             engine.wait(for_kick(None)).unwrap();

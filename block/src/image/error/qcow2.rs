@@ -1,9 +1,9 @@
-//! The reasons why a file cannot be served as a qcow2 image.
+//! The reasons for which a file cannot be served as a qcow2 image.
 
 use std::io;
 use std::path::PathBuf;
 
-/// The reason why a file cannot be served as a qcow2 image. Each error text is one line.
+/// The reason for which a file cannot be served as a qcow2 image. Each error text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Qcow2Error {
@@ -16,7 +16,7 @@ pub enum Qcow2Error {
     /// The content of the image is encrypted.
     #[error("it is encrypted")]
     Encrypted,
-    /// The last program that used the image did not close it, or found it corrupt.
+    /// The last program that used the image did not close it properly, or found it corrupt.
     #[error("it was not closed properly, or is corrupt")]
     Dirty,
     /// The image uses a feature of the format that is not supported.
@@ -28,7 +28,8 @@ pub enum Qcow2Error {
     /// The content of the image contradicts the format.
     #[error("it is corrupt: {0}")]
     Corrupt(&'static str),
-    /// The image names a backing file but not its format. The format is never guessed.
+    /// The image names a backing file but not the format of the backing file. This crate never
+    /// guesses the format.
     #[error("it does not name the format of its backing file {file}")]
     NoBackingFormat {
         /// Name of the backing file, as the image contains it.

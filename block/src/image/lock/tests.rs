@@ -20,8 +20,9 @@ fn open(path: &Path, read_only: bool, lock: bool) -> Result<Image, ImageError> {
     Image::open(path, options)
 }
 
-/// Opens an image that was closed before. The old locks may last a little longer, because a process
-/// that another test starts inherits the open files for a moment.
+/// Opens an image that was closed before. Repeats the attempt for up to 30 seconds. The old locks
+/// may still exist, because a process that another test starts inherits the open files for a
+/// moment.
 fn reopen(path: &Path, read_only: bool) -> Image {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -101,7 +102,7 @@ fn an_image_that_qemu_writes_is_refused() {
             .spawn()
             .unwrap();
         let mut input = qemu.stdin.take().unwrap();
-        // The answer to the command `length` shows that QEMU has opened the image.
+        // When QEMU answers the command `length`, it has opened the image.
         input.write_all(b"length\n").unwrap();
         let output = qemu.stdout.as_mut().unwrap();
         output.read_exact(&mut [0]).unwrap();

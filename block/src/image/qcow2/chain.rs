@@ -1,4 +1,5 @@
-//! Opens an image and all its backing images at once, because a jailed process cannot open files.
+//! Opens an image together with all its backing images, because later, in its jail, the process
+//! cannot open files.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -129,7 +130,7 @@ impl Chain {
         Ok(FormatAccess::new(raw))
     }
 
-    /// Fails if there are too many images, or if the file is in the chain already.
+    /// Fails if the chain has too many images, or if the file is already in the chain.
     fn check_new(&self, file: &File) -> Result<(), Qcow2Error> {
         if self.files.len() > MAX_DEPTH {
             return Err(Qcow2Error::TooDeep(MAX_DEPTH));
@@ -162,7 +163,7 @@ impl Chain {
         Ok(StorageFile::from_open_file(file, options)?)
     }
 
-    /// Makes each image the backing image of the image before it.
+    /// Makes each opened image the backing image of the image before it in the list.
     fn assemble(
         self,
         path: &Path,
@@ -176,7 +177,7 @@ impl Chain {
         }
         match below {
             Some(disk) => Ok((disk, self.files)),
-            // This cannot happen, because `layers` always contains the image itself.
+            // `layers` cannot be empty, because it always contains the image itself.
             None => Err(qcow2_error(path, Qcow2Error::NotQcow2)),
         }
     }

@@ -11,8 +11,8 @@ use crate::operation::SECTOR_SIZE;
 /// The first bytes of a qcow2 image.
 pub(in crate::image) const MAGIC: [u8; 4] = *b"QFI\xfb";
 
-/// Number of bytes that are read from the start of an image. In version 2 the last 8 of these bytes
-/// are not part of the header.
+/// Number of bytes that are read from the start of an image. In version 2 of the format, the last 8
+/// of these bytes are not part of the header.
 const LEN: usize = 80;
 
 /// Maximum number of entries in the L1 table. QEMU has the same limit.
@@ -46,8 +46,8 @@ impl Qcow2Header {
         Self::parse(&bytes)
     }
 
-    /// Checks that the image counts the cluster of its own header as in use. Otherwise a write
-    /// would allocate that cluster and overwrite the header.
+    /// Checks that the refcount table marks the cluster of the image's header as in use. Otherwise
+    /// a write could allocate this cluster and overwrite the header.
     pub fn check_refcounts(&self, file: &File) -> Result<(), Qcow2Error> {
         let mut first = [0; 8];
         let (offset, clusters) = self.refcounts;

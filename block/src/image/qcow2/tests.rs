@@ -104,7 +104,8 @@ fn written_data_is_there_when_the_image_is_opened_again() {
     write(&disk, Operation::Write, 512, &[1; 9000]);
     write(&disk, Operation::WriteStable, SIZE - 512, &[2; 512]);
     change(&disk, Operation::Flush, 0, 0);
-    // A second reader sees the stable data while the first reader still has the image open.
+    // A second user of the image sees the stable data while the first user still has the image
+    // open.
     for disk in [open(&path), disk] {
         let mut expected = vec![0; SIZE as usize];
         expected[512..9512].fill(1);
@@ -315,8 +316,8 @@ fn a_backing_file_that_cannot_be_used_is_refused_with_the_reason() {
     let missing = rig.image("disk", Some(("missing", "raw")));
     let missing = Image::open(missing, OPTIONS).unwrap_err();
     assert!(matches!(missing, ImageError::Missing(path) if path.ends_with("missing")));
-    // The next image names a backing file but not its format. The format's header extension is
-    // overwritten.
+    // The next image names a backing file but not the format of the backing file, because the test
+    // overwrites the header extension that holds the format.
     let rig = Rig::new();
     fs::write(rig.path("base"), [0; 512]).unwrap();
     let path = rig.image("disk", Some(("base", "raw")));
@@ -380,7 +381,7 @@ proptest! {
         let Storage::Qcow2(disk) = &image.storage else {
             panic!("it has a format");
         };
-        // Each operation may fail, but the call has to return.
+        // Each operation may fail, but has to end.
         let range = |offset, len| Range { offset, len };
         let end = disk.size() - 512;
         for offset in [0, 512, 4096, end] {

@@ -21,8 +21,8 @@ const KINDS: [u32; 3] = [
     VIRTIO_BLK_T_SECURE_ERASE,
 ];
 
-/// Parses a request with these ranges of (sector, sectors, flags), without the last `cut` bytes,
-/// and with `input` writable bytes before the status.
+/// Parses a request with these ranges, without the last `cut` bytes of the ranges, and with `input`
+/// writable bytes before the status. Each range is (first sector, number of sectors, flags).
 fn parse_cut(
     limits: &Limits,
     kind: u32,

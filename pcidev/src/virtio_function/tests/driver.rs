@@ -18,7 +18,7 @@ pub(super) const SIZE: u64 = 0x10_0000;
 pub(super) const RINGS: u64 = 0x4000;
 /// Address of the buffer of a request.
 pub(super) const BUFFERS: u64 = 0x8000;
-/// The byte that the device writes into the buffer.
+/// The byte that the device writes into a request's buffer.
 pub(super) const MARK: u8 = 0xaa;
 /// The vector for configuration changes. The queues have the vectors 0 and 1.
 pub(super) const CONFIG: u16 = 2;
@@ -132,7 +132,7 @@ impl Driver {
         self.irqs[usize::from(vector)].as_fd()
     }
 
-    /// Maps a part of the memory's file at one more address.
+    /// Maps a part of the memory's file at an additional address.
     pub(super) fn map(&mut self, address: u64, offset: u64, size: u64) {
         let file = self.file.as_fd();
         self.client

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Offsets of registers, and offsets near them.
+/// Random offsets of registers, and random offsets near registers.
 fn place() -> impl Strategy<Value = u64> {
     let near = [
         0u64, 0x14, 0x16, 0x18, 0x1c, 0x20, 0x1000, 0x2000, 0x3000, 0x6000, 0x7ff8,

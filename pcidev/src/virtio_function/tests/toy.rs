@@ -1,7 +1,7 @@
 //! A device for tests. The device writes one byte into each chain as soon as the test allows it.
 //!
-//! The tests need such a device because a real device does not hold a request until a test releases
-//! the request, and does not count the starts of its queues.
+//! The device holds requests until a test releases them, and counts the starts of its queues. Real
+//! devices do neither.
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -53,8 +53,8 @@ impl Watch {
         assert!(!waiting.unwrap().1.timed_out(), "deadline");
     }
 
-    /// Waits while the test holds the chains. Counts a request to stop the queue that comes during
-    /// the wait.
+    /// Waits while the test holds the chains. If a request to stop the queue comes during the wait,
+    /// counts the request.
     fn wait_while_held(&self, wake: &Wake) {
         while self.0.0.lock().unwrap().hold {
             if wake.is_stop_requested() {

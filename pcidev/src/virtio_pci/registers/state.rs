@@ -2,7 +2,7 @@
 
 use virtio::pci::{NO_VECTOR, common};
 
-/// The register values that the driver wrote. A reset brings the initial values back.
+/// The register values that the driver wrote. A reset sets them back to the initial values.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) device_feature_select: u32,

@@ -5,7 +5,8 @@ fn eventfd() -> (OwnedFd, SharedEventFd) {
     (eventfd.try_clone().unwrap(), eventfd)
 }
 
-/// The tokens of the doorbells that clients have signalled since the previous call.
+/// The tokens of the doorbells that clients have signalled since the previous call of this
+/// function.
 fn rung(poller: &Poller) -> Vec<Token> {
     poller.ready().into_iter().map(Token::from_number).collect()
 }

@@ -23,7 +23,8 @@ use vm::{VECTORS, Vm, is_readable, take, wait};
 
 const MEMORY: u64 = 0x80_0000;
 
-/// A running device with its sockets.
+/// A device that the event loop serves, the folder of its sockets, and the file of the front-end's
+/// memory.
 struct Host {
     dir: tempfile::TempDir,
     memory: File,
@@ -76,8 +77,8 @@ impl Host {
         FrontEnd(Connection::new(stream).unwrap())
     }
 
-    /// A VM and a front-end that are connected. The VM has seen the front-end's connection in the
-    /// status field.
+    /// A device VM and a front-end that are connected through the device. The driver in the VM has
+    /// seen the connection in the status field.
     fn connected(&self) -> (Vm, FrontEnd) {
         let mut vm = self.vm();
         vm.start_up();
@@ -137,7 +138,7 @@ fn ring(event: &OwnedFd) {
     rustix::io::write(event, &1u64.to_ne_bytes()).unwrap();
 }
 
-/// Whether an eventfd is signalled already.
+/// Whether an eventfd is already signalled.
 fn is_rung(event: &OwnedFd) -> bool {
     is_readable(event, Duration::ZERO)
 }
@@ -154,8 +155,8 @@ fn number(code: Code, value: u64) -> Message {
     request(code, &value.to_le_bytes())
 }
 
-/// A SET_MEM_TABLE message. Each region is given by guest address, size and offset in the file. The
-/// front-end's address of a region is the same as the guest address.
+/// A SET_MEM_TABLE message. Each region is (guest address, size, offset in the file). The user
+/// address of a region is equal to the guest address.
 fn table(regions: &[(u64, u64, u64)]) -> Message {
     let region = |&(guest_addr, size, file_offset): &(u64, u64, u64)| MemoryRegion {
         guest_addr,
@@ -390,8 +391,8 @@ fn what_cannot_cross_is_refused() {
     }
 }
 
-/// If a request has a reply of its own, the front-end would mistake an acknowledgement for that
-/// reply.
+/// The device must not acknowledge a request that has a reply, because the front-end would take the
+/// acknowledgement for the reply.
 #[test]
 fn refused_requests_that_have_a_reply_get_no_acknowledgement() {
     let host = Host::start();
@@ -413,7 +414,8 @@ fn unknown_requests_pass_and_replies_do_not() {
     let unknown = Message::request(200, &[1, 2, 3]);
     front_end.send(&unknown);
     assert_eq!(vm.recv(), unknown);
-    // The device drops a request of the back-end, because there is no channel for such requests.
+    // The device drops a request of the back-end, because the protocol of the device has no channel
+    // for requests to the front-end.
     vm.send(&unknown);
     vm.send(&unknown.head.reply(&[4]));
     assert_eq!(front_end.recv().payload, [4]);

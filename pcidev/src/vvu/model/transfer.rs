@@ -12,11 +12,12 @@ use crate::virtio_pci::BrokenQueue;
 use crate::vvu::front_end::FrontEnd;
 use crate::vvu::{Refusal, relay};
 
-/// The maximum number of the front-end's messages that are taken before other events are handled.
+/// The maximum number of the front-end's messages that the device takes before it handles other
+/// events.
 const BATCH: usize = 64;
 
-/// The maximum number of the driver's messages that are taken at one kick. Correct drivers send
-/// fewer messages at once.
+/// The maximum number of the driver's messages that the device takes after one kick. Correct
+/// drivers send fewer messages at once.
 const MAX_TX: usize = 1024;
 
 /// A mistake of the driver.
@@ -42,7 +43,8 @@ impl VvuDevice {
         let Some(front_end) = &self.front_end else {
             return;
         };
-        // While a message waits for the driver, the socket is watched only for a hang-up.
+        // While a message waits for a buffer of the driver, the socket is watched only for a
+        // hang-up. So this event is a hang-up.
         match front_end.waiting {
             Some(_) => self.lose_front_end("it left"),
             None => self.receive(),
@@ -104,8 +106,8 @@ impl VvuDevice {
         true
     }
 
-    /// Tells the front-end that its message cannot be passed on. Drops the front-end if the
-    /// protocol has no reply that reports the refusal.
+    /// Tells the front-end that its message cannot be passed on. If the protocol has no reply for
+    /// this purpose, drops the front-end.
     fn refuse(&mut self, head: Head, refusal: &Refusal) {
         warn!(
             "front-end's {} is refused: {}",
@@ -187,7 +189,7 @@ impl VvuDevice {
         }
     }
 
-    /// Takes a message out of one chain of txq. `None`: the driver has added no chain.
+    /// Takes a message out of one chain of txq. `None` means that the driver has added no chain.
     fn take(&mut self) -> Result<Option<Message>, Fault> {
         let Some(ring) = self
             .tx
@@ -214,8 +216,9 @@ impl VvuDevice {
         Ok(Some(message))
     }
 
-    /// Passes a driver's reply on to the front-end. Drops replies if no front-end is connected.
-    /// Drops requests, because there is no channel for requests of a back-end.
+    /// Passes a driver's reply on to the front-end. Drops the reply if no front-end is connected.
+    /// Drops a request, because the protocol of the device has no channel for requests to the
+    /// front-end.
     fn forward(&mut self, mut message: Message) {
         let head = message.head;
         if !head.is_reply() || self.front_end.is_none() {
@@ -240,8 +243,8 @@ impl VvuDevice {
     }
 }
 
-/// Takes the next chain. Returns false if there is no chain. The driver then kicks the queue when
-/// the driver adds a chain.
+/// Takes the next chain. Returns false if there is no chain, after it has asked the driver to send
+/// a kick for the next chain.
 fn pop(ring: &mut Queue, chain: &mut Chain) -> Result<bool, QueueError> {
     while !ring.pop(chain)? {
         if !ring.enable_kick()? {

@@ -5,7 +5,7 @@ fn kick() -> (OwnedFd, SharedEventFd) {
     (eventfd.try_clone().unwrap(), eventfd)
 }
 
-/// The tokens of the eventfds for kicks that were signalled since the previous call.
+/// The tokens of the kick eventfds that were signalled since the previous call of this function.
 fn kicks(poller: &Poller) -> Vec<Token> {
     poller.ready().into_iter().map(Token::from_number).collect()
 }

@@ -18,8 +18,8 @@ fn region(guest_addr: u64, size: u64, file_offset: u64) -> MemoryRegion<()> {
     }
 }
 
-/// The memory table that the driver gets for `regions` of the window's file. Each entry has the
-/// guest address, size and offset of a region.
+/// The memory table that the driver gets for these regions of the window's file. Each entry is
+/// (guest address, size, offset) of a region.
 fn translate(window: &Window, regions: &[MemoryRegion<()>]) -> Result<Vec<[u64; 3]>, Refusal> {
     let with_file =
         |region: &MemoryRegion<()>| region.with(OwnedFd::from(window.file.try_clone().unwrap()));
@@ -54,8 +54,8 @@ fn regions_are_sorted_and_told_by_their_gaps() {
     let seen = translate(&window, &holes).unwrap();
     let expected = [[0, MIB, MIB], [4 * MIB, 2 * MIB, MIB], [1 << 32, MIB, MIB]];
     assert_eq!(seen, expected);
-    // The driver adds the lengths and offsets of all earlier regions and the region's own offset.
-    // The sum is the offset of the region's data in the BAR.
+    // To find a region's data in the BAR, the driver adds the lengths and offsets of all earlier
+    // regions and the region's own offset.
     let mut before = 0;
     for ([_, size, offset], start) in seen.into_iter().zip([MIB, 3 * MIB, 6 * MIB]) {
         assert_eq!(before + offset, start);

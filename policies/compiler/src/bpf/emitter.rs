@@ -67,8 +67,8 @@ impl Emitter {
         (self.reversed.len() <= MAX_INSTRUCTIONS).then_some(self.reversed)
     }
 
-    /// Emits an instruction that returns an action. If a near instruction returns the same action,
-    /// it is reused.
+    /// Emits an instruction that returns an action. An existing instruction for the action is
+    /// reused if its distance is less than half of the reach of a conditional jump.
     pub fn ret(&mut self, code: u32) -> Label {
         match self.returns.get(&code) {
             Some(label) if self.distance(*label) < REACH / 2 => *label,

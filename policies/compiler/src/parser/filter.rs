@@ -1,4 +1,4 @@
-//! Parses filters: conditions on arguments, and actions.
+//! Parses filters. A filter consists of conditions on arguments and an action.
 
 use super::Parser;
 use crate::ast::{ActionKind, ActionText, AtomText, Filter, Value};

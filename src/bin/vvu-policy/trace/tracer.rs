@@ -21,8 +21,8 @@ pub struct SeenCall {
 
 /// The result of the traced command.
 pub struct Ended {
-    /// Whether system calls were reported. It is false if the command never wrote the text to wait
-    /// for.
+    /// Whether system calls were reported. False if no process wrote the text that `--from-output`
+    /// names.
     pub started: bool,
     /// The exit status or signal of the command, as words for the user.
     pub how: String,
@@ -43,8 +43,8 @@ struct SyscallInfo {
 
 const PTRACE_GET_SYSCALL_INFO: u32 = 0x420e;
 const PTRACE_SYSCALL_INFO_ENTRY: u8 = 1;
-/// The signal number of a stop for a system call. PTRACE_O_TRACESYSGOOD adds 0x80 to SIGTRAP
-/// (ptrace(2)).
+/// The signal number that reports a stop at a system call. PTRACE_O_TRACESYSGOOD adds 0x80 to
+/// SIGTRAP (ptrace(2)).
 const SYSCALL_STOP: c_int = libc::SIGTRAP | 0x80;
 
 /// A ptrace request that has no pointer as argument.

@@ -1,4 +1,4 @@
-//! Tests of each form of the commands that have several forms.
+//! Tests of commands whose payload has several forms. Each form is tested.
 
 use super::*;
 

@@ -88,7 +88,8 @@ fn memory_that_cannot_be_is_refused() {
     );
 }
 
-/// Earlier versions of some transports did not check the front-end's own addresses for overlaps.
+/// Two regions must not overlap in user addresses, even if their guest-physical addresses do not
+/// overlap.
 #[test]
 fn overlapping_addresses_of_the_front_end_are_refused() {
     let file = anonymous_file(0x1000);
@@ -102,8 +103,8 @@ fn overlapping_addresses_of_the_front_end_are_refused() {
     let table = MemoryTable::new(vec![region(0, 0), region(0x1000, 0x1000)]).unwrap();
     let (mut message, fds) = Request::SetMemTable(table).encode();
     assert!(received(&message, &fds).is_ok());
-    // Let the second region overlap the first region in the front-end's address space. Byte 16 of a
-    // region begins the region's address in this space.
+    // Let the second region overlap the first region in user addresses. The user address begins at
+    // byte 16 of a region in the payload.
     message.payload[8 + 32 + 16 + 1] = 8;
     let refusal = received(&message, &fds).unwrap_err();
     assert_eq!(refusal, "memory regions 0 and 1 overlap");

@@ -16,7 +16,7 @@ fn huge_file(len: u64) -> Option<Arc<File>> {
 }
 
 /// Prints the reason for which a test, or a part of a test, did not run. Writes directly to the
-/// output, because the test harness hides the messages of successful tests.
+/// output, because the test harness hides messages that a successful test prints.
 fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 const SIZE: u64 = 0x10000;
-/// The numbers of the pages with buffers. The rings are in pages with lower numbers.
+/// The numbers of the pages that hold buffers. The rings are in pages with lower numbers.
 const BUFFERS: std::ops::Range<u64> = 8..12;
 
 fn page(number: u64) -> Mapping {
@@ -19,7 +19,7 @@ fn a_ring_is_no_longer_accessed_after_its_memory_was_unmapped() {
     let mut queue = Queue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
     let mut chain = Chain::default();
     ring.add(&[(0x8000, 16, false)]);
-    // The ring has no bytes in page 9.
+    // Page 9 holds no part of the rings.
     translation.unmap(0x9000, 0x9fff);
     assert!(queue.pop(&mut chain).unwrap());
     // The available and the used ring are in page 2.
@@ -69,7 +69,7 @@ fn rings_need_memory_for_the_accesses_that_they_need() {
     }
 }
 
-/// Serves the queue until `stop` is true. Writes to the buffers of each request.
+/// Serves the queue until `stop` is true. Writes to the buffer of each request.
 fn serve(mut queue: Queue, stop: &AtomicBool) {
     let memory = queue.memory().clone();
     let mut chain = Chain::default();
@@ -88,8 +88,8 @@ fn serve(mut queue: Queue, stop: &AtomicBool) {
 fn memory_that_was_given_up_is_not_written_any_more() {
     let plain = memory(SIZE);
     let (memory, translation) = swapped_pages(&plain, SIZE);
-    // The carrier of this test does not stop the queue, but waits until no chain in flight uses the
-    // memory.
+    // The test does not stop the queue before it unmaps memory, but waits until no chain in flight
+    // uses the memory.
     let wait = |first, last| {
         while memory.is_in_use(first, last) {
             thread::yield_now();

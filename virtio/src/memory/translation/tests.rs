@@ -66,8 +66,8 @@ fn all_addresses_can_be_mapped() {
     }
 }
 
-/// A model of a small address space: the target of each single address, and the accesses that the
-/// address allows.
+/// A model of a translation for a small address space. It has the target of each single address,
+/// and the accesses that the address allows.
 type Model = [Option<(Option<u64>, Permissions)>; 16];
 
 #[derive(Clone, Debug)]
@@ -134,7 +134,7 @@ fn access(writable: bool) -> Permissions {
     }
 }
 
-/// The target of each byte of a range, up to the first byte without a target.
+/// Looks up the target of each byte of a range, up to the first byte without a target.
 fn found(mappings: &Mappings, start: u64, count: usize) -> Vec<(u64, Permissions)> {
     let pieces = mappings
         .pieces(GuestAddress(start), count)

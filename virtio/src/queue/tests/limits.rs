@@ -14,12 +14,12 @@ const BUFFER: u64 = 0x20_0000;
 
 const MOST: usize = MAX_DESCRIPTORS as usize;
 
-/// The place of a chain's descriptors.
+/// The place of a chain's descriptors: in the ring, in an indirect table, or in both.
 #[derive(Clone, Copy, Debug)]
 enum Where {
     Ring,
     Table,
-    /// This number of descriptors is in the ring, and the other descriptors are in an indirect
+    /// The given number of descriptors is in the ring, and the other descriptors are in an indirect
     /// table.
     Both(usize),
 }
@@ -93,7 +93,7 @@ fn a_chain_that_goes_round_in_a_large_ring_or_table_ends() {
     }
 }
 
-/// Memory in which each single byte of the `bytes` bytes from `BUFFER` on has its own mapping.
+/// Makes memory in which each single one of the `bytes` bytes from `BUFFER` on has its own mapping.
 fn scattered(bytes: u64) -> Arc<GuestMemory> {
     let translation = Translation::default();
     let map = |start, size, target| {
@@ -112,7 +112,8 @@ fn scattered(bytes: u64) -> Arc<GuestMemory> {
 }
 
 /// Makes a request with `bytes` bytes of data. Each byte has its own mapping. Returns the number of
-/// pieces of the data, and whether the device can write the request's status.
+/// separate memory ranges that hold the data, and whether the device can write the request's
+/// status.
 fn access_scattered(bytes: u64) -> (Option<usize>, bool) {
     let memory = scattered(bytes);
     let mut ring = DriverRing::new(memory.clone(), 0x1000, 16);
@@ -163,7 +164,7 @@ fn a_buffer_over_too_many_regions_is_refused() {
 fn the_largest_chain_takes_little_memory_and_gives_it_back() {
     let memory = scattered(MAX_PIECES as u64 + 1);
     let mut ring = DriverRing::new(memory.clone(), 0x1000, SIZE);
-    // Each buffer except one has more pieces than the limit for a chain.
+    // Each buffer except one crosses more mappings than a chain may have pieces.
     let mut buffers = vec![(BUFFER, MAX_PIECES as u32 + 1, true); MOST];
     buffers[1].1 = 3000;
     ring.add(&buffers);

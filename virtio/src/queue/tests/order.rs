@@ -49,7 +49,8 @@ fn a_chain_that_is_in_flight_cannot_be_made_available() {
 }
 
 proptest! {
-    /// The device ends chains in any order, but the driver gets them back in the order of the ring.
+    /// The device completes chains in any order, but the driver gets them back in the order in
+    /// which it made them available.
     #[test]
     fn order_is_kept(
         packed: bool,

@@ -246,14 +246,14 @@ fn without_event_idx_a_position_asks_for_each_call() {
 /// The next action of the driver or of the device.
 #[derive(Clone, Debug)]
 enum Action {
-    /// Adds a chain with this number of buffers. The buffers are in an indirect table if the flag
-    /// is true.
+    /// The driver adds a chain with this number of buffers. The descriptors are in an indirect
+    /// table if the flag is true.
     Add(u16, bool),
     Pop,
-    /// Gives a chain in flight back. The two numbers are the choice of the chain and the number of
-    /// written bytes.
+    /// The device gives a chain in flight back. The first number selects the chain, and the second
+    /// number is the number of written bytes.
     Push(usize, u32),
-    /// Asks for a call when the device has used this number of further descriptors.
+    /// The driver asks for a call when the device has used this number of further descriptors.
     CallAt(u16),
     DecideCall,
     TakeOver,
@@ -310,8 +310,8 @@ proptest! {
                         true => ring.add_indirect(0x8000, &buffers),
                         false => ring.add(&buffers),
                     };
-                    // All indirect chains use the same table, so the device takes each chain before
-                    // the next chain overwrites the table.
+                    // All indirect chains use the same table, so the device has to take each chain
+                    // before the driver overwrites the table.
                     waiting.push_back((id, slots, length));
                     if table {
                         while let Some(model) = waiting.pop_front() {
@@ -336,8 +336,8 @@ proptest! {
                 }
                 Action::Push(..) => {}
                 Action::CallAt(after) => {
-                    // A position that is `size` or more descriptors ahead would be encoded like an
-                    // earlier position.
+                    // A position that is `size` or more descriptors ahead would have the same
+                    // encoding as an earlier position.
                     calls.wanted = calls.used + u64::from(after.min(size - 1));
                     let lap = (calls.wanted / u64::from(size)).is_multiple_of(2);
                     let index = (calls.wanted % u64::from(size)) as u16;
@@ -345,7 +345,8 @@ proptest! {
                 }
                 Action::DecideCall => {
                     let expected = (calls.decided..calls.used).contains(&calls.wanted);
-                    // A position two laps ago is encoded like a position of the current lap.
+                    // A position two laps ago has the same encoding as a position of the current
+                    // lap, so the test compares only positions that are less far away.
                     if calls.used - calls.decided.min(calls.wanted) <= u64::from(size) {
                         prop_assert_eq!(queue.needs_call().unwrap(), expected);
                     } else {
@@ -367,8 +368,8 @@ proptest! {
         }
     }
 
-    /// For any content of the ring, `pop` returns, and the buffer id of a chain is below the ring's
-    /// size.
+    /// For any content of the ring, `pop` ends, and the buffer ids of the chains are below the
+    /// ring's size.
     #[test]
     fn survives_any_ring(
         bytes in proptest::collection::vec(any::<u8>(), 16 * 8),

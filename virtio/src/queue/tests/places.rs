@@ -1,4 +1,4 @@
-//! Tests of rings that consist of several separate pieces of memory.
+//! Tests of rings whose parts are scattered over memory.
 
 use super::*;
 use crate::memory::Mapping;
@@ -10,7 +10,7 @@ use vm_memory::Permissions;
 const MEMORY: u64 = 0x10_0000;
 const SIZE: u16 = 512;
 
-/// Memory behind an IOMMU that swaps neighbouring pieces of `piece` bytes.
+/// Makes memory behind an IOMMU that swaps each two adjacent ranges of `piece` bytes.
 fn swapped(piece: u64) -> Arc<GuestMemory> {
     let translation = Translation::default();
     for start in (0..MEMORY).step_by(piece as usize) {
@@ -24,8 +24,8 @@ fn swapped(piece: u64) -> Arc<GuestMemory> {
     Arc::new(memory(MEMORY).translated(Arc::new(translation)))
 }
 
-/// Memory that consists of regions of `bytes` bytes. The order of the regions in their file is
-/// reversed.
+/// Makes memory that consists of regions of `bytes` bytes. The region with the lowest address is
+/// last in the file.
 fn regions(bytes: u64) -> Arc<GuestMemory> {
     let file = crate::test_utils::anonymous_file(MEMORY);
     let region = |start| {

@@ -1,5 +1,5 @@
-//! Runs the same driver against our queue and the queue of the crate virtio-queue. Both queues have
-//! to take the same chains and give the same results.
+//! Compares this crate's queue with the queue of the crate virtio-queue. With the same driver, both
+//! queues have to take the same chains and give the same results.
 
 use super::*;
 use crate::test_utils::swapped_pages;
@@ -14,12 +14,12 @@ const CHAINS: usize = 8;
 /// The next action of the driver or of the device.
 #[derive(Clone, Debug)]
 enum Event {
-    /// Adds a chain with these numbers of readable and of writable buffers. The buffers are in an
-    /// indirect table if the flag is true.
+    /// The driver adds a chain with these numbers of readable and of writable buffers. The
+    /// descriptors are in an indirect table if the flag is true.
     Add(u8, u8, bool),
     CallAt(u16),
     Pop,
-    /// Gives the oldest chain back, with this number of written bytes.
+    /// The device gives the oldest chain back, with this number of written bytes.
     Push(u32),
     DecideCall,
     EnableKick,
@@ -42,7 +42,7 @@ fn event() -> impl Strategy<Value = Event> {
 struct Side {
     ring: DriverRing,
     memory: Arc<GuestMemory>,
-    /// The XOR of a driver's address and the address of the same byte in memory.
+    /// The XOR of the driver's address of a byte and the address of the same byte in memory.
     swap: u64,
 }
 

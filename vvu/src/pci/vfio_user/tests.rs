@@ -18,7 +18,7 @@ use super::*;
 use crate::VvuTransport;
 use crate::pci::mock::{MockFunction, Profile};
 
-/// Serves the mock device to one client.
+/// Serves the mock device to one vfio-user client.
 struct Server {
     mock: Arc<MockFunction>,
     eventfds: Vec<IoEventFd>,

@@ -11,8 +11,8 @@ fn bytes(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The bytes of each request. For a request that has a reply, also the payload of the reply and all
-/// bytes of the reply.
+/// Each entry has the bytes of a request. If the request has a reply, the entry also has the
+/// payload of the reply and all bytes of the reply.
 const EXCHANGES: [(&str, Option<(&str, &str)>); 7] = [
     (
         "01 00 00 00|01 00 00 00|00 00 00 00",

@@ -1,5 +1,5 @@
-//! Tests with peers that stop in the middle of a message. Each test takes as long as the deadline,
-//! 5 seconds.
+//! Tests with peers that stop in the middle of a message. Each test takes 5 seconds, because it
+//! waits for the deadline of the message.
 
 use std::io::Write;
 

@@ -61,7 +61,7 @@ pub(super) struct Vm {
 }
 
 impl Vm {
-    /// Connects to the device, but does not access its registers yet.
+    /// Connects to the device, but does not access the device's registers yet.
     pub(super) fn connect(path: &Path) -> Self {
         let mut client = Client::connect(path, TIMEOUT).unwrap();
         let file = anonymous_file(SIZE);
@@ -179,7 +179,7 @@ impl Vm {
         }
     }
 
-    /// Adds one rx chain whose buffers have the given lengths, and kicks the queue.
+    /// Adds one rx chain whose buffers have the given lengths, and sends a kick.
     pub(super) fn post_chain(&mut self, lengths: &[u32]) {
         let parts: Vec<_> = lengths
             .iter()
@@ -200,7 +200,7 @@ impl Vm {
         at
     }
 
-    /// The next message that the device has delivered. `None`: there is no message yet.
+    /// The next message that the device has delivered. `None` means that there is no message yet.
     pub(super) fn try_recv(&mut self) -> Option<Message> {
         let (head, len) = self.rx.pop_used()?;
         let parts = self.posted.remove(&head).unwrap();
@@ -223,8 +223,8 @@ impl Vm {
         }
     }
 
-    /// Sends a message in a chain of buffers. The buffers have the given lengths, and one more
-    /// buffer has the rest of the message.
+    /// Sends a message in a chain of buffers. The first buffers have the given lengths, and the
+    /// last buffer has the remaining bytes of the message.
     pub(super) fn send_cut(&mut self, bytes: &[u8], lengths: &[usize]) {
         let mut chain = Vec::new();
         let mut rest = bytes;
