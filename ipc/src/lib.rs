@@ -26,6 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod connect;
 mod eventfd;
 mod framed;
 mod inherited;
@@ -34,6 +35,7 @@ mod poll;
 mod socket_path;
 mod stream;
 
+pub use connect::connect;
 pub use eventfd::{SharedEventFd, SharedEventFdError};
 pub use framed::{Frame, Framed};
 pub use inherited::{InheritError, Inherited};

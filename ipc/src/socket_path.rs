@@ -3,9 +3,14 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use crate::connect::connect;
+
+/// The time limit for finding out whether another process listens at a path.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// The path of a socket and the identity of its file. The identity prevents the removal of another
 /// file at the same path.
@@ -107,8 +112,11 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
     if !metadata.file_type().is_socket() {
         return Err(ListenError::NotASocket(path.to_owned()));
     }
-    let removed = match UnixStream::connect(path) {
+    let removed = match connect(path, CONNECT_LIMIT) {
         Ok(_) => return Err(ListenError::Busy(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            return Err(ListenError::Busy(path.to_owned()));
+        }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) => Err(error),
     };

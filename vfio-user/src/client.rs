@@ -27,27 +27,29 @@ const MAX_DESCRIPTION: u32 = 64 * 1024;
 
 /// A connection to a vfio-user server. Each method sends one command, or several, and waits for the
 /// replies. After an error other than [`ClientError::Refused`] and [`ClientError::TooLong`] the
-/// connection cannot be used any more.
+/// connection cannot be used any more, and later commands fail at once.
 #[derive(Debug)]
 pub struct Client {
     channel: Channel,
     next_id: u16,
     server: Version,
     timeout: Duration,
+    /// Whether a command failed in a way that ended the connection.
+    ended: bool,
 }
 
 type Result<T> = std::result::Result<T, ClientError>;
 
 impl Client {
     /// Connects to the server that listens at `path`, and negotiates the version. `timeout` is the
-    /// time limit for each reply, also for the replies to later commands. The usual limit is
-    /// [`DEFAULT_TIMEOUT`].
+    /// time limit for the connection and for each reply, also for the replies to later commands. The
+    /// usual limit is [`DEFAULT_TIMEOUT`].
     ///
     /// # Errors
     ///
     /// [`ClientError`], for instance when the server is busy with another client.
     pub fn connect(path: &Path, timeout: Duration) -> Result<Self> {
-        let stream = UnixStream::connect(path).map_err(|source| ClientError::Connect {
+        let stream = ipc::connect(path, timeout).map_err(|source| ClientError::Connect {
             path: path.to_owned(),
             source,
         })?;
@@ -66,6 +68,7 @@ impl Client {
             next_id: 0,
             server: ours,
             timeout,
+            ended: false,
         };
         let reply = client.call(Command::Version, ours.encode(), &[])?;
         let server = Version::decode(reply.payload())

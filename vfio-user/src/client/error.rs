@@ -37,6 +37,9 @@ pub enum ClientError {
         /// The time limit.
         limit: Duration,
     },
+    /// An earlier command failed in a way that ended the connection.
+    #[error("the connection to the vfio-user server failed before")]
+    Ended,
     /// The server refused the command.
     #[error("the vfio-user server refuses {command:?}")]
     Refused {
@@ -67,6 +70,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether the connection cannot be used any more after this error.
+    pub(super) fn ends_connection(&self) -> bool {
+        !matches!(self, Self::Refused { .. } | Self::TooLong(_))
+    }
+
     /// The error for a socket that failed.
     pub(super) fn from_io(error: io::Error) -> Self {
         Self::Channel(StreamError::Io(error).into())

@@ -12,8 +12,23 @@ use crate::channel::Packet;
 use crate::wire::{Command, Header, Kind, Payload};
 
 impl Client {
-    /// Sends a command and waits for its reply.
+    /// Sends a command and waits for its reply. A server that once missed its deadline gets no
+    /// further commands, so that several commands do not wait for one deadline each.
     pub(super) fn call(
+        &mut self,
+        command: Command,
+        request: Payload,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Packet> {
+        if self.ended {
+            return Err(ClientError::Ended);
+        }
+        let reply = self.exchange(command, request, fds);
+        self.ended = reply.as_ref().is_err_and(ClientError::ends_connection);
+        reply
+    }
+
+    fn exchange(
         &mut self,
         command: Command,
         request: Payload,

@@ -301,6 +301,17 @@ fn other_messages_do_not_give_the_server_more_time() {
 }
 
 #[test]
+fn no_command_waits_for_a_server_that_missed_a_deadline() {
+    let (mut client, _server) = lying_server(&[]);
+    client.timeout = Duration::from_millis(50);
+    let first = client.reset().unwrap_err();
+    assert!(matches!(first, ClientError::TimedOut { .. }), "{first}");
+    client.timeout = TIMEOUT;
+    let second = client.reset().unwrap_err();
+    assert!(matches!(second, ClientError::Ended), "{second}");
+}
+
+#[test]
 fn the_error_names_the_path_where_nobody_listens() {
     let error = Client::connect(Path::new("/nonexistent/socket"), TIMEOUT).unwrap_err();
     assert!(
