@@ -8,17 +8,15 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, IoSliceMut, ReadWriteFlags, ioctl_fionbio, preadv2};
 
 use crate::poll::{Interest, poll};
+use crate::watchdog;
 
 /// An eventfd that is shared with another process.
 ///
 /// The other process may signal the eventfd, take its signals or fill its counter at any moment. It
 /// may also clear O_NONBLOCK, a flag that all descriptors of an eventfd share. [`take`](Self::take)
-/// never blocks, even if O_NONBLOCK is clear. [`signal`](Self::signal) blocks only while O_NONBLOCK
-/// is clear and the counter is full, and only until a signal handler interrupts the call. This
-/// cannot be avoided, because the kernel has no non-blocking write to an eventfd whose O_NONBLOCK
-/// is clear. A thread that no signal handler interrupts should use
-/// [`signal_if_room`](Self::signal_if_room). The other process can also keep the eventfd readable
-/// forever, by repeated signals or with EFD_SEMAPHORE and a large counter.
+/// never blocks, even if O_NONBLOCK is clear. [`signal`](Self::signal) blocks only while O_NONBLOCK is clear and the
+/// counter is full, and for some 10 milliseconds at most. The other process can also keep the
+/// eventfd readable forever, by repeated signals or with EFD_SEMAPHORE and a large counter.
 ///
 /// # Examples
 ///
@@ -47,6 +45,17 @@ pub enum SharedEventFdError {
     /// The operating system cannot examine the descriptor or change its flags.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// The peer made a signal block.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer makes signals to its eventfd block")]
+struct Blocked;
+
+impl From<Blocked> for io::Error {
+    fn from(blocked: Blocked) -> Self {
+        Self::new(io::ErrorKind::TimedOut, blocked)
+    }
 }
 
 impl SharedEventFd {
@@ -90,28 +99,19 @@ impl SharedEventFd {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::Interrupted`] when a signal handler ran while this call was blocked. In
-    /// this case the eventfd was not signalled, and the caller may try again. After any other error
-    /// the descriptor cannot be used.
+    /// [`io::ErrorKind::TimedOut`] when the peer made this call block, for some 10 milliseconds. The
+    /// caller should then give the eventfd up, because the next call may block again. Any other
+    /// error means that the descriptor cannot be used, or that the operating system refuses the
+    /// thread of [`start_watchdog`](crate::start_watchdog).
     pub fn signal(&self) -> io::Result<()> {
-        match rustix::io::write(&self.0, &1u64.to_ne_bytes()) {
-            Ok(_) | Err(Errno::AGAIN) => Ok(()),
-            Err(errno) => Err(errno.into()),
+        match watchdog::write(&self.0, &1u64.to_ne_bytes()) {
+            Ok(_) => Ok(()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => Ok(()),
+                io::ErrorKind::Interrupted => Err(Blocked.into()),
+                _ => Err(error),
+            },
         }
-    }
-
-    /// Signals the eventfd as [`signal`](Self::signal) does, but only if the counter has room. This
-    /// method is for threads that no signal handler interrupts. It blocks only if the other process
-    /// clears O_NONBLOCK and fills the counter after the check.
-    ///
-    /// # Errors
-    ///
-    /// As for [`signal`](Self::signal).
-    pub fn signal_if_room(&self) -> io::Result<()> {
-        if self.has_room()? {
-            self.signal()?;
-        }
-        Ok(())
     }
 
     /// Takes the pending signals. Returns false if no signal is pending. Never blocks.

@@ -34,6 +34,7 @@ mod listener;
 mod poll;
 mod socket_path;
 mod stream;
+mod watchdog;
 
 pub use connect::connect;
 pub use eventfd::{SharedEventFd, SharedEventFdError};
@@ -43,3 +44,4 @@ pub use listener::{Accepted, Listener};
 pub use poll::{Interest, poll};
 pub use socket_path::{ListenError, SocketPath};
 pub use stream::{Stream, StreamError};
+pub use watchdog::start_watchdog;

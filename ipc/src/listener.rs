@@ -12,8 +12,7 @@ use rustix::io::Errno;
 use crate::poll::Interest;
 use crate::socket_path::{ListenError, SocketPath, listen};
 
-/// The time for which a listener accepts no peers after it could not accept a peer for lack of
-/// descriptors or memory.
+/// The time for which a resting listener accepts no peers.
 const REST: Duration = Duration::from_secs(1);
 
 /// A listening Unix socket. A socket that [`Listener::bind`] made is removed from the file system
@@ -108,11 +107,17 @@ impl Listener {
         match Errno::from_io_error(&error) {
             Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(Accepted::Nobody),
             Some(Errno::NFILE | Errno::MFILE | Errno::NOMEM | Errno::NOBUFS) => {
-                self.rests_until.set(Some(Instant::now() + REST));
+                self.begin_rest();
                 Ok(Accepted::Later(error))
             }
             _ => Err(error),
         }
+    }
+
+    /// Makes the listener accept no peers for a second. The caller has dropped a peer that costs other
+    /// peers some time whenever it connects.
+    pub fn begin_rest(&self) {
+        self.rests_until.set(Some(Instant::now() + REST));
     }
 
     /// The remaining time for which the listener accepts no peers. `None` means that it accepts

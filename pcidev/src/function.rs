@@ -11,6 +11,7 @@ use vfio_user::{
     DeviceFlags, DeviceInfo, IoEventFd, IrqFlags, IrqInfo, RegionFlags, RegionInfo, index,
 };
 
+use crate::blocked::Blocked;
 use crate::config_space::{self, ConfigSpace};
 use crate::dma::{self, DmaTable};
 use crate::intx::Intx;
@@ -28,6 +29,9 @@ pub struct Function {
     /// The INTx interrupt, for software that does not use MSI-X. `None` means that the function has
     /// no INTx interrupt.
     pub intx: Option<Intx>,
+    /// Whether the client makes signals to its eventfds block. The event loop then drops the
+    /// client.
+    pub blocked: Blocked,
     /// The client's memory.
     pub dma: DmaTable,
     /// The BARs. A BAR of size 0 does not exist.
@@ -59,6 +63,10 @@ pub trait Device {
 
     /// The eventfds that a client can signal instead of writing to the BAR with number `bar`.
     fn io_event_fds(&self, bar: usize) -> Vec<IoEventFd>;
+
+    /// Replaces all eventfds of [`Device::io_event_fds`] after a client has left, because the client
+    /// may still have them.
+    fn replace_io_event_fds(&mut self);
 
     /// Stops using the client's memory at the addresses `first..=last`. The caller calls this
     /// method twice. The first call comes before the memory is unmapped, so that requests can
@@ -125,6 +133,8 @@ pub fn disconnect(device: &mut impl Device) {
         intx.disconnect();
     }
     unmap(device, DmaUnmap::All);
+    device.replace_io_event_fds();
+    device.function().blocked.clear();
 }
 
 fn unmap(device: &mut impl Device, request: DmaUnmap) {

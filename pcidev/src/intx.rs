@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipc::SharedEventFd;
-use tracing::debug;
 use vfio_user::server::IrqAction;
 
+use crate::blocked::Blocked;
 use crate::set_irqs::ClientInterrupt;
 
 /// The INTx interrupt, which any thread can raise.
@@ -25,6 +25,7 @@ struct Shared {
     /// so the queues of a driver that uses MSI-X do not wait for the lock.
     connected: AtomicBool,
     wire: Mutex<Wire>,
+    blocked: Blocked,
 }
 
 #[derive(Debug, Default)]
@@ -37,13 +38,14 @@ struct Wire {
 }
 
 impl Intx {
-    /// The INTx interrupt of a device whose interrupt status is `status`. The interrupt has no
-    /// eventfd yet.
-    pub fn new(status: Arc<AtomicU8>) -> Self {
+    /// The INTx interrupt of a device whose interrupt status is `status`. The interrupt has no eventfd
+    /// yet.
+    pub fn new(status: Arc<AtomicU8>, blocked: Blocked) -> Self {
         Self(Arc::new(Shared {
             status,
             connected: AtomicBool::new(false),
             wire: Mutex::default(),
+            blocked,
         }))
     }
 
@@ -86,8 +88,7 @@ impl Intx {
         // The lock is released before the eventfd is signalled. A malicious client can make the
         // signal block, and other threads must then not wait for the lock.
         drop(wire);
-        if let Err(error) = eventfd.signal_if_room() {
-            debug!("INTx is kept, because its eventfd cannot be signalled: {error}");
+        if !self.0.blocked.signal(&eventfd) {
             self.lock().masked = false;
         }
     }
@@ -126,7 +127,7 @@ mod tests {
     /// An interrupt with an eventfd, the eventfd to read, and the interrupt status.
     fn connected() -> (Intx, SharedEventFd, Arc<AtomicU8>) {
         let status = Arc::new(AtomicU8::new(0));
-        let intx = Intx::new(status.clone());
+        let intx = Intx::new(status.clone(), Blocked::default());
         let (seen, fd) = eventfd();
         intx.set_eventfd(Some(SharedEventFd::from_fd(fd).unwrap()));
         (intx, seen, status)

@@ -5,6 +5,7 @@
 //! This crate has two devices. [`VirtioFunction`] is any virtio device, and [`vvu::VvuDevice`] is
 //! the virtio-vhost-user device.
 
+mod blocked;
 mod config_space;
 mod dma;
 mod function;

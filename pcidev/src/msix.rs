@@ -4,13 +4,12 @@
 //! DEVICE_SET_IRQS. Software can also write the table in the BAR, but these writes do not change
 //! the interrupts.
 
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipc::SharedEventFd;
-use tracing::debug;
 use vfio_user::server::IrqAction;
 
+use crate::blocked::Blocked;
 use crate::padded::read_padded;
 use crate::set_irqs::ClientInterrupt;
 
@@ -28,8 +27,11 @@ pub struct Msix {
 }
 
 /// One interrupt, which any thread can raise.
-#[derive(Clone, Debug, Default)]
-pub struct Line(Arc<Mutex<Vector>>);
+#[derive(Clone, Debug)]
+pub struct Line {
+    vector: Arc<Mutex<Vector>>,
+    blocked: Blocked,
+}
 
 #[derive(Debug, Default)]
 struct Vector {
@@ -39,41 +41,34 @@ struct Vector {
 }
 
 impl Line {
-    /// Raises the interrupt, from the thread of a queue. An interrupt that is masked or has no
-    /// eventfd stays pending until it is unmasked and has an eventfd. A hostile client can make
-    /// this call block until a signal handler interrupts the thread.
+    fn new(blocked: &Blocked) -> Self {
+        Self {
+            vector: Arc::default(),
+            blocked: blocked.clone(),
+        }
+    }
+
+    /// Raises the interrupt, from any thread. An interrupt that is masked or has no eventfd stays
+    /// pending until it is unmasked and has an eventfd.
     pub fn trigger(&self) {
-        self.change_and(|vector| vector.pending = true, SharedEventFd::signal);
+        self.change(|vector| vector.pending = true);
     }
 
     /// Changes the vector, and then signals the client if the interrupt is pending and not masked.
-    /// The event loop uses this method, because it skips the signal if the eventfd's counter is
-    /// full.
     fn change(&self, change: impl FnOnce(&mut Vector)) {
-        self.change_and(change, SharedEventFd::signal_if_room);
-    }
-
-    fn change_and(
-        &self,
-        change: impl FnOnce(&mut Vector),
-        signal: impl FnOnce(&SharedEventFd) -> io::Result<()>,
-    ) {
         let mut vector = self.lock();
         change(&mut vector);
         let due = vector.take_due();
         // The lock is released before the eventfd is signalled. A malicious client can make the
         // signal block, and other threads must then not wait for the lock.
         drop(vector);
-        if let Some(eventfd) = due
-            && let Err(error) = signal(&eventfd)
-        {
-            debug!("an interrupt is kept, because its eventfd cannot be signalled: {error}");
+        if due.is_some_and(|eventfd| !self.blocked.signal(&eventfd)) {
             self.lock().pending = true;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vector> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.vector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,9 +105,9 @@ impl Vector {
 
 impl Msix {
     /// The interrupts of `vectors` vectors, without eventfds.
-    pub fn new(vectors: u16) -> Self {
+    pub fn new(vectors: u16, blocked: &Blocked) -> Self {
         Self {
-            vectors: (0..vectors).map(|_| Line::default()).collect(),
+            vectors: (0..vectors).map(|_| Line::new(blocked)).collect(),
             table: ENTRY.repeat(usize::from(vectors)),
         }
     }
@@ -122,10 +117,10 @@ impl Msix {
         self.vectors.len() as u16
     }
 
-    /// Raises the interrupt of a vector, from the event loop. Ignores a vector that does not exist.
+    /// Raises the interrupt of a vector. Ignores a vector that does not exist.
     pub fn trigger(&self, vector: u16) {
         if let Some(line) = self.line(vector) {
-            line.act(IrqAction::Trigger);
+            line.trigger();
         }
     }
 
@@ -183,7 +178,7 @@ mod tests {
 
     #[test]
     fn an_interrupt_signals_the_eventfd_of_its_vector() {
-        let msix = Msix::new(3);
+        let msix = Msix::new(3, &Blocked::default());
         let (seen, fd) = eventfd();
         let fd = SharedEventFd::from_fd(fd).unwrap();
         msix.lines()[1].set_eventfd(Some(fd));
@@ -201,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_masked_interrupt_is_pending_until_it_is_unmasked() {
-        let msix = Msix::new(70);
+        let msix = Msix::new(70, &Blocked::default());
         let (seen, fd) = eventfd();
         let line = msix.line(65).unwrap();
         line.set_eventfd(Some(SharedEventFd::from_fd(fd).unwrap()));
@@ -219,7 +214,7 @@ mod tests {
 
     #[test]
     fn an_interrupt_waits_for_its_eventfd() {
-        let msix = Msix::new(1);
+        let msix = Msix::new(1, &Blocked::default());
         msix.trigger(0);
         let (seen, fd) = eventfd();
         msix.lines()[0].set_eventfd(Some(SharedEventFd::from_fd(fd).unwrap()));
@@ -228,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_table_keeps_what_was_written_within_it() {
-        let mut msix = Msix::new(2);
+        let mut msix = Msix::new(2, &Blocked::default());
         let mut data = [0; 8];
         msix.read_table(28, &mut data);
         assert_eq!(data, [1, 0, 0, 0, 0, 0, 0, 0]);

@@ -1,7 +1,8 @@
 //! The event loop, which serves one device to one client after another.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use ipc::{Accepted, Listener};
@@ -44,7 +45,7 @@ pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>)
         if events.contain(Source::Client) || client_time.is_some() {
             clients.attend(device)?;
         }
-        clients.check_memory(device)?;
+        clients.check(device);
     }
     clients.leave(device.poller());
     device.poller().remove(stop);
@@ -53,13 +54,14 @@ pub fn serve(device: &mut impl Device, clients: &Listener, stop: BorrowedFd<'_>)
 }
 
 /// The connected client, and the listener, which is the socket that the next client connects to.
-/// Exactly one of the two is watched. The next client waits in the listener's backlog until the
-/// connected client has left.
+/// The next client waits in the listener's backlog until the connected client has left.
 struct Clients<'a> {
     listener: &'a Listener,
     client: Option<Connection>,
-    /// The event for which the watched socket is watched.
-    until: Until,
+    /// The event for which the listener is watched.
+    listener_until: Until,
+    /// The event for which the client is watched.
+    client_until: Until,
 }
 
 impl<'a> Clients<'a> {
@@ -69,94 +71,105 @@ impl<'a> Clients<'a> {
         Ok(Self {
             listener,
             client: None,
-            until,
+            listener_until: until,
+            client_until: until,
         })
     }
 
-    fn socket(&self) -> BorrowedFd<'_> {
-        match &self.client {
-            None => self.listener.as_fd(),
-            Some(client) => client.as_fd(),
+    /// Watches the client's socket, or the listener if no client is connected. Returns the time
+    /// until the next deadline. The deadline is the end of the listener's rest, or the time when the
+    /// client has to complete its request.
+    fn watch(&mut self, poller: &Poller) -> io::Result<Option<Duration>> {
+        let Some(client) = &self.client else {
+            let rest = self.listener.rest();
+            // A resting listener accepts no clients. Its socket stays readable in this time, so the
+            // event loop would spin if it watched for readability.
+            let until = rest.map_or(Until::Readable, |_| Until::HungUp);
+            self.watch_listener(until, poller)?;
+            return Ok(rest);
+        };
+        let (until, time_left) = if client.wants_write() {
+            (Until::Writable, None)
+        } else {
+            (Until::Readable, client.time_left())
+        };
+        if until != self.client_until {
+            poller.change(client, Source::Client, until)?;
+            self.client_until = until;
         }
+        self.watch_listener(Until::HungUp, poller)?;
+        Ok(time_left)
     }
 
-    /// Watches the client's socket, or the listener if no client is connected. Returns the time
-    /// until the next deadline, at which the client has to complete its request, or the listener
-    /// accepts clients again after an error.
-    fn watch(&mut self, poller: &Poller) -> io::Result<Option<Duration>> {
-        let (until, time_left) = match &self.client {
-            None => match self.listener.rest() {
-                None => (Until::Readable, None),
-                // After an error, the listener accepts no clients for some time. Its socket stays
-                // readable in this time, so the event loop would spin if it watched for
-                // readability.
-                rest => (Until::HungUp, rest),
-            },
-            Some(client) if client.wants_write() => (Until::Writable, None),
-            Some(client) => (Until::Readable, client.time_left()),
-        };
-        if until != self.until {
-            poller.change(self.socket(), Source::Client, until)?;
-            self.until = until;
+    /// The listener stays in the poller, because another [`Poller::add`] may fail for lack of memory.
+    fn watch_listener(&mut self, until: Until, poller: &Poller) -> io::Result<()> {
+        if until != self.listener_until {
+            poller.change(self.listener, Source::Client, until)?;
+            self.listener_until = until;
         }
-        Ok(time_left)
+        Ok(())
     }
 
     /// Accepts a client, or serves the connected client. The event loop also calls this method when
     /// a deadline may have passed.
     fn attend(&mut self, device: &mut impl Device) -> io::Result<()> {
         let Some(client) = &mut self.client else {
-            let client = accept(self.listener)?;
-            if client.is_some() {
-                self.replace(client, device.poller())?;
-            }
-            return Ok(());
+            return self.accept(device.poller());
         };
         if let Err(error) = serve_client(device, client) {
             report(&error);
-            self.disconnect(device)?;
+            self.drop_client(device);
         }
         Ok(())
     }
 
-    /// Drops a client whose memory is lost.
-    fn check_memory(&mut self, device: &mut impl Device) -> io::Result<()> {
-        let Err(lost) = device.function().dma.check() else {
-            return Ok(());
+    fn accept(&mut self, poller: &Poller) -> io::Result<()> {
+        let admitted = match self.listener.accept()? {
+            Accepted::Peer(stream) => self.admit(stream, poller),
+            Accepted::Nobody => Ok(()),
+            Accepted::Later(error) => Err(error),
         };
-        warn!("vfio-user client is dropped: {lost}");
-        self.disconnect(device)
-    }
-
-    fn disconnect(&mut self, device: &mut impl Device) -> io::Result<()> {
-        self.replace(None, device.poller())?;
-        function::disconnect(device);
+        if let Err(error) = admitted {
+            warn!("cannot accept the next vfio-user client yet: {error}");
+            self.listener.begin_rest();
+        }
         Ok(())
     }
 
-    fn replace(&mut self, client: Option<Connection>, poller: &Poller) -> io::Result<()> {
-        self.leave(poller);
-        (self.client, self.until) = (client, Until::Readable);
-        poller.add(self.socket(), Source::Client, self.until)
+    fn admit(&mut self, stream: UnixStream, poller: &Poller) -> io::Result<()> {
+        let client = Connection::new(stream)?;
+        self.client_until = Until::Readable;
+        poller.add(&client, Source::Client, self.client_until)?;
+        info!("vfio-user client connected");
+        self.client = Some(client);
+        Ok(())
     }
 
-    /// Stops watching the client or the listener.
-    fn leave(&self, poller: &Poller) {
-        poller.remove(self.socket());
-    }
-}
-
-fn accept(clients: &Listener) -> io::Result<Option<Connection>> {
-    let stream = match clients.accept()? {
-        Accepted::Peer(stream) => stream,
-        Accepted::Nobody => return Ok(None),
-        Accepted::Later(error) => {
-            warn!("cannot accept the next vfio-user client yet: {error}");
-            return Ok(None);
+    /// Drops a client that makes signals to its eventfds block, or whose memory is lost.
+    fn check(&mut self, device: &mut impl Device) {
+        if device.function().blocked.is_set() {
+            warn!("vfio-user client is dropped: it makes signals to its eventfds block");
+            // A client that connects again and again delays other peers only once in each rest.
+            self.listener.begin_rest();
+            self.drop_client(device);
+        } else if let Err(lost) = device.function().dma.check() {
+            warn!("vfio-user client is dropped: {lost}");
+            self.drop_client(device);
         }
-    };
-    info!("vfio-user client connected");
-    Connection::new(stream).map(Some)
+    }
+
+    fn drop_client(&mut self, device: &mut impl Device) {
+        if let Some(client) = self.client.take() {
+            device.poller().remove(&client);
+        }
+        function::disconnect(device);
+    }
+
+    /// Stops watching the client and the listener.
+    fn leave(&self, poller: &Poller) {
+        self.client.iter().for_each(|client| poller.remove(client));
+        poller.remove(self.listener);
+    }
 }
 
 fn serve_client(device: &mut impl Device, client: &mut Connection) -> Result<(), ServerError> {

@@ -14,6 +14,7 @@ use virtio::pci::{MODERN_ID_BASE, VENDOR_ID};
 use virtio::{DeviceKind, GuestMemory, Notifier, Runner, VringLayout};
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
 
+use crate::blocked::Blocked;
 use crate::config_space::{ConfigSpace, Identity};
 use crate::dma::DmaTable;
 use crate::function::{Device, Function, trapped_bar};
@@ -108,7 +109,7 @@ struct News {
     config_changed: AtomicBool,
 }
 
-/// Reports that a queue has failed.
+/// Reports that a queue has failed, or that its client has to be dropped.
 impl Notifier for News {
     fn notify(&self) -> io::Result<()> {
         self.event.signal()
@@ -139,7 +140,8 @@ impl VirtioFunction {
         let layout = Layout::new(queues, vectors);
         let features = runner.features() | 1 << VIRTIO_F_ACCESS_PLATFORM;
         let registers = Registers::new(features, queues, runner.max_queue_size(), vectors);
-        let intx = Intx::new(registers.isr().clone());
+        let blocked = Blocked::default();
+        let intx = Intx::new(registers.isr().clone(), blocked.clone());
         let news = Arc::new(News {
             event: SharedEventFd::new()?,
             config_changed: AtomicBool::new(false),
@@ -149,7 +151,7 @@ impl VirtioFunction {
         let device = runner.device();
         device.watch_config(Arc::new(ConfigNews(news.clone())));
         Ok(Self {
-            function: function(device.kind(), &layout, vectors, intx),
+            function: function(device.kind(), &layout, vectors, intx, blocked),
             queues: (0..queues).map(Queue::new).collect::<io::Result<_>>()?,
             structures: Structures { layout, registers },
             runner,
@@ -239,7 +241,7 @@ impl VirtioFunction {
                  memory backend with share=on)"
             ));
         } else if let Some(queue) = self.queues.get(index) {
-            queue.kick();
+            queue.kick(&self.function.blocked);
         }
     }
 
@@ -299,6 +301,13 @@ impl Device for VirtioFunction {
         }
     }
 
+    fn replace_io_event_fds(&mut self) {
+        let mut queues = self.queues.iter_mut();
+        if let Err(error) = queues.try_for_each(Queue::replace_kick) {
+            warn!("the last client can still kick queues: {error}");
+        }
+    }
+
     fn give_memory_up(&mut self, first: u64, last: u64) {
         self.stop_queues(|queue| queue.uses(first, last));
     }
@@ -345,7 +354,13 @@ impl Device for VirtioFunction {
 }
 
 /// The parts of the function that do not depend on the device.
-fn function(kind: DeviceKind, layout: &Layout, vectors: u16, intx: Intx) -> Function {
+fn function(
+    kind: DeviceKind,
+    layout: &Layout,
+    vectors: u16,
+    intx: Intx,
+    blocked: Blocked,
+) -> Function {
     let device = MODERN_ID_BASE + kind.id;
     let mut config = ConfigSpace::new(&Identity {
         vendor: VENDOR_ID,
@@ -362,8 +377,9 @@ fn function(kind: DeviceKind, layout: &Layout, vectors: u16, intx: Intx) -> Func
     bars[0] = trapped_bar(layout.size());
     Function {
         config,
-        msix: Msix::new(vectors),
+        msix: Msix::new(vectors, &blocked),
         intx: Some(intx),
+        blocked,
         dma: DmaTable::default(),
         bars,
         window,

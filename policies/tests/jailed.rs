@@ -79,9 +79,9 @@ mod inside {
     use seccompiler::sock_filter;
     use std::collections::HashMap;
     use std::mem::MaybeUninit;
-    use std::os::unix::thread::JoinHandleExt;
     use std::ptr::null_mut;
     use std::sync::Barrier;
+    use std::sync::mpsc::channel;
     use std::thread;
     use std::time::{Duration, Instant, SystemTime};
 
@@ -150,8 +150,8 @@ mod inside {
 
     extern "C" fn ignore(_signal: libc::c_int) {}
 
-    /// Sets a signal handler as a queue runner does before the jail is closed. Without SA_RESTART,
-    /// the signal interrupts a system call that blocks.
+    /// Sets a signal handler as a program does before its filter closes. Without SA_RESTART, the
+    /// signal interrupts a system call that blocks.
     fn install_interrupt_handler() {
         // SAFETY: all zeroes is a valid `sigaction`, and the handler does nothing.
         unsafe {
@@ -165,15 +165,19 @@ mod inside {
     fn interrupt() {
         // SAFETY: the call takes numbers only.
         let eventfd = unsafe { libc::eventfd(0, 0) };
+        let (send, sent) = channel();
         let blocked = thread::spawn(move || {
+            // SAFETY: the call takes nothing.
+            send.send(unsafe { libc::gettid() }).unwrap();
             let mut counter = 0u64;
             // SAFETY: `counter` has the 8 bytes that the kernel writes.
             let count = unsafe { libc::read(eventfd, (&raw mut counter).cast(), 8) };
             (count, std::io::Error::last_os_error().kind())
         });
+        let target = sent.recv().unwrap();
         while !blocked.is_finished() {
-            // SAFETY: the thread was not joined, so its handle is valid.
-            unsafe { libc::pthread_kill(blocked.as_pthread_t(), libc::SIGUSR1) };
+            // SAFETY: the call takes numbers only.
+            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), target, libc::SIGUSR1) };
             thread::yield_now();
         }
         let result = blocked.join().unwrap();

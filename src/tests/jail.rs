@@ -1,5 +1,6 @@
 //! Tests of the programs' jail, as another process sees it from outside the jail.
 
+mod blocked;
 mod refused;
 
 use std::fs;

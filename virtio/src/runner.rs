@@ -18,7 +18,6 @@ use crate::vring::Notifier;
 use crate::{Device, Vring};
 
 mod error;
-mod interrupt;
 mod thread;
 
 pub use error::{StartError, StopError};
@@ -178,14 +177,13 @@ impl Runner {
         &self.device
     }
 
-    /// Prepares for a jail. Installs the signal handlers that interrupt queue threads and that
-    /// [survive the loss of memory](survive_losses), and calls [`Device::prepare`].
+    /// Prepares for a jail. Installs the signal handler that [survives the loss of
+    /// memory](survive_losses), and calls [`Device::prepare`].
     ///
     /// # Errors
     ///
-    /// When the operating system refuses a signal handler, or a resource that the device needs.
+    /// When the operating system refuses the signal handler, or a resource that the device needs.
     pub fn prepare(&self) -> io::Result<()> {
-        interrupt::install()?;
         survive_losses()?;
         self.device.prepare()
     }

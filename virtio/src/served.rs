@@ -58,10 +58,16 @@ fn set(slot: &Mutex<Option<Arc<dyn Notifier>>>, notifier: Option<Arc<dyn Notifie
     *slot.lock().unwrap_or_else(PoisonError::into_inner) = notifier;
 }
 
-/// Notifies after the lock is released, so that the carrier can replace a notifier that blocks.
+/// Notifies after the lock is released, so that the carrier can replace a notifier that blocks. A
+/// notifier that fails is removed, because a peer can make each failure take some milliseconds.
 fn notify(slot: &Mutex<Option<Arc<dyn Notifier>>>) -> io::Result<()> {
-    let notifier = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    notifier.map_or(Ok(()), |notifier| notifier.notify())
+    let lock = || slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(notifier) = lock().clone() else {
+        return Ok(());
+    };
+    notifier.notify().inspect_err(|_| {
+        lock().take_if(|present| Arc::ptr_eq(present, &notifier));
+    })
 }
 
 impl ServedQueue {
@@ -110,8 +116,8 @@ impl ServedQueue {
     ///
     /// # Errors
     ///
-    /// The error of the carrier's notifier. The error is [`io::ErrorKind::Interrupted`] if the
-    /// notifier blocked and the runner interrupted the notifier to stop the queue.
+    /// The error of the carrier's notifier. The queue has given the notifier up then, and later
+    /// calls notify nobody until the carrier sets another notifier.
     pub fn call(&self) -> io::Result<()> {
         notify(&self.targets.call)
     }
@@ -163,7 +169,10 @@ impl ServedQueue {
         if self.ring.needs_call()?
             && let Err(error) = self.call()
         {
-            tracing::debug!("queue {}: cannot call the driver: {error}", self.index);
+            tracing::warn!(
+                "queue {}: the driver is not called any more: {error}",
+                self.index
+            );
         }
         Ok(())
     }

@@ -21,11 +21,14 @@ pub fn first_position(packed: bool) -> u16 {
 /// Sends notifications of one kind of event, through an eventfd, a doorbell register or an
 /// interrupt.
 pub trait Notifier: Debug + Send + Sync {
-    /// Sends one notification. Never blocks.
+    /// Sends one notification. If a peer can make a notification block, it blocks only for
+    /// milliseconds, and then fails.
     ///
     /// # Errors
     ///
-    /// The error of the operating system, for example of the write to an eventfd.
+    /// [`io::ErrorKind::TimedOut`] if a peer made the notification block, or the error of the
+    /// operating system for the file behind the notifier. The caller should then give the notifier
+    /// up.
     fn notify(&self) -> io::Result<()>;
 }
 

@@ -91,7 +91,7 @@ impl Worker<'_> {
             return Ok(());
         }
         if let Err(error) = self.queue.call() {
-            self.complain(&format_args!("cannot call the driver: {error}"));
+            self.complain(&format_args!("the driver is not called any more: {error}"));
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use virtio::pci::isr;
 use virtio::vring::first_position;
 use virtio::{GuestMemory, Notifier, Runner, StartError, Vring, VringLayout};
 
+use crate::blocked::Blocked;
 use crate::function::Function;
 use crate::intx::Intx;
 use crate::msix::Line;
@@ -44,13 +45,13 @@ impl Queue {
     }
 
     /// Starts to serve the queue at the position where it was stopped, if the driver uses the queue
-    /// and the client shares memory.
+    /// and the client shares memory. `news` wakes the event loop.
     pub(super) fn start(
         &mut self,
         runner: &mut Runner,
         registers: &Registers,
         function: &mut Function,
-        failed: Arc<dyn Notifier>,
+        news: Arc<dyn Notifier>,
     ) -> Result<(), StartError> {
         let layout = registers.queue(self.index);
         let (Some(layout), Some(memory)) = (layout, function.dma.memory_for_queue()) else {
@@ -59,6 +60,8 @@ impl Queue {
         let interrupt = Interrupt {
             status: registers.isr().clone(),
             intx: function.intx.clone(),
+            blocked: function.blocked.clone(),
+            news: news.clone(),
             line: function
                 .msix
                 .line(registers.queue_vector(self.index))
@@ -72,7 +75,7 @@ impl Queue {
             memory: memory.clone(),
             kick: Some(self.kick.clone()),
             call: Some(Arc::new(interrupt)),
-            error: Some(failed),
+            error: Some(news),
         })?;
         self.run = Some(Run { layout, memory });
         Ok(())
@@ -91,10 +94,15 @@ impl Queue {
         self.next_avail = None;
     }
 
-    pub(super) fn kick(&self) {
-        if let Err(error) = self.kick.signal_if_room() {
-            tracing::debug!("queue {}: cannot pass a kick on: {error}", self.index);
-        }
+    /// Kicks the queue. The client can make this block, because it has the eventfd, too.
+    pub(super) fn kick(&self, blocked: &Blocked) {
+        blocked.signal(&self.kick);
+    }
+
+    /// Replaces the eventfd for kicks of a queue that does not run.
+    pub(super) fn replace_kick(&mut self) -> io::Result<()> {
+        self.kick = Arc::new(SharedEventFd::new()?);
+        Ok(())
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -126,6 +134,8 @@ struct Interrupt {
     status: Arc<AtomicU8>,
     line: Option<Line>,
     intx: Option<Intx>,
+    blocked: Blocked,
+    news: Arc<dyn Notifier>,
 }
 
 impl Notifier for Interrupt {
@@ -138,6 +148,10 @@ impl Notifier for Interrupt {
         }
         if let Some(intx) = &self.intx {
             intx.update();
+        }
+        if self.blocked.is_set() {
+            // The event loop drops the client.
+            self.news.notify()?;
         }
         Ok(())
     }

@@ -31,9 +31,7 @@ impl Doorbells {
         let empty = || (0..queues).map(|_| None).collect();
         let mut events = Vec::new();
         for queue in 0..queues {
-            let event = Arc::new(SharedEventFd::new()?);
-            poller.add(&*event, Token::Doorbell(queue).into(), Until::Signalled)?;
-            events.push(event);
+            events.push(new_event(queue, poller)?);
         }
         Ok(Self {
             calls: empty(),
@@ -57,27 +55,35 @@ impl Doorbells {
 
     /// Handles a write to a doorbell. The written value does not matter. A write of a length other
     /// than 1, 2 or 4 bytes is ignored.
-    pub(super) fn write(&mut self, offset: u64, len: usize) {
+    ///
+    /// # Errors
+    ///
+    /// As for [`Doorbells::ring`].
+    pub(super) fn write(&mut self, offset: u64, len: usize) -> io::Result<()> {
         if !matches!(len, 1 | 2 | 4) || !offset.is_multiple_of(STRIDE) {
             debug!("no doorbell of {len} bytes at {offset:#x}");
-            return;
+            return Ok(());
         }
         let index = u32::try_from(offset / STRIDE).unwrap_or(u32::MAX);
         match Doorbell::from_index(index, self.calls.len() as u16) {
-            Some(doorbell @ (Doorbell::Call(_) | Doorbell::Error(_))) => self.ring(doorbell),
-            Some(Doorbell::Log) | None => debug!("doorbell {index} signals nothing"),
+            Some(doorbell) => self.ring(doorbell),
+            None => Ok(()),
         }
     }
 
     /// Signals the front-end's eventfd for a doorbell, if the front-end has set an eventfd.
-    pub(super) fn ring(&mut self, doorbell: Doorbell) {
-        let Some(slot) = self.slot(doorbell) else {
-            return;
-        };
-        match slot.as_ref().map(SharedEventFd::signal_if_room) {
-            Some(Ok(())) => {}
-            Some(Err(error)) => debug!("{doorbell:?}: cannot signal the front-end: {error}"),
-            None => debug!("{doorbell:?}: the front-end has set no eventfd for this doorbell"),
+    ///
+    /// # Errors
+    ///
+    /// When the front-end made the signal block, for some milliseconds. The front-end then has to be
+    /// dropped, so that it does not delay the client again.
+    pub(super) fn ring(&mut self, doorbell: Doorbell) -> io::Result<()> {
+        match self.slot(doorbell) {
+            Some(Some(eventfd)) => eventfd.signal(),
+            Some(None) | None => {
+                debug!("{doorbell:?}: the front-end has set no eventfd for this doorbell");
+                Ok(())
+            }
         }
     }
 
@@ -103,12 +109,28 @@ impl Doorbells {
     pub(super) fn disconnect(&mut self) {
         self.calls.fill_with(|| None);
         self.errors.fill_with(|| None);
-        for event in &self.events {
-            // `take` resets the eventfd's counter. If a client filled the counter and left, the
-            // next client could otherwise not signal the eventfd.
-            let _ = event.take();
-        }
     }
+
+    /// Replaces the eventfds of [`Doorbells::io_event_fds`].
+    ///
+    /// # Errors
+    ///
+    /// When the operating system is out of descriptors. Some eventfds are not replaced then.
+    pub(super) fn replace_events(&mut self, poller: &Poller) -> io::Result<()> {
+        for (queue, event) in (0..).zip(&mut self.events) {
+            let new = new_event(queue, poller)?;
+            poller.remove(&**event);
+            *event = new;
+        }
+        Ok(())
+    }
+}
+
+/// An eventfd that clients may signal instead of writing the call doorbell of a queue.
+fn new_event(queue: u16, poller: &Poller) -> io::Result<Arc<SharedEventFd>> {
+    let event = Arc::new(SharedEventFd::new()?);
+    poller.add(&*event, Token::Doorbell(queue).into(), Until::Signalled)?;
+    Ok(event)
 }
 
 #[cfg(test)]

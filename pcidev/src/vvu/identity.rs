@@ -5,6 +5,7 @@ use vvu_abi as abi;
 
 use super::doorbell;
 use super::window::Window;
+use crate::blocked::Blocked;
 use crate::config_space::{BarKind, ConfigSpace, Identity};
 use crate::dma::DmaTable;
 use crate::function::{Function, trapped_bar};
@@ -69,10 +70,12 @@ pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> F
     bars[0] = trapped_bar(layout.size());
     bars[SIGNAL_BAR] = trapped_bar(SIGNAL_BAR_SIZE);
     bars[MEMORY_BAR] = memory;
+    let blocked = Blocked::default();
     Function {
         config,
         intx: None,
-        msix: Msix::new(options.vectors()),
+        msix: Msix::new(options.vectors(), &blocked),
+        blocked,
         dma: DmaTable::default(),
         bars,
         window: Some(access),

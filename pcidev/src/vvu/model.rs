@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use ipc::{Accepted, Listener};
+use ipc::Listener;
 use tracing::{info, warn};
 use vfio_user::IoEventFd;
 use virtio::queue::RING_FEATURES;
@@ -19,16 +19,14 @@ use super::token::Token;
 use super::window::Window;
 use crate::function::{Device, Function};
 use crate::padded::read_padded;
-use crate::poller::{Poller, Until};
+use crate::poller::Poller;
 use crate::virtio_pci::{Event, Layout, Registers, RingQueue, Structures};
 
+mod listening;
 mod transfer;
 
 /// The maximum size of each of the two virtqueues, in descriptors.
 const QUEUE_SIZE: u16 = 256;
-
-/// The time after which the device tries again to watch the listener, if watching has failed.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// The feature bits of the device. ACCESS_PLATFORM is always offered, because the device uses the
 /// client's DMA addresses, whether an IOMMU translates them or not.
@@ -92,54 +90,6 @@ impl VvuDevice {
         }
     }
 
-    fn accept(&mut self) -> io::Result<()> {
-        if !self.listening {
-            return Ok(());
-        }
-        let stream = match self.listener.accept()? {
-            Accepted::Peer(stream) => stream,
-            Accepted::Nobody => return Ok(()),
-            Accepted::Later(error) => {
-                warn!("cannot accept the next front-end yet: {error}");
-                self.update_listening();
-                return Ok(());
-            }
-        };
-        self.front_end = Some(FrontEnd::new(stream, &self.poller)?);
-        info!("front-end connected");
-        self.status |= status::FRONTEND_UP;
-        self.config_changed();
-        self.update_listening();
-        Ok(())
-    }
-
-    /// Starts or stops watching the listener. The listener is watched while the driver is ready for
-    /// a front-end, no front-end is connected, and the listener accepts peers. It accepts no peers
-    /// for some time after an error. When the listener is not watched, front-ends wait in the
-    /// socket's backlog.
-    fn update_listening(&mut self) {
-        let wanted = self.wants_front_end() && self.listener.rest().is_none();
-        if wanted == self.listening {
-            return;
-        }
-        if !wanted {
-            self.poller.remove(&self.listener);
-        } else if let Err(error) = self.watch_listener() {
-            return warn!("cannot wait for front-ends: {error}");
-        }
-        self.listening = wanted;
-    }
-
-    fn wants_front_end(&self) -> bool {
-        let ready = self.structures.registers.is_running() && self.status & status::BACKEND_UP != 0;
-        ready && self.front_end.is_none()
-    }
-
-    fn watch_listener(&self) -> io::Result<()> {
-        let token = Token::Listener.into();
-        self.poller.add(&self.listener, token, Until::Readable)
-    }
-
     fn config_changed(&mut self) {
         self.structures.config_changed(&self.function.msix);
     }
@@ -159,6 +109,16 @@ impl VvuDevice {
         info!("front-end disconnected: {why}");
         self.close_front_end();
         self.config_changed();
+    }
+
+    /// Handles the result of ringing a doorbell. Drops a front-end that made its signal block. The
+    /// next front-end is accepted only after a rest, so that a front-end that connects again and
+    /// again delays the client little.
+    fn rang(&mut self, rung: io::Result<()>) {
+        if let Err(error) = rung {
+            self.listener.begin_rest();
+            self.lose_front_end(&error.to_string());
+        }
     }
 
     /// Sets DEVICE_NEEDS_RESET after a mistake of the driver, drops the front-end and tells the
@@ -251,7 +211,10 @@ impl Device for VvuDevice {
                 let raised = notifications.write(offset - NOTIFICATIONS, data);
                 self.raise(raised);
             }
-            SIGNAL_BAR => self.resources.doorbells.write(offset, data.len()),
+            SIGNAL_BAR => {
+                let rung = self.resources.doorbells.write(offset, data.len());
+                self.rang(rung);
+            }
             MEMORY_BAR => self.resources.window.write(offset, data),
             _ => {}
         }
@@ -261,6 +224,12 @@ impl Device for VvuDevice {
         match bar {
             SIGNAL_BAR => self.resources.doorbells.io_event_fds(),
             _ => Vec::new(),
+        }
+    }
+
+    fn replace_io_event_fds(&mut self) {
+        if let Err(error) = self.resources.doorbells.replace_events(&self.poller) {
+            warn!("the last client can still ring doorbells: {error}");
         }
     }
 
@@ -288,7 +257,10 @@ impl Device for VvuDevice {
         match Token::from_number(number) {
             Token::Listener => self.accept()?,
             Token::FrontEnd => self.front_end_ready(),
-            Token::Doorbell(queue) => self.resources.doorbells.ring(Doorbell::Call(queue)),
+            Token::Doorbell(queue) => {
+                let rung = self.resources.doorbells.ring(Doorbell::Call(queue));
+                self.rang(rung);
+            }
             Token::Kick(queue) => {
                 let raised = self.resources.notifications.kicked(queue);
                 self.raise(raised);
@@ -300,11 +272,7 @@ impl Device for VvuDevice {
     fn time_left(&self) -> Option<Duration> {
         match &self.front_end {
             Some(front_end) => front_end.time_left(),
-            None if self.listening || !self.wants_front_end() => None,
-            // The device has to watch the listener later. `rest` is the time for which the listener
-            // accepts no peers after an error. If `rest` returns `None`, this time has just passed,
-            // or an attempt to watch the listener has failed.
-            None => Some(self.listener.rest().unwrap_or(RETRY)),
+            None => self.listening_time_left(),
         }
     }
 

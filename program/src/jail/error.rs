@@ -15,6 +15,9 @@ pub enum JailError {
     /// The preparation that the program makes in the new process failed.
     #[error("cannot get ready to serve")]
     Prepare(#[source] io::Error),
+    /// The thread that ends blocked writes to peers' eventfds cannot be started.
+    #[error("cannot start the thread that ends blocked writes")]
+    Watchdog(#[source] io::Error),
     /// The process cannot get new namespaces.
     #[error("cannot leave the system's namespaces (see unshare(2))")]
     Namespaces(#[source] io::Error),
@@ -63,6 +66,6 @@ impl JailError {
 
     /// Whether the failed part of the jail is optional with `--sandbox=auto`.
     pub fn is_optional(&self) -> bool {
-        !matches!(self, Self::Fork(_) | Self::Prepare(_))
+        !matches!(self, Self::Fork(_) | Self::Prepare(_) | Self::Watchdog(_))
     }
 }

@@ -263,13 +263,13 @@ impl<'a> Conversation<'a> {
         self.vring(index.into())?.call = call.clone();
         self.runner.set_call(index.into(), call.clone());
         // Signal now, because the device may have used buffers while there was no call notifier.
-        if let Some(call) = call
-            && self.runner.is_started(index.into())
-            && let Err(error) = call.notify()
-        {
-            tracing::debug!("queue {index}: call: {error}");
+        match call {
+            Some(call) if self.runner.is_started(index.into()) => {
+                let called = call.notify();
+                called.map_err(|source| Mistake::Call { index, source })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn get_vring_base(&mut self, state: VringState) -> Result<Reply, Mistake> {

@@ -1,5 +1,7 @@
 //! The mistakes that a front-end can make.
 
+use std::io;
+
 use virtio::{ConfigError, StartError, StopError};
 use vm_memory::GuestRegionCollectionError;
 
@@ -55,6 +57,8 @@ pub enum Mistake {
     Regions(#[from] GuestRegionCollectionError),
     #[error(transparent)]
     Stop(#[from] StopError),
+    #[error("queue {index}: the driver cannot be called")]
+    Call { index: u8, source: io::Error },
     #[error("queue {queue} cannot be started")]
     Start { queue: u16, source: StartError },
 }

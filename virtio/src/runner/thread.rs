@@ -2,24 +2,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
 use super::StartError;
-use super::interrupt::interrupt;
 use crate::served::Targets;
 use crate::silence::FirstRequest;
 use crate::{Device, ServeError, ServedQueue, Vring, Wake};
 
-/// The time that a stop waits for a thread before it interrupts the thread's system call, and the
-/// time between two interruptions.
-const GRACE: Duration = Duration::from_millis(50);
-
 /// The thread of one queue. It serves one vring after another.
-pub(super) struct QueueThread {
-    shared: Arc<Shared>,
-    thread: JoinHandle<()>,
-}
+pub(super) struct QueueThread(Arc<Shared>);
 
 /// The state that the thread shares with its runner.
 struct Shared {
@@ -65,64 +57,52 @@ impl QueueThread {
             changed: Condvar::new(),
         });
         let its = shared.clone();
-        let thread = thread::Builder::new()
+        thread::Builder::new()
             .name(format!("vring-{index}"))
             .spawn(move || its.run(device.as_ref()))
             .map_err(StartError::Thread)?;
-        Ok(Self { shared, thread })
+        Ok(Self(shared))
     }
 
     pub fn targets(&self) -> &Targets {
-        &self.shared.targets
+        &self.0.targets
     }
 
     /// Gives the thread a vring to serve. The thread has to be idle.
     pub fn start(&self, vring: Vring, first: Arc<FirstRequest>) -> Result<(), StartError> {
-        let queue = ServedQueue::new(vring, self.shared.targets.clone(), first)?;
-        self.shared.wake.reset();
-        let mut state = self.shared.lock();
+        let queue = ServedQueue::new(vring, self.0.targets.clone(), first)?;
+        self.0.wake.reset();
+        let mut state = self.0.lock();
         state.next_avail = Some(queue.ring.next_avail());
         state.failed = false;
         state.phase = Phase::Start(Box::new(queue));
         drop(state);
-        self.shared.changed.notify_all();
+        self.0.changed.notify_all();
         Ok(())
     }
 
     pub fn ask_to_stop(&self) {
-        self.shared.wake.request_stop();
+        self.0.wake.request_stop();
     }
 
     /// Whether the device returned an error or panicked while it served the last vring.
     pub fn has_failed(&self) -> bool {
-        self.shared.lock().failed
+        self.0.lock().failed
     }
 
-    /// Waits until the thread is idle, and interrupts the thread's blocking system calls. Returns
-    /// false if the thread is not idle by the deadline.
+    /// Waits until the thread is idle. Returns false if the thread is not idle by the deadline.
     pub fn wait_idle(&self, deadline: Instant) -> bool {
-        let mut state = self.shared.lock();
-        loop {
-            if matches!(state.phase, Phase::Idle) {
-                return true;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.shared.changed.wait_timeout(state, left.min(GRACE));
-            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            state = guard;
-            if timeout.timed_out() {
-                interrupt(&self.thread);
-            }
-        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let busy = |state: &mut State| !matches!(state.phase, Phase::Idle);
+        let waited = self.0.changed.wait_timeout_while(self.0.lock(), left, busy);
+        let (_state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        !timeout.timed_out()
     }
 
     /// The position of the first request that the device did not take from the last vring. `None`
     /// before the first start.
     pub fn next_avail(&self) -> Option<u16> {
-        self.shared.lock().next_avail
+        self.0.lock().next_avail
     }
 }
 
@@ -130,8 +110,8 @@ impl Drop for QueueThread {
     /// Tells the thread to end, but does not wait for the end, because the thread may be blocked in
     /// the kernel. All objects that the thread uses stay alive until the thread ends.
     fn drop(&mut self) {
-        self.shared.lock().over = true;
-        self.shared.changed.notify_all();
+        self.0.lock().over = true;
+        self.0.changed.notify_all();
     }
 }
 

@@ -52,41 +52,84 @@ fn a_driver_without_msix_has_intx() {
     assert_eq!(driver.isr(), 2);
 }
 
+/// Serves a client that makes a signal block by `attack`, and then the next client.
+fn outlive(attack: impl FnOnce(&mut Driver)) {
+    let host = Host::start();
+    let mut driver = host.driver();
+    attack(&mut driver);
+    driver::wait(&driver.client);
+    let mut next = host.driver();
+    next.start();
+    for queue in 0..2 {
+        next.request(queue, BUFFERS);
+        next.finish(queue, BUFFERS);
+    }
+}
+
 #[test]
-fn an_eventfd_that_is_full_and_blocks_stops_its_own_queue_alone() {
+fn an_interrupt_that_blocks_the_event_loop_drops_its_client() {
+    outlive(|driver| {
+        fill(driver.irq(driver::CONFIG));
+        let triggered = driver
+            .client
+            .trigger_irqs(index::MSIX, driver::CONFIG.into(), 1);
+        triggered.unwrap();
+    });
+}
+
+#[test]
+fn an_interrupt_that_blocks_a_queue_drops_its_client() {
+    outlive(|driver| {
+        driver.start();
+        fill(driver.irq(0));
+        driver.request(0, BUFFERS);
+    });
+}
+
+#[test]
+fn an_intx_that_blocks_drops_its_client() {
+    outlive(|driver| {
+        let irq = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let set = driver.client.set_irqs(index::INTX, 0, &[Some(irq.as_fd())]);
+        set.unwrap();
+        fill(irq.as_fd());
+        driver.client.trigger_irqs(index::INTX, 0, 1).unwrap();
+    });
+}
+
+#[test]
+fn a_kick_that_blocks_drops_its_client() {
+    outlive(|driver| {
+        let doorbells = driver.client.region_io_fds(0).unwrap();
+        fill(doorbells[0].eventfd.as_fd());
+        driver.notify(0);
+    });
+}
+
+#[test]
+fn an_eventfd_without_o_nonblock_kicks_a_queue() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.start();
     let doorbells = driver.client.region_io_fds(0).unwrap();
-    fill(driver.irq(0));
-    driver.request(0, BUFFERS);
-    while driver.rings[0].pop_used().is_none() {}
-    driver.request(1, BUFFERS);
-    driver.finish(1, BUFFERS);
-    fill(driver.irq(driver::CONFIG));
-    driver
-        .client
-        .trigger_irqs(index::MSIX, driver::CONFIG.into(), 1)
-        .unwrap();
-    // After the counter is read, the blocked queue can signal the eventfd.
-    driver.take_irq(0);
-    driver.take_irq(0);
-    driver.request(0, BUFFERS);
-    driver.finish(0, BUFFERS);
     fcntl_setfl(&doorbells[1].eventfd, OFlags::empty()).unwrap();
     for _ in 0..3 {
         driver.request(1, BUFFERS);
         driver.finish(1, BUFFERS);
     }
-    driver.reset();
-    fill(doorbells[0].eventfd.as_fd());
-    driver.notify(0);
-    driver.start();
-    driver.request(0, BUFFERS);
-    driver.request(1, BUFFERS);
-    driver.finish(1, BUFFERS);
-    driver.reset();
-    assert_eq!(host.watch.running(), 0);
+}
+
+#[test]
+fn a_client_that_left_kicks_no_queue_of_the_next_one() {
+    let host = Host::start();
+    let mut driver = host.driver();
+    let kept = driver.client.region_io_fds(0).unwrap();
+    drop(driver);
+    let mut next = host.driver();
+    next.start();
+    let doorbells = next.client.region_io_fds(0).unwrap();
+    kept[0].eventfd.signal().unwrap();
+    assert!(!doorbells[0].eventfd.take().unwrap());
 }
 
 #[test]

@@ -177,3 +177,19 @@ fn a_front_end_that_a_transport_dropped_leaves_nothing() {
     assert_eq!(device.log(), ["start 0 at 7", "stop 0"]);
     assert_eq!(played.dropped, 0);
 }
+
+/// The session calls the driver at once, on the thread that handles messages.
+#[test]
+fn a_call_that_blocks_drops_its_front_end_and_the_next_one_is_served() {
+    let full = eventfd();
+    rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    rustix::io::ioctl_fionbio(&full, false).unwrap();
+    let (played, device) = Script::negotiated()
+        .vring(0)
+        .kick(0, Some(eventfd()))
+        .call(0, Some(Arc::new(full)))
+        .ask(Request::GetFeatures)
+        .play();
+    assert_eq!(device.log(), ["start 0 at 7", "stop 0"]);
+    assert_eq!((played.dropped, played.replies.len()), (1, 1));
+}

@@ -296,3 +296,19 @@ fn the_error_for_a_missing_server_names_its_socket() {
     assert!(text.contains("vvu.sock: No such file"), "{text}");
     assert!(!text.contains('\n'), "{text}");
 }
+
+/// The server fills the eventfd and clears O_NONBLOCK after the driver has taken it over.
+#[test]
+fn a_doorbell_that_the_server_makes_block_is_an_error_after_milliseconds() {
+    let (theirs, entry) = doorbell_eventfd(8, 2, None);
+    let Setup {
+        function, server, ..
+    } = serve(Profile::ours(), vec![entry]);
+    let doorbell = function.register_eventfd(2, 8).unwrap();
+    rustix::io::ioctl_fionbio(&*theirs, false).unwrap();
+    rustix::io::write(&*theirs, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    let rung = doorbell.signal().unwrap_err();
+    assert_eq!(rung.kind(), io::ErrorKind::TimedOut);
+    drop(function);
+    server.join().unwrap();
+}

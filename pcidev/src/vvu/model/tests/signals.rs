@@ -108,3 +108,61 @@ fn doorbells_are_calls_and_errors() {
     assert!(!is_rung(&call) && !is_rung(&error));
     assert!(vm.client.region_io_fds(4).unwrap().is_empty());
 }
+
+/// Takes O_NONBLOCK off an eventfd and fills its counter, so that a further signal blocks.
+fn fill(eventfd: &OwnedFd) {
+    rustix::io::ioctl_fionbio(eventfd, false).unwrap();
+    rustix::io::write(eventfd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+}
+
+/// A front-end makes its call block. Then the driver rings the doorbell by `ring_doorbell`.
+fn outlive_front_end(ring_doorbell: impl FnOnce(&mut Vm)) {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let call = event();
+    front_end.send_fds(&number(Code::SET_VRING_CALL, 5), &[call.as_fd()]);
+    vm.recv();
+    fill(&call);
+    ring_doorbell(&mut vm);
+    front_end.closed();
+    assert_eq!(vm.config_changed(), 0, "the driver hears of it");
+    vm.set_up(1);
+    let mut next = host.front_end();
+    assert_eq!(vm.config_changed(), 3);
+    let call = event();
+    next.send_fds(&number(Code::SET_VRING_CALL, 5), &[call.as_fd()]);
+    vm.recv();
+    vm.write(2, 0x14, &[5, 0]);
+    take(&call);
+}
+
+#[test]
+fn a_call_that_blocks_drops_its_front_end_when_the_doorbell_is_written() {
+    outlive_front_end(|vm| vm.write(2, 0x14, &[5, 0]));
+}
+
+#[test]
+fn a_call_that_blocks_drops_its_front_end_when_the_doorbell_is_signalled() {
+    outlive_front_end(|vm| {
+        let doorbells = vm.client.region_io_fds(2).unwrap();
+        doorbells[5].eventfd.signal().unwrap();
+    });
+}
+
+#[test]
+fn an_interrupt_that_blocks_drops_its_vm_and_the_next_one_is_served() {
+    let host = Host::start();
+    let (mut vm, mut front_end) = host.connected();
+    let kick = event();
+    vm.set_notification(1, 4);
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kick.as_fd()]);
+    vm.recv();
+    fill(&vm.irqs[4]);
+    ring(&kick);
+    wait(&vm.client);
+    front_end.closed();
+    let (mut vm, mut front_end) = host.connected();
+    vm.set_notification(1, 4);
+    front_end.send_fds(&number(Code::SET_VRING_KICK, 1), &[kick.as_fd()]);
+    take(&vm.irqs[4]);
+}
