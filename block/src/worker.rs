@@ -19,6 +19,11 @@ use spin::Spin;
 /// Maximum number of requests of one vring in flight. Further requests wait in the vring.
 const MAX_IN_FLIGHT: u16 = 1024;
 
+/// Number of pieces of memory of the requests in flight at which the worker takes no further
+/// request. A request needs memory of this process for each of its pieces, and a driver chooses the
+/// number of pieces. With 1024 requests in flight, requests of 16 pieces do not reach this number.
+const MAX_PIECES_IN_FLIGHT: usize = 16 << 10;
+
 /// Serves one vring.
 pub(crate) struct Worker<'a> {
     disk: &'a Disk,
@@ -39,6 +44,8 @@ pub(crate) struct Worker<'a> {
     pending: Box<[Pending]>,
     /// The slots that do not hold a request.
     free: Vec<u16>,
+    /// Number of pieces of memory of the requests in flight.
+    pieces: usize,
     /// Number of requests that were given back since the last check whether the driver needs a
     /// call.
     used: u32,
@@ -83,6 +90,7 @@ impl<'a> Worker<'a> {
             lone: Spin::default(),
             pending: (0..slots).map(|_| Pending::default()).collect(),
             free: (0..slots).rev().collect(),
+            pieces: 0,
             used: 0,
             complained: false,
         }
@@ -117,7 +125,14 @@ impl<'a> Worker<'a> {
     /// Whether the worker can take a request. The vring must have a request, a slot must be free,
     /// and no earlier request may wait at the gate.
     fn can_take(&self) -> Result<bool, QueueError> {
-        Ok(!self.free.is_empty() && !self.is_held() && self.queue.ring.has_requests()?)
+        Ok(self.free_slot().is_some() && !self.is_held() && self.queue.ring.has_requests()?)
+    }
+
+    /// The slot for the next request. `None` if the requests in flight use all slots, or too much
+    /// memory.
+    fn free_slot(&self) -> Option<u16> {
+        let slot = self.free.last().copied();
+        slot.filter(|_| self.pieces < MAX_PIECES_IN_FLIGHT)
     }
 
     /// Busy-waits for a short time. With no request in flight the worker looks for the next
@@ -174,13 +189,14 @@ impl<'a> Worker<'a> {
             if self.gate.is_some() && self.hold()? {
                 return Ok(taken > 0);
             }
-            let Some(&slot) = self.free.last() else {
+            let Some(slot) = self.free_slot() else {
                 return Ok(taken > 0);
             };
             let chain = &mut self.pending[usize::from(slot)].chain;
             if !self.queue.ring.pop(chain)? {
                 return Ok(taken > 0);
             }
+            self.pieces += chain.pieces();
             self.free.pop();
             self.accept(slot)?;
         }
@@ -191,7 +207,7 @@ impl<'a> Worker<'a> {
     /// before it could see that the worker wants kicks.
     fn sleep(&mut self) -> Result<(), ServeError> {
         let held = self.gate.as_ref().and_then(Gate::wait);
-        let sleep = if held.is_some() || self.free.is_empty() {
+        let sleep = if held.is_some() || self.free_slot().is_none() {
             // The worker cannot take requests, so it does not ask for kicks. The end of the time or
             // a result ends the sleep.
             Sleep::without_kicks(held)

@@ -71,6 +71,12 @@ impl Chain {
         self.writable.clear();
     }
 
+    /// The number of pieces of memory that hold the buffers. A buffer that crosses the end of a
+    /// region counts as one piece.
+    pub fn pieces(&self) -> usize {
+        self.readable.segments.len() + self.writable.segments.len()
+    }
+
     /// The readable and the writable segments. The caller may replace the segments of a list by
     /// other segments with the same bytes in the same order.
     pub(crate) fn lists_mut(&mut self) -> [&mut Vec<Segment>; 2] {

@@ -75,6 +75,7 @@ impl Worker<'_> {
         };
         let written = u32::try_from(written).unwrap_or(u32::MAX);
         self.queue.ring.push_used(chain.head, written)?;
+        self.pieces -= chain.pieces();
         chain.clear();
         self.used += 1;
         match self.used {

@@ -17,8 +17,8 @@ use std::time::Duration;
 use ipc::SharedEventFd;
 use tempfile::NamedTempFile;
 use virtio::Vring;
-use virtio::queue::RING_FEATURES;
-use virtio::test_utils::{DriverRing, memory};
+use virtio::queue::{MAX_DESCRIPTORS, RING_FEATURES};
+use virtio::test_utils::{DriverRing, INDIRECT, NEXT, WRITE, memory};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_OUT,
 };
@@ -70,7 +70,7 @@ fn with_device(
     test: impl FnOnce(&mut Rig<'_>),
 ) {
     let memory = memory(0x10000);
-    let ring = DriverRing::new(memory.clone(), 0x1000, 16);
+    let ring = DriverRing::new(memory.clone(), 0x1000, 32);
     let eventfd = || Arc::new(SharedEventFd::new().unwrap());
     let (kick, call) = (eventfd(), eventfd());
     let queue = ServedQueue::alone(Vring {
@@ -214,6 +214,44 @@ fn a_worker_takes_only_as_many_requests_as_it_has_slots() {
         rig.worker.finish().unwrap();
         assert_eq!(rig.worker.queue.ring.next_avail(), slots as u16 + 1);
     });
+}
+
+#[test]
+fn requests_of_the_maximum_size_use_little_memory_at_a_time() {
+    const TABLE: u64 = 0xb000;
+    let most = MAX_DESCRIPTORS;
+    for kind in KINDS {
+        let zero = File::options().read(true).write(true).open("/dev/zero");
+        let image = Image::from_file(zero.unwrap(), 4096, Abilities::default());
+        with_image(kind, CACHED | RING_FEATURES, image, |rig| {
+            // A read of 1024 bytes, each of which has a buffer of its own.
+            let table = GuestAddress(TABLE);
+            for index in 1..most - 1 {
+                let byte = 0xa000 + u64::from(index);
+                rig.ring
+                    .write_descriptor(table, index, (byte, 1, NEXT | WRITE, index + 1));
+            }
+            rig.ring.write_descriptor(table, 0, (HEADER, 16, NEXT, 1));
+            rig.ring
+                .write_descriptor(table, most - 1, (STATUS, 1, WRITE, 0));
+            let all = (TABLE, 16 * u32::from(most), INDIRECT, 0);
+            rig.ring.write_descriptor(rig.ring.layout().desc, 0, all);
+            for _ in 0..20 {
+                rig.ring.publish(0);
+            }
+            assert!(rig.worker.take_batch().unwrap());
+            assert_eq!(rig.worker.queue.ring.next_avail(), 16, "{kind:?}");
+            assert!(!rig.worker.can_take().unwrap());
+            // Results make room for the other requests, although the driver does not kick.
+            while rig.worker.queue.ring.next_avail() < 20 {
+                rig.worker.sleep().unwrap();
+                rig.worker.reap().unwrap();
+                rig.worker.take_batch().unwrap();
+            }
+            rig.worker.finish().unwrap();
+            assert_eq!((rig.used(), rig.worker.pieces), (20, 0), "{kind:?}");
+        });
+    }
 }
 
 #[test]
