@@ -150,9 +150,9 @@ impl BlockDevice {
         self
     }
 
-    /// Sets limits on the speed of the disk. With a limit on written bytes, the device asks drivers to
-    /// discard and zero no more at once than may be written in a second. Otherwise one such request
-    /// could keep all others waiting for minutes.
+    /// Sets limits on the speed of the disk. With a limit on written bytes, the device asks drivers
+    /// to discard and zero no more at once than may be written in a second. Otherwise one such
+    /// request could keep all others waiting for minutes.
     #[must_use]
     pub fn with_limits(mut self, limits: RateLimits) -> Self {
         self.largest_change = limits.written_per_second().unwrap_or(u64::MAX);

@@ -164,8 +164,8 @@ impl Image {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Records that an operation failed. With `direct`, it used the file for direct I/O if the image
-    /// has one.
+    /// Records that an operation failed. With `direct`, the operation used the file for direct I/O
+    /// if the image has one.
     ///
     /// A stable write through the page cache includes a flush. Its failure may be the kernel's only
     /// report of an earlier write that was lost.

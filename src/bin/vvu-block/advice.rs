@@ -90,8 +90,8 @@ fn for_qcow2(error: &Qcow2Error) -> Option<String> {
     Some(advice.to_owned())
 }
 
-/// Quotes a text for a shell if necessary. The text may come from an image that a stranger made, and
-/// users copy advice into shells.
+/// Quotes a text for a shell if necessary. The text may come from an image that a stranger made,
+/// and users copy advice into shells.
 fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "/_.,:+@=-".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {

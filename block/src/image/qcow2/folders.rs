@@ -27,7 +27,7 @@ impl Folders {
         Ok(Self(folders))
     }
 
-    /// Whether a file is in one of the folders, or below. `path` is without symbolic links and `..`.
+    /// Whether a file is in one of the folders, or below. `path` has no symbolic links and no `..`.
     pub fn contain(&self, path: &Path) -> bool {
         self.0.iter().any(|folder| path.starts_with(folder))
     }
