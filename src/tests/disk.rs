@@ -73,7 +73,7 @@ impl Disk {
             kick: Arc::new(SharedEventFd::new().unwrap()),
             call: SharedEventFd::new().unwrap(),
         };
-        disk.start();
+        disk.start(disk.ring.position());
         disk
     }
 
@@ -86,7 +86,7 @@ impl Disk {
         assert!(self.front.get_config(0, 8).is_err());
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, base: u16) {
         let layout = self.ring.layout();
         let addr = VringAddr {
             index: self.queue,
@@ -97,7 +97,7 @@ impl Disk {
         };
         let vring = VringSetup {
             size: layout.size.into(),
-            base: self.ring.position().into(),
+            base: base.into(),
             addr,
             kick: Some(self.kick.as_fd()),
             call: Some(self.call.as_fd()),
@@ -122,7 +122,15 @@ impl Disk {
         let base = self.front.get_vring_base(self.queue).unwrap();
         assert_eq!(base as u16, self.ring.position());
         self.queue = queue;
-        self.start();
+        self.start(base as u16);
+    }
+
+    /// Stops the vring, starts it again where it stopped, and returns this position. Requests may
+    /// be left in the vring.
+    pub fn stop_and_start_anywhere(&mut self) -> u16 {
+        let base = self.front.get_vring_base(self.queue).unwrap() as u16;
+        self.start(base);
+        base
     }
 
     /// Kicks without a request.
@@ -138,6 +146,17 @@ impl Disk {
 
     /// Makes one request, waits for it, and returns its status byte.
     pub fn request(&mut self, kind: u32, sector: u64, data: Option<(u32, bool)>) -> u8 {
+        self.begin(kind, sector, data);
+        while self.ring.pop_used().is_none() {
+            let [called] = poll([Interest::readable(&self.call)], Some(PATIENCE)).unwrap();
+            assert!(called, "the request has not ended");
+            self.call.take().unwrap();
+        }
+        self.memory.read_obj(GuestAddress(STATUS)).unwrap()
+    }
+
+    /// Makes one request, and does not wait for it.
+    pub fn begin(&mut self, kind: u32, sector: u64, data: Option<(u32, bool)>) {
         let header = [kind.to_le_bytes(), [0; 4]].concat();
         let memory = &self.memory;
         memory.write_slice(&header, GuestAddress(HEADER)).unwrap();
@@ -148,12 +167,6 @@ impl Disk {
         buffers.push((STATUS, 1, true));
         self.ring.add(&buffers);
         self.kick.signal().unwrap();
-        while self.ring.pop_used().is_none() {
-            let [called] = poll([Interest::readable(&self.call)], Some(PATIENCE)).unwrap();
-            assert!(called, "the request has not ended");
-            self.call.take().unwrap();
-        }
-        self.memory.read_obj(GuestAddress(STATUS)).unwrap()
     }
 
     /// Fills a sector with a byte, and returns the status byte of the write request.

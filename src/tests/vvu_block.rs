@@ -50,6 +50,26 @@ fn unusable_images_are_named() {
 }
 
 #[test]
+fn a_driver_that_restarts_its_vring_again_and_again_does_not_bypass_limits() {
+    let folder = Folder::new();
+    let arguments = "--socket-path vu.sock --bps-write=1,burst=512 disk.img";
+    let running = Running::start(folder.command(PROGRAM, arguments));
+    assert_eq!(running.line(), "ready: vhost-user vu.sock");
+    let mut disk = Disk::new(UnixStream::connect(folder.path("vu.sock")).unwrap());
+    assert_eq!(disk.write(0, 0x77), 0);
+    // The next write has to wait for minutes.
+    disk.begin(1, 1, Some((512, false)));
+    for _ in 0..50 {
+        assert_eq!(disk.stop_and_start_anywhere(), 1);
+    }
+    drop(disk);
+    running.signal(libc::SIGTERM);
+    assert!(running.output().status.success());
+    let image = fs::read(folder.path("disk.img")).unwrap();
+    assert_eq!((image[511], image[512]), (0x77, 0));
+}
+
+#[test]
 fn a_backing_file_elsewhere_is_refused_with_advice_that_works() {
     let (folder, pool) = (Folder::new(), Folder::new());
     let base = fs::canonicalize(pool.path("disk.img")).unwrap();
