@@ -10,7 +10,10 @@ mod toy;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use ipc::Listener;
 use rustix::event::{EventfdFlags, eventfd};
@@ -32,13 +35,19 @@ struct Host {
 
 impl Host {
     fn start() -> Self {
+        Self::with(|runner| runner)
+    }
+
+    /// As [`Host::start`], but `change` modifies the runner first.
+    fn with(change: impl FnOnce(Runner) -> Runner + Send + 'static) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clients = Listener::bind(&dir.path().join("socket")).unwrap();
         let stop = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let stopped = stop.try_clone().unwrap();
         let (toy, watch) = Toy::new();
         let thread = thread::spawn(move || {
-            let mut function = VirtioFunction::new(Runner::new(Arc::new(toy), toy::RINGS)).unwrap();
+            let runner = change(Runner::new(Arc::new(toy), toy::RINGS));
+            let mut function = VirtioFunction::new(runner).unwrap();
             serve(&mut function, &clients, stopped.as_fd()).unwrap();
         });
         Self {
@@ -104,6 +113,23 @@ fn requests_on_all_queues_are_served_again_and_again() {
         driver.reset();
     }
     assert_eq!(host.watch.running(), 0);
+}
+
+#[test]
+fn each_client_whose_requests_are_not_seen_causes_one_hint() {
+    let (sender, hints) = channel();
+    let host = Host::with(|runner| {
+        let sender = Mutex::new(sender);
+        runner.with_hint(move |event| sender.lock().unwrap().send(event.queue).unwrap())
+    });
+    for queue in 0..2 {
+        let mut driver = host.driver();
+        driver.start();
+        driver.notify(queue.into());
+        assert_eq!(hints.recv_timeout(Duration::from_secs(20)), Ok(queue));
+    }
+    drop(host);
+    assert!(hints.recv().is_err(), "a second hint");
 }
 
 #[test]
