@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::poll::Interest;
+use crate::socket_access::SocketAccess;
 use crate::socket_path::{ListenError, SocketPath, listen};
 
 /// The time for which a resting listener accepts no peers.
@@ -41,14 +42,24 @@ pub enum Accepted {
 }
 
 impl Listener {
-    /// Listens at `path`. If a socket is at `path` on which no process listens, replaces the
-    /// socket.
+    /// Listens at `path` for peers of the same user. If a socket is at `path` on which no process
+    /// listens, replaces the socket.
     ///
     /// # Errors
     ///
     /// See [`ListenError`].
     pub fn bind(path: &Path) -> Result<Self, ListenError> {
-        let (listener, path) = listen(path)?;
+        Self::bind_for(path, SocketAccess::default())
+    }
+
+    /// As [`Listener::bind`], for peers of the given users. Changes the umask of the process for a
+    /// moment, so call this function before other threads make files.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn bind_for(path: &Path, access: SocketAccess) -> Result<Self, ListenError> {
+        let (listener, path) = listen(path, access)?;
         Ok(Self {
             listener,
             path: Some(path),

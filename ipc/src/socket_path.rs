@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::connect::connect;
+use crate::socket_access::SocketAccess;
 
 /// The time limit for finding out whether another process listens at a path.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -86,9 +87,15 @@ pub enum ListenError {
     },
 }
 
+/// The maximum number of peers that wait until they are accepted.
+const BACKLOG: i32 = 128;
+
 /// Makes a non-blocking listening socket at `path`. If a socket is at `path` on which no process
 /// listens, replaces the socket.
-pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketPath), ListenError> {
+pub(crate) fn listen(
+    path: &Path,
+    access: SocketAccess,
+) -> Result<(UnixListener, SocketPath), ListenError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => ListenError::NoFolder(path.to_owned()),
         io::ErrorKind::AddrInUse => ListenError::Busy(path.to_owned()),
@@ -98,9 +105,13 @@ pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketPath), ListenEr
         },
     };
     remove_stale(path)?;
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok((listener, SocketPath::of(path)))
+    let socket = access.bind(path).map_err(failed)?;
+    let file = SocketPath::of(path);
+    let listens = access
+        .give(path)
+        .and_then(|()| Ok(rustix::net::listen(&socket, BACKLOG)?));
+    listens.inspect_err(|_| file.remove()).map_err(failed)?;
+    Ok((socket, file))
 }
 
 /// Removes the socket at `path` if no process listens on it, for instance because the process was
@@ -138,12 +149,15 @@ mod tests {
     fn a_dead_path_is_taken_over_and_a_living_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
-        let (first, _) = listen(&path).unwrap();
-        assert!(matches!(listen(&path), Err(ListenError::Busy(_))));
+        let (first, _) = listen(&path, SocketAccess::default()).unwrap();
+        assert!(matches!(
+            listen(&path, SocketAccess::default()),
+            Err(ListenError::Busy(_))
+        ));
         assert!(path.exists(), "the refused one leaves the other's socket");
         // The drop leaves a socket on which no process listens, as a killed process does.
         drop(first);
-        let (_second, place) = listen(&path).unwrap();
+        let (_second, place) = listen(&path, SocketAccess::default()).unwrap();
         place.remove();
         assert!(!path.exists());
     }
@@ -152,8 +166,8 @@ mod tests {
     fn a_socket_that_was_put_in_its_place_is_not_removed() {
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (folder.path().join("socket"), folder.path().join("other"));
-        let (_ours, place) = listen(&path).unwrap();
-        let (_theirs, _) = listen(&other).unwrap();
+        let (_ours, place) = listen(&path, SocketAccess::default()).unwrap();
+        let (_theirs, _) = listen(&other, SocketAccess::default()).unwrap();
         fs::rename(&other, &path).unwrap();
         place.remove();
         assert!(path.exists());
@@ -164,14 +178,59 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "keep me").unwrap();
-        assert!(matches!(listen(&file), Err(ListenError::NotASocket(_))));
+        assert!(matches!(
+            listen(&file, SocketAccess::default()),
+            Err(ListenError::NotASocket(_))
+        ));
         assert_eq!(fs::read(&file).unwrap(), b"keep me");
+    }
+
+    /// The permissions and the group of a file.
+    fn access_of(path: &Path) -> (u32, u32) {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.mode() & 0o7777, metadata.gid())
+    }
+
+    #[test]
+    fn a_socket_has_its_permissions_whatever_the_umask() {
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o660, 0o666, 0o777, 0o000] {
+            let path = folder.path().join(format!("{mode:o}"));
+            let (mode, group) = (mode, None);
+            let _socket = listen(&path, SocketAccess { mode, group }).unwrap();
+            assert_eq!(access_of(&path).0, mode);
+        }
+        let path = folder.path().join("default");
+        let _socket = listen(&path, SocketAccess::default()).unwrap();
+        assert_eq!(access_of(&path).0, 0o600, "other users cannot connect");
+    }
+
+    #[test]
+    fn a_socket_can_be_given_to_another_group_of_the_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let root = rustix::process::geteuid().is_root();
+        let groups = rustix::process::getgroups().unwrap();
+        let group = match groups.first() {
+            _ if root => 12345,
+            Some(group) => group.as_raw(),
+            None => return,
+        };
+        let access = SocketAccess {
+            mode: 0o660,
+            group: Some(group),
+        };
+        let _socket = listen(&path, access).unwrap();
+        assert_eq!(access_of(&path), (0o660, group));
     }
 
     #[test]
     fn a_missing_folder_is_reported_as_such() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing/socket");
-        assert!(matches!(listen(&path), Err(ListenError::NoFolder(_))));
+        assert!(matches!(
+            listen(&path, SocketAccess::default()),
+            Err(ListenError::NoFolder(_))
+        ));
     }
 }

@@ -20,6 +20,7 @@ pub mod jail;
 mod log;
 mod signals;
 mod size;
+mod sockets;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -35,6 +36,7 @@ use jail::JailError;
 use log::Log;
 pub use signals::StopSignal;
 pub use size::parse_size;
+pub use sockets::SocketOptions;
 
 /// The options of all programs.
 #[derive(Args, Clone, Copy, Debug)]
