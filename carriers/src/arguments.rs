@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
+use program::SocketOptions;
 use vvu::driver::Dialect;
+
+use crate::MemoryFileArguments;
 
 /// How the driver reaches the device. A command line names exactly one way.
 #[derive(Args, Clone, Debug)]
@@ -34,6 +37,14 @@ pub struct CarrierArguments {
     #[arg(long, group = "carrier", value_name = "NUMBER")]
     #[arg(value_parser = clap::value_parser!(i32).range(3..))]
     pub fd: Option<i32>,
+
+    /// Who may connect to the socket.
+    #[command(flatten)]
+    pub sockets: SocketOptions,
+
+    /// The files that may be memory.
+    #[command(flatten)]
+    pub memory_files: MemoryFileArguments,
 }
 
 #[cfg(test)]

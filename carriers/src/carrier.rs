@@ -8,8 +8,8 @@ use pcidev::VirtioFunction;
 use policies::TransportName;
 use vhost_user::{SocketTransport, Transport};
 use virtio::Runner;
+use virtio::memory::MemoryFiles;
 use vvu::VvuTransport;
-use vvu::driver::Dialect;
 
 use crate::{CarrierArguments, CarrierError};
 
@@ -26,7 +26,7 @@ enum Protocol {
     /// The vhost-user protocol. The transport carries the messages of front-ends.
     VhostUser(Box<dyn Transport>),
     /// The vfio-user protocol. Clients connect to the listener and access a virtio PCI function.
-    VirtioPci(Listener),
+    VirtioPci(Listener, MemoryFiles),
 }
 
 impl Carrier {
@@ -37,20 +37,21 @@ impl Carrier {
     /// [`CarrierError`] for an address, path or descriptor that cannot be used.
     pub fn open(arguments: &CarrierArguments, queues: u16) -> Result<Self, CarrierError> {
         if let Some(address) = &arguments.pci {
-            return Self::vvu(address, queues, arguments.vvu_dialect);
+            return Self::vvu(address, queues, arguments);
         }
         if let Some(path) = &arguments.socket_path {
-            return Self::vhost_user_socket(path);
+            return Self::vhost_user_socket(path, arguments);
         }
         if let Some(path) = &arguments.virtio_pci_socket {
-            return Self::virtio_pci(path);
+            return Self::virtio_pci(path, arguments);
         }
         let number = arguments.fd.ok_or(CarrierError::NotNamed)?;
-        Self::inherited(number)
+        Self::inherited(number, arguments)
     }
 
-    fn vvu(address: &str, queues: u16, dialect: Option<Dialect>) -> Result<Self, CarrierError> {
-        let function = vvu::driver::open(address)?;
+    fn vvu(address: &str, queues: u16, arguments: &CarrierArguments) -> Result<Self, CarrierError> {
+        let (files, dialect) = (arguments.memory_files.into(), arguments.vvu_dialect);
+        let function = vvu::driver::open(address, files)?;
         let transport = VvuTransport::new(function, queues, dialect)?;
         let transport_name = if vvu::pci::is_vfio_user(address) {
             TransportName::VvuVfioUser
@@ -65,18 +66,20 @@ impl Carrier {
         })
     }
 
-    fn vhost_user_socket(path: &Path) -> Result<Self, CarrierError> {
-        let listener = Listener::bind(path)?;
+    fn vhost_user_socket(path: &Path, arguments: &CarrierArguments) -> Result<Self, CarrierError> {
+        let listener = Listener::bind_for(path, arguments.sockets.into())?;
         let socket_path = listener.path().cloned();
+        let transport = SocketTransport::listening(listener);
+        let transport = transport.accepting(arguments.memory_files.into());
         Ok(Self {
-            protocol: Protocol::VhostUser(Box::new(SocketTransport::listening(listener))),
+            protocol: Protocol::VhostUser(Box::new(transport)),
             name: format!("vhost-user {}", path.display()),
             transport_name: TransportName::VhostUser,
             path: socket_path,
         })
     }
 
-    fn inherited(number: i32) -> Result<Self, CarrierError> {
+    fn inherited(number: i32, arguments: &CarrierArguments) -> Result<Self, CarrierError> {
         // SAFETY: all descriptors that the program opens itself are closed on exec. A descriptor
         // that is not closed on exec was inherited from the process that started the program. The
         // program knows an inherited descriptor only by its number on the command line, so only
@@ -86,6 +89,7 @@ impl Carrier {
             Inherited::Connected(stream) => SocketTransport::connected(stream)?,
             Inherited::Listening(listener) => SocketTransport::listening(listener),
         };
+        let transport = transport.accepting(arguments.memory_files.into());
         Ok(Self {
             protocol: Protocol::VhostUser(Box::new(transport)),
             name: format!("vhost-user file descriptor {number}"),
@@ -94,13 +98,13 @@ impl Carrier {
         })
     }
 
-    fn virtio_pci(path: &Path) -> Result<Self, CarrierError> {
-        let clients = Listener::bind(path)?;
+    fn virtio_pci(path: &Path, arguments: &CarrierArguments) -> Result<Self, CarrierError> {
+        let clients = Listener::bind_for(path, arguments.sockets.into())?;
         Ok(Self {
             name: format!("virtio-pci {}", path.display()),
             transport_name: TransportName::Pci,
             path: clients.path().cloned(),
-            protocol: Protocol::VirtioPci(clients),
+            protocol: Protocol::VirtioPci(clients, arguments.memory_files.into()),
         })
     }
 
@@ -131,8 +135,8 @@ impl Carrier {
             Protocol::VhostUser(mut transport) => {
                 vhost_user::session::serve(transport.as_mut(), &mut runner, stop)?;
             }
-            Protocol::VirtioPci(clients) => {
-                let mut function = VirtioFunction::new(runner)?;
+            Protocol::VirtioPci(clients, files) => {
+                let mut function = VirtioFunction::new(runner)?.accepting(files);
                 pcidev::serve(&mut function, &clients, stop)?;
             }
         }

@@ -7,6 +7,7 @@
 mod arguments;
 mod carrier;
 mod error;
+mod memory_files;
 
 use std::error::Error;
 use std::os::fd::AsFd;
@@ -19,6 +20,7 @@ use virtio::{NoRequests, Runner};
 pub use arguments::CarrierArguments;
 pub use carrier::Carrier;
 pub use error::CarrierError;
+pub use memory_files::MemoryFileArguments;
 
 /// Serves a device over the carrier that the command line names, from inside a jail. Returns when
 /// SIGTERM or SIGINT arrives, or when no further driver can connect.

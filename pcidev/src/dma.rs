@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
-use tracing::debug;
+use tracing::{debug, warn};
 use vfio_user::DmaFlags;
 use vfio_user::server::{DmaMap, DmaUnmap};
 use vhost_user::WithCauses;
-use virtio::memory::{Access, MapError, Mapping, MemoryLost, RegionError};
+use virtio::memory::{Access, MapError, Mapping, MemoryFiles, MemoryLost, RegionError};
 use virtio::{GuestMemory, Region, Translation};
 use vm_memory::{GuestAddress, GuestMemoryRegion, Permissions};
 
@@ -32,6 +32,8 @@ pub struct DmaTable {
     /// The mapped files, sorted by their addresses.
     files: Vec<MappedFile>,
     memory: Option<Arc<GuestMemory>>,
+    /// The kinds of files that may be the client's memory.
+    kinds: MemoryFiles,
 }
 
 /// A file, or a part of a file, that is mapped into this process as `region`. The table maps ranges
@@ -49,6 +51,14 @@ struct MappedFile {
 }
 
 impl DmaTable {
+    /// An empty table, for files of these kinds.
+    pub fn new(kinds: MemoryFiles) -> Self {
+        Self {
+            kinds,
+            ..Self::default()
+        }
+    }
+
     /// Adds a range of addresses that the device may access.
     ///
     /// # Errors
@@ -123,6 +133,11 @@ impl DmaTable {
         size: u64,
         access: Permissions,
     ) -> Result<GuestAddress, Errno> {
+        // This is the first use of the descriptor, because the file system may never answer.
+        self.kinds.check(&fd).map_err(|refused| {
+            warn!("client's memory is refused: {refused}");
+            Errno::ACCESS
+        })?;
         let file = File::from(fd);
         let access = match access.has_write() {
             false => Access::Read,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ipc::SharedEventFd;
 use tracing::{debug, info, warn};
 use vfio_user::IoEventFd;
+use virtio::memory::MemoryFiles;
 use virtio::pci::{MODERN_ID_BASE, VENDOR_ID};
 use virtio::{DeviceKind, GuestMemory, Notifier, Runner, VringLayout};
 use virtio_bindings::virtio_config::VIRTIO_F_ACCESS_PLATFORM;
@@ -159,6 +160,13 @@ impl VirtioFunction {
             poller,
             memory: None,
         })
+    }
+
+    /// Accepts clients' memory in files of these kinds.
+    #[must_use]
+    pub fn accepting(mut self, files: MemoryFiles) -> Self {
+        self.function.dma = DmaTable::new(files);
+        self
     }
 
     /// Starts the queues that the driver uses and that do not run yet, if their rings are in

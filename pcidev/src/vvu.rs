@@ -23,6 +23,7 @@ use std::path::PathBuf;
 
 use ipc::SharedEventFdError;
 use vhost_user::{MemoryError, RequestError};
+use virtio::memory::MemoryFileError;
 
 pub use identity::Options;
 pub use model::VvuDevice;
@@ -35,6 +36,8 @@ enum Refusal {
     Request(#[from] RequestError),
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    #[error(transparent)]
+    MemoryFile(#[from] MemoryFileError),
     #[error("its memory is not the file {}{advice}", .path.display())]
     OtherFile { path: PathBuf, advice: String },
     #[error("region at file offset {0:#x} extends past the end of the file")]

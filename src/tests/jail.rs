@@ -32,7 +32,8 @@ fn programs() -> [(&'static str, &'static str, &'static str); 5] {
     let raw = "--socket-path vu.sock disk.img";
     let qcow2 = "--socket-path vu.sock --format qcow2 disk.qcow2";
     let function = "--virtio-pci-socket blk.sock disk.img";
-    let proxy = "--socket-path vu.sock --vfio-user-path vvu.sock --memory ram,size=1M";
+    let proxy =
+        "--socket-path vu.sock --vfio-user-path vvu.sock --any-memory-file --memory ram,size=1M";
     [
         (BLOCK, raw, "block_device_vhost_user"),
         (BLOCK, qcow2, "block_qcow2_device_vhost_user"),

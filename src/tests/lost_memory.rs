@@ -78,7 +78,7 @@ fn lose_memory_of_queue_1(client: &mut Client) {
 fn a_vfio_user_client_that_truncates_its_memory_is_dropped_and_the_next_one_is_served() {
     let block = "--sandbox=full --virtio-pci-socket vfio.sock disk.img";
     let proxy = "--sandbox=full --vfio-user-path vfio.sock --socket-path vu.sock \
-                 --memory ram,size=1M";
+                 --any-memory-file --memory ram,size=1M";
     for (program, arguments) in [(BLOCK, block), (PROXY, proxy)] {
         let folder = Folder::new();
         let running = Running::start(folder.command(program, arguments));

@@ -1,15 +1,16 @@
 //! Tests of the program `vvu-block`.
 
 use std::fs;
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 
+use vhost_user::{FrontEnd, MemoryRegion, MemoryTable, ProtocolFeatures, Request};
 use virtio::queue::{IN_ORDER, PACKED};
 
 use super::disk::Disk;
-use super::harness::{Folder, Running, is_served};
+use super::harness::{Folder, PATIENCE, Running, is_served};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vvu-block");
 
@@ -186,6 +187,53 @@ fn unusable_sockets_are_named_and_left_alone() {
         &["another process listens"],
     );
     assert!(is_served(&folder.path("busy.sock")));
+}
+
+/// The permissions of a file.
+fn mode(path: &std::path::Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn other_users_can_connect_only_if_an_option_says_so() {
+    let folder = Folder::new();
+    for (carrier, options, expected) in [
+        ("--socket-path", "", 0o600),
+        ("--virtio-pci-socket", "", 0o600),
+        ("--socket-path", "--socket-mode=666", 0o666),
+        ("--virtio-pci-socket", "--socket-mode=660", 0o660),
+    ] {
+        let arguments = format!("{carrier} vu.sock {options} disk.img");
+        let running = Running::start(folder.command(PROGRAM, &arguments));
+        running.line();
+        assert_eq!(mode(&folder.path("vu.sock")), expected, "{arguments}");
+        running.signal(libc::SIGTERM);
+        running.output();
+    }
+}
+
+#[test]
+fn memory_on_a_file_system_that_may_not_answer_is_refused_with_the_option_that_allows_it() {
+    let folder = Folder::new();
+    let arguments = "--sandbox=full --socket-path vu.sock disk.img";
+    let running = Running::start(folder.command(PROGRAM, arguments));
+    running.line();
+    let mut front = FrontEnd::connect(&folder.path("vu.sock"), PATIENCE).unwrap();
+    front.negotiate(u64::MAX, ProtocolFeatures::all()).unwrap();
+    let file = fs::File::open("/proc/self/maps").unwrap();
+    let region = MemoryRegion {
+        guest_addr: 0,
+        size: 0x1000,
+        user_addr: 0,
+        file_offset: 0,
+        memory: file.as_fd(),
+    };
+    let table = MemoryTable::new(vec![region]).unwrap();
+    assert!(front.request(Request::SetMemTable(table)).is_err());
+    drop(front);
+    running.signal(libc::SIGTERM);
+    let stderr = String::from_utf8(running.output().stderr).unwrap();
+    assert!(stderr.contains("--any-memory-file"), "{stderr}");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Tests of the program `vvu-proxy`.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
 use super::harness::{Folder, Running, is_served};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vvu-proxy");
-const SOCKETS: &str = "--socket-path vu.sock --vfio-user-path vvu.sock";
+/// The folder of a test may be on any file system.
+const SOCKETS: &str = "--any-memory-file --socket-path vu.sock --vfio-user-path vvu.sock";
 
 #[test]
 fn wrong_usage_exits_with_2() {
@@ -29,9 +32,17 @@ fn wrong_usage_exits_with_2() {
 #[test]
 fn unusable_memory_is_named() {
     let folder = Folder::new();
+    fs::write(folder.path("open.img"), [0; 4096]).unwrap();
+    fs::set_permissions(folder.path("open.img"), Permissions::from_mode(0o666)).unwrap();
+    symlink(folder.path("disk.img"), folder.path("link.img")).unwrap();
     for (memory, words) in [
         ("ram", &["ram", "does not exist", "size="][..]),
-        ("disk.img,size=2M", &["disk.img", "1048576", "2097152"]),
+        (
+            "disk.img,size=2M,trusted=on",
+            &["disk.img", "1048576", "2097152"],
+        ),
+        ("open.img", &["open.img", "mode 666", "trusted=on"]),
+        ("link.img", &["link.img", "symbolic link"]),
         ("/dev/null", &["/dev/null", "not a regular file"]),
         (".", &["directory"]),
         ("no/ram,size=1M", &["no/ram"]),
@@ -49,7 +60,7 @@ fn unusable_sockets_are_named_and_left_alone() {
         "--socket-path busy.sock --vfio-user-path vvu.sock",
         "--socket-path vu.sock --vfio-user-path busy.sock",
     ] {
-        let arguments = format!("{sockets} --memory ram,size=1M");
+        let arguments = format!("{sockets} --any-memory-file --memory ram,size=1M");
         folder.fails(
             PROGRAM,
             &arguments,

@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use ipc::{SharedEventFd, SharedEventFdError};
-use virtio::memory::RegionError;
+use virtio::memory::{MemoryFileError, RegionError};
 use virtio::{Notifier, Region};
 
 use crate::memory::MemoryTable;
@@ -146,6 +146,9 @@ pub enum AttachError {
     /// The front-end's memory cannot be mapped.
     #[error("the front-end's memory has to be a file that is shared")]
     Map(#[from] RegionError),
+    /// The file of the front-end's memory is of a kind that is not allowed.
+    #[error(transparent)]
+    Kind(#[from] MemoryFileError),
     /// A descriptor cannot be used as an eventfd.
     #[error(transparent)]
     EventFd(#[from] SharedEventFdError),

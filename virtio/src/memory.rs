@@ -13,6 +13,7 @@ use vm_memory::{
 
 use crate::segment::Segment;
 
+mod files;
 mod loss;
 mod mapped;
 mod pages;
@@ -22,6 +23,7 @@ mod translation;
 mod uses;
 mod watch;
 
+pub use files::{MemoryFileError, MemoryFiles};
 pub use loss::survive_losses;
 pub use mapped::MappedRange;
 pub use pages::Access;

@@ -12,6 +12,7 @@
 //! use std::sync::Arc;
 //!
 //! use virtio::{Device, RingOptions, Runner};
+//! use virtio::memory::MemoryFiles;
 //! use vvu::VvuTransport;
 //!
 //! fn serve(
@@ -21,7 +22,8 @@
 //!     let mut runner = Runner::new(device, RingOptions::default());
 //!     runner.prepare()?;
 //!     // The function has to be bound to vfio-pci. `vfio-user:/tmp/vvu0.sock` is an address, too.
-//!     let function = vvu::driver::open("0000:00:10.0")?;
+//!     let files = MemoryFiles::default();
+//!     let function = vvu::driver::open("0000:00:10.0", files)?;
 //!     // With `None`, the identity of the device selects the dialect.
 //!     let dialect = None;
 //!     let mut transport = VvuTransport::new(function, runner.queue_count(), dialect)?;

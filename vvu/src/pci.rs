@@ -11,6 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use ipc::SharedEventFd;
+use virtio::memory::MemoryFiles;
 use virtio::pci::config_space;
 
 mod address;
@@ -154,14 +155,19 @@ pub struct BarFile {
 /// Opens a function by its address. The address is a PCI address (`[domain:]bus:device.function`),
 /// or `vfio-user:PATH` for the vfio-user server that listens on the Unix socket at PATH. A function
 /// at a PCI address is opened only if `wanted` returns true for its identity. The identity of a
-/// function behind a server is not checked, so the caller has to check the identity.
+/// function behind a server is not checked, so the caller has to check the identity. A server may
+/// share BARs only in files of the kinds `files`.
 ///
 /// # Errors
 ///
 /// [`PciError`], whose text names the problem and the remedy in one line.
-pub fn open(address: &str, wanted: Wanted) -> Result<Arc<dyn PciFunction>, PciError> {
+pub fn open(
+    address: &str,
+    wanted: Wanted,
+    files: MemoryFiles,
+) -> Result<Arc<dyn PciFunction>, PciError> {
     match address.strip_prefix(VFIO_USER_PREFIX) {
-        Some(path) => Ok(Arc::new(VfioUserFunction::connect(path.as_ref())?)),
+        Some(path) => Ok(Arc::new(VfioUserFunction::connect(path.as_ref(), files)?)),
         None => Ok(Arc::new(VfioFunction::open(&address.parse()?, wanted)?)),
     }
 }

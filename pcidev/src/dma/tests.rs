@@ -126,6 +126,16 @@ fn the_number_of_ranges_is_limited() {
 }
 
 #[test]
+fn a_file_on_a_file_system_that_may_not_answer_is_refused_unless_it_is_accepted() {
+    let request = || DmaMap {
+        flags: DmaFlags::READ,
+        ..map(Some(&File::open("/proc/self/exe").unwrap()), 0, 0, 0x1000)
+    };
+    assert_eq!(DmaTable::default().map(request()), Err(Errno::ACCESS));
+    DmaTable::new(MemoryFiles::any()).map(request()).unwrap();
+}
+
+#[test]
 fn a_client_may_map_and_unmap_more_than_all_addresses() {
     const SIZE: u64 = 1 << 46;
     let (large, small) = (anonymous_file(SIZE), anonymous_file(0x1000));
@@ -204,7 +214,7 @@ fn memory_that_the_device_may_only_read_cannot_be_written() {
 
 #[test]
 fn a_file_that_is_open_for_reading_is_not_written() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = dir.path().join("memory");
     std::fs::write(&path, [7; 0x1000]).unwrap();
     let writable = File::options().read(true).write(true).open(&path).unwrap();

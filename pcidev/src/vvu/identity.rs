@@ -76,7 +76,7 @@ pub(super) fn function(options: &Options, layout: &Layout, window: &Window) -> F
         intx: None,
         msix: Msix::new(options.vectors(), &blocked),
         blocked,
-        dma: DmaTable::default(),
+        dma: DmaTable::new(window.files()),
         bars,
         window: Some(access),
     }

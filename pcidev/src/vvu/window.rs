@@ -11,6 +11,7 @@ use std::sync::Arc;
 use memmap2::MmapOptions;
 use vfio_user::{Area, RegionFlags, RegionInfo};
 use vhost_user::{MemoryRegion, MemoryTable};
+use virtio::memory::{MemoryFileError, MemoryFiles};
 
 use super::Refusal;
 
@@ -25,6 +26,7 @@ pub struct Window {
     size: u64,
     device: u64,
     inode: u64,
+    files: MemoryFiles,
     advice: String,
 }
 
@@ -35,6 +37,14 @@ pub enum WindowError {
     /// The file is not a regular file.
     #[error("{}: not a regular file, so it cannot be the front-end's memory", .0.display())]
     NotAFile(PathBuf),
+    /// The file is of a kind that is not allowed.
+    #[error("{}", .path.display())]
+    Kind {
+        /// The path of the file.
+        path: PathBuf,
+        /// The reason why such files are not allowed.
+        source: MemoryFileError,
+    },
     /// The file is empty or does not consist of whole pages.
     #[error(
         "{}: has {size} bytes; the front-end's memory is a multiple of {PAGE} bytes",
@@ -69,11 +79,12 @@ pub enum WindowError {
 
 impl Window {
     /// Takes a file that is open for reading and writing. `path` appears only in error messages.
+    /// This file and all memory of peers have to be of the kinds `files`.
     ///
     /// # Errors
     ///
     /// [`WindowError`].
-    pub fn new(file: File, path: &Path) -> Result<Self, WindowError> {
+    pub fn new(file: File, path: &Path, files: MemoryFiles) -> Result<Self, WindowError> {
         let path = path.to_owned();
         let metadata = match file.metadata() {
             Ok(metadata) => metadata,
@@ -82,6 +93,9 @@ impl Window {
         let size = metadata.len();
         if !metadata.is_file() {
             return Err(WindowError::NotAFile(path));
+        }
+        if let Err(source) = files.check(&file) {
+            return Err(WindowError::Kind { path, source });
         }
         if size == 0 || size % PAGE != 0 {
             return Err(WindowError::Size { path, size });
@@ -95,6 +109,7 @@ impl Window {
             size,
             device: metadata.dev(),
             inode: metadata.ino(),
+            files,
             advice: String::new(),
         })
     }
@@ -104,6 +119,11 @@ impl Window {
     pub fn advising(mut self, advice: &str) -> Self {
         self.advice = format!("; {advice}");
         self
+    }
+
+    /// The kinds of files that may be memory of peers.
+    pub(super) fn files(&self) -> MemoryFiles {
+        self.files
     }
 
     /// Length of the file in bytes.
@@ -158,6 +178,8 @@ impl Window {
     }
 
     fn check_file(&self, fd: &OwnedFd) -> Result<(), Refusal> {
+        // This is the first use of the descriptor, because the file system may never answer.
+        self.files.check(fd)?;
         let stat = rustix::fs::fstat(fd).map_err(io::Error::from)?;
         if (stat.st_dev, stat.st_ino) == (self.device, self.inode) {
             return Ok(());

@@ -133,6 +133,16 @@ fn all_contexts_map_the_memory_of_their_driver() {
     made_where(|_| true, &[map]);
 }
 
+/// The calls of the signal handler that replaces missing pages.
+#[test]
+fn all_contexts_survive_the_loss_of_memory() {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+    // The length 0 is an error.
+    let map = (libc::SYS_mmap, [0, 0, READ_WRITE, flags.into(), NO_FD, 0]);
+    let restore = (libc::SYS_rt_sigaction, with(libc::SIGBUS.into(), 0));
+    made_where(|_| true, &[map, restore]);
+}
+
 #[test]
 fn each_transport_has_its_calls() {
     let messages = [
@@ -142,7 +152,12 @@ fn each_transport_has_its_calls() {
     ];
     made_where(listens, &messages);
     // Request 0x5421 is FIONBIO.
-    made_where(listens, &[(libc::SYS_ioctl, with(NO_FD, 0x5421))]);
+    let seals = libc::F_GET_SEALS.into();
+    let of_descriptors = [
+        (libc::SYS_ioctl, with(NO_FD, 0x5421)),
+        (libc::SYS_fcntl, with(NO_FD, seals)),
+    ];
+    made_where(listens, &of_descriptors);
     let over = |transport| move |context: Context| context.transport() == Some(transport);
     made_where(over(TransportName::VvuVfioUser), &messages);
     made_where(

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use carriers::MemoryFileArguments;
 use clap::Parser;
-use program::parse_size;
+use program::{SocketOptions, parse_size};
 
 /// Give a virtual machine a virtio-vhost-user (VVU) PCI device.
 ///
@@ -42,7 +43,11 @@ pub struct Arguments {
     /// If the file does not exist, vvu-proxy creates the file with the size SIZE. vvu-proxy does
     /// not remove the file at the end, because the file is the sibling's RAM. SIZE is in bytes. K,
     /// M and G stand for powers of 1024.
-    #[arg(long, value_name = "FILE[,size=SIZE]", value_parser = memory)]
+    ///
+    /// An existing file has to belong to the user of vvu-proxy or to root, and other users must not
+    /// be able to read or write the file. With trusted=on, the file may have any owner and any
+    /// permissions.
+    #[arg(long, value_name = "FILE[,size=SIZE][,trusted=on]", value_parser = memory)]
     pub memory: MemoryArgument,
 
     /// The maximum number of virtqueues that the sibling's device can have.
@@ -55,6 +60,12 @@ pub struct Arguments {
     pub uuid: [u8; 16],
 
     #[command(flatten)]
+    pub sockets: SocketOptions,
+
+    #[command(flatten)]
+    pub memory_files: MemoryFileArguments,
+
+    #[command(flatten)]
     pub program: program::Options,
 }
 
@@ -65,11 +76,17 @@ pub struct MemoryArgument {
     pub path: PathBuf,
     /// The size of the memory file in bytes. `None` accepts any size of an existing file.
     pub size: Option<u64>,
+    /// Whether an existing file may have any owner and any permissions.
+    pub trusted: bool,
 }
 
 const NIL_UUID: &str = "00000000-0000-0000-0000-000000000000";
 
 fn memory(text: &str) -> Result<MemoryArgument, String> {
+    let (text, trusted) = match text.strip_suffix(",trusted=on") {
+        Some(text) => (text, true),
+        None => (text, false),
+    };
     let (path, size) = match text.rsplit_once(",size=") {
         Some((path, text)) => (path, Some(parse_size(text)?)),
         None => (text, None),
@@ -80,6 +97,7 @@ fn memory(text: &str) -> Result<MemoryArgument, String> {
     Ok(MemoryArgument {
         path: PathBuf::from(path),
         size,
+        trusted,
     })
 }
 
@@ -115,8 +133,12 @@ mod tests {
         let parsed = memory("/dev/shm/a,b,size=512M").unwrap();
         assert_eq!(parsed.path, PathBuf::from("/dev/shm/a,b"));
         assert_eq!(parsed.size, Some(512 << 20));
+        assert!(!parsed.trusted);
         assert_eq!(memory("file").unwrap().size, None);
-        for bad in ["", ",size=1M", "a,size=", "a,size=0"] {
+        let parsed = memory("file,size=1M,trusted=on").unwrap();
+        assert_eq!((parsed.size, parsed.trusted), (Some(1 << 20), true));
+        assert!(memory("file,trusted=on").unwrap().trusted);
+        for bad in ["", ",size=1M", "a,size=", "a,size=0", ",trusted=on"] {
             assert!(memory(bad).is_err(), "{bad}");
         }
     }

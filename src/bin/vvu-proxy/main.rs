@@ -29,15 +29,16 @@ fn main() -> ExitCode {
 
 fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let stop = StopSignal::install()?;
-    let front_ends = Listener::bind(&arguments.socket_path)?;
-    let clients = Listener::bind(&arguments.vfio_user_path)?;
+    let (access, files) = (arguments.sockets.into(), arguments.memory_files.into());
+    let front_ends = Listener::bind_for(&arguments.socket_path, access)?;
+    let clients = Listener::bind_for(&arguments.vfio_user_path, access)?;
     let sockets = [&front_ends, &clients];
     let paths: Vec<_> = sockets
         .into_iter()
         .filter_map(Listener::path)
         .cloned()
         .collect();
-    let window = memory::open(&arguments.memory)?;
+    let window = memory::open(&arguments.memory, files)?;
     let options = Options {
         max_vhost_queues: arguments.max_queues,
         uuid: arguments.uuid,

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use ipc::{Accepted, Interest, Listener, poll};
+use virtio::memory::MemoryFiles;
 
 use super::{DropReason, Event, Incoming, Transport, TransportError};
 use crate::causes::WithCauses;
@@ -21,6 +22,7 @@ use attach::Descriptors;
 pub struct SocketTransport {
     listener: Option<Listener>,
     connection: Option<Connection>,
+    files: MemoryFiles,
     /// Whether it was already logged that another front-end waits.
     queue_reported: bool,
 }
@@ -51,8 +53,15 @@ impl SocketTransport {
         Self {
             listener,
             connection,
+            files: MemoryFiles::default(),
             queue_reported: false,
         }
+    }
+
+    /// Accepts memory in files of these kinds.
+    #[must_use]
+    pub fn accepting(self, files: MemoryFiles) -> Self {
+        Self { files, ..self }
     }
 
     fn accept(&mut self) -> Result<(), TransportError> {
@@ -73,13 +82,16 @@ impl SocketTransport {
     }
 
     /// Receives a message. `None` means that the message has not completely arrived yet.
-    fn receive(connection: &mut Connection) -> Result<Option<Incoming>, ConnectionError> {
+    fn receive(
+        connection: &mut Connection,
+        files: MemoryFiles,
+    ) -> Result<Option<Incoming>, ConnectionError> {
         let Some((message, fds)) = connection.recv()? else {
             return Ok(None);
         };
         Ok(Some(Incoming {
             head: message.head,
-            request: Request::attach(&message, fds, &mut Descriptors),
+            request: Request::attach(&message, fds, &mut Descriptors { files }),
         }))
     }
 
@@ -137,7 +149,7 @@ impl Transport for SocketTransport {
                 self.accept()?;
                 continue;
             };
-            match Self::receive(connection) {
+            match Self::receive(connection, self.files) {
                 Ok(Some(incoming)) => return Ok(Event::Request(incoming)),
                 Ok(None) => {}
                 Err(error) => return Ok(self.drop_front_end(error)),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use virtio::memory::MemoryFiles;
 use virtio::pci::{Capability, VENDOR_ID};
 use vvu_abi::{PCI_DEVICE_IDS, cfg_type};
 
@@ -9,13 +10,13 @@ use super::DriverError;
 use crate::pci::{self, Identity, PciError, PciFunction};
 use crate::virtio_pci::{Capabilities, VirtioError};
 
-/// Opens a VVU function by its address. [`pci::open`] describes the addresses.
+/// Opens a VVU function by its address. [`pci::open`] describes the arguments.
 ///
 /// # Errors
 ///
 /// [`DriverError::NotVvu`], or [`PciError`] in a [`DriverError::Pci`].
-pub fn open(address: &str) -> Result<Arc<dyn PciFunction>, DriverError> {
-    pci::open(address, may_be_vvu).map_err(|error| match error {
+pub fn open(address: &str, files: MemoryFiles) -> Result<Arc<dyn PciFunction>, DriverError> {
+    pci::open(address, may_be_vvu, files).map_err(|error| match error {
         PciError::Unwanted { address, identity } => DriverError::NotVvu {
             name: address.to_string(),
             identity,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use vfio_ioctls::VfioError;
 use vfio_user::ClientError;
+use virtio::memory::MemoryFileError;
 
 use super::{Address, BadAddress, Identity};
 
@@ -99,6 +100,14 @@ pub enum PciError {
     /// The device of a vfio-user server is not a PCI function.
     #[error("the device of the vfio-user server at {} is not a PCI function", .0.display())]
     NotPci(PathBuf),
+    /// The file of a BAR of a vfio-user server is of a kind that is not allowed.
+    #[error("cannot use the files of the vfio-user server at {}", .path.display())]
+    MemoryFile {
+        /// The path of the server's socket.
+        path: PathBuf,
+        /// The reason why such files are not allowed.
+        source: MemoryFileError,
+    },
     /// The kernel has no VFIO driver for this type of IOMMU.
     #[error(
         "cannot use {0}, because the kernel's VFIO has no type 1 (version 2) IOMMU: as root, run \

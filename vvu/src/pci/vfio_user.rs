@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipc::SharedEventFd;
 use vfio_user::{Client, ClientError, DeviceFlags, DmaFlags, IoEventFd, RegionInfo, index};
-use virtio::memory::survive_losses;
+use virtio::memory::{MemoryFileError, MemoryFiles, survive_losses};
 
 use super::{BAR_COUNT, BarFile, DmaMemory, PciError, PciFunction, VFIO_USER_PREFIX};
 
@@ -41,12 +41,13 @@ struct Bar {
 }
 
 impl VfioUserFunction {
-    /// Connects to the server that listens on the Unix socket at `path`.
+    /// Connects to the server that listens on the Unix socket at `path`. The server may share its
+    /// BARs only in files of the kinds `files`.
     ///
     /// # Errors
     ///
     /// [`PciError`].
-    pub fn connect(path: &Path) -> Result<Self, PciError> {
+    pub fn connect(path: &Path, files: MemoryFiles) -> Result<Self, PciError> {
         // The files of the server's BARs may be truncated at any time.
         survive_losses().map_err(|source| PciError::Io {
             what: "handle the loss of a server's memory",
@@ -68,7 +69,14 @@ impl VfioUserFunction {
             return Err(PciError::NotPci(path.to_owned()));
         }
         let bars = (0..u32::from(BAR_COUNT)).map(|bar| Bar::read(&mut client, bar));
-        let bars = bars.collect::<Result<_, _>>().map_err(of)?;
+        let bars: Vec<_> = bars.collect::<Result<_, _>>().map_err(of)?;
+        // This is the first use of the files, because their file system may never answer.
+        bars.iter()
+            .try_for_each(|bar| bar.check_file(files))
+            .map_err(|source| PciError::MemoryFile {
+                path: path.to_owned(),
+                source,
+            })?;
         let vectors = client.irq_info(index::MSIX).map_err(of)?.count;
         let socket = client.as_fd().try_clone_to_owned();
         let socket = socket.map_err(|source| PciError::Io {
@@ -105,6 +113,11 @@ impl Bar {
             Err(error) => return Err(error),
         };
         Ok(Self { region, eventfds })
+    }
+
+    fn check_file(&self, files: MemoryFiles) -> Result<(), MemoryFileError> {
+        let file = self.region.file.as_ref();
+        file.map_or(Ok(()), |file| files.check(file))
     }
 
     fn file(&self, offset: u64, len: u64) -> Option<BarFile> {

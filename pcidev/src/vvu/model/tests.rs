@@ -19,6 +19,7 @@ use vhost_user::{Absent, Code, Connection, MemoryRegion, MemoryTable, Message, R
 
 use super::*;
 use crate::serve;
+use virtio::memory::MemoryFiles;
 use vm::{VECTORS, Vm, is_readable, take, wait};
 
 const MEMORY: u64 = 0x80_0000;
@@ -34,7 +35,7 @@ struct Host {
 
 impl Host {
     fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let path = dir.path().join("memory");
         let memory = File::options()
             .read(true)
@@ -43,7 +44,8 @@ impl Host {
             .open(&path)
             .unwrap();
         memory.set_len(MEMORY).unwrap();
-        let window = Window::new(memory.try_clone().unwrap(), &path).unwrap();
+        let window =
+            Window::new(memory.try_clone().unwrap(), &path, MemoryFiles::default()).unwrap();
         let front_ends = Listener::bind(&dir.path().join("vhost-user")).unwrap();
         let clients = Listener::bind(&dir.path().join("vfio-user")).unwrap();
         let options = Options {

@@ -5,7 +5,7 @@ const MIB: u64 = 1 << 20;
 
 fn window(size: u64) -> Window {
     let file = anonymous_file(size).try_clone().unwrap();
-    Window::new(file, Path::new("/dev/shm/sibling")).unwrap()
+    Window::new(file, Path::new("/dev/shm/sibling"), MemoryFiles::default()).unwrap()
 }
 
 fn region(guest_addr: u64, size: u64, file_offset: u64) -> MemoryRegion<()> {
@@ -100,6 +100,15 @@ fn another_file_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_file_on_a_file_system_that_may_not_answer_is_refused_before_it_is_looked_at() {
+    let window = window(8 * MIB);
+    let other = OwnedFd::from(File::open("/proc/self/exe").unwrap());
+    let table = MemoryTable::new(vec![region(0, MIB, 0).with(other)]).unwrap();
+    let refusal = window.translate(table).unwrap_err();
+    assert!(matches!(refusal, Refusal::MemoryFile(_)), "{refusal}");
+}
+
+#[test]
 fn memory_can_be_accessed_without_a_mapping() {
     let window = window(0x3000);
     window.write(0x2ffe, &[1, 2, 3, 4]);
@@ -114,13 +123,13 @@ fn memory_can_be_accessed_without_a_mapping() {
 #[test]
 fn a_file_that_cannot_be_memory_is_refused() {
     let file = anonymous_file(0x1001).try_clone().unwrap();
-    let error = Window::new(file, Path::new("m")).unwrap_err();
+    let error = Window::new(file, Path::new("m"), MemoryFiles::default()).unwrap_err();
     assert!(matches!(error, WindowError::Size { .. }), "{error}");
     let null = File::options()
         .read(true)
         .write(true)
         .open("/dev/null")
         .unwrap();
-    let error = Window::new(null, Path::new("m")).unwrap_err();
+    let error = Window::new(null, Path::new("m"), MemoryFiles::default()).unwrap_err();
     assert!(matches!(error, WindowError::NotAFile(_)), "{error}");
 }

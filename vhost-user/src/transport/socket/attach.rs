@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ipc::SharedEventFd;
+use virtio::memory::MemoryFiles;
 use virtio::{Notifier, Region};
 use vm_memory::GuestAddress;
 
@@ -12,7 +13,10 @@ use crate::memory::{MemoryRegion, MemoryTable};
 use crate::resources::{Attach, AttachError, Attached, Signal};
 
 /// Turns descriptors into objects.
-pub struct Descriptors;
+pub struct Descriptors {
+    /// The kinds of files that may be the front-end's memory.
+    pub files: MemoryFiles,
+}
 
 impl Attach for Descriptors {
     type Descriptor = OwnedFd;
@@ -22,7 +26,11 @@ impl Attach for Descriptors {
         &mut self,
         table: MemoryTable<OwnedFd>,
     ) -> Result<MemoryTable<Arc<Region>>, AttachError> {
-        table.try_map(map_region)
+        table.try_map(|region| {
+            // The first use of the descriptor, because the file's system may never answer.
+            self.files.check(&region.memory)?;
+            map_region(region)
+        })
     }
 
     fn kick(&mut self, _index: u8, fd: OwnedFd) -> Result<Arc<SharedEventFd>, AttachError> {

@@ -88,6 +88,25 @@ fn memory_that_cannot_be_is_refused() {
     );
 }
 
+#[test]
+fn memory_on_a_file_system_that_may_not_answer_is_refused_unless_it_is_accepted() {
+    let advised = MemoryFiles::in_memory("ask for it");
+    for (files, good) in [(advised, false), (MemoryFiles::any(), true)] {
+        let (mut front, transport) = connected();
+        let mut transport = transport.accepting(files);
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let message = add_region(0, 0x1000, 0, 0);
+        front.send(&message, &[file.as_fd()]).unwrap();
+        let Event::Request(incoming) = transport.next([never().as_fd(); 2]).unwrap() else {
+            panic!("a request was sent");
+        };
+        let error = incoming.request.expect_err("it is open for reading only");
+        let error = WithCauses(&error).to_string();
+        let refused = error.ends_with("may not answer; ask for it");
+        assert_eq!(!refused, good, "{error}");
+    }
+}
+
 /// Two regions must not overlap in user addresses, even if their guest-physical addresses do not
 /// overlap.
 #[test]

@@ -152,7 +152,7 @@ fn serve(profile: Profile, eventfds: Vec<IoEventFd>) -> Setup {
         };
         server.run();
     });
-    let function = Arc::new(VfioUserFunction::connect(&path).unwrap());
+    let function = Arc::new(VfioUserFunction::connect(&path, MemoryFiles::default()).unwrap());
     Setup {
         mock,
         function,
@@ -290,7 +290,9 @@ fn a_server_that_leaves_takes_the_function_along() {
 #[test]
 fn the_error_for_a_missing_server_names_its_socket() {
     let directory = tempfile::tempdir().unwrap();
-    let error = VfioUserFunction::connect(&directory.path().join("vvu.sock")).unwrap_err();
+    let error =
+        VfioUserFunction::connect(&directory.path().join("vvu.sock"), MemoryFiles::default())
+            .unwrap_err();
     let text = WithCauses(&error).to_string();
     assert!(text.contains("no vfio-user server at"), "{text}");
     assert!(text.contains("vvu.sock: No such file"), "{text}");
@@ -311,4 +313,21 @@ fn a_doorbell_that_the_server_makes_block_is_an_error_after_milliseconds() {
     assert_eq!(rung.kind(), io::ErrorKind::TimedOut);
     drop(function);
     server.join().unwrap();
+}
+
+#[test]
+fn a_bar_on_a_file_system_that_may_not_answer_is_refused() {
+    let bar = |path: &str| Bar {
+        region: RegionInfo {
+            file: Some(Arc::new(std::fs::File::open(path).unwrap())),
+            ..RegionInfo::default()
+        },
+        eventfds: Vec::new(),
+    };
+    let other = bar("/proc/self/maps");
+    assert!(other.check_file(MemoryFiles::default()).is_err());
+    other.check_file(MemoryFiles::any()).unwrap();
+    let shared = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+    let path = shared.path().to_str().unwrap();
+    bar(path).check_file(MemoryFiles::default()).unwrap();
 }

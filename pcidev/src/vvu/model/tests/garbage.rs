@@ -61,7 +61,8 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
-        let window = Window::new(anonymous_file(MEMORY).try_clone().unwrap(), &path).unwrap();
+        let memory = anonymous_file(MEMORY).try_clone().unwrap();
+        let window = Window::new(memory, &path, MemoryFiles::default()).unwrap();
         let options = Options {
             max_vhost_queues: 16,
             uuid: [0; 16],

@@ -1,0 +1,99 @@
+//! The kinds of files that a peer may share as its memory.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::fcntl_get_seals;
+
+/// The kinds of files that a peer may share as its memory.
+///
+/// A peer chooses the file of its memory. If the file is in a file system in user space (FUSE), its
+/// server may never answer. A thread that maps the file or accesses the memory then waits for good,
+/// and no signal ends the process. So by default, only files are allowed that no file system has to
+/// be asked about: memfds, and files of tmpfs and hugetlbfs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryFiles {
+    any: bool,
+    advice: &'static str,
+}
+
+/// A file is of a kind that is not allowed as memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "memory has to be a memfd, or a file of tmpfs or hugetlbfs, because other file systems may not \
+     answer{separator}{advice}"
+)]
+pub struct MemoryFileError {
+    separator: &'static str,
+    advice: &'static str,
+}
+
+impl MemoryFiles {
+    /// Memfds, and files of tmpfs and hugetlbfs. The advice tells users how they can allow other
+    /// files. It ends the text of [`MemoryFileError`].
+    pub fn in_memory(advice: &'static str) -> Self {
+        Self { any: false, advice }
+    }
+
+    /// Files of any kind, on file systems that are trusted to answer.
+    pub fn any() -> Self {
+        Self {
+            any: true,
+            ..Self::default()
+        }
+    }
+
+    /// Checks the kind of a peer's file. Call this before any other use of the file, because the
+    /// check asks the kernel alone, and no file system.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryFileError`] if the kind is not allowed.
+    pub fn check(&self, file: impl AsFd) -> Result<(), MemoryFileError> {
+        // The kernel has seals for exactly these kinds of files.
+        if self.any || fcntl_get_seals(file).is_ok() {
+            return Ok(());
+        }
+        Err(MemoryFileError {
+            separator: if self.advice.is_empty() { "" } else { "; " },
+            advice: self.advice,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_utils::anonymous_file;
+    use rustix::fs::{MemfdFlags, memfd_create};
+    use std::fs::File;
+
+    #[test]
+    fn only_files_in_memory_are_allowed_by_default() {
+        let files = MemoryFiles::default();
+        files.check(&*anonymous_file(1)).unwrap();
+        if let Ok(huge) = memfd_create("huge", MemfdFlags::HUGETLB) {
+            files.check(&huge).unwrap();
+        }
+        let shared = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        files.check(shared.as_file()).unwrap();
+        for path in ["/dev/zero", "/proc/self/maps", "/proc/self/exe", "/"] {
+            let file = File::open(path).unwrap();
+            assert!(files.check(&file).is_err(), "{path}");
+            MemoryFiles::any().check(&file).unwrap();
+        }
+        let (pipe, _) = std::io::pipe().unwrap();
+        assert!(files.check(&pipe).is_err());
+    }
+
+    #[test]
+    fn advice_ends_the_text_of_the_error() {
+        let file = File::open("/dev/zero").unwrap();
+        let error = MemoryFiles::in_memory("ask").check(&file).unwrap_err();
+        assert!(
+            error.to_string().ends_with("may not answer; ask"),
+            "{error}"
+        );
+        let error = MemoryFiles::default().check(&file).unwrap_err();
+        assert!(error.to_string().ends_with("may not answer"), "{error}");
+    }
+}
