@@ -3,8 +3,8 @@
 //!
 //! The peers (the compared programs) take turns, so that other load on the machine affects all
 //! peers alike. A turn is one measurement of one peer. The results are compared by their medians.
-//! The front-end is that of the virtio-driver crate, which libblkio uses, too. A front-end of our
-//! own is used to compare a VVU device with a socket.
+//! Requests come from the front-end of the virtio-driver crate, which libblkio uses, too. Only the
+//! comparison of a VVU device with a socket uses a front-end of our own.
 
 pub mod beside;
 pub mod chart;
@@ -61,7 +61,7 @@ impl Cell {
         found.map(|(_, summary)| summary)
     }
 
-    /// The name of the cell in tables, such as `tmpfs read-4k-qd1`.
+    /// The name of the medium and of the workload, such as `tmpfs read-4k-qd1`.
     pub fn name(&self) -> String {
         format!("{} {}", self.medium.name(), self.workload.name)
     }
@@ -118,8 +118,8 @@ pub fn run(options: &Options, out: &Path) -> Result<()> {
     setting.run.discard()
 }
 
-/// Counts the system calls of each peer. This step comes after all turns with the workload, because
-/// strace would disturb the turns.
+/// Counts the system calls of each peer. This step comes after all measurements (turns) with the
+/// workload, because strace would disturb the measurements.
 fn count_syscalls(cell: &mut Cell, served: &[Served], setting: &Setting) -> Result<()> {
     for (peer, summary) in &mut cell.peers {
         let Some(one) = served.iter().find(|one| one.peer == *peer) else {

@@ -1,5 +1,5 @@
 //! A cache of downloads, which is kept between runs of the tests. The cache is outside the
-//! repository. A lock ensures that only one process at a time builds an entry.
+//! repository. A lock ensures that only one process at a time fills a folder of the cache.
 
 use std::env;
 use std::fs::{self, File};

@@ -39,7 +39,7 @@ const TEST: &str = include_str!("debian/test.sh");
 pub struct Disk {
     /// The path of the image file.
     pub image: PathBuf,
-    /// The offset of the root file system in bytes.
+    /// The offset of the root file system in the image, in bytes.
     root: u64,
 }
 

@@ -25,8 +25,8 @@ pub enum Carrier {
 /// A device under test.
 #[derive(Debug)]
 pub struct Device {
-    /// The path of the program that serves the device. The only arguments that the program needs
-    /// are those that choose its transport.
+    /// The path of the program that serves the device. The program is started with only the options
+    /// that choose its transport and its sandbox.
     pub program: PathBuf,
     /// QEMU's front-end for the device, such as `vhost-user-rng-pci`.
     pub front_end: &'static str,

@@ -51,8 +51,8 @@ impl Lab {
 }
 
 fn clean_up_on_signals() {
-    // A test can run without a signal handler. Then an interrupt may leave files behind, such as
-    // guest memory in /dev/shm.
+    // If the signal handler cannot be installed, the test runs without the handler. Then an
+    // interrupted test may leave files behind, such as guest memory in /dev/shm.
     let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) else {
         return;
     };

@@ -75,8 +75,8 @@ impl Live {
     pub fn push(&self, stream: Stream, bytes: &[u8]) {
         let mut state = self.lock();
         if let Some(log) = &mut state.log {
-            // An error when the log is written is ignored, because the log is only a copy of the
-            // output.
+            // If the log cannot be written, the error is ignored, because the log is only a copy of
+            // the output.
             let _ = log.write_all(bytes);
         }
         match stream {
@@ -105,8 +105,8 @@ impl Live {
     }
 
     /// Waits for a complete line that contains `pattern`, and returns the first line found.
-    /// Standard output is searched before standard error. After the end of the program, the last
-    /// line may lack its line break.
+    /// Standard output is searched before standard error. Once the program has ended, a last line
+    /// without a line break counts as complete, too.
     pub fn wait_line(&self, pattern: &str, timeout: Duration) -> Result<String> {
         let found = self.wait(timeout, |state| {
             let (out, err) = (&state.output.stdout, &state.output.stderr);

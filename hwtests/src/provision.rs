@@ -124,7 +124,7 @@ pub fn nbd_server() -> Result<Program> {
 pub struct Provisioned {
     /// QEMU 7.2, from Debian 12.
     pub old_qemu: Qemu,
-    /// A QEMU that has vfio-user-pci.
+    /// A QEMU that has the device vfio-user-pci.
     pub new_qemu: Qemu,
     /// The guests' kernel.
     pub kernel: Kernel,
@@ -178,8 +178,8 @@ pub fn provision() -> Result<Provisioned> {
     })
 }
 
-/// Returns the QEMU at `$VVU_QEMU` if the variable is set. Otherwise, returns the machine's QEMU if
-/// it has vfio-user-pci, and downloads a QEMU if not.
+/// Returns the QEMU at `$VVU_QEMU` if the variable is set. If the variable is not set, returns the
+/// machine's QEMU, or downloads a QEMU if the machine has no QEMU with the device vfio-user-pci.
 fn new_qemu(cache: &Cache) -> Result<Qemu> {
     if let Some(path) = env::var_os("VVU_QEMU") {
         let qemu = Qemu::at(Path::new(&path)).context("VVU_QEMU")?;

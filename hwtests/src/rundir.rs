@@ -65,7 +65,7 @@ impl RunDir {
         Ok(path)
     }
 
-    /// Removes the folder. This is for a run that succeeded.
+    /// Removes the folder, which is not needed after a successful run.
     pub fn discard(mut self) -> Result<()> {
         match self.folder.take() {
             Some(folder) => folder
@@ -103,7 +103,8 @@ impl Drop for RunDir {
     }
 }
 
-/// Removes the folders and memory files of all runs, because the process is about to end.
+/// Removes the folders and memory files of all runs. This function is for a process that is about
+/// to end.
 pub fn remove_all() {
     for path in runs().drain(..) {
         remove_memory(&path);

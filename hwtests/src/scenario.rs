@@ -1,4 +1,7 @@
 //! Starts the programs under test, and the guests that use them.
+//!
+//! A sibling VM has a device that a vhost-user back-end serves. A device VM has the PCI function of
+//! `vvu-proxy`, and serves a device to a sibling VM through this function.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

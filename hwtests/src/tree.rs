@@ -241,11 +241,11 @@ impl Apt {
             "Dir::Etc::Preferences=/dev/null".into(),
             "Dir::Etc::PreferencesParts=/dev/null".into(),
             "APT::Install-Recommends=false".into(),
-            // By default, root's apt downloads as the user _apt, who cannot read root's home
-            // folder.
+            // Without this setting, root's apt downloads as the user _apt, who cannot read root's
+            // home folder.
             "APT::Sandbox::User=".into(),
             // With apt's locking switched off, a user who is not root can resolve packages. The
-            // lock of our cache takes its place.
+            // lock of our cache replaces apt's locks.
             "Debug::NoLocking=true".into(),
         ];
         let mut command = Command::new("apt-get");

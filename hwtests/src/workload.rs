@@ -1,4 +1,5 @@
-//! Uses the disk of a sibling VM, and checks the disk image on the host afterwards.
+//! Uses the disk of a sibling VM (a guest whose disk a back-end serves), and checks the disk image
+//! on the host afterwards.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +17,7 @@ pub const DISK: &str = "/dev/vda";
 /// The time limit for each command of a workload.
 const LONG: Duration = Duration::from_secs(180);
 
-/// The size of the file system on the disk, in MiB. [`fio_verify`] uses the rest of the disk.
+/// The size of the file system on the disk, in MiB. [`fio_verify`] writes after the file system.
 pub const FILE_SYSTEM: u64 = 48;
 
 /// The files that a workload wrote.
@@ -112,13 +113,13 @@ pub struct FioReport {
 pub fn fio(sibling: &Vm, arguments: &str) -> Result<Value> {
     let script = format!("/usr/bin/fio {arguments} --output-format=json");
     let output = sibling.check_within(&script, LONG).context("fio fails")?;
-    // fio may print notes before the report.
+    // fio may print other text before its JSON report.
     let report = output.find('{').map(|start| &output[start..]);
     serde_json::from_str(report.unwrap_or_default()).context("cannot read fio's report")
 }
 
-/// Writes random blocks of mixed sizes to the part of the disk after the file system, and verifies
-/// their checksums.
+/// Writes random blocks of mixed sizes to the 64 MiB of the disk after the file system, and
+/// verifies the blocks' checksums.
 pub fn fio_verify(sibling: &Vm) -> Result<FioReport> {
     let report = fio(
         sibling,
@@ -141,7 +142,7 @@ pub fn fio_verify(sibling: &Vm) -> Result<FioReport> {
     Ok(FioReport { written, verified })
 }
 
-/// Checks on the host that the image has a clean file system with these files.
+/// Checks on the host that the image has a clean file system with the files of `written`.
 ///
 /// Before the check, the back-end must have ended, or must have flushed the image. Nothing may
 /// write to the image during the check.

@@ -87,8 +87,8 @@ fn a_hint_explains_that_memory_may_not_be_shared() {
         let image = lab.run.image("disk.img", DISK_SIZE)?;
         let function = format!("vfio-user:{}", proxy.vfio_user.display());
         let back_end = hwtests::scenario::block(lab, &["--pci", &function], &image)?;
-        // Without share=on, QEMU passes the right file, but the firmware writes its rings and
-        // requests to a private copy.
+        // Without share=on, QEMU passes the file of its memory to the proxy, but maps the file
+        // privately. So the firmware writes its rings and requests to a private copy of the file.
         let file = format!(
             "memory-backend-file,id=ram,size=64M,mem-path={}",
             proxy.memory.display()
@@ -102,8 +102,8 @@ fn a_hint_explains_that_memory_may_not_be_shared() {
     });
 }
 
-/// Starts a QEMU with this memory and without an operating system. The firmware already starts the
-/// disk.
+/// Starts a QEMU with the memory object `memory`. The guest needs no operating system, because its
+/// firmware already starts the disk.
 fn bare_sibling(lab: &Lab, proxy: &Proxy, memory: &str) -> Result<Process> {
     let socket = proxy.vhost_user.display();
     let mut command = lab.machine.old_qemu.command();

@@ -176,7 +176,8 @@ fn check_features(name: &str, carrier: Carrier) {
             "data behind is lost"
         );
 
-        // A loop device in the guest turns discards into write-zeroes requests.
+        // A loop device in the guest turns discards into write-zeroes requests. So `blkdiscard` on
+        // the loop device sends write-zeroes requests to the disk.
         let script = format!(
             "set -e
             losetup -o {} /dev/loop0 {DISK}

@@ -13,8 +13,8 @@ const IOPS: f64 = 400.0;
 /// The limit of bytes written per second.
 const BPS: f64 = 4.0 * MIB;
 
-/// Runs fio, and returns the field `value` for each job, from the report on `direction` (read or
-/// write).
+/// Runs fio, and returns one number for each of its jobs. The number is the field `value` in the
+/// report on `direction` (`read` or `write`).
 fn run(sibling: &Vm, jobs: &str, direction: &str, value: &str) -> Result<Vec<f64>> {
     let report = fio(
         sibling,
@@ -49,7 +49,7 @@ fn limited(lab: &Lab) -> Result<()> {
     let sibling = sibling(lab, "sibling", &lab.machine.new_qemu, &socket, &memory)?;
 
     // Each processor has its own queue. One queue has up to 32 requests in flight, and the other
-    // queue has one request in flight.
+    // queue has one request in flight. The two queues should nevertheless be equally fast.
     let jobs = "--rw=randread --bs=4k --name=full --cpus_allowed=0 --iodepth=32 \
                 --name=single --cpus_allowed=1 --iodepth=1";
     let iops = run(&sibling, jobs, "read", "iops")?;

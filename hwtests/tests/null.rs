@@ -52,8 +52,8 @@ fn device(guest: &Vm) -> Result<String> {
     Ok(found.trim().to_owned())
 }
 
-/// Waits until the guest has got an interrupt for a returned buffer. Without MSI-X, the line of the
-/// interrupt in /proc/interrupts has only the name of the device.
+/// Waits until the guest has got an interrupt for a returned buffer. In /proc/interrupts, the name
+/// of the interrupt ends in `-input` with MSI-X. Without MSI-X, it is the name of the device.
 fn wait_for_interrupt(guest: &Vm, device: &str) -> Result<()> {
     let line = format!("/{device}(-input)?$/");
     guest.check(&format!(

@@ -28,8 +28,8 @@ struct Disk<'a> {
 }
 
 impl<'a> Disk<'a> {
-    /// Makes an image with a chain of backing files, whose names are in `backing`. Each file has
-    /// different content, and the last file is raw.
+    /// Makes an image with a chain of backing files, whose names are in `backing`. The backing
+    /// files have different content, and the last backing file is raw.
     fn new(lab: &'a Lab, backing: &[&str]) -> Result<Self> {
         let disk = Self {
             lab,
@@ -84,8 +84,8 @@ impl<'a> Disk<'a> {
             .map(drop)
     }
 
-    /// Makes an image that has a backing file, and differs from the backing file in the MiB number
-    /// `part`.
+    /// Makes an image with a backing file. The image differs from the backing file only in one MiB,
+    /// which begins at the offset of `part` MiB and consists of bytes with the value `part`.
     fn differ(&self, path: &Path, part: usize, below: (&str, &str)) -> Result<()> {
         let (name, format) = below;
         let (path, changed) = (path.to_string_lossy(), "changed.img");
@@ -109,8 +109,8 @@ impl<'a> Disk<'a> {
         Ok((process, front_end))
     }
 
-    /// Returns a random number of a block below `end`. The numbers are the same in each run of the
-    /// test.
+    /// Returns the number of a random block, which is less than `end`. The numbers are the same in
+    /// each run of the test.
     fn next_block(&mut self, end: u64) -> u64 {
         self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1);
         (self.state >> 33) % end
@@ -214,8 +214,9 @@ fn flushed_data_survives_a_kill_under_load() {
         let mut disk = Disk::new(lab, &["base.img"])?;
         let (process, mut front_end) = disk.serve(&[])?;
         disk.use_blocks(&mut front_end, 20)?;
-        // The following writes are not flushed, so they may get lost. All of them write the same
-        // byte.
+        // The following writes are not flushed, so the kill may lose them. All of them write the
+        // same byte. So each byte must have its flushed value or the value of these writes
+        // afterwards.
         let unflushed = 0xee;
         for round in 0..20 {
             let first = disk.next_block(BLOCKS - SLOTS as u64);
@@ -235,7 +236,8 @@ fn flushed_data_survives_a_kill_under_load() {
         let output = check.args(["check", "-f", "qcow2", &image]).output()?;
         let report = String::from_utf8_lossy(&output.stdout);
         println!("{report}");
-        // qemu-img exits with 3 if there are leaked clusters and no errors.
+        // qemu-img exits with 3 if there are leaked clusters and no errors. Leaked clusters are
+        // allowed here.
         let code = output.status.code();
         ensure!(matches!(code, Some(0 | 3)), "{code:?}: {report}");
         let found = lab.run.file("found.img");

@@ -83,7 +83,8 @@ fn contents(block: u64) -> Vec<u8> {
     (0..BLOCK as u64).map(byte).collect()
 }
 
-/// Writes a block from each slot, or reads a block into each slot and checks its content.
+/// Writes a block from each slot's buffer, or reads a block into each slot's buffer and checks the
+/// content. The first block has the number `begin`.
 fn transfer(disk: &mut dyn FrontEnd, write: bool, begin: u64) -> Result<()> {
     let blocks = begin..begin + SLOTS as u64;
     for (slot, block) in blocks.clone().enumerate() {

@@ -62,9 +62,11 @@ fn vvu_block_explains_that_memory_has_to_be_shared() {
             file.display()
         );
         for (memory, line) in [
-            // QEMU maps this memory without a file.
+            // QEMU maps this memory without a file, so QEMU cannot share the memory with
+            // `vvu-block`.
             ("memory-backend-ram,id=ram,size=64M", "are not in memory"),
-            // QEMU passes the file, but the firmware writes to a private copy of its pages.
+            // QEMU passes the file of this memory to `vvu-block`, but the firmware writes to a
+            // private copy of its pages.
             (&private, "its ring is empty"),
         ] {
             // The guest needs no operating system, because the firmware already uses the disk.
@@ -152,9 +154,9 @@ fn behind_iommu(guest: VmBuilder<'_>) -> VmBuilder<'_> {
     guest.kernel_argument("no_timer_check")
 }
 
-/// Starts a load that writes to the part of the disk after the file system, until a write fails.
-/// The load uses a separate device node. With the node in /dev, dd would create a regular file as
-/// soon as the kernel has removed the node. Then the kernel could not create the node again.
+/// Starts a load that writes to a part of the disk after the file system, until a write fails. The
+/// load uses a separate device node. With the node in /dev, dd would create a regular file as soon
+/// as the kernel has removed the node. Then the kernel could not create the node again.
 fn load(guest: &Vm) -> Result<hwtests::guest::GuestProcess> {
     let load = guest.spawn(
         "rm -f /load
@@ -165,8 +167,9 @@ fn load(guest: &Vm) -> Result<hwtests::guest::GuestProcess> {
     Ok(load)
 }
 
-/// Returns a shell script that removes and adds either the driver of the PCI function (`unbind`),
-/// or the PCI function itself (`remove`).
+/// Returns a shell script. If `how` is `unbind`, the script unbinds the driver from the PCI
+/// function, and binds the driver again. If `how` is `remove`, the script removes the PCI function,
+/// and adds it again.
 fn remove_and_add(how: &str) -> String {
     let back = format!("until [ -b {DISK} ]; do :; done");
     match how {

@@ -1,4 +1,4 @@
-//! Compares the benchmark's results of this build with those of another build.
+//! Compares two builds of our back-end, this build and another build, by the benchmark's results.
 
 use super::costs::Costs;
 use super::markdown::{conditions, number};
@@ -8,15 +8,16 @@ use super::sample::Sample;
 use super::summary::{Summary, range};
 use super::{Cell, Findings};
 
-/// This build is slower if the ratio of its IOPS to the other build's IOPS is below this number.
+/// This build counts as slower if its IOPS, divided by the other build's IOPS, are below this
+/// number.
 const SLOWER: f64 = 0.97;
 
-/// This build costs more if the ratio of its CPU time or memory to that of the other build is above
-/// this number.
+/// This build counts as more costly if its CPU time per request or its memory, divided by the other
+/// build's value, is above this number.
 const DEARER: f64 = 1.03;
 
 /// The pairs of peers to compare. Each entry has the peer of this build, the peer of the other
-/// build, and the name of the transport to both peers.
+/// build, and the name of the transport that both peers use.
 const WAYS: [(Peer, Peer, &str); 2] = [
     (Peer::Ours, Peer::Other, "socket"),
     (Peer::Pci, Peer::OtherPci, "proxy"),
@@ -64,8 +65,8 @@ fn columns(cell: &Cell) -> impl Iterator<Item = Column<'_>> {
     })
 }
 
-/// The ratio of this build's median to the other build's median, with the least and the greatest
-/// ratio in single turns.
+/// The ratio of this build's median to the other build's median, and the least and the greatest
+/// ratio of single turns (measurements).
 struct Ratio {
     median: f64,
     range: (f64, f64),
@@ -140,8 +141,8 @@ impl Column<'_> {
         ])
     }
 
-    /// The number of noisy turns (disturbed by other programs) and of all turns of both builds,
-    /// formatted as `NOISY/ALL`.
+    /// The number of noisy turns (measurements that other programs disturbed) and the number of all
+    /// turns, formatted as `NOISY/ALL`. Both numbers include the turns of both builds.
     fn noise(&self) -> String {
         let both = [self.ours, self.other];
         let sum = |get: fn(&Summary) -> usize| both.into_iter().map(get).sum::<usize>();
@@ -149,7 +150,8 @@ impl Column<'_> {
     }
 }
 
-/// One cost of both builds when they have no requests, such as their memory.
+/// The values of one cost, such as memory, for both builds. A build has no requests while its costs
+/// are measured.
 struct Cost {
     name: &'static str,
     ours: f64,

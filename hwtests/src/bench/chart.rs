@@ -10,7 +10,8 @@ const BAR: usize = 12;
 const GAP: usize = 14;
 const LABEL: usize = 170;
 const WIDTH: usize = 760;
-/// The width of the space to the right of the longest bar, which contains the bar's number.
+/// The width in pixels of the space to the right of the longest bar. In this space, the chart shows
+/// the ratio that the bar stands for.
 const NUMBER: usize = 50;
 
 fn colour(peer: Peer) -> &'static str {
@@ -67,8 +68,8 @@ fn legend() -> String {
     text
 }
 
-/// Draws the bars of one cell from the position `y` downwards, and returns the position below the
-/// last bar.
+/// Draws the bars of one cell (a workload on a medium) from the vertical position `y` downwards,
+/// and returns the position below the last bar.
 fn group(text: &mut String, cell: &Cell, scale: f64, mut y: usize) -> usize {
     let name = cell.name();
     write_at(text, (8, y + 2 * BAR), &name);

@@ -17,13 +17,14 @@ use super::usage::{Memory, Usage};
 use crate::process::Process;
 use crate::progress;
 
-/// The number of times that each peer is started and timed, per turn.
+/// The number of starts per turn (measurement). Each peer is started and timed this number of
+/// times.
 const STARTS: usize = 4;
 
 /// The time limit for a peer to start or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The peers whose costs are measured.
+/// The peers (back-ends) whose costs are measured.
 const PEERS: [Peer; 3] = [Peer::Ours, Peer::Other, Peer::Qemu];
 
 /// The load on a peer before its costs are measured. The load makes the peer allocate all its
@@ -35,7 +36,7 @@ const BEFORE: Workload = Workload {
     write: false,
 };
 
-/// The costs of a peer, as medians of several turns. The peer offers
+/// The costs of a peer, as medians of several turns (measurements). The peer offers
 /// [`QUEUES`](super::peer::QUEUES) queues, and the front-end uses one of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
@@ -48,8 +49,8 @@ pub struct Costs {
     pub idle: f64,
     /// The resident memory of the peer in MiB, without the front-end's memory. See [`Memory::rss`].
     pub rss: f64,
-    /// The proportional memory of the peer in MiB, in which shared pages count in part. See
-    /// [`Memory::pss`].
+    /// The proportional memory (PSS) of the peer in MiB. A page that n processes share counts only
+    /// as 1/n of a page. See [`Memory::pss`].
     pub pss: f64,
 }
 
@@ -71,8 +72,8 @@ pub fn all(options: &Options, setting: &Setting) -> Result<Vec<Costs>> {
         .collect())
 }
 
-/// Calls `turn` for all peers one after the other, `turns` times, and returns the results of each
-/// peer.
+/// Calls `turn` for each peer, one after the other, and repeats this until each peer has been
+/// measured `turns` times. Returns the results of each peer.
 fn in_turns<T>(
     served: &[Served],
     turns: usize,

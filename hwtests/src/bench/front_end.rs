@@ -1,5 +1,5 @@
-//! Front-ends for a disk with one queue. A front-end that has to wait sleeps until the back-end's
-//! call, as a guest sleeps until an interrupt.
+//! Front-ends for a disk with one queue. While a front-end waits for its requests, it sleeps until
+//! the back-end sends a call, as a guest sleeps until an interrupt.
 
 mod one_file;
 mod packed;
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-/// A connection to a disk. It has a slot with a buffer for each request that may be in flight.
+/// A connection to a disk. The connection has a number of slots. Each slot has a buffer, and can
+/// have one request in flight.
 pub trait FrontEnd {
     /// The buffer of a slot that has no request in flight. The result is `None` if the front-end
     /// does not give access to its buffers.

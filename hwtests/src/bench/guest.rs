@@ -25,7 +25,7 @@ const IMAGE_SIZE: usize = 256 << 20;
 const SLOT: u8 = 0x10;
 const CPUS: u32 = 2;
 
-/// The names of the loads, and fio's options for them.
+/// The names of the loads (kinds of requests), and fio's options for them.
 const LOADS: [(&str, &str); 4] = [
     ("4k random read, QD1", "--rw=randread --bs=4k --iodepth=1"),
     ("4k random read, QD32", "--rw=randread --bs=4k --iodepth=32"),
@@ -155,7 +155,8 @@ fn turn(guest: &Vm, disk: &Disk, load: &str, seconds: u32) -> Result<(Turn, f64)
 }
 
 /// Counts the vfio-user messages that notify a queue. For each of these messages, the first thread
-/// of the process that serves the disk makes one `write` to the queue's eventfd.
+/// of the process that serves the disk makes one `write` to the queue's eventfd. So strace counts
+/// the `write` calls of this thread.
 struct Counting {
     strace: Process,
     table: std::path::PathBuf,

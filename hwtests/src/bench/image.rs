@@ -12,11 +12,11 @@ use crate::rundir::RunDir;
 /// The size of an image in bytes.
 const SIZE: u64 = 256 << 20;
 
-/// A disk image, which is removed at the end.
+/// A disk image. The image's file is removed when this value is dropped.
 ///
-/// All peers serve the same image, in turns. Two images of the same size are not equally fast,
-/// because the speed depends on the places of their pages and blocks: turns with an image of its
-/// own for each peer differed by up to 30 %, though all peers were the same program.
+/// All peers (compared programs) use the same image. In a test with a separate image for each peer,
+/// the results differed by up to 30 %, although all peers were the same program. The reason is that
+/// the speed depends on the places of an image's pages and blocks.
 pub struct Image {
     path: PathBuf,
 }
@@ -50,7 +50,8 @@ impl Image {
         &self.path
     }
 
-    /// Brings all written data to the disk. Otherwise the kernel would do that during later turns.
+    /// Brings all written data to the disk, so that the kernel does not write the data during later
+    /// measurements.
     pub fn settle(&self) -> Result<()> {
         let file = File::open(&self.path);
         let synced = file.and_then(|file| file.sync_all());

@@ -14,13 +14,13 @@ use super::plan::Workload;
 /// The interval at which a sleeping front-end wakes up to check the time.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The time limit for a load to end after its planned time.
+/// The maximum time for which a load may continue after its planned time.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The results of a period of load.
+/// The results of one run of a load.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// The duration of the period.
+    /// The duration of the run.
     pub elapsed: Duration,
     /// The time from submission to completion of each request, in nanoseconds.
     pub latencies: Vec<u32>,
@@ -43,8 +43,8 @@ impl Load {
             started: vec![Instant::now(); workload.depth],
             front_end,
             workload,
-            // The seed is an arbitrary odd number. It is the same for each peer, so all peers get
-            // the same requests.
+            // The seed of the random numbers is an arbitrary odd number. It is the same for each
+            // peer, so all peers get the same requests.
             random: 0x9e37_79b9_7f4a_7c15,
             _ticker: ticker,
         })
@@ -119,7 +119,8 @@ fn nanoseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos()).unwrap_or(u32::MAX)
 }
 
-/// Wakes a front-end at intervals, because a faulty back-end may never call the front-end.
+/// Wakes a front-end at intervals. Otherwise, the front-end would wait forever if a faulty back-end
+/// sends no call.
 struct Ticker {
     end: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,

@@ -12,7 +12,7 @@ use super::sample::Sample;
 /// Runs a workload with fio on the image itself.
 pub fn run(served: &Served, workload: &Workload, options: &Options) -> Result<Sample> {
     let report = served.fio.output(arguments(served, workload, options))?;
-    // fio may print notes before its report.
+    // fio may print other text before its JSON report.
     let json = report.find('{').map(|at| &report[at..]);
     let report = serde_json::from_str(json.unwrap_or_default()).context("fio's report")?;
     sample(&report, workload).context("fio's report lacks a number")
@@ -39,9 +39,9 @@ fn arguments(served: &Served, workload: &Workload, options: &Options) -> Vec<Str
         format!("--direct={}", u8::from(served.medium == Medium::Direct)),
         format!("--runtime={}", milliseconds(options.time)),
         format!("--ramp_time={}", milliseconds(options.warm_up)),
-        // By default, fio drops the page cache of the file before it begins.
+        // Without this option, fio drops the page cache of the file before it begins.
         "--invalidate=0".into(),
-        // By default, fio records all offsets in a map, which costs time.
+        // Without this option, fio records all offsets in a map, which costs time.
         "--norandommap".into(),
     ]
 }

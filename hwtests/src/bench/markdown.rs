@@ -41,7 +41,7 @@ pub fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".into(), |value| format!("{value:.digits$}"))
 }
 
-/// Formats a number of our back-end and the same number of qemu-storage-daemon, as `OURS / QEMU`.
+/// Formats one result of our back-end and the same result of qemu-storage-daemon, as `OURS / QEMU`.
 fn pair(cell: &Cell, digits: usize, get: impl Fn(&Summary) -> Option<f64>) -> String {
     let one = |peer| number(cell.summary(peer).and_then(&get), digits);
     format!("{} / {}", one(Peer::Ours), one(Peer::Qemu))

@@ -1,4 +1,4 @@
-//! Measures one peer once, with one workload.
+//! Measures one peer (a compared program) once, with one workload.
 
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use crate::process::{Process, wait_file};
 use crate::rundir::RunDir;
 use crate::tree::Program;
 
-/// The size of the memory of a [`Kind::OneFile`] front-end in bytes.
+/// The size in bytes of the memory file of a [`Kind::OneFile`] front-end.
 const MEMORY_SIZE: u64 = 16 << 20;
 
 /// The number of queues that a back-end offers. Each front-end uses only one of these queues.
@@ -133,8 +133,9 @@ impl Served {
         Ok(command)
     }
 
-    /// The command with the options that all transports share. Builds of older versions have these
-    /// options, too.
+    /// The `vvu-block` command with the options that are the same for all transports. Older
+    /// versions of `vvu-block` have to know these options, too, because the other build may be an
+    /// older version.
     fn our_command(&self, setting: &Setting) -> Result<Command> {
         let mut command = Command::new(setting.program(self.peer, "vvu-block")?);
         command.arg(self.image.path()).arg("--lock=off");

@@ -1,4 +1,5 @@
-//! The plan of a benchmark: media, workloads, peers, and the number and length of turns.
+//! The plan of a benchmark: media, workloads, peers, and the number and length of turns
+//! (measurements).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,7 +87,8 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// All peers, in the order in which they take turns.
+    /// All peers, in the order in which a round measures them. Every second round has the reverse
+    /// order.
     pub const ALL: [Self; 9] = [
         Self::Ours,
         Self::Other,
@@ -124,8 +126,8 @@ impl Peer {
         matches!(self, Self::Pci | Self::OtherPci)
     }
 
-    /// The candidates for the peer with which this peer is compared. The first candidate that is
-    /// measured is used.
+    /// The peers with which this peer can be compared. The comparison uses the first of these peers
+    /// that is measured.
     pub fn references(self) -> &'static [Self] {
         match self {
             Self::Ours => &[Self::Qemu, Self::Other],
@@ -136,28 +138,29 @@ impl Peer {
         }
     }
 
-    /// Whether the peer is measured on this medium. Peers behind `vvu-proxy` and [`Peer::Socket`]
-    /// are measured only on tmpfs, because the medium does not change the way of a request through
-    /// the proxy.
+    /// Whether the peer is measured on this medium. [`Peer::Socket`] and the peers behind
+    /// `vvu-proxy` are measured only on tmpfs, because the medium does not change the way of a
+    /// request through the proxy.
     pub fn takes(self, medium: Medium) -> bool {
         medium == Medium::Tmpfs || !(self.is_behind_proxy() || self == Self::Socket)
     }
 }
 
-/// The options of a benchmark: the number and length of turns, and filters.
+/// The options of a benchmark: the number and length of turns (measurements), and filters.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The number of turns (measurements) of each peer.
     pub turns: usize,
     /// The measured time of each turn.
     pub time: Duration,
-    /// The time that each turn runs before the measured time.
+    /// The time for which the workload runs before the measured time of each turn begins.
     pub warm_up: Duration,
-    /// A workload is measured only if `MEDIUM WORKLOAD` contains one of these words. If there are
-    /// no words, all workloads are measured.
+    /// A workload is measured on a medium only if one of these patterns is a part of the text
+    /// `MEDIUM WORKLOAD`, for instance of `tmpfs read-4k-qd1`. If there are no patterns, all
+    /// workloads are measured.
     pub filter: Vec<String>,
-    /// A peer is measured only if its name contains one of these words. If there are no words, all
-    /// peers are measured.
+    /// A peer is measured only if its name contains one of these patterns. If there are no
+    /// patterns, all peers are measured.
     pub peers: Vec<String>,
     /// Whether packed virtqueues are measured, too.
     pub packed: bool,

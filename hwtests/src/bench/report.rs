@@ -10,7 +10,7 @@ use super::plan::Peer;
 use super::summary::Summary;
 use super::{Cell, Findings, usage};
 
-/// Formats a Markdown table with a row for each workload and peer.
+/// Formats a Markdown table with a row for each medium, workload and peer.
 pub fn table(cells: &[Cell]) -> String {
     let mut text = format!(
         "| medium | workload | peer | IOPS | spread | ratio | p50 us | p99 us | p99.9 us \
@@ -38,7 +38,8 @@ fn references(cells: &[Cell]) -> Vec<String> {
     pairs.collect()
 }
 
-/// Formats the rows of the table for some cells.
+/// Formats rows of the table. A cell has the results of one workload on one medium, and each of its
+/// peers gets one row.
 pub fn rows<'a>(cells: impl Iterator<Item = &'a Cell>) -> String {
     let mut text = String::new();
     for cell in cells {

@@ -1,4 +1,5 @@
-//! Measures all peers with one workload, in rounds. In each round, each peer has one turn.
+//! Measures all peers (compared programs) with one workload, in rounds. In each round, each peer
+//! has one turn, which is one measurement.
 
 use anyhow::{Context, Result};
 
@@ -15,8 +16,8 @@ use crate::progress;
 type Round = Vec<Sample>;
 
 /// Runs rounds until `options.turns` rounds were quiet (not disturbed by other programs), but at
-/// most twice `options.turns` rounds. Keeps the quietest rounds. The choice does not depend on the
-/// peers' results, so it favours no peer.
+/// most twice `options.turns` rounds. Keeps the quietest `options.turns` rounds. The choice depends
+/// only on the CPU time of other programs, so it favours no peer.
 pub fn run(
     options: &Options,
     medium: Medium,

@@ -15,7 +15,7 @@ pub struct Sample {
     pub cpu: f64,
     /// The number of context switches of the back-end per request.
     pub switches: f64,
-    /// The part of the processors' time that programs other than the peer and the benchmark used,
-    /// from 0 to 1.
+    /// The fraction of the processors' time that programs other than the peer and the benchmark
+    /// used, from 0 to 1.
     pub foreign: f64,
 }

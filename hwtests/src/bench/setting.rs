@@ -22,7 +22,7 @@ pub struct Setting {
 
 impl Setting {
     /// Downloads the programs of other projects if they are not in the cache yet, and creates the
-    /// folder.
+    /// folder for sockets, images and logs.
     pub fn new(options: &Options) -> Result<Self> {
         let other = options.beside.as_ref().map(|folder| {
             let found = folder.canonicalize();

@@ -2,7 +2,7 @@
 
 use super::sample::Sample;
 
-/// A turn is noisy if other programs used more than this part of the processors' time.
+/// A turn is noisy if other programs used more than this fraction of the processors' time.
 const NOISY: f64 = 0.15;
 
 /// The results of a peer in all its turns.
@@ -10,8 +10,8 @@ const NOISY: f64 = 0.15;
 pub struct Summary {
     /// The median of each field of the samples.
     pub median: Sample,
-    /// The samples of all turns. Samples of several peers with the same index are from the same
-    /// round.
+    /// The samples of all turns. If two peers' samples have the same index, they are from the same
+    /// round, in which each peer was measured once.
     pub samples: Vec<Sample>,
     /// The number of system calls of the back-end per request, counted in a separate run. It is
     /// `None` if the system calls were not counted.
@@ -38,7 +38,7 @@ impl Summary {
         }
     }
 
-    /// The number of turns.
+    /// The number of turns (measurements).
     pub fn turns(&self) -> usize {
         self.samples.len()
     }
@@ -48,7 +48,8 @@ impl Summary {
         self.samples.iter().filter(|s| s.is_noisy()).count()
     }
 
-    /// The difference between the best and the worst IOPS of all turns, as a part of the median.
+    /// The difference between the best and the worst IOPS of all turns, as a fraction of the
+    /// median.
     pub fn spread(&self) -> f64 {
         let (least, most) = range(self.samples.iter().map(|sample| sample.iops));
         (most - least) / self.median.iops
@@ -56,7 +57,7 @@ impl Summary {
 }
 
 impl Sample {
-    /// Whether other programs used too much of the processors' time for a reliable result.
+    /// Whether other programs used so much of the processors' time that the result is not reliable.
     pub fn is_noisy(&self) -> bool {
         self.foreign > NOISY
     }

@@ -23,14 +23,15 @@ const TIME: Duration = Duration::from_millis(400);
 /// The time limit for strace to attach and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The number of system calls per request, of all threads of the peer's processes. It is `None` if
-/// the peer has no back-end.
+/// The number of system calls that all threads of the peer's processes make per request. It is
+/// `None` if the peer has no back-end.
 pub fn count(served: &Served, workload: &Workload, setting: &Setting) -> Result<Option<f64>> {
     if served.socket.is_none() {
         return Ok(None);
     }
     let mut load = load(served, workload)?;
-    // The first requests start threads, which takes additional system calls.
+    // The first requests start threads, which takes additional system calls. So the requests of
+    // this first period are not counted.
     load.run(TIME)?;
     let table = setting.run.file("syscalls");
     let pids = family(&served.pids())?;

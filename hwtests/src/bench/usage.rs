@@ -52,12 +52,13 @@ pub fn family(pids: &[u32]) -> Result<Vec<u32>> {
 pub struct Memory {
     /// The size of all resident pages.
     pub rss: u64,
-    /// The size of all resident pages, in which a page that several processes share (such as a page
-    /// of a library) counts only in part.
+    /// The proportional size of all resident pages. A page that several processes share, such as a
+    /// page of a library, is divided evenly among these processes.
     pub pss: u64,
 }
 
-/// A mapping in `smaps` is memory of the front-end if its name contains one of these strings.
+/// A mapping in `/proc/PID/smaps` is memory of the front-end if its name contains one of these
+/// strings.
 const FRONT_END: [&str; 2] = ["/memfd:", "/dev/shm/"];
 
 impl Memory {
@@ -70,9 +71,9 @@ impl Memory {
         Ok(sum)
     }
 
-    /// Adds the memory of one process, from the text of its `smaps`. The numbers in `status` would
-    /// not be exact, because the kernel counts them per processor and adds them up only at
-    /// intervals.
+    /// Adds the memory of one process, from the text of its `/proc/PID/smaps`. The numbers in
+    /// `/proc/PID/status` would not be exact, because the kernel counts them separately on each
+    /// processor and adds them up only at intervals.
     fn add(&mut self, smaps: &str) {
         let mut counts = true;
         for line in smaps.lines() {
@@ -94,7 +95,8 @@ impl Memory {
     }
 }
 
-/// The time since boot in which the machine's processors were not idle.
+/// The time since boot in which the machine's processors were not idle, as a sum over all
+/// processors.
 pub fn busy() -> Result<Duration> {
     let stat = read("/proc/stat")?;
     let first = stat.lines().next().unwrap_or_default();
@@ -132,9 +134,10 @@ fn cpu(pid: u32) -> Result<Duration> {
     Ok(clock_getcpuclockid(pid)?.now()?.into())
 }
 
-/// The sum of the user and system time in a line of `/proc/PID/stat`, in clock ticks. The two times
-/// are `skip` fields after the process's name. For the times of the process's children, `skip` is
-/// 13. The name may contain any character.
+/// The sum of the user and system time in a line of `/proc/PID/stat`, in clock ticks. Between the
+/// process's name and these two times, the line has `skip` other fields. For the times of the
+/// process's children, `skip` is 13. The name may contain any character, so the name ends at the
+/// last `) ` in the line.
 fn parse_ticks(stat: &str, skip: usize) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(skip);

@@ -108,8 +108,8 @@ fn end(how: RebootCommand) {
 
 type Out = Arc<Mutex<File>>;
 
-/// Sends a frame in one piece. A failure is only printed, because the agent has no other way to
-/// report it.
+/// Sends a whole frame to the host. If the frame cannot be sent, prints the error, because the
+/// agent has no other way to report it.
 fn send(out: &Out, frame: &Frame) {
     let mut port = out.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = frame.write_to(&mut *port) {

@@ -78,7 +78,7 @@ fn with_wget(tools: &Tree, folder: &Path) -> Result<PathBuf> {
     Ok(bin)
 }
 
-/// Removes all packages from apt's cache except the one that guests install.
+/// Removes all packages from apt's cache except the package that guests install.
 fn keep_the_package(archives: &Path) -> Result<()> {
     for entry in fs::read_dir(archives)? {
         let entry = entry?;

@@ -1,7 +1,8 @@
 //! A small vhost-user front-end whose rings and buffers are all in one named file.
 //!
-//! A VVU device has to know its front-end's memory beforehand. The front-end of the virtio-driver
-//! crate cannot be used with a VVU device, because it allocates memory while it runs.
+//! A VVU device has to know the memory of its front-end before the front-end connects. The
+//! front-end of the virtio-driver crate cannot be used with a VVU device, because it allocates
+//! memory while it runs.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,8 +23,8 @@ use super::FrontEnd;
 /// The number of descriptors in the queue.
 const QUEUE_SIZE: u16 = 512;
 
-/// The number of descriptors of each slot (a request that may be in flight). A slot always uses the
-/// same descriptors.
+/// The number of descriptors of each slot. A slot can have one request in flight, and always uses
+/// the same descriptors.
 const DESCRIPTORS: usize = 3;
 
 // The offsets of the rings, headers and buffers in the file, in bytes.
@@ -64,7 +65,8 @@ pub struct OneFile {
 }
 
 impl OneFile {
-    /// Connects to the back-end at `socket`, with `count` buffers of `block` bytes.
+    /// Connects to the back-end at `socket`, with `count` buffers of `block` bytes. The rings and
+    /// buffers are in `file`.
     pub fn connect(socket: &Path, file: &Path, block: usize, count: usize) -> Result<Self> {
         ensure!(
             count * DESCRIPTORS <= usize::from(QUEUE_SIZE),
@@ -203,7 +205,7 @@ fn negotiate(socket: &Path) -> Result<(Connection, u64)> {
 }
 
 /// Shares the memory with the back-end, and starts the queue. Addresses in the queue are offsets
-/// into the file.
+/// into the file that contains the memory.
 fn start_queue(
     connection: &mut Connection,
     memory: &MmapRegion,

@@ -2,9 +2,9 @@
 //! them for packed virtqueues.
 //!
 //! In SET_VRING_BASE, the front-end sends 0 as the start of each virtqueue. For a packed virtqueue,
-//! 0 contains a wrap counter of 0, which stands for the second pass through the ring. But the
-//! front-end begins with the first pass. So this module replaces the 0 by the start of the first
-//! pass.
+//! the start consists of an index and a wrap counter, so 0 means that the wrap counter is 0. The
+//! wrap counter is 1 in the first pass through the ring, and 0 in the second pass. The front-end
+//! begins with the first pass, so this module replaces 0 by the start of the first pass.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,11 +19,11 @@ use vhost_user::{Code, Connection, VringState};
 /// counter is 1, both for available and for used descriptors.
 const FIRST_LAP: u32 = 0x8000_8000;
 
-/// Makes a socket between one front-end and the back-end at `socket`, and returns the path of the
-/// new socket.
+/// Makes a socket for one front-end, and returns the path of the socket. A thread relays messages
+/// between the front-end and the back-end at `socket`.
 pub fn between(socket: &Path) -> Result<PathBuf> {
     let path = socket.with_extension("packed");
-    // An earlier front-end may have left its socket.
+    // The socket of an earlier front-end may still exist at this path, so it is removed.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).context("cannot listen")?;
     let back_end = UnixStream::connect(socket).context("cannot connect")?;
@@ -48,7 +48,8 @@ fn relay(mut front_end: Connection, mut back_end: Connection) -> Result<()> {
     }
 }
 
-/// Passes all messages that have arrived at `from` on to `to`.
+/// Sends all messages that have arrived at `from` to `to`. In requests SET_VRING_BASE, replaces the
+/// start by [`FIRST_LAP`].
 fn pass(from: &mut Connection, to: &mut Connection) -> Result<()> {
     while let Some((mut message, fds)) = from.recv()? {
         let is_base = message.head.request == Code::SET_VRING_BASE.number();

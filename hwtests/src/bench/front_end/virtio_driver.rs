@@ -16,8 +16,8 @@ use virtio_driver::{
 
 use super::FrontEnd;
 
-/// The number of descriptors in the queue. A request takes three descriptors, and no workload has
-/// more than 128 requests in flight.
+/// The number of descriptors in the queue, which is enough for all workloads. A request takes three
+/// descriptors, and no workload has more than 128 requests in flight.
 const QUEUE_SIZE: u16 = 512;
 
 /// A connection to a disk with one queue.
@@ -26,8 +26,9 @@ pub struct VirtioDriver {
     kick: Box<dyn QueueNotifier>,
     call: Arc<EventFd>,
     block: usize,
-    /// The buffers of all slots. They are dropped before the transport. The back-end is not
-    /// affected, because it has its own mapping of their file.
+    /// The memory with the buffers of all slots. It is unmapped before the transport is dropped.
+    /// The back-end can still access the buffers then, because it has its own mapping of their
+    /// file.
     buffers: MmapMut,
     /// The size of the disk in bytes.
     capacity: u64,

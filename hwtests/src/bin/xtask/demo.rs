@@ -1,5 +1,5 @@
-//! The demo, in which a VM serves a disk to another VM. It begins with an empty disk, and ends when
-//! the host has checked the files on the disk.
+//! The demo, in which a VM serves a disk to another VM. The demo begins with an empty disk, and
+//! ends when the host has checked the files on the disk.
 
 use std::path::Path;
 use std::time::Instant;

@@ -81,8 +81,8 @@ fn main() -> ExitCode {
 }
 
 fn bench(arguments: BenchArguments) -> Result<()> {
-    // A debug build starts the benchmark again as a release build. The slow front-end of a debug
-    // build would hide the speed of the back-end.
+    // If this program is a debug build, it starts the benchmark again as a release build. In a
+    // debug build, the slow front-end would hide the speed of the back-end.
     if cfg!(debug_assertions) {
         let same = std::env::args().skip(1);
         let release = "run --quiet --release --package hwtests --bin xtask --".split(' ');

@@ -9,8 +9,8 @@ use hwtests::{Context, Result, ensure, progress};
 use crate::cargo;
 
 const VERSION: &str = "0.20.2";
-/// The warnings of cargo-deny about unneeded exceptions. By default, cargo-deny prints these
-/// warnings and does not fail.
+/// The warnings of cargo-deny about unneeded exceptions. The check turns them into errors, because
+/// by default cargo-deny does not fail when it prints a warning.
 const UNNEEDED: [&str; 3] = [
     "unmatched-skip",
     "unnecessary-skip",

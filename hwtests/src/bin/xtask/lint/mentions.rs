@@ -76,7 +76,8 @@ impl Names {
         }
     }
 
-    /// The problems of the text of a document, each with the number of its line.
+    /// The problems in the text of a document, each with the number of the line that has the
+    /// problem.
     fn problems(&self, document: &str) -> Vec<(usize, String)> {
         let code = code_lines(document);
         let mut problems = Vec::new();

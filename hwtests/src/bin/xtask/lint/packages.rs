@@ -15,9 +15,10 @@ use crate::cargo;
 ///
 /// The build shows that the package contains all its files, and that the crate enables all features
 /// of its dependencies that it uses. In our workspace, a crate also gets the features that other
-/// crates of the workspace enable. Cargo itself could build the packages. But while the versions
-/// stay the same, cargo would build a library with the packages of other libraries from an earlier
-/// run.
+/// crates of the workspace enable.
+///
+/// `cargo package` could build the packages, too. But as long as the versions stay the same, it may
+/// build a library with packages of our other libraries from an earlier run.
 pub fn check(metadata: &Metadata) -> Result<()> {
     progress("cargo package (each library)");
     let packages = metadata.workspace_packages();
@@ -35,7 +36,7 @@ pub fn check(metadata: &Metadata) -> Result<()> {
     let folder = metadata.target_directory.join("packages");
     unpack(metadata, &packages, folder.as_std_path()).context("cannot unpack the packages")?;
     // The packages are built one by one, because one build of all packages would merge the features
-    // that they enable.
+    // that the packages enable.
     for package in &packages {
         let mut command = cargo::command();
         command.args(["check", "--package", &package.name]);

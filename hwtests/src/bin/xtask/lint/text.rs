@@ -79,7 +79,8 @@ pub(super) fn paths(patterns: &[&str]) -> Result<Vec<String>> {
         String::from_utf8_lossy(&output.stderr)
     );
     let names = String::from_utf8(output.stdout).context("a file's name is not UTF-8")?;
-    // git also lists removed files, until their removal is added to the index.
+    // git also lists a removed file until the removal is added to the index. So files that do not
+    // exist are left out.
     let names = names.split_terminator('\0');
     let names = names.filter(|name| cargo::root().join(name).exists());
     Ok(names.map(str::to_owned).collect())

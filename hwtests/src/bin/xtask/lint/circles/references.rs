@@ -1,4 +1,4 @@
-//! Collects the paths that code names: in imports, in types and expressions, and inside macros.
+//! Collects the paths that code names in imports, in types and expressions, and inside macros.
 
 use std::path::{Path, PathBuf};
 

@@ -14,7 +14,7 @@ fn krate(files: &[(&str, &str)]) -> Crate {
     Crate::load(&folder.path().join("lib.rs")).unwrap()
 }
 
-/// The members of each circle of modules, in a crate whose root has this text.
+/// The members of each circle of modules in a crate. `text` is the text of the crate's root file.
 fn circles_in(text: &str) -> Vec<Vec<String>> {
     let circles = circles(&krate(&[("lib.rs", text)])).into_iter();
     circles
