@@ -97,7 +97,7 @@ pub(crate) enum BlockRefusal {
     ReadOnly,
     #[error("request type {0} is unknown")]
     Unsupported(u32),
-    #[error("{0} bytes are not a list of 1 to {MAX_RANGES} ranges")]
+    #[error("a list of {0} bytes does not hold 1 to {MAX_RANGES} ranges")]
     RangeList(u64),
     #[error("a range of {0} sectors is longer than {MAX_RANGE_SECTORS}")]
     RangeTooLong(u32),

@@ -109,7 +109,7 @@ impl Shared {
     fn register(&self, live: &Arc<Live>) -> Result<u32> {
         let mut state = self.lock();
         if state.closed {
-            bail!("the guest is gone: its QEMU has ended");
+            bail!("the guest's QEMU has ended");
         }
         state.next_id += 1;
         let id = state.next_id;
@@ -123,7 +123,7 @@ impl Shared {
             .and_then(|frame| self.take(frame))
             .is_ok()
         {}
-        self.lose_commands("the guest is gone: its QEMU has ended");
+        self.lose_commands("the guest's QEMU has ended");
         self.lock().closed = true;
         self.changed.notify_all();
     }

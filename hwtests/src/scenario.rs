@@ -240,6 +240,6 @@ pub fn bind(vm: &Vm) -> Result<()> {
         test -c /dev/vfio/$(basename $(readlink iommu_group))"
     );
     vm.check(&script)
-        .context("cannot hand the function to vfio-pci")?;
+        .context("cannot bind the PCI function to vfio-pci")?;
     Ok(())
 }

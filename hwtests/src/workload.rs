@@ -133,7 +133,7 @@ pub fn fio_verify(sibling: &Vm) -> Result<FioReport> {
     .context("fio cannot verify the disk")?;
     let bytes = |direction: &str| report["jobs"][0][direction]["io_bytes"].as_u64();
     let (Some(written), Some(verified)) = (bytes("write"), bytes("read")) else {
-        bail!("fio's report lacks its bytes");
+        bail!("fio's report lacks the number of bytes");
     };
     ensure!(
         written > 0 && written == verified,

@@ -43,7 +43,7 @@ fn a_program_whose_stderr_is_full_serves_and_stops() {
     reader.read_to_string(&mut log).unwrap();
     let first = log.lines().next().unwrap();
     assert!(
-        first.ends_with(" lines of the log found no room here"),
+        first.ends_with(" log lines were lost, because stderr was full"),
         "{log}"
     );
 }

@@ -54,7 +54,7 @@ pub enum ServerError {
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The client broke the protocol. A command that broke the protocol was also refused.
-    #[error("it broke the protocol: {0}")]
+    #[error("the client broke the protocol: {0}")]
     Protocol(&'static str),
 }
 

@@ -47,7 +47,7 @@ pub enum DecodeError {
         size: u32,
     },
     /// The message is longer or shorter than its header says.
-    #[error("message has {actual} bytes, but its header stands for {expected}")]
+    #[error("message has {actual} bytes, but its header announces {expected}")]
     Length {
         /// The expected number of bytes, header included.
         expected: usize,

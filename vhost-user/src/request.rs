@@ -93,7 +93,7 @@ pub enum RequestError {
         actual: usize,
     },
     /// The transport passes no descriptors on, and the request does not work without them.
-    #[error("it cannot be made where descriptors stay behind")]
+    #[error("the request needs descriptors, but this transport passes none on")]
     WithoutDescriptors,
     /// The memory regions of the request cannot be a front-end's memory.
     #[error(transparent)]

@@ -156,7 +156,7 @@ pub enum AttachError {
     #[error("there is no vring {0}")]
     NoSuchVring(u8),
     /// The transport did not pass the descriptor on.
-    #[error("its descriptor stayed behind")]
+    #[error("the transport did not pass its descriptor on")]
     Absent,
     /// An error of a transport that is not part of this crate.
     #[error(transparent)]

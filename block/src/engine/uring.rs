@@ -269,7 +269,9 @@ impl<'a> Uring<'a> {
 impl Drop for Uring<'_> {
     fn drop(&mut self) {
         if !matches!(self.rest(), Ok(true)) {
-            tracing::warn!("a queue loses its io_uring, because an operation in it does not end");
+            tracing::warn!(
+                "the io_uring of a queue is not used again, because one of its operations does not end"
+            );
             *self.lost = true;
         }
     }

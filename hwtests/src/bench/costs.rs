@@ -59,7 +59,7 @@ pub fn all(options: &Options, setting: &Setting) -> Result<Vec<Costs>> {
     let wanted: Vec<_> = options.peers(Medium::Tmpfs).collect();
     let peers = PEERS.into_iter().filter(|peer| wanted.contains(peer));
     let served = Served::start_all(peers, Medium::Tmpfs, setting)?;
-    progress("sleep and memory");
+    progress("measuring idle CPU time and memory");
     let idle = in_turns(&served, options.turns, idle)?;
     served.iter().try_for_each(Served::end)?;
     progress("start");

@@ -25,7 +25,9 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 /// stderr has room for, another line reports the number of lost lines.
 pub fn write_line(line: Arguments<'_>) {
     let lost = LOST.swap(0, Ordering::Relaxed);
-    if lost > 0 && !write_text(format!("{lost} lines of the log found no room here\n").as_bytes()) {
+    if lost > 0
+        && !write_text(format!("{lost} log lines were lost, because stderr was full\n").as_bytes())
+    {
         LOST.fetch_add(lost + 1, Ordering::Relaxed);
     } else if !write_text(format!("{line}\n").as_bytes()) {
         LOST.fetch_add(1, Ordering::Relaxed);

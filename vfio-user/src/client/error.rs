@@ -65,7 +65,7 @@ pub enum ClientError {
         what: &'static str,
     },
     /// The access has more bytes than the server takes in one message.
-    #[error("an access of {0} bytes is longer than the vfio-user server takes")]
+    #[error("an access of {0} bytes is longer than the vfio-user server accepts")]
     TooLong(usize),
 }
 

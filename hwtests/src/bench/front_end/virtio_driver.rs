@@ -65,7 +65,7 @@ impl VirtioDriver {
         let agreed = VirtioFeatureFlags::from_bits_truncate(transport.get_features());
         ensure!(
             agreed.contains(rings),
-            "the back-end has not the rings wanted"
+            "the back-end does not support the requested kind of virtqueue"
         );
         let capacity = u64::from(transport.get_config()?.capacity) * 512;
         let mut queues = VirtioBlkQueue::setup_queues(transport.as_mut(), 1, QUEUE_SIZE)?;

@@ -32,7 +32,10 @@ pub fn run_with(arguments: impl Iterator<Item = String>, profile: &str) -> Resul
         .env(PROFILE, profile)
         .status()
         .context("cannot run cargo")?;
-    ensure!(status.success(), "cargo {text} failed; it says why above");
+    ensure!(
+        status.success(),
+        "cargo {text} failed; see its messages above"
+    );
     Ok(())
 }
 

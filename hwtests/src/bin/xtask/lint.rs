@@ -48,7 +48,7 @@ fn metadata() -> Result<Metadata> {
         .current_dir(cargo::root())
         .no_deps()
         .exec()
-        .context("cannot tell what the workspace holds")
+        .context("cannot read the workspace's metadata")
 }
 
 /// Runs the checks that this program itself contains.

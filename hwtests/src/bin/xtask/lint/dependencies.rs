@@ -29,7 +29,10 @@ pub fn check() -> Result<()> {
         .current_dir(cargo::root())
         .status()
         .context("cannot run cargo-deny")?;
-    ensure!(status.success(), "cargo deny failed; it says why above");
+    ensure!(
+        status.success(),
+        "cargo deny failed; see its messages above"
+    );
     Ok(())
 }
 
@@ -53,7 +56,7 @@ fn install(folder: &Path) -> Result<()> {
         .context("cannot run cargo")?;
     ensure!(
         status.success(),
-        "cargo cannot install cargo-deny; it says why above"
+        "cargo cannot install cargo-deny; see its messages above"
     );
     Ok(())
 }
