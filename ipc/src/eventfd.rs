@@ -14,9 +14,10 @@ use crate::watchdog;
 ///
 /// The other process may signal the eventfd, take its signals or fill its counter at any moment. It
 /// may also clear O_NONBLOCK, a flag that all descriptors of an eventfd share. [`take`](Self::take)
-/// never blocks, even if O_NONBLOCK is clear. [`signal`](Self::signal) blocks only while O_NONBLOCK is clear and the
-/// counter is full, and for some 10 milliseconds at most. The other process can also keep the
-/// eventfd readable forever, by repeated signals or with EFD_SEMAPHORE and a large counter.
+/// never blocks, even if O_NONBLOCK is clear. [`signal`](Self::signal) blocks only while O_NONBLOCK
+/// is clear and the counter is full, and for some 10 milliseconds at most. The other process can
+/// also keep the eventfd readable forever, by repeated signals or with EFD_SEMAPHORE and a large
+/// counter.
 ///
 /// # Examples
 ///
@@ -99,8 +100,8 @@ impl SharedEventFd {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::TimedOut`] when the peer made this call block, for some 10 milliseconds. The
-    /// caller should then give the eventfd up, because the next call may block again. Any other
+    /// [`io::ErrorKind::TimedOut`] when the peer made this call block, for some 10 milliseconds.
+    /// The caller should then give the eventfd up, because the next call may block again. Any other
     /// error means that the descriptor cannot be used, or that the operating system refuses the
     /// thread of [`start_watchdog`](crate::start_watchdog).
     pub fn signal(&self) -> io::Result<()> {

@@ -125,8 +125,8 @@ impl Listener {
         }
     }
 
-    /// Makes the listener accept no peers for a second. The caller has dropped a peer that costs other
-    /// peers some time whenever it connects.
+    /// Makes the listener accept no peers for a second. The caller has dropped a peer that costs
+    /// other peers some time whenever it connects.
     pub fn begin_rest(&self) {
         self.rests_until.set(Some(Instant::now() + REST));
     }

@@ -1,10 +1,11 @@
 //! Ends writes that a peer makes block.
 //!
-//! A write to an eventfd blocks while the eventfd's counter is full and O_NONBLOCK is clear. Another
-//! process that has the eventfd can bring it into this state at any moment, and the kernel has no
-//! write to an eventfd that never blocks. So one thread of this process, the watchdog, looks at the
-//! writes of all other threads, once in each [`TICK`]. If a write lasts from one look to the next,
-//! the watchdog interrupts the thread of the write. While no thread writes, the watchdog sleeps.
+//! A write to an eventfd blocks while the eventfd's counter is full and O_NONBLOCK is clear.
+//! Another process that has the eventfd can bring it into this state at any moment, and the kernel
+//! has no write to an eventfd that never blocks. So one thread of this process, the watchdog, looks
+//! at the writes of all other threads, once in each [`TICK`]. If a write lasts from one look to the
+//! next, the watchdog interrupts the thread of the write. While no thread writes, the watchdog
+//! sleeps.
 
 use std::cell::OnceCell;
 use std::io;
@@ -34,9 +35,9 @@ thread_local! {
 /// Starts the thread that ends blocked writes, and installs a handler of SIGUSR1. Does nothing if
 /// the thread runs already.
 ///
-/// The first [`SharedEventFd::signal`](crate::SharedEventFd::signal) of the process does the same. A
-/// process that restricts itself calls this function earlier: after its last fork, after it gave up
-/// its privileges, and before a filter forbids it to start threads. After this function has
+/// The first [`SharedEventFd::signal`](crate::SharedEventFd::signal) of the process does the same.
+/// A process that restricts itself calls this function earlier: after its last fork, after it gave
+/// up its privileges, and before a filter forbids it to start threads. After this function has
 /// returned, the thread only waits and sends SIGUSR1 to other threads of the process.
 ///
 /// # Errors
@@ -178,8 +179,8 @@ impl Watchdog {
         }
     }
 
-    /// Interrupts each thread whose write has lasted since the last look. Returns false if no thread
-    /// wrote since the last look.
+    /// Interrupts each thread whose write has lasted since the last look. Returns false if no
+    /// thread wrote since the last look.
     fn look(&self) -> bool {
         let mut any = false;
         for watched in &mut *self.lock() {

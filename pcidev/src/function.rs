@@ -64,8 +64,8 @@ pub trait Device {
     /// The eventfds that a client can signal instead of writing to the BAR with number `bar`.
     fn io_event_fds(&self, bar: usize) -> Vec<IoEventFd>;
 
-    /// Replaces all eventfds of [`Device::io_event_fds`] after a client has left, because the client
-    /// may still have them.
+    /// Replaces all eventfds of [`Device::io_event_fds`] after a client has left, because the
+    /// client may still have them.
     fn replace_io_event_fds(&mut self);
 
     /// Stops using the client's memory at the addresses `first..=last`. The caller calls this

@@ -38,8 +38,8 @@ struct Wire {
 }
 
 impl Intx {
-    /// The INTx interrupt of a device whose interrupt status is `status`. The interrupt has no eventfd
-    /// yet.
+    /// The INTx interrupt of a device whose interrupt status is `status`. The interrupt has no
+    /// eventfd yet.
     pub fn new(status: Arc<AtomicU8>, blocked: Blocked) -> Self {
         Self(Arc::new(Shared {
             status,

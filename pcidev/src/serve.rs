@@ -77,8 +77,8 @@ impl<'a> Clients<'a> {
     }
 
     /// Watches the client's socket, or the listener if no client is connected. Returns the time
-    /// until the next deadline. The deadline is the end of the listener's rest, or the time when the
-    /// client has to complete its request.
+    /// until the next deadline. The deadline is the end of the listener's rest, or the time when
+    /// the client has to complete its request.
     fn watch(&mut self, poller: &Poller) -> io::Result<Option<Duration>> {
         let Some(client) = &self.client else {
             let rest = self.listener.rest();
@@ -101,7 +101,8 @@ impl<'a> Clients<'a> {
         Ok(time_left)
     }
 
-    /// The listener stays in the poller, because another [`Poller::add`] may fail for lack of memory.
+    /// The listener stays in the poller, because another [`Poller::add`] may fail for lack of
+    /// memory.
     fn watch_listener(&mut self, until: Until, poller: &Poller) -> io::Result<()> {
         if until != self.listener_until {
             poller.change(self.listener, Source::Client, until)?;

@@ -115,8 +115,8 @@ impl Jail {
         for layer in layers {
             missing.accept(layer.name, (layer.enter)())?;
         }
-        // The thread starts inside all layers, because most of them hold only for threads that start
-        // later, and before the filter, so that no filter has to allow threads for this.
+        // The thread starts inside all layers, because most of them hold only for threads that
+        // start later, and before the filter, so that no filter has to allow threads for this.
         ipc::start_watchdog().map_err(JailError::Watchdog)?;
         missing.accept("filter of system calls", filter(seccomp_action, context))?;
         missing.log();

@@ -42,8 +42,8 @@ type Result<T> = std::result::Result<T, ClientError>;
 
 impl Client {
     /// Connects to the server that listens at `path`, and negotiates the version. `timeout` is the
-    /// time limit for the connection and for each reply, also for the replies to later commands. The
-    /// usual limit is [`DEFAULT_TIMEOUT`].
+    /// time limit for the connection and for each reply, also for the replies to later commands.
+    /// The usual limit is [`DEFAULT_TIMEOUT`].
     ///
     /// # Errors
     ///

@@ -270,7 +270,7 @@ impl Drop for Uring<'_> {
     fn drop(&mut self) {
         if !matches!(self.rest(), Ok(true)) {
             tracing::warn!(
-                "the io_uring of a queue is not used again, because one of its operations does not end"
+                "the io_uring of a queue is not used again: an operation in it does not end"
             );
             *self.lost = true;
         }

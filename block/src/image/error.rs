@@ -56,7 +56,8 @@ pub enum ImageError {
     #[error("a block size of {0} bytes is neither 512 nor 4096")]
     BlockSize(u32),
     /// The requested block size is smaller than the block size of the storage.
-    #[error("disk image {} has blocks of {logical} bytes, which is more than the requested block size", path.display())]
+    #[error("disk image {} has blocks of {logical} bytes, which is more than the requested block \
+             size", path.display())]
     SmallBlocks {
         /// Path of the image.
         path: PathBuf,

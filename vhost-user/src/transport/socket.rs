@@ -95,8 +95,8 @@ impl SocketTransport {
         }))
     }
 
-    /// Waits until the front-end's socket or one of `wakes` is readable. Waits for a new front-end if
-    /// none is connected. While a front-end is connected, another front-end also ends the wait,
+    /// Waits until the front-end's socket or one of `wakes` is readable. Waits for a new front-end
+    /// if none is connected. While a front-end is connected, another front-end also ends the wait,
     /// until its arrival was logged.
     fn wait(&self, wakes: [BorrowedFd<'_>; 2]) -> Result<Ready, TransportError> {
         let (source, timeout) = match (&self.connection, &self.listener) {
