@@ -60,7 +60,7 @@ fn pattern(context: Context) -> String {
         Context::Device(device, transport) => {
             format!("Context::Device(DeviceName::{device:?}, TransportName::{transport:?})")
         }
-        Context::VvuProxy => "Context::VvuProxy".to_owned(),
+        Context::VvuProxy | Context::Supervisor => format!("Context::{context:?}"),
     }
 }
 

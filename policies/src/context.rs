@@ -106,32 +106,34 @@ pub enum Context {
     /// `vvu-proxy`, which serves a virtio-vhost-user PCI function at a vfio-user socket, and serves
     /// a vhost-user socket.
     VvuProxy,
+    /// The supervisor of a program, which talks to no peer.
+    Supervisor,
 }
 
 impl Context {
-    /// All contexts: each device with each transport, and `vvu-proxy`.
+    /// All contexts: each device with each transport, `vvu-proxy`, and the supervisor.
     pub fn all() -> impl Iterator<Item = Self> {
         let behind_each = |device| {
             let transports = TransportName::ALL.iter();
             transports.map(move |transport| Self::Device(device, *transport))
         };
         let devices = DeviceName::ALL.iter().copied().flat_map(behind_each);
-        devices.chain([Self::VvuProxy])
+        devices.chain([Self::VvuProxy, Self::Supervisor])
     }
 
-    /// The device of the context. `None` for `vvu-proxy`.
+    /// The device of the context. `None` for `vvu-proxy` and the supervisor.
     pub const fn device(self) -> Option<DeviceName> {
         match self {
             Self::Device(device, _) => Some(device),
-            Self::VvuProxy => None,
+            Self::VvuProxy | Self::Supervisor => None,
         }
     }
 
-    /// The transport of the context. `None` for `vvu-proxy`.
+    /// The transport of the context. `None` for `vvu-proxy` and the supervisor.
     pub const fn transport(self) -> Option<TransportName> {
         match self {
             Self::Device(_, transport) => Some(transport),
-            Self::VvuProxy => None,
+            Self::VvuProxy | Self::Supervisor => None,
         }
     }
 
@@ -142,11 +144,16 @@ impl Context {
 
     /// The names of the policies that the context's policy includes directly.
     pub fn includes(self) -> Vec<&'static str> {
-        let parts = match self {
-            Self::Device(device, transport) => [device.name(), transport.name()],
-            Self::VvuProxy => [TransportName::Pci.name(), TransportName::VhostUser.name()],
-        };
-        ["common_device"].into_iter().chain(parts).collect()
+        let device = "common_device";
+        match self {
+            Self::Device(name, transport) => vec![device, name.name(), transport.name()],
+            Self::VvuProxy => {
+                let transports = [TransportName::Pci, TransportName::VhostUser];
+                let transports = transports.map(TransportName::name);
+                [device].into_iter().chain(transports).collect()
+            }
+            Self::Supervisor => vec!["common"],
+        }
     }
 }
 
@@ -158,6 +165,7 @@ impl fmt::Display for Context {
                 write!(f, "{}{}", device.name(), transport.suffix())
             }
             Self::VvuProxy => f.write_str("vvu_proxy_device"),
+            Self::Supervisor => f.write_str("supervisor"),
         }
     }
 }

@@ -72,7 +72,8 @@ fn queues_are_woken() {
 #[test]
 fn writes_that_block_are_interrupted() {
     let interrupt = [NO_FD, NO_FD, libc::SIGUSR1.into(), 0, 0, 0];
-    made_where(|_| true, &[(libc::SYS_tgkill, interrupt)]);
+    let peers = |context| context != Context::Supervisor;
+    made_where(peers, &[(libc::SYS_tgkill, interrupt)]);
 }
 
 #[test]
@@ -127,10 +128,10 @@ fn files_with_a_format_grow() {
 const READ_WRITE: c_long = (libc::PROT_READ | libc::PROT_WRITE) as c_long;
 
 #[test]
-fn all_contexts_map_the_memory_of_their_driver() {
+fn all_contexts_with_a_driver_map_its_memory() {
     let shared: c_long = (libc::MAP_SHARED | libc::MAP_NORESERVE).into();
     let map = (libc::SYS_mmap, [0, 4096, READ_WRITE, shared, NO_FD, 0]);
-    made_where(|_| true, &[map]);
+    made_where(|context| context != Context::Supervisor, &[map]);
 }
 
 /// The calls of the signal handler that replaces missing pages.
@@ -174,11 +175,33 @@ fn each_transport_has_its_calls() {
 }
 
 #[test]
+fn the_supervisor_stops_its_child_flushes_the_image_and_removes_sockets() {
+    made_where(
+        |context| context == Context::Supervisor,
+        &[
+            (libc::SYS_waitid, [libc::P_PIDFD.into(), NO_FD, 0, 0, 0, 0]),
+            (
+                libc::SYS_pidfd_send_signal,
+                with(NO_FD, libc::SIGTERM.into()),
+            ),
+            (
+                libc::SYS_pidfd_send_signal,
+                with(NO_FD, libc::SIGKILL.into()),
+            ),
+            (libc::SYS_close_range, with(1 << 30, 1 << 30)),
+            (libc::SYS_fdatasync, with(NO_FD, 0)),
+            (libc::SYS_unlinkat, with(NO_FD, 0)),
+        ],
+    );
+}
+
+#[test]
 fn servers_of_pci_functions_wait_with_epoll() {
     let wait = [(libc::SYS_epoll_pwait, with(NO_FD, 0))];
     let serves_pci = |context: Context| match context {
         Context::Device(_, transport) => transport == TransportName::Pci,
         Context::VvuProxy => true,
+        Context::Supervisor => false,
     };
     made_where(serves_pci, &wait);
 }

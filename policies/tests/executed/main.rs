@@ -37,9 +37,10 @@ fn fails_everywhere(number: c_long, args: [c_long; 6], errno: i32) {
 
 /// Whether the program in this context has a listening socket that peers connect to.
 fn listens(context: Context) -> bool {
-    match context.transport() {
-        Some(TransportName::Pci | TransportName::VhostUser) | None => true,
-        Some(TransportName::Vvu | TransportName::VvuVfioUser) => false,
+    match context {
+        Context::Device(_, TransportName::Pci | TransportName::VhostUser) => true,
+        Context::VvuProxy => true,
+        Context::Device(..) | Context::Supervisor => false,
     }
 }
 
@@ -68,19 +69,28 @@ fn no_context_opens_a_file() {
 }
 
 #[test]
-fn no_context_looks_at_files_by_name() {
+fn only_the_supervisor_looks_at_files_by_name_and_removes_them() {
     let path = PATH as c_long;
     let mut buffer = [0u8; 256];
     let out = &raw mut buffer as c_long;
     let here = libc::AT_FDCWD.into();
-    fails_everywhere(libc::SYS_statx, [here, path, 0, 0, out, 0], libc::ENOENT);
+    for context in Context::all() {
+        let expected = match context {
+            Context::Supervisor => Outcome::Done,
+            _ => Outcome::Error(libc::ENOENT),
+        };
+        let outcome = attempt(context, libc::SYS_statx, [here, path, 0, 0, out, 0]);
+        assert_eq!(outcome, expected, "{context}");
+    }
     fails_everywhere(
         libc::SYS_readlinkat,
         [here, path, out, 9, 0, 0],
         libc::ENOENT,
     );
     killed_everywhere(libc::SYS_getdents64, [0; 6]);
-    killed_everywhere(libc::SYS_unlinkat, [here, path, 0, 0, 0, 0]);
+    killed_everywhere(libc::SYS_renameat2, [here, path, here, path, 0, 0]);
+    let others = |context| context != Context::Supervisor;
+    killed_where(others, libc::SYS_unlinkat, [NO_FD, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -152,6 +162,18 @@ fn no_context_debugs_or_signals_other_processes() {
 }
 
 #[test]
+fn only_the_supervisor_stops_a_process() {
+    let others = |context| context != Context::Supervisor;
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        let args = [NO_FD, signal.into(), 0, 0, 0, 0];
+        killed_where(others, libc::SYS_pidfd_send_signal, args);
+    }
+    let args = [NO_FD, libc::SIGSTOP.into(), 0, 0, 0, 0];
+    killed_everywhere(libc::SYS_pidfd_send_signal, args);
+    killed_everywhere(libc::SYS_pidfd_open, [1, 0, 0, 0, 0, 0]);
+}
+
+#[test]
 fn no_context_makes_a_socket() {
     for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_NETLINK] {
         killed_everywhere(libc::SYS_socket, [family.into(), 1, 0, 0, 0, 0]);
@@ -182,7 +204,11 @@ fn no_context_gets_privileges_or_loosens_its_filter() {
 fn each_transport_uses_only_the_sockets_that_it_has() {
     let args = [NO_FD, 0, 0, 0, 0, 0];
     killed_where(|context| !listens(context), libc::SYS_accept4, args);
-    let has_none = |context: Context| context.transport() == Some(TransportName::Vvu);
+    let has_none = |context: Context| match context {
+        Context::Device(_, transport) => transport == TransportName::Vvu,
+        Context::VvuProxy => false,
+        Context::Supervisor => true,
+    };
     killed_where(has_none, libc::SYS_recvmsg, args);
     killed_where(has_none, libc::SYS_sendmsg, args);
     killed_everywhere(libc::SYS_sendto, args);

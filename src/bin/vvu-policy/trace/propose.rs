@@ -157,13 +157,13 @@ fn file(call: &str, loaded: &Loaded) -> String {
     let (device, _) = own_name.split_once("_device").unwrap_or((&own_name, ""));
     let named = |wanted: &str| files[1..].iter().find(|path| name(path) == wanted);
     let found = if COMMON.contains(&call) {
-        named("common_device")
+        named("common").or_else(|| named("common_device"))
     } else if QUEUES.contains(&call) {
         named("queues").or_else(|| named("common_device"))
     } else if DEVICE.contains(&call) {
         named(device)
     } else {
-        let others = ["common_device", "queues", device];
+        let others = ["common", "common_device", "queues", device];
         files[1..]
             .iter()
             .find(|path| !others.contains(&name(path).as_str()))
