@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::operation::{Operation, SECTOR_SIZE, Step};
@@ -127,6 +127,21 @@ impl Image {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         self.flush().inspect_err(|_| self.flush_failed())
+    }
+
+    /// Another descriptor of the file that [`Image::sync`] brings to stable storage, for a process
+    /// that has to do so when this process cannot. `None` if flushes have no effect.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system is out of file descriptors.
+    pub fn file_to_sync(&self) -> io::Result<Option<OwnedFd>> {
+        let file = match &self.storage {
+            Storage::Raw(file) => file,
+            Storage::Qcow2(qcow2) => qcow2.file(),
+        };
+        let file = self.flushes().then(|| file.try_clone().map(OwnedFd::from));
+        file.transpose()
     }
 
     fn flush(&self) -> io::Result<()> {

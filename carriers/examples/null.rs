@@ -8,6 +8,7 @@ use std::sync::Arc;
 use carriers::CarrierArguments;
 use clap::Parser;
 use policies::DeviceName;
+use program::jail::Jail;
 use virtio::{Chain, Device, DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Wake};
 
 /// Serve a virtio device that does nothing.
@@ -48,8 +49,8 @@ impl Device for Null {
 
 fn main() -> ExitCode {
     let Arguments { carrier, program } = Arguments::parse();
-    program::run("null", program, || {
+    program::run("null", program, carrier.fd, || {
         let runner = Runner::new(Arc::new(Null), RingOptions::default());
-        carriers::serve(DeviceName::Null, runner, &carrier, program.jail)
+        carriers::serve(DeviceName::Null, runner, &carrier, Jail::new(program))
     })
 }

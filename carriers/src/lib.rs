@@ -13,7 +13,7 @@ use std::error::Error;
 use std::os::fd::AsFd;
 
 use policies::{Context, DeviceName};
-use program::jail::{self, Jail};
+use program::jail::Jail;
 use program::{StopSignal, announce_ready};
 use virtio::{NoRequests, Runner};
 
@@ -39,11 +39,10 @@ pub fn serve(
     device: DeviceName,
     runner: Runner,
     carrier: &CarrierArguments,
-    jail: jail::Options,
+    mut jail: Jail,
 ) -> Result<(), Box<dyn Error>> {
     let runner = runner.with_hint(advise_to_share);
     let stop = StopSignal::install()?;
-    let mut jail = Jail::new(jail);
     let carrier = Carrier::open(carrier, runner.queue_count())?;
     jail.remove_at_end(carrier.socket_path().cloned());
     let context = Context::Device(device, carrier.transport_name());

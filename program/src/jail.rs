@@ -4,8 +4,9 @@
 //! A program enters the jail before it parses the first byte from a peer. The process in the jail
 //! sees no file system, no network and no other process. It has no capabilities, and can make only
 //! the system calls that the policy of its context allows. A supervisor process stays outside the
-//! jail. The supervisor passes signals on, and removes sockets at the end. It exits with the exit
-//! code of the process in the jail.
+//! jail. The supervisor passes signals on, and kills the process in the jail if it does not stop in
+//! time. It removes sockets at the end, flushes the image if the process in the jail did not, and
+//! exits with the exit code of the process in the jail.
 
 mod error;
 mod files;
@@ -17,15 +18,19 @@ mod supervisor;
 mod violation;
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use ipc::SocketPath;
 use policies::Context;
 
 pub use error::JailError;
 pub use options::{Options, Sandbox, SeccompAction};
+pub use supervisor::KILLED_EXIT_CODE;
 pub use violation::EXIT_CODE as VIOLATION_EXIT_CODE;
 
 use missing::Missing;
+use supervisor::Duties;
 
 /// A part of the jail. Some systems do not allow all parts.
 struct Layer {
@@ -57,26 +62,35 @@ const LAYERS: [Layer; 4] = [
 /// A jail that no process has entered yet.
 pub struct Jail {
     options: Options,
-    paths: Vec<SocketPath>,
+    duties: Duties,
 }
 
 impl Jail {
-    /// A jail with the given options.
-    pub fn new(options: Options) -> Self {
-        Self {
-            options,
-            paths: Vec::new(),
-        }
+    /// A jail with the options of the program.
+    pub fn new(options: crate::Options) -> Self {
+        let duties = Duties {
+            sockets: Vec::new(),
+            files: Vec::new(),
+            stop_timeout: Duration::from_secs(options.stop_timeout.into()),
+        };
+        let options = options.jail;
+        Self { options, duties }
     }
 
     /// Adds sockets that the supervisor removes when the process in the jail has ended.
-    pub fn remove_at_end(&mut self, paths: impl IntoIterator<Item = SocketPath>) {
-        self.paths.extend(paths);
+    pub fn remove_at_end(&mut self, sockets: impl IntoIterator<Item = SocketPath>) {
+        self.duties.sockets.extend(sockets);
+    }
+
+    /// Adds files that the supervisor brings to stable storage if the process in the jail ends in
+    /// any way but success. That process has to do so itself before it ends with success.
+    pub fn sync_at_end(&mut self, files: impl IntoIterator<Item = OwnedFd>) {
+        self.duties.files.extend(files);
     }
 
     /// Starts a process in the jail. This function returns only in the new process. The calling
     /// process stays outside the jail as the supervisor, and exits when the process in the jail has
-    /// ended. With [`Sandbox::None`], this function only calls `prepare`.
+    /// ended. With [`Sandbox::None`], the two processes only have no limits.
     ///
     /// `prepare` runs in the new process, before this process replaces its root file system and
     /// drops its privileges. `prepare` must not start threads, because most parts of the jail apply
@@ -94,23 +108,19 @@ impl Jail {
         context: Context,
         prepare: impl FnOnce() -> io::Result<()>,
     ) -> Result<(), JailError> {
-        let Options {
-            sandbox,
-            seccomp_action,
-        } = self.options;
-        if sandbox == Sandbox::None {
-            return prepare().map_err(JailError::Prepare);
-        }
-        let layers = if sandbox == Sandbox::Seccomp {
-            &[]
-        } else {
-            &LAYERS[..]
+        let Self { options, duties } = self;
+        let sandbox = options.sandbox;
+        let layers = match sandbox {
+            Sandbox::Auto | Sandbox::Full => &LAYERS[..],
+            Sandbox::Seccomp | Sandbox::None => &[],
         };
         let mut missing = Missing::new(sandbox);
-        if !layers.is_empty() {
-            missing.accept("process namespace", namespaces::leave_processes())?;
-        }
-        supervisor::fork(&self.paths)?;
+        let leave = || match layers {
+            [] => Ok(()),
+            _ => missing.accept("process namespace", namespaces::leave_processes()),
+        };
+        supervisor::fork(&duties, leave, || confine_supervisor(options, &duties))?;
+        drop(duties);
         prepare().map_err(JailError::Prepare)?;
         for layer in layers {
             missing.accept(layer.name, (layer.enter)())?;
@@ -118,15 +128,28 @@ impl Jail {
         // The thread starts inside all layers, because most of them hold only for threads that
         // start later, and before the filter, so that no filter has to allow threads for this.
         ipc::start_watchdog().map_err(JailError::Watchdog)?;
-        missing.accept("filter of system calls", filter(seccomp_action, context))?;
+        filter(options, context)?;
         missing.log();
         Ok(())
     }
 }
 
-fn filter(action: SeccompAction, context: Context) -> Result<(), JailError> {
-    if action == SeccompAction::Trap {
+/// Takes everything from the supervisor that its duties do not need.
+fn confine_supervisor(options: Options, duties: &Duties) -> Result<(), JailError> {
+    if matches!(options.sandbox, Sandbox::Auto | Sandbox::Full) {
+        let removes = !duties.sockets.is_empty();
+        privileges::drop_all_but(removes.then_some(privileges::TO_REMOVE_FILES))?;
+    }
+    filter(options, Context::Supervisor)
+}
+
+/// Filters system calls, unless there is to be no jail at all.
+fn filter(options: Options, context: Context) -> Result<(), JailError> {
+    if options.sandbox == Sandbox::None {
+        return Ok(());
+    }
+    if options.seccomp_action == SeccompAction::Trap {
         violation::report_in(context)?;
     }
-    policies::install(context, action.into()).map_err(JailError::Filter)
+    policies::install(context, options.seccomp_action.into()).map_err(JailError::Filter)
 }

@@ -12,10 +12,11 @@
 //!
 //! fn main() -> ExitCode {
 //!     let options = Arguments::parse().program;
-//!     program::run("example", options, || Err("nothing to serve".into()))
+//!     program::run("example", options, None, || Err("nothing to serve".into()))
 //! }
 //! ```
 
+mod descriptors;
 pub mod jail;
 mod log;
 mod signals;
@@ -24,6 +25,7 @@ mod sockets;
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ use ipc::{Interest, poll};
 use tracing_subscriber::filter::LevelFilter;
 use vhost_user::WithCauses;
 
+use descriptors::{STANDARD, close_all_but};
 use jail::JailError;
 use log::Log;
 pub use signals::StopSignal;
@@ -52,6 +55,13 @@ pub struct Options {
     /// lost.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
     pub log_level: LogLevel,
+
+    /// How long a stop by SIGTERM or SIGINT may take. After half of this time, or at a second
+    /// signal, the process that serves is killed. The rest of the time is for the flush of the
+    /// image.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub stop_timeout: u16,
 }
 
 /// The level of detail of the log on stderr.
@@ -105,13 +115,22 @@ pub fn announce_ready(name: &str) -> io::Result<()> {
 /// Runs `work` while log messages go to stderr, and returns the exit code of the program. The exit
 /// code is 0 after success. After an error it is 1, and one line on stderr shows the error and its
 /// sources. If the command-line arguments are wrong, a program ends earlier, with exit code 2.
+///
+/// A program calls this function before it opens anything. The function closes all descriptors but
+/// the standard streams and `inherited`, which are the descriptors that the command line names.
 pub fn run(
     name: &str,
     options: Options,
+    inherited: impl IntoIterator<Item = RawFd>,
     work: impl FnOnce() -> Result<(), Box<dyn Error>>,
 ) -> ExitCode {
     let log = Log::start(options.log_level.into());
-    let result = work();
+    // SAFETY: the program has opened nothing yet. It knows inherited descriptors only by its
+    // command line.
+    let closed = unsafe { close_all_but(inherited.into_iter().chain(STANDARD)) };
+    let result = closed
+        .map_err(|error| CloseError(error).into())
+        .and_then(|()| work());
     log.finish();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -123,6 +142,11 @@ pub fn run(
     }
 }
 
+/// Inherited descriptors stay open, so the program does not begin its work.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot close inherited file descriptors (see close_range(2), which needs Linux 5.9)")]
+struct CloseError(#[source] io::Error);
+
 /// The advice that the program shows after the text of an error. Empty if there is no advice.
 fn advice(error: &(dyn Error + 'static)) -> String {
     let Some(error) = error.downcast_ref::<JailError>() else {
@@ -131,11 +155,16 @@ fn advice(error: &(dyn Error + 'static)) -> String {
     let needed = error
         .advice()
         .map_or_else(String::new, |advice| format!("; {advice}"));
-    if error.is_optional() {
-        format!("{needed}; with --sandbox=auto the program runs without this part of the jail")
-    } else {
-        needed
-    }
+    let way_out = match error {
+        error if error.is_optional() => {
+            "; with --sandbox=auto the program runs without this part of the jail"
+        }
+        JailError::Privileges(_) | JailError::Handler(_) | JailError::Filter(_) => {
+            "; with --sandbox=none the program runs without a jail"
+        }
+        _ => "",
+    };
+    format!("{needed}{way_out}")
 }
 
 /// An error and its sources as one line for a terminal, for instance "outer: inner: innermost".

@@ -1,6 +1,7 @@
 //! Runs a program in tests, with a time limit.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use imago::FormatCreateBuilder;
+use rustix::process::Pid;
 
 /// The time limit for each wait. Only a program that hangs reaches the limit.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -135,22 +137,25 @@ impl Running {
     /// Waits until the program has ended. This method does not read the program's stderr, so the
     /// test has to redirect it.
     pub fn status(mut self) -> ExitStatus {
-        let end = loop {
-            if let Err(end) = self.lines.recv_timeout(PATIENCE) {
-                break end;
-            }
-        };
-        assert_eq!(end, RecvTimeoutError::Disconnected, "it does not end");
+        self.rest_of_stdout();
         self.child.wait().unwrap()
+    }
+
+    /// The rest of what the program writes to stdout. Stdout ends with the program.
+    fn rest_of_stdout(&self) -> Vec<u8> {
+        let mut stdout = Vec::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => stdout.extend(line.into_bytes().into_iter().chain([b'\n'])),
+                Err(RecvTimeoutError::Disconnected) => return stdout,
+                Err(RecvTimeoutError::Timeout) => panic!("the program does not end"),
+            }
+        }
     }
 
     /// Waits until the program has ended, and returns its output and exit status.
     pub fn output(mut self) -> Output {
-        let mut stdout = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            stdout.extend(line.into_bytes());
-            stdout.push(b'\n');
-        }
+        let stdout = self.rest_of_stdout();
         let mut stderr = Vec::new();
         self.child
             .stderr
@@ -182,6 +187,20 @@ pub fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
         lines.try_for_each(|line| sender.send(line))
     });
     receiver
+}
+
+/// The children of a process, in the order of their adoption: the process in the jail, and then the
+/// process that flushes the image, if there is one.
+pub fn children(pid: u32) -> Vec<Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    children.filter_map(Pid::from_raw).collect()
+}
+
+/// Whether a process ends in time.
+pub fn ends(process: &OwnedFd) -> bool {
+    let ended = ipc::poll([ipc::Interest::readable(process)], Some(PATIENCE));
+    ended.unwrap() == [true]
 }
 
 /// Whether a process accepts connections on the socket at `path`.

@@ -4,12 +4,15 @@ mod blocked;
 mod refused;
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::process::{PidfdFlags, pidfd_open};
+
 use super::disk::Disk;
-use super::harness::{Folder, Running};
+use super::harness::{Folder, PATIENCE, Running, children, ends};
 #[cfg(target_arch = "x86_64")]
 use super::inject;
 
@@ -54,11 +57,9 @@ fn images() -> Folder {
     folder
 }
 
-/// The id of the process inside the jail, which is the only child of the process outside the jail.
+/// The process in the jail.
 fn inside(running: &Running) -> i32 {
-    let pid = running.id();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    children.trim().parse().unwrap()
+    children(running.id())[0].as_raw_pid()
 }
 
 fn status(pid: i32, field: &str) -> String {
@@ -173,19 +174,90 @@ fn copy_program(folder: &Folder) {
 fn the_inside_does_not_outlive_the_outside() {
     let folder = Folder::new();
     let running = jailed(&folder, BLOCK, "--socket-path vu.sock disk.img");
-    let inside = rustix::process::Pid::from_raw(inside(&running)).unwrap();
-    let process =
-        rustix::process::pidfd_open(inside, rustix::process::PidfdFlags::empty()).unwrap();
+    let processes = children(running.id());
+    let watched = processes
+        .iter()
+        .map(|pid| pidfd_open(*pid, PidfdFlags::empty()).unwrap());
+    let watched: Vec<_> = watched.collect();
     running.signal(libc::SIGKILL);
-    let mut fds = [rustix::event::PollFd::new(
-        &process,
-        rustix::event::PollFlags::IN,
-    )];
-    let patience = rustix::event::Timespec {
-        tv_sec: 20,
-        tv_nsec: 0,
-    };
-    assert_eq!(rustix::event::poll(&mut fds, Some(&patience)).unwrap(), 1);
+    assert!(watched.iter().all(ends));
+}
+
+#[test]
+fn the_supervisor_has_a_filter_and_only_the_capability_to_remove_its_sockets() {
+    for (program, arguments, _) in programs() {
+        let folder = images();
+        let running = jailed(&folder, program, arguments);
+        let pid = running.id() as i32;
+        assert_eq!(status(pid, "Seccomp:"), "2", "a filter");
+        assert_eq!(status(pid, "NoNewPrivs"), "1");
+        for field in ["CapPrm", "CapEff"] {
+            let capabilities = u64::from_str_radix(&status(pid, field), 16).unwrap();
+            assert_eq!(capabilities & !CAP_DAC_OVERRIDE, 0, "{field}");
+        }
+        for field in ["CapInh", "CapAmb"] {
+            assert_eq!(status(pid, field), "0000000000000000", "{field}");
+        }
+    }
+}
+
+/// The bit of this capability in the sets of proc_pid_status(5).
+const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+
+#[test]
+fn the_supervisor_has_neither_the_image_nor_sockets_open() {
+    let folder = Folder::new();
+    let running = jailed(&folder, BLOCK, "--socket-path vu.sock disk.img");
+    for entry in fs::read_dir(format!("/proc/{}/fd", running.id())).unwrap() {
+        let target = fs::read_link(entry.unwrap().path()).unwrap();
+        let target = target.to_str().unwrap().to_owned();
+        assert!(
+            !target.contains("disk.img") && !target.contains("socket:"),
+            "{target}"
+        );
+    }
+}
+
+#[test]
+fn an_inherited_descriptor_that_the_command_line_does_not_name_is_closed() {
+    for (program, arguments, _) in programs() {
+        let folder = images();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = folder.command(program, &format!("{arguments} --sandbox=none"));
+        let inherited = writer.as_raw_fd();
+        // SAFETY: dup2 is async-signal-safe, and the new descriptor is not closed on exec.
+        unsafe {
+            command.pre_exec(move || match libc::dup2(inherited, 77) {
+                77 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            });
+        }
+        let running = Running::start(command);
+        drop(writer);
+        running.line();
+        let end = ipc::poll([ipc::Interest::readable(&reader)], Some(PATIENCE));
+        assert_eq!(end.unwrap(), [true], "{program}");
+    }
+}
+
+#[test]
+fn both_processes_have_few_resources() {
+    let folder = Folder::new();
+    let running = jailed(&folder, BLOCK, "--socket-path vu.sock disk.img");
+    for pid in [running.id() as i32, inside(&running)] {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        for name in [
+            "Max core file size",
+            "Max locked memory",
+            "Max msgqueue size",
+            "Max nice priority",
+            "Max realtime priority",
+        ] {
+            let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+            let values: Vec<_> = line[name.len()..].split_whitespace().take(2).collect();
+            assert_eq!(values, ["0", "0"], "{line}");
+        }
+    }
 }
 
 #[test]

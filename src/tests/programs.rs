@@ -10,5 +10,6 @@ mod jail;
 mod kicks;
 mod log;
 mod lost_memory;
+mod stop;
 mod vvu_block;
 mod vvu_proxy;

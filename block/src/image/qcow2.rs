@@ -40,13 +40,18 @@ pub(crate) struct Qcow2 {
     /// the image must not be used after it.
     broken: AtomicBool,
     /// The files of the image and its backing images. The open files hold the locks.
-    _files: Vec<fs::File>,
+    files: Vec<fs::File>,
 }
 
 impl Qcow2 {
     /// Size of the disk in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The file of the image itself.
+    pub fn file(&self) -> &fs::File {
+        &self.files[0]
     }
 
     /// The abilities of the image. They do not depend on the abilities of its files.

@@ -65,7 +65,17 @@ impl JailError {
     }
 
     /// Whether the failed part of the jail is optional with `--sandbox=auto`.
+    ///
+    /// Each system allows a process to drop its capabilities, and all but unusual kernels have
+    /// filters of system calls. A jail without them protects from little, so they are required.
     pub fn is_optional(&self) -> bool {
-        !matches!(self, Self::Fork(_) | Self::Prepare(_) | Self::Watchdog(_))
+        matches!(
+            self,
+            Self::Namespaces(_)
+                | Self::UserMap(_)
+                | Self::Root(_)
+                | Self::NoLandlock
+                | Self::Landlock(_)
+        )
     }
 }

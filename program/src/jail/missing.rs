@@ -28,7 +28,7 @@ impl Missing {
         result: Result<(), JailError>,
     ) -> Result<(), JailError> {
         match result {
-            Err(why) if self.sandbox == Sandbox::Auto => {
+            Err(why) if self.sandbox == Sandbox::Auto && why.is_optional() => {
                 self.parts.push((part, why));
                 Ok(())
             }

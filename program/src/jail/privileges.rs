@@ -2,7 +2,8 @@
 
 use std::io;
 
-use caps::CapSet;
+use caps::errors::CapsError;
+use caps::{CapSet, Capability, CapsHashSet};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::set_no_new_privs;
 
@@ -13,9 +14,38 @@ use super::JailError;
 /// the memory regions of a front-end.
 const MAX_FILES: u64 = 2048;
 
+/// The limits of resources that the program does not need, or needs little of.
+///
+/// These have no limit here, because a limit would end the service of some users:
+///
+/// * Address space and data: front-ends' memory has any size, and private memory replaces memory
+///   that a front-end has taken away.
+/// * Processes: the kernel counts all processes of the user, not those of the program.
+/// * Pending signals: the kernel counts those of the user. Timers of threads need some.
+/// * File size: the limit also holds for the parts of an image that exist, and for a log file.
+/// * Stack: the limit holds for the first thread alone. All others have stacks of a fixed size.
+const LIMITS: [(Resource, u64); 6] = [
+    (Resource::Core, 0),
+    (Resource::Nofile, MAX_FILES),
+    // Rings and DMA memory are locked before there is a jail.
+    (Resource::Memlock, 0),
+    (Resource::Msgqueue, 0),
+    // No thread gets a higher priority than the program was started with.
+    (Resource::Nice, 0),
+    (Resource::Rtprio, 0),
+];
+
+/// The capability to remove files from folders of other users. Only root has it.
+pub const TO_REMOVE_FILES: Capability = Capability::CAP_DAC_OVERRIDE;
+
 /// Drops all capabilities, prevents new capabilities, and limits the resources of the process.
 pub fn drop_all() -> Result<(), JailError> {
-    for (resource, limit) in [(Resource::Core, 0), (Resource::Nofile, MAX_FILES)] {
+    drop_all_but(None)
+}
+
+/// Does the same as [`drop_all`], but keeps a capability if the process has it.
+pub fn drop_all_but(kept: Option<Capability>) -> Result<(), JailError> {
+    for (resource, limit) in LIMITS {
         let hard = getrlimit(resource).maximum.unwrap_or(limit);
         let limit = Some(limit.min(hard));
         let limits = Rlimit {
@@ -25,17 +55,17 @@ pub fn drop_all() -> Result<(), JailError> {
         setrlimit(resource, limits).map_err(|errno| JailError::Resources(errno.into()))?;
     }
     set_no_new_privs(true).map_err(|errno| JailError::Privileges(errno.into()))?;
-    drop_capabilities().map_err(JailError::Privileges)
+    drop_capabilities(kept).map_err(|error| JailError::Privileges(io::Error::other(error)))
 }
 
-fn drop_capabilities() -> io::Result<()> {
-    for set in [
-        CapSet::Ambient,
-        CapSet::Effective,
-        CapSet::Inheritable,
-        CapSet::Permitted,
-    ] {
-        caps::clear(None, set).map_err(io::Error::other)?;
-    }
-    Ok(())
+fn drop_capabilities(kept: Option<Capability>) -> Result<(), CapsError> {
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    let kept: CapsHashSet = kept
+        .into_iter()
+        .filter(|one| permitted.contains(one))
+        .collect();
+    caps::clear(None, CapSet::Ambient)?;
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)
 }

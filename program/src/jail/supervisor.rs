@@ -1,60 +1,104 @@
 //! The supervisor, which is the process outside the jail.
 
-use std::io;
+mod birth;
+mod flusher;
+mod stop;
 
-use ipc::{Interest, SocketPath, poll};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open,
-    set_parent_process_death_signal, waitid,
-};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::exit;
+use std::time::{Duration, Instant};
+
+use ipc::SocketPath;
 
 use super::JailError;
-use crate::signals::StopSignal;
+use crate::descriptors::{STANDARD, close_all_but};
+use crate::{StopSignal, one_line};
+use birth::{Child, Side};
+use flusher::Flusher;
+use stop::End;
+
+/// The exit code of a program that had to be killed to stop. Everything that was written to its
+/// image is on stable storage.
+pub const KILLED_EXIT_CODE: i32 = 4;
+
+/// The work of the supervisor when the process in the jail has ended.
+#[derive(Debug)]
+pub struct Duties {
+    /// Sockets to remove.
+    pub sockets: Vec<SocketPath>,
+    /// Files to bring to stable storage, unless the process in the jail ended with success.
+    pub files: Vec<OwnedFd>,
+    /// The maximum time from a stop signal to the end of the supervisor.
+    pub stop_timeout: Duration,
+}
 
 /// Starts a child process, and returns only in the child. The calling process becomes the
-/// supervisor. It waits until the child ends, removes the sockets at `paths`, and exits with the
-/// child's exit code.
-pub fn fork(paths: &[SocketPath]) -> Result<(), JailError> {
-    // SAFETY: there is only one thread, so the child inherits no lock that another thread holds.
-    match unsafe { libc::fork() } {
-        -1 => Err(JailError::Fork(io::Error::last_os_error())),
-        0 => set_parent_process_death_signal(Some(Signal::KILL))
-            .map_err(|errno| JailError::Fork(errno.into())),
-        child => {
-            let pid = Pid::from_raw(child).ok_or(io::ErrorKind::NotFound.into());
-            let code = pid.and_then(supervise);
-            for path in paths {
-                path.remove();
-            }
-            std::process::exit(code.unwrap_or(1))
+/// supervisor, and exits with the child's exit code.
+///
+/// `leave` runs in a helper, and the child is in the namespaces that the helper has entered.
+/// `confine` takes from the supervisor everything that its duties do not need.
+pub fn fork(
+    duties: &Duties,
+    leave: impl FnOnce() -> Result<(), JailError>,
+    confine: impl Fn() -> Result<(), JailError>,
+) -> Result<(), JailError> {
+    let code = match birth::start(leave)? {
+        Side::Inside => return Ok(()),
+        Side::Failed(code) => code,
+        Side::Outside(child) => {
+            // An error here ends the child, too.
+            let flusher = match &duties.files[..] {
+                [] => None,
+                files => Some(Flusher::start(files, &confine)?),
+            };
+            let signals = StopSignal::install().map_err(JailError::Fork)?;
+            confine()?;
+            supervise(child, flusher, &signals, duties.stop_timeout).unwrap_or_else(|error| {
+                tracing::error!("the supervisor failed: {error}");
+                1
+            })
         }
+    };
+    for socket in &duties.sockets {
+        socket.remove();
     }
+    exit(code)
 }
 
-/// Passes signals on to the child until the child ends. Returns the exit code for the supervisor.
-fn supervise(child: Pid) -> io::Result<i32> {
-    let signals = StopSignal::install()?;
-    let process = pidfd_open(child, PidfdFlags::empty())?;
-    loop {
-        let interests = [Interest::readable(&process), Interest::readable(&signals)];
-        let [ended, _] = poll(interests, None)?;
-        if ended {
-            return exit_code(child);
+/// Returns the exit code for the supervisor when the child has ended.
+fn supervise(
+    mut child: Child,
+    flusher: Option<Flusher>,
+    signals: &StopSignal,
+    stop_timeout: Duration,
+) -> io::Result<i32> {
+    let needed = flusher.iter().flat_map(Flusher::descriptors);
+    let needed = needed.chain(child.descriptors()).chain([signals.as_fd()]);
+    // SAFETY: this process uses no other descriptors, and it exits without dropping their owners.
+    unsafe { close_all_but(needed.map(|fd| fd.as_raw_fd()).chain(STANDARD)) }?;
+    child.let_go()?;
+    let end = stop::wait(&child, signals, stop_timeout)?;
+    let (code, deadline) = match end {
+        End::Exited(code) => (code, Instant::now() + stop_timeout),
+        End::Killed { deadline } => (KILLED_EXIT_CODE, deadline),
+    };
+    Ok(match flusher {
+        None => code,
+        Some(flusher) if code == 0 => {
+            flusher.dismiss();
+            code
         }
-        if signals.take()? {
-            // An error is ignored, because it means that the child has just ended.
-            let _ = kill_process(child, Signal::TERM);
-        }
-    }
-}
-
-fn exit_code(child: Pid) -> io::Result<i32> {
-    let status = waitid(WaitId::Pid(child), WaitIdOptions::EXITED)?;
-    let Some(status) = status else { return Ok(1) };
-    Ok(match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => code,
-        // This is the exit code that a shell reports for a process that was ended by a signal.
-        (None, Some(signal)) => 128 + signal,
-        (None, None) => 1,
+        Some(flusher) => flush(flusher, deadline).map_or(1, |()| code),
     })
+}
+
+/// Brings the files to stable storage, and logs the result.
+fn flush(flusher: Flusher, deadline: Instant) -> Result<(), flusher::FlushError> {
+    let flushed = flusher.flush(deadline);
+    match &flushed {
+        Ok(()) => tracing::info!("all data that was written to the image is on stable storage"),
+        Err(error) => tracing::error!("writes to the image may be lost: {}", one_line(error)),
+    }
+    flushed
 }

@@ -28,7 +28,7 @@ QEMU (10.1 or newer) with the PATH of --virtio-pci-socket:
   -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"PATH\"}}'
 
 Exit status: 0 if told to stop or, with --fd, if the front-end left; 1 on failure; 2 on wrong \
-usage; 3 after a system call that the policy does not allow.")]
+usage; 3 after a system call that the policy does not allow; 4 if it had to be killed to stop.")]
 pub struct Arguments {
     #[command(flatten)]
     pub carrier: CarrierArguments,

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use block::{BlockDevice, Image, Options};
 use clap::Parser;
+use program::jail::Jail;
 use virtio::{RingOptions, Runner};
 
 use advice::Advised;
@@ -26,7 +27,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse()
         .checked()
         .unwrap_or_else(|error| error.exit());
-    program::run("vvu-block", arguments.program, || serve(arguments))
+    let inherited = arguments.carrier.fd;
+    program::run("vvu-block", arguments.program, inherited, || {
+        serve(arguments)
+    })
 }
 
 /// The maximum number of data segments in a request. The segments, the header and the status byte
@@ -55,7 +59,9 @@ fn serve(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     };
     let runner = Runner::new(Arc::new(device), rings);
     let name = arguments.format.device();
-    let served = carriers::serve(name, runner, &arguments.carrier, arguments.program.jail);
+    let mut jail = Jail::new(arguments.program);
+    jail.sync_at_end(image.file_to_sync()?);
+    let served = carriers::serve(name, runner, &arguments.carrier, jail);
     // Written data is flushed to stable storage even if serving ended with an error.
     image
         .sync()

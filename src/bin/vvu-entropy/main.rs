@@ -12,6 +12,7 @@ use carriers::CarrierArguments;
 use clap::Parser;
 use entropy::EntropyDevice;
 use policies::DeviceName;
+use program::jail::Jail;
 use virtio::{RingOptions, Runner};
 
 /// Give a virtual machine random bytes as a virtio entropy device.
@@ -26,7 +27,7 @@ QEMU with the PATH of --socket-path, with its memory shared:
   -chardev socket,id=rng,path=PATH -device vhost-user-rng-pci,chardev=rng
 
 Exit status: 0 if told to stop or, with --fd, if the front-end left; 1 on failure; 2 on wrong \
-usage; 3 after a system call that the policy does not allow.")]
+usage; 3 after a system call that the policy does not allow; 4 if it had to be killed to stop.")]
 struct Arguments {
     #[command(flatten)]
     carrier: CarrierArguments,
@@ -36,9 +37,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { carrier, program } = Arguments::parse();
-    program::run("vvu-entropy", program, || {
+    program::run("vvu-entropy", program, carrier.fd, || {
         let runner = Runner::new(Arc::new(EntropyDevice), RingOptions::default());
-        carriers::serve(DeviceName::Entropy, runner, &carrier, program.jail)
+        carriers::serve(DeviceName::Entropy, runner, &carrier, Jail::new(program))
     })
 }
 

@@ -28,7 +28,7 @@ Sibling VM (QEMU), with FILE and SIZE of --memory:
   -chardev socket,id=vu,path=SOCKET_PATH -device vhost-user-blk-pci,chardev=vu
 
 Exit status: 0 if told to stop; 1 on failure; 2 on wrong usage; 3 after a system call that the
-policy does not allow.")]
+policy does not allow; 4 if it had to be killed to stop.")]
 pub struct Arguments {
     /// The path of the socket for the sibling's vhost-user front-end.
     #[arg(long, value_name = "PATH")]

@@ -24,7 +24,7 @@ use args::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    program::run("vvu-proxy", arguments.program, || serve(&arguments))
+    program::run("vvu-proxy", arguments.program, None, || serve(&arguments))
 }
 
 fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
@@ -43,7 +43,7 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         max_vhost_queues: arguments.max_queues,
         uuid: arguments.uuid,
     };
-    let mut jail = Jail::new(arguments.program.jail);
+    let mut jail = Jail::new(arguments.program);
     let mut device = VvuDevice::new(options, window, front_ends)?;
     jail.remove_at_end(paths);
     jail.close(Context::VvuProxy, survive_losses)?;

@@ -58,6 +58,34 @@ fn one_warning_names_all_that_the_jail_lacks() {
     assert!(!warnings[0].contains("--sandbox"), "{stderr}");
 }
 
+#[test]
+fn no_program_starts_without_its_filter_or_with_privileges() {
+    for refused in [
+        "seccomp: return EPERM",
+        "prctl: arg0 == PR_SET_NO_NEW_PRIVS; return EPERM",
+        "capset: return EPERM",
+    ] {
+        let folder = Folder::new();
+        let command = folder.command(BLOCK, "--sandbox=auto --socket-path vu.sock disk.img");
+        let output = start_without(command, refused).output();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{refused}: {stderr}");
+        assert!(output.stdout.is_empty(), "{refused}: not ready");
+        assert_eq!(stderr.lines().count(), 1, "{refused}: {stderr}");
+        assert!(
+            stderr.contains("with --sandbox=none"),
+            "{refused}: {stderr}"
+        );
+        assert_eq!(folder.names(), ["disk.img"], "{refused}");
+        let command = folder.command(BLOCK, "--sandbox=none --socket-path vu.sock disk.img");
+        assert!(
+            start_without(command, refused)
+                .line()
+                .starts_with("ready: ")
+        );
+    }
+}
+
 /// Simulates a system where kernel.io_uring_disabled is 1 and an unprivileged user runs the
 /// program.
 #[test]

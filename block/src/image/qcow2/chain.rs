@@ -64,7 +64,7 @@ impl Qcow2 {
             cluster_size: 1 << header.cluster_bits,
             zeroes: header.version >= 3,
             broken: AtomicBool::new(false),
-            _files: files,
+            files,
         })
     }
 }
