@@ -146,6 +146,11 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// The number of buffers of the operation in this slot. 0 if the slot is free.
+    pub fn buffers(&self, slot: u16) -> usize {
+        self.slots[usize::from(slot)].transfer.buffers()
+    }
+
     /// Number of operations whose completion [`Engine::next_completion`] has not returned yet.
     pub fn in_flight(&self) -> usize {
         self.in_flight
@@ -172,6 +177,7 @@ impl<'a> Engine<'a> {
         data.buffers
             .iovecs(&self.memory, data.skip, range.len, iovecs)
             .map_err(EngineError::Buffer)?;
+        let iovecs = transfer.filled();
         if self.image.is_formatted() {
             self.require_bounce(slot, data)?;
         } else if let Some(direct) = self.image.direct() {

@@ -19,9 +19,10 @@ use spin::Spin;
 /// Maximum number of requests of one vring in flight. Further requests wait in the vring.
 const MAX_IN_FLIGHT: u16 = 1024;
 
-/// Number of pieces of memory of the requests in flight at which the worker takes no further
-/// request. A request needs memory of this process for each of its pieces, and a driver chooses the
-/// number of pieces. With 1024 requests in flight, requests of 16 pieces do not reach this number.
+/// Number of pieces of the requests in flight at which the worker takes no further request. A piece
+/// is an entry in a list that this process keeps for a request: a buffer as the driver gave it, or
+/// a buffer as the kernel gets it. The driver chooses the number of pieces. With 1024 requests in
+/// flight, requests of 4 KiB do not reach this number.
 const MAX_PIECES_IN_FLIGHT: usize = 16 << 10;
 
 /// Serves one vring.
@@ -44,7 +45,7 @@ pub(crate) struct Worker<'a> {
     pending: Box<[Pending]>,
     /// The slots that do not hold a request.
     free: Vec<u16>,
-    /// Number of pieces of memory of the requests in flight.
+    /// Number of pieces of the requests in flight.
     pieces: usize,
     /// Number of requests that were given back since the last check whether the driver needs a
     /// call.
@@ -58,6 +59,8 @@ struct Pending {
     chain: Chain,
     /// Number of bytes that the device writes to the data buffers if the request succeeds.
     data_in: u64,
+    /// Number of pieces that were counted for the request.
+    pieces: usize,
     /// Whether the request changes the disk, and its change needs a flush to be on stable storage.
     volatile: bool,
 }
@@ -128,6 +131,18 @@ impl<'a> Worker<'a> {
         Ok(self.free_slot().is_some() && !self.is_held() && self.queue.ring.has_requests()?)
     }
 
+    /// Adds to the pieces of the request in a slot.
+    fn count(&mut self, slot: u16, pieces: usize) {
+        self.pending[usize::from(slot)].pieces += pieces;
+        self.pieces += pieces;
+    }
+
+    /// Makes a slot free.
+    fn release(&mut self, slot: u16) {
+        self.pieces -= std::mem::take(&mut self.pending[usize::from(slot)].pieces);
+        self.free.push(slot);
+    }
+
     /// The slot for the next request. `None` if the requests in flight use all slots, or too much
     /// memory.
     fn free_slot(&self) -> Option<u16> {
@@ -196,7 +211,8 @@ impl<'a> Worker<'a> {
             if !self.queue.ring.pop(chain)? {
                 return Ok(taken > 0);
             }
-            self.pieces += chain.pieces();
+            let pieces = chain.pieces();
+            self.count(slot, pieces);
             self.free.pop();
             self.accept(slot)?;
         }

@@ -71,8 +71,8 @@ impl Chain {
         self.writable.clear();
     }
 
-    /// The number of pieces of memory that hold the buffers. A buffer that crosses the end of a
-    /// region counts as one piece.
+    /// The number of entries in the lists of this chain. An entry is a buffer or, behind an IOMMU,
+    /// the part of a buffer in one mapping.
     pub fn pieces(&self) -> usize {
         self.readable.segments.len() + self.writable.segments.len()
     }

@@ -21,6 +21,8 @@ pub(crate) struct Transfer {
     /// The buffers of the operation. The data of the buffers before index `first` is already
     /// transferred. The data of the buffer at index `first` may be partly transferred.
     iovecs: Vec<iovec>,
+    /// The number of buffers that the operation began with.
+    count: usize,
     /// Index of the first buffer whose data is not completely transferred.
     first: usize,
     /// Offset in the image of the first byte that is not done yet.
@@ -46,27 +48,36 @@ impl Transfer {
     /// Sets up an operation. The caller fills the returned list with buffers of `range.len` bytes
     /// in total.
     pub fn reset(&mut self, operation: Operation, range: Range) -> &mut Vec<iovec> {
-        self.steps.clear();
+        self.clear();
         self.set_step(Step { operation, range });
-        self.first = 0;
-        self.direct = false;
-        self.aside = false;
-        self.iovecs.clear();
         &mut self.iovecs
+    }
+
+    /// Counts the buffers after the caller has filled the list that [`Transfer::reset`] returned.
+    /// Returns the buffers.
+    pub fn filled(&mut self) -> &[iovec] {
+        self.count = self.iovecs.len();
+        &self.iovecs
+    }
+
+    /// The number of buffers that the operation began with. 0 after the operation has ended.
+    pub fn buffers(&self) -> usize {
+        self.count
     }
 
     /// Sets up operations that move no data. The operations run one after the other.
     pub fn reset_steps(&mut self, steps: &[Step]) {
-        self.steps.clear();
+        self.clear();
         self.steps.extend(steps.iter().rev());
-        self.first = 0;
-        self.iovecs.clear();
         let step = self.steps.pop().unwrap_or(Step::FLUSH);
         self.set_step(step);
     }
 
     /// Removes the buffers and steps of an operation that has ended.
     pub fn clear(&mut self) {
+        self.direct = false;
+        self.aside = false;
+        self.count = 0;
         self.first = 0;
         self.steps.clear();
         virtio::chain::clear(&mut self.iovecs);
@@ -244,6 +255,15 @@ mod tests {
         let mut transfer = steps(&[Operation::Unmap, Operation::Discard]);
         transfer.reset(Operation::Flush, Step::FLUSH.range);
         assert!(matches!(transfer.advance(0), Progress::Done));
+    }
+
+    #[test]
+    fn steps_use_the_page_cache_even_after_direct_io_in_the_same_slot() {
+        let mut transfer = transfer(&[512]);
+        transfer.direct = true;
+        transfer.reset_steps(&[Step::FLUSH]);
+        assert!(!transfer.direct);
+        assert_eq!((transfer.buffers(), transfer.iovecs().len()), (0, 0));
     }
 
     #[test]

@@ -34,7 +34,10 @@ impl Worker<'_> {
         started: Result<Started, BlockRefusal>,
     ) -> Result<(), QueueError> {
         match started {
-            Ok(Started::InFlight) => Ok(()),
+            Ok(Started::InFlight) => {
+                self.count(slot, self.engine.buffers(slot));
+                Ok(())
+            }
             Ok(Started::Completed(result)) => self.answer(slot, result),
             Err(refusal) => {
                 self.complain(&format_args!("request refused: {refusal}"));

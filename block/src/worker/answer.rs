@@ -62,7 +62,7 @@ impl Worker<'_> {
         status: Status,
         data_in: u64,
     ) -> Result<(), QueueError> {
-        self.free.push(slot);
+        self.release(slot);
         let chain = &mut self.pending[usize::from(slot)].chain;
         let written = match chain.writable.len().checked_sub(STATUS_LEN) {
             Some(at) => chain.writable.write(&self.memory, at, &[status as u8]),
@@ -75,7 +75,6 @@ impl Worker<'_> {
         };
         let written = u32::try_from(written).unwrap_or(u32::MAX);
         self.queue.ring.push_used(chain.head, written)?;
-        self.pieces -= chain.pieces();
         chain.clear();
         self.used += 1;
         match self.used {

@@ -38,8 +38,7 @@ impl Worker<'_> {
         };
         // No other request was taken since, because the gate was closed.
         let chain = &mut self.pending[usize::from(slot)].chain;
-        self.pieces -= chain.pieces();
         self.queue.ring.put_back(chain);
-        self.free.push(slot);
+        self.release(slot);
     }
 }

@@ -9,6 +9,7 @@ use crate::limit::{Clock, Throttle};
 use crate::request::Status;
 use crate::{Image, OpenOptions, Rate, RateLimits};
 use std::fs::File;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::thread::spawn;
@@ -16,9 +17,9 @@ use std::time::Duration;
 
 use ipc::SharedEventFd;
 use tempfile::NamedTempFile;
-use virtio::Vring;
 use virtio::queue::{MAX_DESCRIPTORS, RING_FEATURES};
-use virtio::test_utils::{DriverRing, INDIRECT, NEXT, WRITE, memory};
+use virtio::test_utils::{DriverRing, INDIRECT, NEXT, WRITE, anonymous_file, memory};
+use virtio::{Region, Vring};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_OUT,
 };
@@ -69,7 +70,17 @@ fn with_device(
     device: &BlockDevice,
     test: impl FnOnce(&mut Rig<'_>),
 ) {
-    let memory = memory(0x10000);
+    with_memory(kind, features, device, memory(0x10000), test);
+}
+
+/// Runs a test with a worker for this device, and a driver with this memory.
+fn with_memory(
+    kind: EngineKind,
+    features: u64,
+    device: &BlockDevice,
+    memory: Arc<GuestMemory>,
+    test: impl FnOnce(&mut Rig<'_>),
+) {
     let ring = DriverRing::new(memory.clone(), 0x1000, 32);
     let eventfd = || Arc::new(SharedEventFd::new().unwrap());
     let (kick, call) = (eventfd(), eventfd());
@@ -240,7 +251,8 @@ fn requests_of_the_maximum_size_use_little_memory_at_a_time() {
                 rig.ring.publish(0);
             }
             assert!(rig.worker.take_batch().unwrap());
-            assert_eq!(rig.worker.queue.ring.next_avail(), 16, "{kind:?}");
+            // Each request counts 1026 buffers of the driver and 1024 buffers for the kernel.
+            assert_eq!(rig.worker.queue.ring.next_avail(), 8, "{kind:?}");
             assert!(!rig.worker.can_take().unwrap());
             // Results make room for the other requests, although the driver does not kick.
             while rig.worker.queue.ring.next_avail() < 20 {
@@ -250,6 +262,41 @@ fn requests_of_the_maximum_size_use_little_memory_at_a_time() {
             }
             rig.worker.finish().unwrap();
             assert_eq!((rig.used(), rig.worker.pieces), (20, 0), "{kind:?}");
+        });
+    }
+}
+
+#[test]
+fn buffers_over_many_regions_use_little_memory_at_a_time() {
+    const REGIONS: u64 = 512;
+    const DATA: Range<u64> = 0x1_0000..REGIONS << 12;
+    let memory = || {
+        let file = anonymous_file(REGIONS << 12);
+        let region = |n| Region::map(file.clone(), n << 12, GuestAddress(n << 12), 0x1000, true);
+        let regions = (0..REGIONS).map(|n| region(n).unwrap()).collect();
+        Arc::new(GuestMemory::from_regions(regions).unwrap())
+    };
+    let buffers = [(DATA.start, (DATA.end - DATA.start) as u32, true); 8];
+    let request = [&[(HEADER, 16, false)][..], &buffers, &[(STATUS, 1, true)]].concat();
+    for kind in KINDS {
+        let zero = File::options().read(true).write(true).open("/dev/zero");
+        let image = Image::from_file(zero.unwrap(), 64 << 20, Abilities::default());
+        let device = BlockDevice::new(Arc::new(image), Options::default()).unwrap();
+        with_memory(kind, CACHED, &device, memory(), |rig| {
+            rig.ring.add(&request);
+            for _ in 0..7 {
+                rig.ring.publish(0);
+            }
+            // Each request has 8 buffers in 496 regions each.
+            assert!(rig.worker.take_batch().unwrap());
+            assert_eq!(rig.worker.queue.ring.next_avail(), 5, "{kind:?}");
+            while rig.worker.queue.ring.next_avail() < 8 {
+                rig.worker.sleep().unwrap();
+                rig.worker.reap().unwrap();
+                rig.worker.take_batch().unwrap();
+            }
+            rig.worker.finish().unwrap();
+            assert_eq!((rig.used(), rig.worker.pieces), (8, 0), "{kind:?}");
         });
     }
 }
