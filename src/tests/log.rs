@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::ptr::null_mut;
 
 use super::disk::Disk;
 use super::harness::{Folder, Running};
@@ -68,4 +70,49 @@ fn a_peer_that_connects_without_end_causes_few_lines() {
     let log = std::fs::read_to_string(&path).unwrap();
     assert!(log.contains(" more messages like this left out: "), "{log}");
     assert!(log.lines().count() < 100, "{log}");
+}
+
+/// A terminal that has stopped: nobody reads its other end any more. It has room for a few lines and
+/// a part of one.
+fn stopped_terminal() -> (File, File) {
+    let (mut other_end, mut terminal) = (-1, -1);
+    // SAFETY: the kernel writes two descriptors. The name and the settings may be null.
+    let opened = unsafe {
+        libc::openpty(
+            &mut other_end,
+            &mut terminal,
+            null_mut(),
+            null_mut(),
+            null_mut(),
+        )
+    };
+    assert_eq!(opened, 0);
+    // SAFETY: openpty has just opened both descriptors, so they have no other owner.
+    let mut pair = unsafe { (File::from_raw_fd(other_end), File::from_raw_fd(terminal)) };
+    rustix::io::ioctl_fionbio(&pair.1, true).unwrap();
+    while pair.1.write(b"a line\n").is_ok() {}
+    rustix::io::ioctl_fionbio(&pair.1, false).unwrap();
+    pair.0.read_exact(&mut [0; 64]).unwrap();
+    pair
+}
+
+#[test]
+fn a_program_on_a_stopped_terminal_serves_and_stops() {
+    let folder = Folder::new();
+    let (_other_end, terminal) = stopped_terminal();
+    let arguments = "--sandbox=full --log-level debug --socket-path vu.sock disk.img";
+    let mut command = folder.command(PROGRAM, arguments);
+    command.stderr(Stdio::from(terminal.try_clone().unwrap()));
+    let running = Running::start(command);
+    running.line();
+    let connect = || UnixStream::connect(folder.path("vu.sock")).unwrap();
+    connect().write_all(&[0xff; 64]).unwrap();
+    assert_eq!(Disk::new(connect()).write(1, 0x77), 0);
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.status().code(), Some(0));
+    let flags = rustix::fs::fcntl_getfl(&terminal).unwrap();
+    assert!(
+        !flags.contains(rustix::fs::OFlags::NONBLOCK),
+        "others write to the terminal as before"
+    );
 }
