@@ -197,9 +197,14 @@ pub fn children(pid: u32) -> Vec<Pid> {
     children.filter_map(Pid::from_raw).collect()
 }
 
-/// Whether a process ends in time.
+/// Whether a process ends.
 pub fn ends(process: &OwnedFd) -> bool {
-    let ended = ipc::poll([ipc::Interest::readable(process)], Some(PATIENCE));
+    ends_in(process, PATIENCE)
+}
+
+/// Whether a process ends in this time.
+pub fn ends_in(process: &OwnedFd, time: Duration) -> bool {
+    let ended = ipc::poll([ipc::Interest::readable(process)], Some(time));
     ended.unwrap() == [true]
 }
 

@@ -19,13 +19,37 @@ pub enum End {
     Killed { deadline: Instant },
 }
 
+/// The time in which further signals count as the first one. timeout(1), for instance, sends a signal
+/// to a program and at once to its whole process group.
+const ECHO: Duration = Duration::from_millis(500);
+
 /// A stop that has begun.
 #[derive(Clone, Copy)]
 struct Stop {
+    began: Instant,
+    timeout: Duration,
+}
+
+impl Stop {
     /// The time when the process inside is killed.
-    kill: Instant,
+    fn kill(self) -> Instant {
+        self.began + self.timeout / 2
+    }
+
     /// The time when the supervisor ends.
-    deadline: Instant,
+    fn deadline(self) -> Instant {
+        self.began + self.timeout
+    }
+
+    /// The reason to kill the process inside now. `asked`: whether a signal has come.
+    fn reason_to_kill(self, asked: bool, now: Instant) -> Option<String> {
+        if now >= self.kill() {
+            let waited = (self.timeout / 2).as_secs_f32();
+            return Some(format!("the program did not stop in {waited} s"));
+        }
+        let again = asked && now - self.began >= ECHO;
+        again.then(|| "a second signal came for the program".to_owned())
+    }
 }
 
 /// Waits for the end of the process inside, and passes stop signals on.
@@ -36,7 +60,7 @@ struct Stop {
 pub fn wait(child: &Child, signals: &StopSignal, timeout: Duration) -> io::Result<End> {
     let mut stop: Option<Stop> = None;
     loop {
-        let patience = stop.map(|stop| stop.kill.saturating_duration_since(Instant::now()));
+        let patience = stop.map(|stop| stop.kill().saturating_duration_since(Instant::now()));
         let interests = [
             Interest::readable(child.process()),
             Interest::readable(signals),
@@ -50,19 +74,18 @@ pub fn wait(child: &Child, signals: &StopSignal, timeout: Duration) -> io::Resul
         match stop {
             None if asked => {
                 send(child, Signal::TERM);
-                let (kill, deadline) = (now + timeout / 2, now + timeout);
-                stop = Some(Stop { kill, deadline });
+                stop = Some(Stop {
+                    began: now,
+                    timeout,
+                });
             }
-            Some(Stop { deadline, .. }) if asked => {
-                tracing::error!("a second signal came, so the program is killed");
-                return kill_until(child, deadline);
+            None => {}
+            Some(stop) => {
+                if let Some(reason) = stop.reason_to_kill(asked, now) {
+                    tracing::error!("{reason}, so it is killed");
+                    return kill_until(child, stop.deadline());
+                }
             }
-            Some(Stop { kill, deadline }) if kill <= now => {
-                let waited = (timeout / 2).as_secs_f32();
-                tracing::error!("the program did not stop in {waited} s, so it is killed");
-                return kill_until(child, deadline);
-            }
-            _ => {}
         }
     }
 }
@@ -80,4 +103,25 @@ fn kill_until(child: &Child, deadline: Instant) -> io::Result<End> {
 /// Sends a signal. This fails only when the process has just ended.
 fn send(child: &Child, signal: Signal) {
     let _ = pidfd_send_signal(child.process(), signal);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_killed_after_half_of_the_time_or_at_a_second_signal() {
+        let began = Instant::now();
+        let timeout = Duration::from_secs(10);
+        let stop = Stop { began, timeout };
+        let kills = |asked, millis| {
+            let now = began + Duration::from_millis(millis);
+            stop.reason_to_kill(asked, now).is_some()
+        };
+        assert!(!kills(false, 4999));
+        assert!(kills(false, 5000));
+        assert!(kills(true, 500));
+        assert!(!kills(true, 499), "an echo of the first signal");
+        assert_eq!(stop.deadline() - began, timeout);
+    }
 }
