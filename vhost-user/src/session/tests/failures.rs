@@ -1,5 +1,8 @@
 //! Tests of the answers to requests that fail.
 
+use std::sync::mpsc::channel;
+use std::thread;
+
 use super::*;
 use crate::transport::DropReason;
 
@@ -184,12 +187,14 @@ fn a_call_that_blocks_drops_its_front_end_and_the_next_one_is_served() {
     let full = eventfd();
     rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
     rustix::io::ioctl_fionbio(&full, false).unwrap();
-    let (played, device) = Script::negotiated()
+    let script = Script::negotiated()
         .vring(0)
         .kick(0, Some(eventfd()))
         .call(0, Some(Arc::new(full)))
-        .ask(Request::GetFeatures)
-        .play();
+        .ask(Request::GetFeatures);
+    let (done, result) = channel();
+    thread::spawn(move || done.send(script.play()));
+    let (played, device) = result.recv_timeout(Duration::from_secs(20)).unwrap();
     assert_eq!(device.log(), ["start 0 at 7", "stop 0"]);
     assert_eq!((played.dropped, played.replies.len()), (1, 1));
 }

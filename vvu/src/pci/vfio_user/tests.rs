@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use ipc::SharedEventFd;
 use std::os::unix::net::UnixListener;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -309,8 +310,10 @@ fn a_doorbell_that_the_server_makes_block_is_an_error_after_milliseconds() {
     let doorbell = function.register_eventfd(2, 8).unwrap();
     rustix::io::ioctl_fionbio(&*theirs, false).unwrap();
     rustix::io::write(&*theirs, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-    let rung = doorbell.signal().unwrap_err();
-    assert_eq!(rung.kind(), io::ErrorKind::TimedOut);
+    let (done, result) = channel();
+    std::thread::spawn(move || done.send(doorbell.signal().unwrap_err().kind()));
+    let rung = result.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(rung, io::ErrorKind::TimedOut);
     drop(function);
     server.join().unwrap();
 }
