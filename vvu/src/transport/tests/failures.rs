@@ -59,7 +59,7 @@ fn a_reply_does_not_reach_the_next_frontend() {
 
 #[test]
 fn a_message_that_is_none_costs_the_connection() {
-    let short = "message has 11 bytes, but its header stands for 12";
+    let short = "message has 11 bytes, but its header announces 12";
     let mut setup = Setup::ours();
     let mut version_2 = get_features();
     version_2.head.flags = Flags::NEED_REPLY;
@@ -73,9 +73,9 @@ fn a_message_that_is_none_costs_the_connection() {
         ),
         (
             too_long,
-            "message has 12 bytes, but its header stands for 13",
+            "message has 12 bytes, but its header announces 13",
         ),
-        (vec![], "message has 0 bytes, but its header stands for 12"),
+        (vec![], "message has 0 bytes, but its header announces 12"),
     ] {
         setup.mock.state().put(&bytes);
         setup.assert_dropped(reason);
