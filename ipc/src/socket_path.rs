@@ -42,6 +42,14 @@ impl SocketPath {
         }
     }
 
+    /// The folder that the socket is in.
+    pub fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        }
+    }
+
     /// Removes the socket, unless another file has replaced it at its path.
     pub fn remove(&self) {
         if self.file.is_some() && file_at(&self.path) == self.file {

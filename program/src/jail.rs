@@ -137,6 +137,9 @@ impl Jail {
 /// Takes everything from the supervisor that its duties do not need.
 fn confine_supervisor(options: Options, duties: &Duties) -> Result<(), JailError> {
     if matches!(options.sandbox, Sandbox::Auto | Sandbox::Full) {
+        // The process in the jail reports a kernel without Landlock.
+        let folders = duties.sockets.iter().map(SocketPath::folder);
+        Missing::new(options.sandbox).accept("Landlock", files::forbid_all_but_removal(folders))?;
         let removes = !duties.sockets.is_empty();
         privileges::drop_all_but(removes.then_some(privileges::TO_REMOVE_FILES))?;
     }

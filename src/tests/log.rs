@@ -72,8 +72,8 @@ fn a_peer_that_connects_without_end_causes_few_lines() {
     assert!(log.lines().count() < 100, "{log}");
 }
 
-/// A terminal that has stopped: nobody reads its other end any more. It has room for a few lines and
-/// a part of one.
+/// A terminal that has stopped: nobody reads its other end any more. It has room for a few lines
+/// and a part of one.
 fn stopped_terminal() -> (File, File) {
     let (mut other_end, mut terminal) = (-1, -1);
     // SAFETY: the kernel writes two descriptors. The name and the settings may be null.

@@ -2,10 +2,11 @@
 
 use std::env;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
-    Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -61,20 +62,74 @@ fn pivot_to(empty: &OwnedFd) -> Result<(), Errno> {
     unmount(".", UnmountFlags::DETACH)
 }
 
+/// The version of Landlock that the rules are written for. An older kernel may enforce only some of
+/// the rules.
+const LANDLOCK: ABI = ABI::V6;
+
 /// Forbids to open files by path, to use TCP, and to send signals or connect through abstract
-/// sockets to processes outside the jail. An older kernel may enforce only some of these rules.
+/// sockets to processes outside the jail.
 pub fn forbid_all() -> Result<(), JailError> {
-    let abi = ABI::V6;
-    let status = Ruleset::default()
+    let ruleset = no_files_and_network().and_then(|ruleset| {
+        let scoped = ruleset.scope(Scope::from_all(LANDLOCK));
+        scoped.and_then(|ruleset| ruleset.create())
+    });
+    enforce(ruleset)
+}
+
+/// Forbids to use files by path and TCP, except that files can be removed from these folders.
+pub fn forbid_all_but_removal<'a>(
+    folders: impl IntoIterator<Item = &'a Path>,
+) -> Result<(), JailError> {
+    let ruleset = no_files_and_network().and_then(|ruleset| {
+        let rules = path_beneath_rules(folders, AccessFs::RemoveFile);
+        ruleset
+            .create()
+            .and_then(|ruleset| ruleset.add_rules(rules))
+    });
+    enforce(ruleset)
+}
+
+fn no_files_and_network() -> Result<Ruleset, RulesetError> {
+    Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(abi))
-        .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(abi)))
-        .and_then(|ruleset| ruleset.scope(Scope::from_all(abi)))
-        .and_then(|ruleset| ruleset.create())
-        .and_then(|ruleset| ruleset.restrict_self())
-        .map_err(JailError::Landlock)?;
-    match status.ruleset {
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(LANDLOCK)))
+}
+
+fn enforce(ruleset: Result<RulesetCreated, RulesetError>) -> Result<(), JailError> {
+    let status = ruleset.and_then(RulesetCreated::restrict_self);
+    match status.map_err(JailError::Landlock)?.ruleset {
         RulesetStatus::NotEnforced => Err(JailError::NoLandlock),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, remove_file};
+    use std::io;
+    use std::thread;
+
+    use super::*;
+
+    /// Landlock holds for the thread that enters it, so another thread does.
+    #[test]
+    fn files_can_be_removed_from_the_named_folder_and_nothing_else_is_possible() {
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [named, other] = folders.each_ref().map(|folder| folder.path().join("file"));
+        for file in [&named, &other] {
+            File::create(file).unwrap();
+        }
+        let inside = || match forbid_all_but_removal([folders[0].path()]) {
+            Err(JailError::NoLandlock) => println!("SKIPPED, because this kernel has no Landlock"),
+            entered => {
+                entered.unwrap();
+                let refused = io::ErrorKind::PermissionDenied;
+                assert_eq!(File::open(&named).unwrap_err().kind(), refused);
+                assert_eq!(remove_file(&other).unwrap_err().kind(), refused);
+                remove_file(&named).unwrap();
+            }
+        };
+        thread::scope(|scope| scope.spawn(inside).join().unwrap());
     }
 }

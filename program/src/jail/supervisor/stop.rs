@@ -19,8 +19,8 @@ pub enum End {
     Killed { deadline: Instant },
 }
 
-/// The time in which further signals count as the first one. timeout(1), for instance, sends a signal
-/// to a program and at once to its whole process group.
+/// The time in which further signals count as the first one. timeout(1), for instance, sends a
+/// signal to a program and at once to its whole process group.
 const ECHO: Duration = Duration::from_millis(500);
 
 /// A stop that has begun.
