@@ -179,6 +179,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let listener = Listener::bind(&folder.path().join("socket")).unwrap();
         assert!(listener.judge(Err(Errno::INVAL.into())).is_err());
+        for errno in [Errno::AGAIN, Errno::INTR, Errno::CONNABORTED] {
+            let judged = listener.judge(Err(errno.into())).unwrap();
+            assert!(matches!(judged, Accepted::Nobody), "{errno}");
+            assert!(listener.rest().is_none());
+        }
         for errno in [Errno::NFILE, Errno::MFILE, Errno::NOMEM, Errno::NOBUFS] {
             listener.rests_until.set(None);
             assert!(matches!(listener.interest(), (Interest::Readable(_), None)));

@@ -24,7 +24,8 @@ fn a_client_whose_interrupt_blocks_is_dropped_inside_the_whole_jail() {
         (BLOCK, "--virtio-pci-socket pci.sock disk.img"),
         (
             PROXY,
-            "--socket-path vu.sock --vfio-user-path pci.sock --any-memory-file --memory ram,size=1M",
+            "--socket-path vu.sock --vfio-user-path pci.sock --any-memory-file \
+             --memory ram,size=1M",
         ),
     ] {
         let folder = Folder::new();

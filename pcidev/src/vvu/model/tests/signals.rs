@@ -117,8 +117,8 @@ fn fill(eventfd: &OwnedFd) {
     rustix::io::write(eventfd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
 }
 
-/// A front-end makes its call block. Then the driver rings the doorbell by `ring_doorbell`. The next
-/// front-end has to wait for a second, so that such front-ends cost the driver little time.
+/// A front-end makes its call block. Then the driver rings the doorbell by `ring_doorbell`. The
+/// next front-end has to wait for a second, so that such front-ends cost the driver little time.
 fn outlive_front_end(ring_doorbell: impl FnOnce(&mut Vm)) {
     let host = Host::start();
     let (mut vm, mut front_end) = host.connected();
