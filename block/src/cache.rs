@@ -63,8 +63,9 @@ impl WriteCache {
             || !has(VIRTIO_BLK_F_CONFIG_WCE) && self.cache == Cache::Writethrough
     }
 
-    /// Turns the cache on or off. Turning the cache off flushes the image, because the driver will
-    /// not flush its earlier writes. The flush runs on another thread, because it may take long.
+    /// Turns the cache on or off. Turning the cache off flushes the image, because from then on the
+    /// driver sends no flushes, not even for its earlier writes. The flush runs on another thread,
+    /// because it may take long.
     pub fn set_writeback(&self, writeback: bool, image: &Arc<Image>) {
         let was_on = self.writeback.swap(writeback, Ordering::Relaxed);
         if writeback || !was_on {
@@ -98,8 +99,8 @@ impl Flusher {
 
     fn run(&self, flush: impl FnOnce()) {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // This flush may not include data that is written from now on. So another thread may be
-        // started for this data.
+        // This flush need not include data that is written later. For that data, `start` may now
+        // start another thread.
         self.waiting.store(false, Ordering::SeqCst);
         flush();
     }

@@ -24,8 +24,8 @@ const WRITE_ZEROES: usize = 48;
 const MAY_UNMAP: usize = 56;
 const SECURE_ERASE: usize = 60;
 
-/// The smallest value, in sectors, to which a limit on the speed of the disk reduces the length of
-/// ranges. Shorter ranges would make drivers send very many requests.
+/// A limit on the speed of the disk lowers the maximum length of ranges, but not below this number
+/// of sectors. With shorter ranges, drivers would send very many requests.
 const LEAST_SECTORS: u32 = 2048;
 
 /// The fields of the configuration space that the device fills in. All other fields are zero.
@@ -95,7 +95,8 @@ impl Config {
         }
     }
 
-    /// The same fields, but a request should discard, zero or erase at most `bytes` bytes.
+    /// The same fields, but with the limits on ranges lowered so that a request discards, zeroes or
+    /// erases at most about `bytes` bytes.
     pub fn with_largest_change(self, bytes: u64) -> Self {
         Self {
             discard: self.discard.within(bytes),
@@ -171,15 +172,15 @@ impl RangeConfig {
         }
     }
 
-    /// The same limits, but a request has at most `bytes` bytes, or [`LEAST_SECTORS`] sectors if
-    /// these are more.
+    /// The same limits, but lowered so that a request has at most `bytes` bytes. First, `bytes` is
+    /// raised to at least [`LEAST_SECTORS`] sectors and at least one unit of alignment.
     fn within(self, bytes: u64) -> Self {
         let all = u64::from(self.max_sectors) * u64::from(self.max_ranges);
         let sectors = (bytes / SECTOR_SIZE).max(LEAST_SECTORS.max(self.alignment).into());
         if all <= sectors {
             return self;
         }
-        // The number fits, because it is below that of MAX_RANGES of the largest ranges.
+        // The cast loses nothing, because `sectors` is less than `all`, and `all` fits in 32 bits.
         let sectors = (sectors as u32).min(self.max_sectors);
         Self {
             max_sectors: sectors - sectors % self.alignment.max(1),

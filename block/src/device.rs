@@ -54,7 +54,7 @@ impl Default for Options {
     }
 }
 
-/// The reason for which a device cannot have the given [`Options`].
+/// The reason why a device cannot have the given [`Options`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
@@ -73,8 +73,8 @@ pub enum DeviceError {
 ///
 /// # Examples
 ///
-/// A carrier connects a device to drivers, for example through vhost-user. It takes the device in a
-/// [`virtio::Runner`]:
+/// A carrier (transport, for example vhost-user) connects a device to drivers. The carrier takes
+/// the device in a [`virtio::Runner`]:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -150,9 +150,9 @@ impl BlockDevice {
         self
     }
 
-    /// Sets limits on the speed of the disk. With a limit on written bytes, the device asks drivers
-    /// to discard and zero no more at once than may be written in a second. Otherwise one such
-    /// request could keep all others waiting for minutes.
+    /// Sets limits on the speed of the disk. If written bytes are limited, the configuration space
+    /// asks drivers to discard, zero or erase at most as many bytes per request as may be written
+    /// in a second. Otherwise a single such request could delay all others for minutes.
     #[must_use]
     pub fn with_limits(mut self, limits: RateLimits) -> Self {
         self.largest_change = limits.written_per_second().unwrap_or(u64::MAX);
@@ -228,8 +228,8 @@ impl Device for BlockDevice {
         if !self.engine.uses_rings(&self.disk.image) {
             return Ok(());
         }
-        // Tries to make an io_uring for every queue, even after an attempt has failed, because the
-        // jail's system call filter refuses later attempts.
+        // Tries to make an io_uring for every queue, even after a failure. A later attempt is not
+        // possible, because the jail's system call filter forbids new io_urings.
         let made = self.rings.iter().map(RingSlot::prepare);
         let refused: Vec<_> = made.filter_map(Result::err).collect();
         if let [error, ..] = &refused[..] {
@@ -250,8 +250,8 @@ impl Device for BlockDevice {
     }
 }
 
-/// Names the setting that an administrator can change so that the kernel no longer refuses to make
-/// an io_uring.
+/// Names the setting to change if the kernel refuses to make an io_uring. Empty if no such setting
+/// is known.
 fn hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => " (see the sysctl kernel.io_uring_disabled)",

@@ -1,9 +1,9 @@
 //! Carries out operations on an image. The data is in the memory of one driver.
 //!
 //! This module passes addresses to the kernel, so it has unsafe code. To keep the addresses valid,
-//! an engine owns the memory, the image and the buffer lists until all operations are completed. An
-//! engine that is dropped first waits for all operations. If waiting fails, it leaks the objects
-//! that the operations use.
+//! an engine owns the memory, the image and the buffer lists until all operations are completed.
+//! When an engine is dropped, it first waits for all operations. If waiting fails, it leaks the
+//! objects that the operations use.
 
 #![allow(unsafe_code)]
 
@@ -272,7 +272,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Carries out the part of a transfer that needs no waiting. Returns `None` if another part of
+    /// Carries out as much of a transfer as is possible without waiting. Returns `None` if part of
     /// the transfer is left.
     fn do_at_once(&mut self, slot: u16) -> Option<io::Result<()>> {
         let transfer = &mut self.slots[usize::from(slot)].transfer;
@@ -280,8 +280,8 @@ impl<'a> Engine<'a> {
             return None;
         };
         loop {
-            // SAFETY: `iovecs()` put buffers in `self.memory` into the transfer, and the memory
-            // stays mapped as long as `self` owns it.
+            // SAFETY: all buffers of the transfer are in `self.memory`, where `iovecs()` found
+            // them. The memory stays mapped as long as `self` owns it.
             let result = unsafe { self.at_once.try_call(file, transfer) }?;
             match transfer.advance(result) {
                 Progress::Again => {}

@@ -29,8 +29,8 @@ const USED: u64 = 0x140;
 const MEMORY: u64 = 0x1_0000;
 const DISK: u64 = 64 * SECTOR_SIZE;
 
-/// Maximum number of times that the worker takes requests. The number is limited, because a random
-/// vring may never run empty.
+/// Maximum number of times that the worker takes requests. Without a maximum, a random vring could
+/// keep the worker busy forever.
 const ROUNDS: u32 = 4;
 
 /// The objects that a check needs and that are slow to create. All checks of a thread share these

@@ -40,7 +40,7 @@ pub struct Image {
     /// The same image, opened for direct I/O, which bypasses the page cache. `None` if all data
     /// goes through the page cache.
     direct: Option<Direct>,
-    /// Whether a cache of this host has held data that was not stable yet: the page cache, or the
+    /// Whether unstable data has ever been in a cache of this host: in the page cache, or in the
     /// tables of a qcow2 image. A failed flush can lose such data.
     volatile: AtomicBool,
     /// Whether a flush has failed. The kernel then does not know any more which writes were lost.
@@ -58,10 +58,10 @@ enum Storage {
 /// The object on which operations are carried out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
-    /// A file or block device, used by system calls.
+    /// A file or block device, accessed with system calls.
     File(BorrowedFd<'a>),
-    /// A qcow2 image, used by the qcow2 library. Only the caller may write to the data buffers
-    /// during a call.
+    /// A qcow2 image, accessed through the qcow2 library. During a call, nothing else may access
+    /// the data buffers.
     Qcow2(&'a Qcow2),
 }
 
@@ -129,8 +129,8 @@ impl Image {
         self.flush().inspect_err(|_| self.flush_failed())
     }
 
-    /// Another descriptor of the file that [`Image::sync`] brings to stable storage, for a process
-    /// that has to do so when this process cannot. `None` if flushes have no effect.
+    /// A duplicate of the descriptor that [`Image::sync`] flushes. With the duplicate, another
+    /// process can flush the image when this process cannot. `None` if flushes have no effect.
     ///
     /// # Errors
     ///
@@ -151,13 +151,14 @@ impl Image {
         }
     }
 
-    /// The object that an operation is carried out on. With `direct`, this is the file for direct
+    /// The object on which an operation is carried out. With `direct`, this is the file for direct
     /// I/O if the image has one.
     pub(crate) fn target(&self, operation: Operation, direct: bool) -> Target<'_> {
         if let Some(way) = self.direct.as_ref().filter(|_| direct) {
             return Target::File(way.file.as_fd());
         }
-        // All queues read this memory, so it is written only once.
+        // The flag is stored only once. All queues read it, and a store slows down the next read of
+        // each queue (cache line transfer).
         if operation.is_volatile() && !self.volatile.load(Ordering::Relaxed) {
             self.volatile.store(true, Ordering::Relaxed);
         }
@@ -182,8 +183,8 @@ impl Image {
     /// Records that an operation failed. With `direct`, the operation used the file for direct I/O
     /// if the image has one.
     ///
-    /// A stable write through the page cache includes a flush. Its failure may be the kernel's only
-    /// report of an earlier write that was lost.
+    /// A stable write through the page cache includes a flush. If this flush fails, the failure may
+    /// be the kernel's only report that an earlier write was lost.
     pub(crate) fn failed(&self, operation: Operation, direct: bool) {
         let bypassed = direct && self.direct.is_some();
         if operation.flushes() && !bypassed {
@@ -194,8 +195,8 @@ impl Image {
     /// Records a failed flush, so that all later flushes fail. The kernel reports each failure once
     /// and may then drop the data, so the next flush would succeed although the data is lost.
     ///
-    /// Data that bypassed the page cache cannot be lost in this way, because its write reported the
-    /// failure. If all data did, a later flush may succeed.
+    /// Records nothing if all data has bypassed the page cache. Each direct write reports its own
+    /// failure, so a later flush may succeed.
     fn flush_failed(&self) {
         let volatile = self.volatile.load(Ordering::Relaxed);
         if volatile && !self.lost.swap(true, Ordering::Relaxed) {

@@ -1,10 +1,10 @@
 //! A virtio block device (virtio 1.2, section 5.2) over disk images.
 //!
-//! A [`BlockDevice`] serves an [`Image`]. A carrier connects the device to drivers, for example
-//! through vhost-user. It uses the feature bits, the configuration space and the queues of the
-//! device. Each started queue has its own worker thread, which takes requests from its vring, hands
-//! the transfers to an I/O engine and gives the buffers back. Queues share only the image, the
-//! write cache and the limits. This crate does not depend on the kind of carrier.
+//! A [`BlockDevice`] serves an [`Image`]. A carrier (transport, for example vhost-user) connects
+//! the device to drivers. The carrier uses the feature bits, the configuration space and the queues
+//! of the device. Each started queue has its own worker thread, which takes requests from the
+//! vring, hands the transfers to an I/O engine and gives the buffers back. Queues share only the
+//! image, the write cache and the limits. This crate does not depend on the kind of carrier.
 
 #![deny(unsafe_code)]
 

@@ -1,13 +1,14 @@
 //! Limits on the speed of a disk.
 //!
-//! Each limit is a token bucket that all queues of the disk share. A request takes its tokens at
-//! once, even if they have not come yet, and then waits until they have come. So requests proceed
-//! in the order in which they arrived. In each queue, only one request waits at a time. So the
-//! queues take turns, however full their vrings are.
+//! Each limit is a token bucket that all queues of the disk share. A request takes all its tokens
+//! when it arrives, even if the bucket does not hold them yet, and then waits until they have been
+//! added to the bucket. So requests begin in the order in which they arrived. In each queue, only
+//! one request waits at a time. So the queues take turns, however full their vrings are.
 //!
 //! When a queue stops, its waiting request is put back into the vring, and the request's tokens are
-//! returned. So a driver gains nothing from a reset of its device. No request begins before all its
-//! tokens have come. So a driver leaves no debt to the next one.
+//! returned to the buckets. So a driver cannot exceed the limits by resetting its device. No
+//! request begins before all its tokens have been added. So when the next driver starts, the
+//! buckets are at worst empty.
 
 mod clock;
 mod gate;
@@ -25,8 +26,8 @@ pub(crate) use gate::Gate;
 pub struct Rate {
     /// Requests or bytes per second.
     pub per_second: u64,
-    /// Number of requests or bytes that do not wait after a quiet time. A single request may have
-    /// more bytes than this number. It then waits for the other bytes.
+    /// Number of requests or bytes that need not wait after a quiet time. A single request may have
+    /// more bytes than this number. It then waits until the missing tokens have been added.
     pub burst: u64,
 }
 
@@ -42,8 +43,8 @@ impl Rate {
 
 /// The limits on the speed of a disk. By default the speed is not limited.
 ///
-/// A request that discards, zeroes or erases ranges counts as a write of as many bytes. Flushes do
-/// not count.
+/// A request that discards, zeroes or erases ranges counts as a write of the same length. Flushes
+/// do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
     /// The limit on requests of all kinds.
@@ -107,9 +108,9 @@ fn total(ranges: &[ChangedRange]) -> u64 {
 /// A token bucket. All times are those of the throttle's clock.
 #[derive(Debug)]
 struct Bucket {
-    /// The time from which on the bucket is full, unless more tokens are taken. Until then, the
-    /// bucket lacks as many tokens as come until this time. If it lacks more tokens than its burst,
-    /// tokens were taken in advance.
+    /// The time at which the bucket will be full if no more tokens are taken. The tokens that will
+    /// be added until then are missing from the bucket. If more tokens are missing than the burst,
+    /// some of them were taken in advance.
     full_at: Duration,
     rate: Rate,
 }
@@ -129,9 +130,8 @@ impl Bucket {
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
-    /// Takes tokens, even if they have not come yet. Returns the time at which the last of these
-    /// tokens comes. A request may need more tokens than the bucket can hold, because the bucket
-    /// reserves the tokens that come next.
+    /// Takes tokens, even if they have not been added to the bucket yet. Returns the time at which
+    /// the last of these tokens is added. A request may take more tokens than the bucket can hold.
     fn take(&mut self, now: Duration, tokens: u64) -> Duration {
         self.full_at = self.full_at.max(now).saturating_add(self.time(tokens));
         self.full_at.saturating_sub(self.time(self.rate.burst))
@@ -203,7 +203,7 @@ impl Buckets {
     }
 }
 
-/// Applies the limits of a disk to the requests of all its queues.
+/// Makes the requests of all queues of a disk obey the limits of the disk.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     clock: Clock,

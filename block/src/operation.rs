@@ -56,7 +56,8 @@ impl Operation {
         !matches!(self, Self::Read | Self::WriteStable | Self::Flush)
     }
 
-    /// Whether the operation includes a flush. If it fails, earlier changes may be lost.
+    /// Whether the operation includes a flush. If such an operation fails, earlier changes may be
+    /// lost.
     pub fn flushes(self) -> bool {
         matches!(self, Self::WriteStable | Self::Flush)
     }
@@ -68,7 +69,7 @@ impl Operation {
     }
 }
 
-/// One operation and its range. A request may need several steps.
+/// One step of a request: an operation and its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     pub operation: Operation,

@@ -45,7 +45,7 @@ pub(crate) struct Limits {
 pub(crate) enum Request {
     /// Reads a range of the disk into the writable buffers. The status follows the data.
     Read(Range),
-    /// Writes the bytes of the readable buffers after the header to a range of the disk.
+    /// Writes data to a range of the disk. In the readable buffers, the data follows the header.
     Write(Range),
     /// Puts the data of all acknowledged writes on stable storage.
     Flush,
@@ -75,7 +75,7 @@ impl Status {
     }
 }
 
-/// The reason for which a request is refused. The error concerns only this request, and the device
+/// The reason why a request is refused. The error concerns only this request, and the device
 /// continues to serve the vring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BlockRefusal {

@@ -9,8 +9,8 @@ use io_uring::squeue;
 use crate::BlockDevice;
 
 /// Carries out an operation in the io_uring of queue 0. Returns the result of the operation, which
-/// is a number or a negated errno. After the first call, only the thread that made this call can
-/// use the io_uring.
+/// is a number or a negated errno. Only the thread that makes the first call can make later calls,
+/// or use the io_uring in any other way.
 ///
 /// # Errors
 ///

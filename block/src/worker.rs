@@ -19,10 +19,11 @@ use spin::Spin;
 /// Maximum number of requests of one vring in flight. Further requests wait in the vring.
 const MAX_IN_FLIGHT: u16 = 1024;
 
-/// Number of pieces of the requests in flight at which the worker takes no further request. A piece
-/// is an entry in a list that this process keeps for a request: a buffer as the driver gave it, or
-/// a buffer as the kernel gets it. The driver chooses the number of pieces. With 1024 requests in
-/// flight, requests of 4 KiB do not reach this number.
+/// While the requests in flight have at least this number of pieces, the worker takes no further
+/// request. A piece is an entry of a list that this process keeps for a request: a buffer as the
+/// driver gave it, or a buffer as the kernel gets it. This number limits the memory for these
+/// lists, because the driver chooses the number of buffers. With 1024 requests in flight, requests
+/// of 4 KiB do not reach this number.
 const MAX_PIECES_IN_FLIGHT: usize = 16 << 10;
 
 /// Serves one vring.
@@ -35,7 +36,7 @@ pub(crate) struct Worker<'a> {
     /// even if the write cache is on.
     write_through: bool,
     engine: Engine<'a>,
-    /// The gate at which a request waits because of limits. `None` if the disk has no limits.
+    /// Holds a request while the limits make it wait. `None` if the disk has no limits.
     gate: Option<Gate>,
     /// The busy-wait for the next request while no request is in flight.
     idle: Spin,
@@ -61,7 +62,7 @@ struct Pending {
     data_in: u64,
     /// Number of pieces that were counted for the request.
     pieces: usize,
-    /// Whether the request changes the disk, and its change needs a flush to be on stable storage.
+    /// Whether the request changes the disk in a way that is stable only after a flush.
     volatile: bool,
 }
 
@@ -131,7 +132,7 @@ impl<'a> Worker<'a> {
         Ok(self.free_slot().is_some() && !self.is_held() && self.queue.ring.has_requests()?)
     }
 
-    /// Adds to the pieces of the request in a slot.
+    /// Adds `pieces` to the number of pieces of the request in a slot.
     fn count(&mut self, slot: u16, pieces: usize) {
         self.pending[usize::from(slot)].pieces += pieces;
         self.pieces += pieces;
@@ -150,9 +151,9 @@ impl<'a> Worker<'a> {
         slot.filter(|_| self.pieces < MAX_PIECES_IN_FLIGHT)
     }
 
-    /// Busy-waits for a short time. With no request in flight the worker looks for the next
-    /// request. With one request in flight the worker also looks for the result of that request.
-    /// Returns true if the worker has found something to do.
+    /// Busy-waits for a short time if no request or one request is in flight. The wait ends when
+    /// the vring has a request, when the request in flight completes, or when a stop is requested.
+    /// Returns true if there is something to do.
     fn await_event(&mut self, busy: bool) -> Result<bool, ServeError> {
         let spin = match self.engine.in_flight() {
             0 => &self.idle,
@@ -174,7 +175,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Completes the requests in flight, and turns kicks on for the next worker of this vring. A
-    /// request that waits at the gate stays untaken.
+    /// request that waits at the gate is put back into the vring.
     ///
     /// # Errors
     ///
@@ -224,8 +225,8 @@ impl<'a> Worker<'a> {
     fn sleep(&mut self) -> Result<(), ServeError> {
         let held = self.gate.as_ref().and_then(Gate::wait);
         let sleep = if held.is_some() || self.free_slot().is_none() {
-            // The worker cannot take requests, so it does not ask for kicks. The end of the time or
-            // a result ends the sleep.
+            // The worker cannot take requests, so it does not ask for kicks. The sleep ends when an
+            // operation completes or when the waiting request may begin.
             Sleep::without_kicks(held)
         } else if self.queue.ring.enable_kick()? {
             return Ok(self.queue.ring.disable_kick()?);

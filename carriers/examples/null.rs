@@ -23,8 +23,9 @@ struct Arguments {
 struct Null;
 
 impl Device for Null {
-    /// The id and class of an entropy device, because guests have a driver for entropy devices and
-    /// QEMU has a front-end for these devices. The driver waits forever for its first random byte.
+    /// This device has the id and class of an entropy device, because guests have a driver for
+    /// entropy devices and QEMU has a front-end for them. The guest's driver waits forever for
+    /// random bytes.
     fn kind(&self) -> DeviceKind {
         let (id, class) = (4, 0x00_ff00);
         DeviceKind { id, class }

@@ -1,4 +1,4 @@
-//! The part of a command line that names a carrier.
+//! The command-line options that select the carrier (transport).
 
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ pub struct CarrierArguments {
     #[command(flatten)]
     pub sockets: SocketOptions,
 
-    /// The files that may be memory.
+    /// The kinds of files that peers may share as memory.
     #[command(flatten)]
     pub memory_files: MemoryFileArguments,
 }

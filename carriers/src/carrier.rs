@@ -1,4 +1,4 @@
-//! An open carrier. A carrier is a way by which drivers reach a device.
+//! An open carrier. A carrier (transport) is a way by which drivers reach a device.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -118,9 +118,9 @@ impl Carrier {
         self.transport_name
     }
 
-    /// The socket that has to be removed when the program ends. If a jail hides the file system
-    /// from the serving process, a supervisor has to remove the socket. `None` if the carrier has
-    /// not created a socket.
+    /// The path of the socket that has to be removed when the program ends. If a jail hides the
+    /// file system from the serving process, a supervisor has to remove the socket. `None` if the
+    /// carrier has not created a socket.
     pub fn socket_path(&self) -> Option<&SocketPath> {
         self.path.as_ref()
     }

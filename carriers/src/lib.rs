@@ -1,4 +1,5 @@
-//! Connects a virtio device to its driver by a carrier. The command line names the carrier.
+//! Connects a virtio device to its driver by a carrier (transport). The command line selects the
+//! carrier.
 //!
 //! There are three carriers: a virtio-vhost-user (VVU) function, a vhost-user socket, and a virtio
 //! PCI function for vfio-user clients. A program flattens [`CarrierArguments`] into its command
@@ -22,7 +23,7 @@ pub use carrier::Carrier;
 pub use error::CarrierError;
 pub use memory_files::MemoryFileArguments;
 
-/// Serves a device over the carrier that the command line names, from inside a jail. Returns when
+/// Serves a device over the carrier that the command line selects, from inside a jail. Returns when
 /// SIGTERM or SIGINT arrives, or when no further driver can connect.
 ///
 /// `device` selects the policies of the jail. When drivers can connect, this function prints one
@@ -52,7 +53,8 @@ pub fn serve(
     Ok(carrier.serve(runner, stop.as_fd())?)
 }
 
-/// Logs a hint for QEMU, whose back-ends for memory are private without an option.
+/// Logs a hint for users of QEMU. QEMU's memory back-ends are private without the option
+/// `share=on`.
 fn advise_to_share(event: NoRequests) {
     tracing::warn!(
         "{event}: start the front-end's QEMU with share=on: -object \

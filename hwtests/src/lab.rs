@@ -34,7 +34,7 @@ impl Lab {
     /// Only one lab can be open at a time, because emulated guests need all processors of the
     /// machine.
     ///
-    /// After this call, SIGINT, SIGTERM and SIGHUP remove the files of the process and end the
+    /// From this call on, SIGINT, SIGTERM or SIGHUP removes the process's files and ends the
     /// process.
     pub fn open(name: &str) -> Result<Self> {
         INTERRUPT.call_once(clean_up_on_signals);

@@ -94,7 +94,7 @@ impl Live {
         self.changed.notify_all();
     }
 
-    /// Records that the connection to the program is lost, for the reason `why`. If the program has
+    /// Records that the connection to the program broke, for the reason `why`. If the program has
     /// not ended, later waits fail with this reason.
     pub fn lose(&self, why: &str) {
         let mut state = self.lock();
@@ -126,8 +126,8 @@ impl Live {
         }
     }
 
-    /// The last 12 lines of standard output followed by standard error, formatted for the end of an
-    /// error message.
+    /// The last 12 lines of the output (standard output, then standard error), formatted for the
+    /// end of an error message.
     pub fn tail(&self) -> String {
         let state = self.lock();
         let both = [&state.output.stdout[..], &state.output.stderr[..]].concat();

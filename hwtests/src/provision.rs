@@ -31,8 +31,8 @@ const OLD: Packages = Packages {
     ],
 };
 
-/// The name of the cache folder with a QEMU that has the device vfio-user-pci. QEMU has this device
-/// since version 10.1.
+/// The name of the cache folder with a QEMU that has the device vfio-user-pci. QEMU 10.1 and newer
+/// versions have this device.
 const NEW_TREE: &str = "trixie-backports-1";
 const NEW: Packages = Packages {
     suites: &["trixie", "trixie-backports"],

@@ -17,7 +17,8 @@ pub const DISK: &str = "/dev/vda";
 /// The time limit for each command of a workload.
 const LONG: Duration = Duration::from_secs(180);
 
-/// The size of the file system on the disk, in MiB. [`fio_verify`] writes after the file system.
+/// The size of the file system on the disk, in MiB. The disk's space after the file system is for
+/// [`fio_verify`].
 pub const FILE_SYSTEM: u64 = 48;
 
 /// The files that a workload wrote.

@@ -215,8 +215,8 @@ fn flushed_data_survives_a_kill_under_load() {
         let (process, mut front_end) = disk.serve(&[])?;
         disk.use_blocks(&mut front_end, 20)?;
         // The following writes are not flushed, so the kill may lose them. All of them write the
-        // same byte. So each byte must have its flushed value or the value of these writes
-        // afterwards.
+        // same byte. So afterwards each byte must have either its flushed value or the value of
+        // these writes.
         let unflushed = 0xee;
         for round in 0..20 {
             let first = disk.next_block(BLOCKS - SLOTS as u64);

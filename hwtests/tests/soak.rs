@@ -36,7 +36,7 @@ fn soak(lab: &Lab, cache: &str, seconds: u64) -> Result<()> {
         .start()?;
     let queues = sibling.check("ls /sys/block/vda/mq | wc -l")?;
     ensure!(queues.trim() == QUEUES.to_string(), "{queues} queues");
-    // verify_backlog makes each job read its blocks back soon after the job wrote them.
+    // With verify_backlog, each job reads its blocks back soon after it has written them.
     let script = format!(
         "/usr/bin/fio --name=soak --filename={DISK} --direct=1 --ioengine=libaio --iodepth=8 \
          --numjobs={JOBS} --size={SIZE} --offset_increment={SIZE} --rw=randwrite \

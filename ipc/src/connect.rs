@@ -9,8 +9,8 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
-/// Connects to the stream socket that listens at `path`. If the listener has accepted none of many
-/// earlier connections, waits for it for `timeout` at most.
+/// Connects to the stream socket that listens at `path`. If the listener's queue of connections is
+/// full, waits until it has room, for `timeout` at most.
 ///
 /// # Errors
 ///
@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 pub fn connect(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
     let socket = socket_with(AddressFamily::UNIX, kind, flags, None)?;
-    // For a Unix socket, the time limit of sending is that of connecting, too.
+    // For a Unix socket, the time limit for sending is also the time limit for connecting.
     set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
     let address = SocketAddrUnix::new(path)?;
     match retry_on_intr(|| rustix::net::connect(&socket, &address)) {

@@ -12,11 +12,12 @@ use crate::watchdog;
 
 /// An eventfd that is shared with another process.
 ///
-/// The other process may signal the eventfd, take its signals or fill its counter at any moment. It
-/// may also clear O_NONBLOCK, a flag that all descriptors of an eventfd share. [`take`](Self::take)
-/// never blocks, even if O_NONBLOCK is clear. [`signal`](Self::signal) blocks only while O_NONBLOCK
-/// is clear and the counter is full, and for some 10 milliseconds at most. The other process can
-/// also keep the eventfd readable forever, by repeated signals or with EFD_SEMAPHORE and a large
+/// A signal adds 1 to the eventfd's counter, and a read of the counter takes the signals. The other
+/// process may signal the eventfd, take its signals or fill its counter at any moment. It may also
+/// clear O_NONBLOCK, a flag that all descriptors of an eventfd share. [`take`](Self::take) never
+/// blocks, even if O_NONBLOCK is clear. [`signal`](Self::signal) blocks only while O_NONBLOCK is
+/// clear and the counter is full, and for about 10 milliseconds at most. The other process can also
+/// keep the eventfd readable forever, by repeated signals or with EFD_SEMAPHORE and a large
 /// counter.
 ///
 /// # Examples
@@ -48,7 +49,7 @@ pub enum SharedEventFdError {
     Io(#[from] io::Error),
 }
 
-/// The peer made a signal block.
+/// The peer caused a signal, which is a write to the eventfd, to block.
 #[derive(Debug, thiserror::Error)]
 #[error("the peer makes signals to its eventfd block")]
 struct Blocked;
@@ -95,15 +96,15 @@ impl SharedEventFd {
         Ok(eventfd)
     }
 
-    /// Signals the eventfd. If the counter is full, this call succeeds without a further signal,
-    /// because the reader already has signals to take.
+    /// Signals the eventfd. If the counter is full, this call succeeds and adds nothing, because
+    /// the reader already has signals to take.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::TimedOut`] when the peer made this call block, for some 10 milliseconds.
-    /// The caller should then give the eventfd up, because the next call may block again. Any other
-    /// error means that the descriptor cannot be used, or that the operating system refuses the
-    /// thread of [`start_watchdog`](crate::start_watchdog).
+    /// [`io::ErrorKind::TimedOut`] when the peer made this call block for about 10 milliseconds.
+    /// The caller should then no longer signal this eventfd, because the next call may block again.
+    /// Any other error means that the descriptor cannot be used, or that the operating system
+    /// refuses the thread of [`start_watchdog`](crate::start_watchdog).
     pub fn signal(&self) -> io::Result<()> {
         match watchdog::write(&self.0, &1u64.to_ne_bytes()) {
             Ok(_) => Ok(()),
@@ -145,8 +146,8 @@ impl SharedEventFd {
 
     /// Reads without blocking, even if the other process has cleared O_NONBLOCK.
     fn read(&self, bytes: &mut [u8]) -> rustix::io::Result<usize> {
-        // With this offset, preadv2(2) reads as readv(2) does. This is necessary because an eventfd
-        // has no offsets.
+        // With this offset, preadv2(2) reads as readv(2) does. An eventfd has no offsets, so the
+        // kernel refuses all other offsets.
         const NO_OFFSET: u64 = u64::MAX;
         let parts = &mut [IoSliceMut::new(bytes)];
         preadv2(&self.0, parts, NO_OFFSET, ReadWriteFlags::NOWAIT)

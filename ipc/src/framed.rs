@@ -28,8 +28,8 @@ pub struct Framed {
     outbox: Outbox,
 }
 
-/// The part of a message to send that the socket has not accepted yet. At most one message has such
-/// a part.
+/// The part of an outgoing message that the socket has not accepted yet. At most one message has
+/// such a part.
 #[derive(Debug, Default)]
 struct Outbox {
     bytes: Vec<u8>,
@@ -99,9 +99,8 @@ impl Framed {
                 break;
             }
         }
-        // A message that exceeds the time limit is an error only if this call received none of its
-        // bytes. If this call did receive some, the peer may have been waiting for room in the
-        // socket, because the caller was late.
+        // If this call received some bytes, it does not fail, even if the time limit has passed:
+        // the caller may have been late, so that the peer had to wait for room in the socket.
         let progress = self.received > before;
         if !progress && self.time_left() == Some(Duration::ZERO) {
             return Err(StreamError::Stalled.into());

@@ -57,8 +57,8 @@ impl Inherited {
         if number < 0 {
             return Err(InheritError::NotOpen(number));
         }
-        // SAFETY: the number is not negative. An open descriptor stays open by this function's
-        // contract. If no descriptor with this number is open, each system call fails with EBADF.
+        // SAFETY: the number is not negative. By this function's contract, an open descriptor stays
+        // open. If no descriptor with this number is open, each system call fails with EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         let flags = fcntl_getfd(fd).map_err(|_| InheritError::NotOpen(number))?;
         if flags.contains(FdFlags::CLOEXEC) {

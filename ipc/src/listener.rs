@@ -13,7 +13,7 @@ use crate::poll::Interest;
 use crate::socket_access::SocketAccess;
 use crate::socket_path::{ListenError, SocketPath, listen};
 
-/// The time for which a resting listener accepts no peers.
+/// The time for which a listener accepts no peers after a call of [`Listener::begin_rest`].
 const REST: Duration = Duration::from_secs(1);
 
 /// A listening Unix socket. A socket that [`Listener::bind`] made is removed from the file system
@@ -22,8 +22,8 @@ const REST: Duration = Duration::from_secs(1);
 pub struct Listener {
     listener: UnixListener,
     path: Option<SocketPath>,
-    /// The time until which the listener accepts no peers. `None` means that the listener has never
-    /// lacked descriptors or memory.
+    /// The time until which the listener accepts no peers. `None` if it has never stopped accepting
+    /// peers.
     rests_until: Cell<Option<Instant>>,
 }
 
@@ -32,18 +32,17 @@ pub struct Listener {
 pub enum Accepted {
     /// The connection to a new peer.
     Peer(UnixStream),
-    /// No peer waits to be accepted, or the listener accepts no peers after a lack of descriptors
-    /// or memory.
+    /// No peer waits to be accepted, or the listener accepts no peers at the moment. See
+    /// [`Listener::rest`].
     Nobody,
-    /// A peer may be waiting, but the operating system lacks descriptors or memory. The error says
-    /// which of the two. The listener accepts no peers for a second, and the peer continues to
-    /// wait.
+    /// A peer may be waiting, but the operating system lacks descriptors or memory, as the error
+    /// says. The listener accepts no peers for a second, and the peer continues to wait.
     Later(io::Error),
 }
 
 impl Listener {
-    /// Listens at `path` for peers of the same user. If a socket is at `path` on which no process
-    /// listens, replaces the socket.
+    /// Listens at `path` for peers of the same user. If a socket is already at `path`, and no
+    /// process listens on it, replaces it.
     ///
     /// # Errors
     ///
@@ -125,8 +124,8 @@ impl Listener {
         }
     }
 
-    /// Makes the listener accept no peers for a second. The caller has dropped a peer that costs
-    /// other peers some time whenever it connects.
+    /// Makes the listener accept no peers for a second. Call this method after you have dropped a
+    /// peer that costs other peers some time whenever it connects.
     pub fn begin_rest(&self) {
         self.rests_until.set(Some(Instant::now() + REST));
     }

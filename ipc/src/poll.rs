@@ -11,7 +11,7 @@ use rustix::io::Errno;
 /// The event to wait for at one descriptor.
 #[derive(Clone, Copy, Debug)]
 pub enum Interest<'a> {
-    /// The descriptor has bytes to read, a peer to accept, or a signal to take.
+    /// The descriptor has bytes to read, a peer to accept, or signals of an eventfd to take.
     Readable(BorrowedFd<'a>),
     /// The descriptor has room for bytes to write.
     Writable(BorrowedFd<'a>),
@@ -76,7 +76,7 @@ pub fn poll<const N: usize>(
     }))
 }
 
-/// Turns EINTR, the error after a signal handler, into the result that no descriptor is ready.
+/// Turns EINTR, which means that a signal handler ran, into the result that no descriptor is ready.
 fn ignore_interruption(errno: Errno) -> Result<usize, Errno> {
     match errno {
         Errno::INTR => Ok(0),

@@ -36,13 +36,13 @@ impl SocketAccess {
     /// Makes a socket that does not block and does not listen yet. Changes the umask of the process
     /// for a moment.
     ///
-    /// The file has its permissions from the start, so there is no moment at which it has others.
-    /// Nobody can connect before the socket listens, and the file has its group by then.
+    /// The file has its final permissions from the start. Nobody can connect before the socket
+    /// listens, and the caller sets the file's group before that.
     pub(crate) fn bind(self, path: &Path) -> io::Result<UnixListener> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        // On Linux, the file of a socket gets the permissions that the socket has when it is bound,
-        // without those in the umask.
+        // On Linux, bind(2) gives the socket's file the permissions of the socket, except those
+        // that the umask forbids.
         fchmod(&socket, Mode::from_raw_mode(self.mode))?;
         let address = SocketAddrUnix::new(path)?;
         let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);

@@ -98,8 +98,8 @@ pub enum ListenError {
 /// The maximum number of peers that wait until they are accepted.
 const BACKLOG: i32 = 128;
 
-/// Makes a non-blocking listening socket at `path`. If a socket is at `path` on which no process
-/// listens, replaces the socket.
+/// Makes a non-blocking listening socket at `path`. If a socket is already there, and no process
+/// listens on it, replaces it.
 pub(crate) fn listen(
     path: &Path,
     access: SocketAccess,
@@ -122,8 +122,8 @@ pub(crate) fn listen(
     Ok((socket, file))
 }
 
-/// Removes the socket at `path` if no process listens on it, for instance because the process was
-/// killed.
+/// Removes the socket at `path` if no process listens on it, for instance because the process that
+/// listened was killed.
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
@@ -163,7 +163,7 @@ mod tests {
             Err(ListenError::Busy(_))
         ));
         assert!(path.exists(), "the refused one leaves the other's socket");
-        // The drop leaves a socket on which no process listens, as a killed process does.
+        // The socket's file stays, but no process listens. A killed process leaves the same state.
         drop(first);
         let (_second, place) = listen(&path, SocketAccess::default()).unwrap();
         place.remove();

@@ -1,11 +1,11 @@
-//! Ends writes that a peer makes block.
+//! Interrupts a write to an eventfd when a peer makes the write block.
 //!
 //! A write to an eventfd blocks while the eventfd's counter is full and O_NONBLOCK is clear.
 //! Another process that has the eventfd can bring it into this state at any moment, and the kernel
-//! has no write to an eventfd that never blocks. So one thread of this process, the watchdog, looks
-//! at the writes of all other threads, once in each [`TICK`]. If a write lasts from one look to the
-//! next, the watchdog interrupts the thread of the write. While no thread writes, the watchdog
-//! sleeps.
+//! cannot make a single write to an eventfd non-blocking. So one thread of this process, the
+//! watchdog, looks at the writes of all other threads, once in each [`TICK`]. If a write lasts from
+//! one look to the next, the watchdog interrupts the writing thread. While no thread writes, the
+//! watchdog sleeps.
 
 use std::cell::OnceCell;
 use std::io;
@@ -32,8 +32,8 @@ thread_local! {
     static ENTRY: OnceCell<Entry> = const { OnceCell::new() };
 }
 
-/// Starts the thread that ends blocked writes, and installs a handler of SIGUSR1. Does nothing if
-/// the thread runs already.
+/// Starts the thread that interrupts blocked writes, and installs a handler of SIGUSR1. Does
+/// nothing if the thread runs already.
 ///
 /// The first [`SharedEventFd::signal`](crate::SharedEventFd::signal) of the process does the same.
 /// A process that restricts itself calls this function earlier: after its last fork, after it gave
@@ -47,7 +47,7 @@ pub fn start_watchdog() -> io::Result<()> {
     WATCHDOG.start()
 }
 
-/// Writes to an eventfd that a peer has, too. Blocks for at most two ticks.
+/// Writes to an eventfd that is shared with a peer. Blocks for at most two ticks.
 ///
 /// # Errors
 ///
@@ -133,7 +133,7 @@ impl Watchdog {
     }
 
     fn start(&'static self) -> io::Result<()> {
-        // The lock keeps a second thread from starting.
+        // The lock prevents the start of a second watchdog.
         let _threads = self.lock();
         if self.thread.get().is_some() {
             return Ok(());
@@ -171,7 +171,8 @@ impl Watchdog {
                 continue;
             }
             self.asleep.store(true, Ordering::SeqCst);
-            // A thread that began a write before it could see `asleep` does not wake the watchdog.
+            // A thread that began its write before `asleep` was set does not wake the watchdog. So
+            // look once more.
             if !self.look() {
                 thread::park();
             }

@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ipc::SharedEventFd;
 use tracing::debug;
 
-/// Whether the client has made a signal to one of its eventfds block. All parts of a function that
-/// signal eventfds of the client share this.
+/// Whether a signal to one of the client's eventfds has blocked. All parts of a function that
+/// signal eventfds of the client share this flag.
 ///
-/// A signal that blocks delays the event loop, and with it other peers, for some milliseconds. So
-/// it is the last signal to this client, and the event loop then drops the client.
+/// A signal that blocks delays the event loop, and with it other peers, for some milliseconds.
+/// Therefore no eventfd of this client is signalled afterwards, and the event loop drops the
+/// client.
 #[derive(Clone, Debug, Default)]
 pub struct Blocked(Arc<AtomicBool>);
 
 impl Blocked {
-    /// Signals an eventfd. Returns false if the client was not signalled.
+    /// Signals an eventfd. Returns false if this signal or an earlier signal to the client failed.
     pub fn signal(&self, eventfd: &SharedEventFd) -> bool {
         if self.is_set() {
             return false;

@@ -87,8 +87,8 @@ pub struct ConfigSpace {
     writable: [u8; SIZE],
     /// The values of all bytes after a reset.
     initial: [u8; SIZE],
-    /// Offset of the byte at the end of the capability list that links to the next capability. The
-    /// next added capability's offset is written to this byte.
+    /// Offset of the byte that links the last capability to its successor.
+    /// [`ConfigSpace::add_capability`] writes the offset of the new capability to this byte.
     link: usize,
     next_capability: usize,
     /// Offset of the register by which software resets the function. `None` means that the function

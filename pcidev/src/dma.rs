@@ -97,9 +97,9 @@ impl DmaTable {
 
     /// All memory that the device can access. `None` means that the client shares no memory.
     ///
-    /// The returned object follows later changes of the ranges. Only when a file is added or
-    /// removed, this method returns a new object, and users of the previous object have to release
-    /// the previous object.
+    /// The returned object follows later changes of the ranges, as long as no file is added or
+    /// removed. After a file is added or removed, this method returns a new object, and users of
+    /// the old object have to release it.
     pub fn memory(&mut self) -> Option<Arc<GuestMemory>> {
         if self.memory.is_none() {
             let regions = self.files.iter().map(|known| known.region.clone());
@@ -109,11 +109,11 @@ impl DmaTable {
         self.memory.clone()
     }
 
-    /// Checks that no memory of the client is lost.
+    /// Checks that no page of the client's memory was missing when this process accessed the page.
     ///
     /// # Errors
     ///
-    /// When memory is lost.
+    /// When a page was missing, for instance because the client has truncated the file.
     pub fn check(&mut self) -> Result<(), MemoryLost> {
         self.memory().map_or(Ok(()), |memory| memory.check())
     }
@@ -133,7 +133,8 @@ impl DmaTable {
         size: u64,
         access: Permissions,
     ) -> Result<GuestAddress, Errno> {
-        // This is the first use of the descriptor, because the file system may never answer.
+        // This check comes before any other use of the descriptor. The file may be in a file system
+        // that never answers (FUSE), and another use would then block.
         self.kinds.check(&fd).map_err(|refused| {
             warn!("client's memory is refused: {refused}");
             Errno::ACCESS
@@ -143,7 +144,8 @@ impl DmaTable {
             false => Access::Read,
             true => Access::ReadWrite,
         };
-        // A descriptor that is open only for reading must not give access to a mapping for writing.
+        // If the client's descriptor is open only for reading, the device must not write to the
+        // file.
         let open_for = fcntl_getfl(&file)? & OFlags::RWMODE;
         if access == Access::ReadWrite && open_for != OFlags::RDWR {
             return Err(Errno::ACCESS);
@@ -173,8 +175,9 @@ impl DmaTable {
         Ok(address)
     }
 
-    /// The lowest free addresses for a file of `size` bytes: the index that the file will have
-    /// among all files, and its address. `None` if there are no such addresses.
+    /// Finds the lowest free addresses for a file of `size` bytes. Returns the index that the file
+    /// will have among all files, and the file's first address. `None` means that there are no such
+    /// addresses.
     fn free_place(&self, size: u64) -> Option<(usize, u64)> {
         let mut place = 0u64;
         for (index, known) in self.files.iter().enumerate() {
@@ -206,7 +209,7 @@ impl DmaTable {
 }
 
 impl MappedFile {
-    /// Maps `size` bytes of a file from `offset` on at `place`.
+    /// Maps `size` bytes of a file, from `offset` on. `place` becomes the address of the region.
     fn map(
         file: File,
         metadata: &Metadata,

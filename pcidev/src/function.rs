@@ -29,7 +29,7 @@ pub struct Function {
     /// The INTx interrupt, for software that does not use MSI-X. `None` means that the function has
     /// no INTx interrupt.
     pub intx: Option<Intx>,
-    /// Whether the client makes signals to its eventfds block. The event loop then drops the
+    /// Whether a signal to an eventfd of the client has blocked. The event loop then drops the
     /// client.
     pub blocked: Blocked,
     /// The client's memory.
@@ -55,10 +55,10 @@ pub trait Device {
     /// The parts of the function that do not depend on the device.
     fn function(&mut self) -> &mut Function;
 
-    /// Reads from a BAR. The caller has checked that the BAR has all the bytes.
+    /// Reads from a BAR. The caller has checked that the access ends inside the BAR.
     fn bar_read(&mut self, bar: usize, offset: u64, data: &mut [u8]);
 
-    /// Writes to a BAR. The caller has checked that the BAR has all the bytes.
+    /// Writes to a BAR. The caller has checked that the access ends inside the BAR.
     fn bar_write(&mut self, bar: usize, offset: u64, data: &[u8]);
 
     /// The eventfds that a client can signal instead of writing to the BAR with number `bar`.
@@ -69,23 +69,24 @@ pub trait Device {
     fn replace_io_event_fds(&mut self);
 
     /// Stops using the client's memory at the addresses `first..=last`. The caller calls this
-    /// method twice. The first call comes before the memory is unmapped, so that requests can
-    /// complete. The second call comes afterwards, for requests that began after the first call.
+    /// method twice. The first call comes before the memory is unmapped, so that requests in flight
+    /// can complete. The second call comes afterwards, for requests that began after the first
+    /// call.
     fn give_memory_up(&mut self, first: u64, last: u64);
 
     /// Handles a change of the client's memory. The caller calls this method before it replies to
     /// the client's request for the change.
     fn memory_changed(&mut self);
 
-    /// Resets the device, except for [`Device::function`], which the caller resets.
+    /// Resets the device. The caller resets [`Device::function`] itself.
     fn reset(&mut self);
 
     /// The poller that watches the device's descriptors. [`serve()`](crate::serve()) adds the
     /// descriptors of the event loop to the poller, and waits for events.
     fn poller(&self) -> &Poller;
 
-    /// Handles an event of the device's descriptor with this number. This method must not block.
-    /// Another descriptor may have the number now, because the device may have replaced the
+    /// Handles an event at the device's descriptor with this number. This method must not block.
+    /// The number may belong to another descriptor now, because the device may have replaced the
     /// descriptor after the event.
     ///
     /// # Errors
@@ -211,7 +212,7 @@ fn obey(device: &mut impl Device, request: Request) -> Result<(), Errno> {
             None if set.count == 0 => Ok(()),
             None => Err(Errno::INVAL),
         },
-        // A request for no interrupts disables all interrupts of a kind. It succeeds even if the
+        // A request with the count 0 disables all interrupts of a kind. It succeeds even if the
         // function has no such interrupts.
         Request::SetIrqs(set) if set.count == 0 => Ok(()),
         Request::Reset => {

@@ -75,8 +75,8 @@ pub fn check(input: &[u8]) {
     function::disconnect(&mut device);
 }
 
-/// Answers all requests, and reads and drops the replies. Returns false if the function has to drop
-/// the client.
+/// Answers the requests that have arrived, and discards the replies. Returns false if the client
+/// has to be dropped.
 fn serve(device: &mut VirtioFunction, connection: &mut Connection, client: &Stream) -> bool {
     let mut answers = [0; 4096];
     loop {

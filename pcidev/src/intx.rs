@@ -78,15 +78,15 @@ impl Intx {
         self.signal(wire, due);
     }
 
-    /// Masks the interrupt and signals the client, if `due` is true and the client has set an
-    /// eventfd.
+    /// If `due` is true and the client has set an eventfd, masks the interrupt and signals the
+    /// client.
     fn signal(&self, mut wire: MutexGuard<'_, Wire>, due: bool) {
         let Some(eventfd) = wire.eventfd.clone().filter(|_| due) else {
             return;
         };
         wire.masked = true;
-        // The lock is released before the eventfd is signalled. A malicious client can make the
-        // signal block, and other threads must then not wait for the lock.
+        // The lock is released before the eventfd is signalled. Otherwise other threads would wait
+        // for the lock while a malicious client makes the signal block.
         drop(wire);
         if !self.0.blocked.signal(&eventfd) {
             self.lock().masked = false;

@@ -59,8 +59,8 @@ impl Line {
         let mut vector = self.lock();
         change(&mut vector);
         let due = vector.take_due();
-        // The lock is released before the eventfd is signalled. A malicious client can make the
-        // signal block, and other threads must then not wait for the lock.
+        // The lock is released before the eventfd is signalled. Otherwise other threads would wait
+        // for the lock while a malicious client makes the signal block.
         drop(vector);
         if due.is_some_and(|eventfd| !self.blocked.signal(&eventfd)) {
             self.lock().pending = true;

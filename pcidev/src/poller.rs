@@ -54,13 +54,13 @@ pub enum Until {
     HungUp,
     /// The eventfd is signalled, or was signalled before the watch began.
     ///
-    /// A signal causes an event even if the counter of the eventfd was not 0 before, because every
-    /// write to an eventfd wakes the waiters and the watch is edge-triggered (epoll(7)). The
-    /// kernel's vhost waits for kicks in the same way. Therefore this process need not read the
-    /// eventfd, so a peer cannot make it block in the read. An eventfd that stays readable
-    /// (EFD_SEMAPHORE) cannot make this process spin. Because this process does not read the
-    /// eventfd, the counter only grows. At a million signals a second, it is full after 500,000
-    /// years.
+    /// The watch is edge-triggered (epoll(7)), and every write to an eventfd wakes the waiters. So
+    /// a signal causes an event even if the counter of the eventfd was not 0 before. The kernel's
+    /// vhost waits for kicks in the same way.
+    ///
+    /// This process never reads the eventfd. Therefore a peer cannot make it block in a read, and
+    /// an eventfd that stays readable (EFD_SEMAPHORE) cannot make it spin. The counter only grows,
+    /// but at a million signals a second it is full only after 500,000 years.
     Signalled,
 }
 
@@ -97,8 +97,8 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// When the descriptor is already watched, cannot be watched (a regular file), or the operating
-    /// system lacks memory.
+    /// When the descriptor is already watched, when it cannot be watched (for instance a regular
+    /// file), or when the operating system lacks memory.
     pub fn add(&self, fd: impl AsFd, source: Source, until: Until) -> io::Result<()> {
         Ok(epoll::add(&self.0, fd, source.encode(), until.flags())?)
     }
@@ -119,8 +119,9 @@ impl Poller {
         let _ = epoll::delete(&self.0, fd);
     }
 
-    /// Waits for an event at a watched descriptor, for `timeout` at most. A `timeout` of `None` is
-    /// no limit. Afterwards `events` is empty if the timeout has passed or a signal handler ran.
+    /// Waits until a watched descriptor has an event, or until `timeout` has passed. `None` means
+    /// that there is no limit. If the timeout has passed or a signal handler ran, `events` is empty
+    /// afterwards.
     ///
     /// # Errors
     ///

@@ -18,8 +18,8 @@ use crate::poller::{Events, Poller, Source, Until};
 const BATCH: usize = 256;
 
 /// Serves a device to the vfio-user clients that connect to `clients`, one after the other, until
-/// `stop` is readable. Each client finds the device in its initial state. A client whose memory is
-/// lost is dropped.
+/// `stop` is readable. Each client finds the device in its initial state. A client is dropped if
+/// the device accesses a missing page of the client's memory.
 ///
 /// # Errors
 ///
@@ -77,12 +77,12 @@ impl<'a> Clients<'a> {
     }
 
     /// Watches the client's socket, or the listener if no client is connected. Returns the time
-    /// until the next deadline. The deadline is the end of the listener's rest, or the time when
-    /// the client has to complete its request.
+    /// until the next deadline. At the deadline, the listener accepts clients again after a pause,
+    /// or the client has to have completed its request.
     fn watch(&mut self, poller: &Poller) -> io::Result<Option<Duration>> {
         let Some(client) = &self.client else {
             let rest = self.listener.rest();
-            // A resting listener accepts no clients. Its socket stays readable in this time, so the
+            // During its pause, the listener accepts no clients, but its socket stays readable. The
             // event loop would spin if it watched for readability.
             let until = rest.map_or(Until::Readable, |_| Until::HungUp);
             self.watch_listener(until, poller)?;
@@ -101,8 +101,8 @@ impl<'a> Clients<'a> {
         Ok(time_left)
     }
 
-    /// The listener stays in the poller, because another [`Poller::add`] may fail for lack of
-    /// memory.
+    /// Changes the event for which the listener is watched. The listener is never removed from the
+    /// poller, because adding it again may fail for lack of memory.
     fn watch_listener(&mut self, until: Until, poller: &Poller) -> io::Result<()> {
         if until != self.listener_until {
             poller.change(self.listener, Source::Client, until)?;
@@ -146,11 +146,13 @@ impl<'a> Clients<'a> {
         Ok(())
     }
 
-    /// Drops a client that makes signals to its eventfds block, or whose memory is lost.
+    /// Drops the client if a signal to one of its eventfds has blocked, or if a page of its memory
+    /// was missing.
     fn check(&mut self, device: &mut impl Device) {
         if device.function().blocked.is_set() {
             warn!("vfio-user client is dropped: it makes signals to its eventfds block");
-            // A client that connects again and again delays other peers only once in each rest.
+            // This pause limits the delay that a client causes to other peers by connecting again
+            // and again.
             self.listener.begin_rest();
             self.drop_client(device);
         } else if let Err(lost) = device.function().dma.check() {

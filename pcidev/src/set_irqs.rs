@@ -70,7 +70,7 @@ pub mod tests {
         }
     }
 
-    /// An eventfd, and a second descriptor of the eventfd that a client can send.
+    /// An eventfd, and a copy of its descriptor for a client's request.
     pub fn eventfd() -> (SharedEventFd, OwnedFd) {
         let eventfd = SharedEventFd::new().unwrap();
         let fd = eventfd.try_clone().unwrap();

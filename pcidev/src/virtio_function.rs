@@ -110,7 +110,7 @@ struct News {
     config_changed: AtomicBool,
 }
 
-/// Reports that a queue has failed, or that its client has to be dropped.
+/// Reports that a queue has failed, or that the client has to be dropped.
 impl Notifier for News {
     fn notify(&self) -> io::Result<()> {
         self.event.signal()
@@ -226,7 +226,7 @@ impl VirtioFunction {
         }
     }
 
-    /// Stops all queues, sets DEVICE_NEEDS_RESET and tells the driver.
+    /// Stops all queues, sets DEVICE_NEEDS_RESET, and raises the configuration interrupt.
     fn fail(&mut self, why: &str) {
         warn!("driver needs to reset the device: {why}");
         self.stop();
@@ -332,7 +332,7 @@ impl Device for VirtioFunction {
         }
         self.start();
         if self.memory.is_none() {
-            // The client has left, or takes all its memory back.
+            // The client has left, or has removed all its memory.
             self.runner.forget_driver();
         }
     }
@@ -351,8 +351,7 @@ impl Device for VirtioFunction {
         if self.news.config_changed.swap(false, Ordering::SeqCst) {
             self.config_changed();
         }
-        // This check is necessary because the queue may have been stopped after it reported the
-        // failure. It then no longer counts as failed.
+        // If the queue was stopped after it reported the failure, it no longer counts as failed.
         let mut queues = 0..self.runner.queue_count();
         if let Some(index) = queues.find(|&queue| self.runner.has_failed(queue)) {
             self.fail(&format!("queue {index} has failed"));

@@ -1,5 +1,5 @@
-//! Contexts. A context is a device with a transport, or `vvu-proxy`. It determines the system calls
-//! that a program needs after its jail is closed.
+//! Contexts. A context is `vvu-proxy`, the supervisor of a program, or a device with a transport.
+//! It determines the system calls that a process needs after its jail is closed.
 //!
 //! The build script compiles this file, too. The build script and all tests derive their lists of
 //! policies from this file.
@@ -54,7 +54,7 @@ devices! {
 /// The format of the image file or block device that a disk is stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageFormat {
-    /// The bytes of the disk itself. The size of a raw image never changes.
+    /// The bytes of the disk, without a header. The size of a raw image never changes.
     Raw,
     /// A qcow2 image. The image file grows as data is written to the disk.
     Qcow2,
@@ -87,7 +87,7 @@ impl TransportName {
         }
     }
 
-    /// The suffix that a context's name has after the name of its device.
+    /// The suffix that follows the name of the device in the name of a context.
     const fn suffix(self) -> &'static str {
         match self {
             Self::Pci => "_device",
@@ -106,7 +106,7 @@ pub enum Context {
     /// `vvu-proxy`, which serves a virtio-vhost-user PCI function at a vfio-user socket, and serves
     /// a vhost-user socket.
     VvuProxy,
-    /// The supervisor of a program, which talks to no peer.
+    /// The supervisor process of a program. It talks to no peer.
     Supervisor,
 }
 

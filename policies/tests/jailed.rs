@@ -150,8 +150,8 @@ mod inside {
 
     extern "C" fn ignore(_signal: libc::c_int) {}
 
-    /// Sets a signal handler as a program does before its filter closes. Without SA_RESTART, the
-    /// signal interrupts a system call that blocks.
+    /// Sets a signal handler, as a program does before it installs its filter. Without SA_RESTART,
+    /// the signal interrupts a system call that blocks.
     fn install_interrupt_handler() {
         // SAFETY: all zeroes is a valid `sigaction`, and the handler does nothing.
         unsafe {
@@ -167,7 +167,7 @@ mod inside {
         let eventfd = unsafe { libc::eventfd(0, 0) };
         let (send, sent) = channel();
         let blocked = thread::spawn(move || {
-            // SAFETY: the call takes nothing.
+            // SAFETY: the call takes no arguments.
             send.send(unsafe { libc::gettid() }).unwrap();
             let mut counter = 0u64;
             // SAFETY: `counter` has the 8 bytes that the kernel writes.

@@ -82,15 +82,16 @@ impl Jail {
         self.duties.sockets.extend(sockets);
     }
 
-    /// Adds files that the supervisor brings to stable storage if the process in the jail ends in
-    /// any way but success. That process has to do so itself before it ends with success.
+    /// Adds files. If the process in the jail is killed or ends with an error, the supervisor
+    /// flushes the files to stable storage. If the process in the jail ends with success, it has to
+    /// flush the files itself before.
     pub fn sync_at_end(&mut self, files: impl IntoIterator<Item = OwnedFd>) {
         self.duties.files.extend(files);
     }
 
     /// Starts a process in the jail. This function returns only in the new process. The calling
     /// process stays outside the jail as the supervisor, and exits when the process in the jail has
-    /// ended. With [`Sandbox::None`], the two processes only have no limits.
+    /// ended. With [`Sandbox::None`], there are the same two processes, but no restrictions.
     ///
     /// `prepare` runs in the new process, before this process replaces its root file system and
     /// drops its privileges. `prepare` must not start threads, because most parts of the jail apply
@@ -125,8 +126,8 @@ impl Jail {
         for layer in layers {
             missing.accept(layer.name, (layer.enter)())?;
         }
-        // The thread starts inside all layers, because most of them hold only for threads that
-        // start later, and before the filter, so that no filter has to allow threads for this.
+        // The thread starts after all layers, because most of them apply only to threads that start
+        // later. It starts before the filter, so that no filter has to allow the start of threads.
         ipc::start_watchdog().map_err(JailError::Watchdog)?;
         filter(options, context)?;
         missing.log();
@@ -134,7 +135,7 @@ impl Jail {
     }
 }
 
-/// Takes everything from the supervisor that its duties do not need.
+/// Takes away from the supervisor the capabilities and system calls that its duties do not need.
 fn confine_supervisor(options: Options, duties: &Duties) -> Result<(), JailError> {
     if matches!(options.sandbox, Sandbox::Auto | Sandbox::Full) {
         // The process in the jail reports a kernel without Landlock.
@@ -146,7 +147,7 @@ fn confine_supervisor(options: Options, duties: &Duties) -> Result<(), JailError
     filter(options, Context::Supervisor)
 }
 
-/// Filters system calls, unless there is to be no jail at all.
+/// Filters system calls, except with [`Sandbox::None`].
 fn filter(options: Options, context: Context) -> Result<(), JailError> {
     if options.sandbox == Sandbox::None {
         return Ok(());

@@ -100,8 +100,8 @@ impl From<LogLevel> for LevelFilter {
 ///
 /// # Errors
 ///
-/// When stdout cannot be written to, or has no room for the line. Callers may ignore the error. If
-/// a script waited for the line, stdout would have room.
+/// When stdout cannot be written to, or has no room for the line. Callers may ignore the error,
+/// because stdout has room if a script waits for the line.
 pub fn announce_ready(name: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let [room] = poll([Interest::writable(&stdout)], Some(Duration::ZERO))?;
@@ -116,8 +116,8 @@ pub fn announce_ready(name: &str) -> io::Result<()> {
 /// code is 0 after success. After an error it is 1, and one line on stderr shows the error and its
 /// sources. If the command-line arguments are wrong, a program ends earlier, with exit code 2.
 ///
-/// A program calls this function before it opens anything. The function closes all descriptors but
-/// the standard streams and `inherited`, which are the descriptors that the command line names.
+/// A program calls this function before it opens anything. The function closes all descriptors
+/// except for the standard streams and `inherited`, the descriptors that the command line names.
 pub fn run(
     name: &str,
     options: Options,
@@ -142,7 +142,7 @@ pub fn run(
     }
 }
 
-/// Inherited descriptors stay open, so the program does not begin its work.
+/// Unneeded inherited descriptors cannot be closed, so the program does not begin its work.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot close inherited file descriptors (see close_range(2), which needs Linux 5.9)")]
 struct CloseError(#[source] io::Error);

@@ -25,7 +25,7 @@ use places::Places;
 pub struct Log(Arc<Places>);
 
 impl Log {
-    /// Starts the log. It has all messages up to this level, and the messages of panics.
+    /// Starts the log. It shows the messages up to this level, and the messages of panics.
     pub fn start(level: LevelFilter) -> Self {
         stderr::own_terminal();
         let places = Arc::new(Places::default());
@@ -62,8 +62,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 struct Lines;
 
 impl io::Write for Lines {
-    /// Always succeeds. If stderr has no room for a line, the line is lost, and the caller could
-    /// not change this.
+    /// Always succeeds. A line is dropped if stderr has no room for it. The caller gets no error,
+    /// because it could do nothing about it.
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let lines = String::from_utf8_lossy(text);
         stderr::write_line(format_args!("{}", lines.trim_end_matches('\n')));

@@ -45,7 +45,7 @@ impl Disk {
     /// are negotiated only if `rings` has them.
     pub fn with_rings(stream: UnixStream, rings: u64) -> Self {
         let mut front = FrontEnd::new(stream, PATIENCE).unwrap();
-        // Without EVENT_IDX, the back-end makes a call for each request.
+        // Without EVENT_IDX, the back-end signals the call eventfd for each request.
         let features = !((1 << VIRTIO_RING_F_EVENT_IDX) | PACKED | IN_ORDER) | rings;
         let agreed = front.negotiate(features, ProtocolFeatures::all()).unwrap();
         assert_eq!(agreed & rings, rings);
@@ -77,7 +77,7 @@ impl Disk {
         disk
     }
 
-    /// Truncates the memory and kicks, and waits until the program has dropped this front-end.
+    /// Truncates the memory, kicks, and waits until the program has dropped this front-end.
     pub fn truncate_memory(mut self) {
         self.file.set_len(0).unwrap();
         self.kick.signal().unwrap();
@@ -125,15 +125,15 @@ impl Disk {
         self.start(base as u16);
     }
 
-    /// Stops the vring, starts it again where it stopped, and returns this position. Requests may
-    /// be left in the vring.
+    /// Stops the vring, starts it again where it stopped, and returns this position. The vring may
+    /// stop before the program has taken all requests.
     pub fn stop_and_start_anywhere(&mut self) -> u16 {
         let base = self.front.get_vring_base(self.queue).unwrap() as u16;
         self.start(base);
         base
     }
 
-    /// Kicks without a request.
+    /// Kicks without adding a request.
     pub fn kick(&self) {
         self.kick.signal().unwrap();
     }

@@ -141,7 +141,7 @@ impl Running {
         self.child.wait().unwrap()
     }
 
-    /// The rest of what the program writes to stdout. Stdout ends with the program.
+    /// Reads the remaining lines of stdout, until the program has ended.
     fn rest_of_stdout(&self) -> Vec<u8> {
         let mut stdout = Vec::new();
         loop {
@@ -189,8 +189,8 @@ pub fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     receiver
 }
 
-/// The children of a process, in the order of their adoption: the process in the jail, and then the
-/// process that flushes the image, if there is one.
+/// The children of a program's supervisor, in the order in which it adopted them: the process in
+/// the jail, and then the process that flushes the image, if there is one.
 pub fn children(pid: u32) -> Vec<Pid> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     let children = children.split_whitespace().map(|pid| pid.parse().unwrap());

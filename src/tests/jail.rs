@@ -161,9 +161,9 @@ fn a_qcow2_image_is_served_from_the_whole_jail() {
     assert!(length() > before, "the file grew");
 }
 
-/// Copies the program to a folder where any user may run it. The copy is made by another process.
-/// If this process made the copy, programs that other tests start at the same time would inherit
-/// the file, still open for writing. Such a file cannot be executed.
+/// Copies the program to a folder where any user may run it. Another process makes the copy. If
+/// this process made it, programs that other tests start at the same time would inherit a
+/// descriptor of the copy. A file that a process has open for writing cannot be executed.
 fn copy_program(folder: &Folder) {
     let mut copy = Command::new("cp");
     copy.arg(BLOCK).arg(folder.path("vvu-block"));

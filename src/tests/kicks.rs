@@ -21,7 +21,8 @@ fn a_front_end_whose_kick_stays_readable_is_served_and_takes_little_time() {
         let kick = RestlessKick::new();
         disk.replace_kick(kick.eventfd().clone());
         for requests in 1..=3 {
-            // No event ends this wait. A queue that does not back off takes many signals meanwhile.
+            // This wait always lasts until its timeout. Meanwhile, a queue that does not back off
+            // takes many signals from its kick eventfd.
             let time = Some(Duration::from_millis(200));
             ipc::poll([ipc::Interest::Nothing], time).unwrap();
             assert!(kick.taken() <= 64 * requests, "{}", kick.taken());

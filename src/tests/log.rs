@@ -12,7 +12,7 @@ use super::harness::{Folder, Running};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vvu-block");
 
-/// A full pipe, and the number of bytes in it. A write to the pipe blocks.
+/// A pipe that is so full that a write to it blocks, and the number of bytes in the pipe.
 fn full_pipe() -> (PipeReader, PipeWriter, usize) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let size = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
@@ -36,7 +36,7 @@ fn a_program_whose_stderr_is_full_serves_and_stops() {
         connect().write_all(&[0xff; 64]).unwrap();
         assert_eq!(Disk::new(connect()).write(round, 0x77), 0);
     }
-    // When the pipe has room again, the program logs the number of lost lines before the next line.
+    // When the pipe has room again, the program first logs how many lines it could not write.
     reader.read_exact(&mut vec![0; size]).unwrap();
     assert_eq!(Disk::new(connect()).write(4, 0x77), 0);
     running.signal(libc::SIGTERM);

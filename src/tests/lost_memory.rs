@@ -1,4 +1,4 @@
-//! Peers that truncate the file of their memory, against the programs in their whole jails.
+//! Tests of programs in the whole jail with peers that truncate the file of their memory.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use super::harness::{Folder, PATIENCE, Running};
 const BLOCK: &str = env!("CARGO_BIN_EXE_vvu-block");
 const PROXY: &str = env!("CARGO_BIN_EXE_vvu-proxy");
 
-/// Ends a program, and checks that its log reports a lost memory.
+/// Ends a program, and checks its exit code. Its log must report that memory is lost.
 fn ends_well(running: Running) {
     running.signal(libc::SIGTERM);
     let output = running.output();
@@ -43,8 +43,8 @@ fn a_front_end_that_truncates_its_memory_is_dropped_and_the_next_one_is_served()
 const IOVA: u64 = 0x10_0000;
 const SIZE: u64 = 0x10_0000;
 
-/// Drives a function to DRIVER_OK with queue 1 in memory that is truncated, and notifies the queue.
-/// Waits until the function has dropped the client.
+/// Sets up queue 1 of a function in the memory of a file, truncates the file, sets DRIVER_OK and
+/// notifies the queue. Waits until the function has dropped the client.
 fn lose_memory_of_queue_1(client: &mut Client) {
     let file = anonymous_file(SIZE);
     let access = DmaFlags::READ | DmaFlags::WRITE;
@@ -66,7 +66,8 @@ fn lose_memory_of_queue_1(client: &mut Client) {
     }
     write(common::QUEUE_ENABLE, &1u16.to_le_bytes()).unwrap();
     file.set_len(0).unwrap();
-    // The function reads the ring at the last of these writes. Its answer may not come any more.
+    // The function reads the ring during these writes. It may drop the client before it answers
+    // them.
     let _ = write(common::DEVICE_STATUS, &[0xf]);
     let _ = write(0x3004, &1u16.to_le_bytes());
     let gone = [ipc::Interest::Readable(client.as_fd())];

@@ -1,4 +1,4 @@
-//! Stops of programs that cannot stop by themselves.
+//! Tests of stopping programs, such as programs that hang.
 
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use super::harness::{Folder, Running, children, ends, ends_in};
 const BLOCK: &str = env!("CARGO_BIN_EXE_vvu-block");
 const PROXY: &str = env!("CARGO_BIN_EXE_vvu-proxy");
 
-/// A program that is ready. The process that serves then stops, so that it reacts to nothing.
+/// Starts a program, waits until it is ready, and stops its serving process with SIGSTOP. The
+/// program then hangs.
 fn hanging(folder: &Folder, program: &str, arguments: &str) -> Running {
     let running = Running::start(folder.command(program, arguments));
     running.line();
@@ -84,7 +85,7 @@ fn a_second_signal_ends_a_program_that_hangs_at_once() {
     }
 }
 
-/// The process that flushes the image stops, so it is as late as one whose storage does not answer.
+/// SIGSTOP stops the process that flushes the image. This simulates storage that does not answer.
 #[test]
 fn storage_that_does_not_answer_is_reported_in_time() {
     let folder = Folder::new();
@@ -103,7 +104,7 @@ fn storage_that_does_not_answer_is_reported_in_time() {
     );
 }
 
-/// The lock of the image is given up with the program, so the next program starts at once.
+/// The image is unlocked before the program has ended, so the next program can start at once.
 #[test]
 fn nothing_of_a_program_is_left_when_it_has_stopped() {
     let folder = Folder::new();

@@ -58,7 +58,7 @@ fn a_driver_that_restarts_its_vring_again_and_again_does_not_bypass_limits() {
     assert_eq!(running.line(), "ready: vhost-user vu.sock");
     let mut disk = Disk::new(UnixStream::connect(folder.path("vu.sock")).unwrap());
     assert_eq!(disk.write(0, 0x77), 0);
-    // The next write has to wait for minutes.
+    // The limit delays the next write by several minutes.
     disk.begin(1, 1, Some((512, false)));
     for _ in 0..50 {
         assert_eq!(disk.stop_and_start_anywhere(), 1);
@@ -272,7 +272,7 @@ fn unusable_functions_are_named() {
 fn descriptors_that_are_no_socket_are_refused() {
     let folder = Folder::new();
     folder.fails(PROGRAM, "--fd 77 disk.img", 1, &["--fd", "77 is not open"]);
-    // The program itself opened these descriptors, such as the image and the socket to its
+    // These are descriptors that the program itself opened, such as the image and the socket to its
     // supervisor process.
     for number in 3..8 {
         let arguments = format!("--fd {number} disk.img");
@@ -387,8 +387,8 @@ fn rings_are_what_the_front_end_wants() {
     for (sector, rings) in (0..).zip([PACKED, IN_ORDER, PACKED | IN_ORDER, 0]) {
         let stream = UnixStream::connect(folder.path("vu.sock")).unwrap();
         let mut disk = Disk::with_rings(stream, rings);
-        // 20 requests go around the ring more than once. The vring is stopped and started in
-        // between.
+        // 20 requests go around the ring more than once. The vring is stopped and started again
+        // after the eighth request.
         for round in 0..20 {
             assert_eq!(disk.write(sector, round), 0);
             if round == 7 {

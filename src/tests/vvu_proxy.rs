@@ -7,7 +7,8 @@ use std::os::unix::net::UnixListener;
 use super::harness::{Folder, Running, is_served};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vvu-proxy");
-/// The folder of a test may be on any file system.
+/// Arguments that name both sockets. Because the folder of a test may be on any file system, they
+/// allow any memory file.
 const SOCKETS: &str = "--any-memory-file --socket-path vu.sock --vfio-user-path vvu.sock";
 
 #[test]

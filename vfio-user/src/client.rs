@@ -206,8 +206,8 @@ impl Client {
         Ok(())
     }
 
-    /// Lets the device access memory without a file. The device has to ask the client for each
-    /// access to this memory, and this client refuses such requests.
+    /// Lets the device access memory that is not in a file. The device has to ask the client for
+    /// each access to this memory, and this client refuses such requests.
     ///
     /// # Errors
     ///

@@ -64,8 +64,8 @@ pub(crate) fn decode_irq(payload: &[u8]) -> Option<IrqInfo> {
     Some(IrqInfo { flags, count })
 }
 
-/// The reply to DEVICE_GET_REGION_INFO. If the whole reply would be longer than `argsz` bytes, the
-/// list of areas is left out. The reply always states the length of the whole reply.
+/// The reply to DEVICE_GET_REGION_INFO. If it would be longer than `argsz` bytes, the list of areas
+/// is left out. The reply always states the length that it has with the list.
 pub(crate) fn encode_region(index: u32, info: &RegionInfo, argsz: u32) -> Payload {
     let list = match info.areas.as_slice() {
         [] => Vec::new(),
@@ -164,10 +164,10 @@ fn decode_areas(mut fields: Fields<'_>) -> Option<Vec<Area>> {
     .collect()
 }
 
-/// The reply to DEVICE_GET_REGION_IO_FDS and its file descriptors. If all entries need more than
-/// `max_fds` descriptors, the reply has only the first entries. If the whole reply would be longer
-/// than `argsz` bytes, all entries are left out. The reply always states the length of the whole
-/// reply.
+/// The reply to DEVICE_GET_REGION_IO_FDS and its file descriptors. If the entries together need
+/// more than `max_fds` descriptors, the reply has only the first entries. If the reply would be
+/// longer than `argsz` bytes, all its entries are left out. The reply always states the length that
+/// it has with these entries.
 pub(crate) fn encode_io_fds<'a>(
     index: u32,
     entries: &'a [IoEventFd],
@@ -208,8 +208,8 @@ pub(crate) fn encode_io_fds<'a>(
     (header.bytes(&list.0), fds)
 }
 
-/// Reads the length in bytes of a whole reply to DEVICE_GET_REGION_IO_FDS from the reply's fixed
-/// part.
+/// The length in bytes of the whole reply to DEVICE_GET_REGION_IO_FDS, as the fixed part of the
+/// reply states it.
 pub(crate) fn io_fds_needed(payload: &[u8]) -> Option<u32> {
     Fields(payload).u32()
 }
@@ -217,7 +217,7 @@ pub(crate) fn io_fds_needed(payload: &[u8]) -> Option<u32> {
 /// Reads a whole reply to DEVICE_GET_REGION_IO_FDS. Entries other than ioeventfds are left out.
 /// `None` when the reply is cut off, or refers to a descriptor that is missing or not an eventfd.
 pub(crate) fn decode_io_fds(payload: &[u8], fds: Vec<OwnedFd>) -> Option<Vec<IoEventFd>> {
-    // Entries of other types may refer to files that are not eventfds.
+    // A file that is not an eventfd is no error here, because an entry of another type may use it.
     let eventfds = fds.into_iter().map(|fd| SharedEventFd::from_fd(fd).ok());
     let eventfds: Vec<_> = eventfds.map(|eventfd| eventfd.map(Arc::new)).collect();
     let mut fields = Fields(payload);

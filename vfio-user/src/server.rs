@@ -19,11 +19,11 @@ mod request;
 use request::Refusal;
 pub use request::{DmaMap, DmaUnmap, IrqAction, IrqData, RegionWrite, Request, SetIrqs};
 
-/// The maximum number of bytes of a request that are kept for the reply. Replies repeat some bytes
-/// of the request, but never more than this number.
+/// The number of bytes that are kept from the start of each request. A reply repeats at most this
+/// number of bytes of its request.
 const ECHO: usize = 32;
 
-/// The time limit from the first byte of a request to its last.
+/// The time limit for receiving a request, counted from its first byte.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection to one client. No method blocks. The caller waits until the file descriptor is

@@ -59,9 +59,9 @@ bitflags! {
         const EVENTFD = 1;
         /// The interrupts can be masked and unmasked.
         const MASKABLE = 2;
-        /// Each signal of an interrupt masks the interrupt.
+        /// An interrupt is masked each time it is signalled.
         const AUTOMASKED = 4;
-        /// The interrupts of the kind can only be set up all together.
+        /// To set up more interrupts of the kind, all of them have to be disabled first.
         const NORESIZE = 8;
         const _ = !0;
     }
@@ -139,10 +139,10 @@ pub struct IrqInfo {
 pub struct IoEventFd {
     /// Offset in the region at which the part begins, in bytes.
     pub offset: u64,
-    /// Length in bytes of the writes that the eventfd stands for. 0 means any length.
+    /// Length in bytes of the writes that the signal replaces. 0 means any length.
     pub size: u64,
     /// The eventfd to signal. Several parts may share an eventfd.
     pub eventfd: Arc<SharedEventFd>,
-    /// The written value that the eventfd stands for. `None` means any value.
+    /// The written value that the signal replaces. `None` means any value.
     pub datamatch: Option<u64>,
 }

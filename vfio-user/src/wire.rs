@@ -89,7 +89,7 @@ pub(crate) struct Header {
     pub(crate) kind: Kind,
 }
 
-/// Why bytes are not a header.
+/// The reason why bytes are not a valid header.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {

@@ -69,8 +69,8 @@ impl Connection {
         self.0.time_left()
     }
 
-    /// Sends a message with descriptors. The socket has room for the whole message if the peer
-    /// reads its messages. If the socket has no room, this method fails.
+    /// Sends a message with descriptors. Fails if the socket's send buffer has no room for the
+    /// whole message. The buffer has room if the peer reads its messages.
     ///
     /// # Errors
     ///

@@ -74,7 +74,7 @@ impl<M> MemoryRegion<M> {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemoryError {
-    /// The region with this number has no bytes, or its addresses do not fit 64 bits.
+    /// The region with this number has no bytes, or its addresses do not fit in 64 bits.
     #[error("memory region {0} is empty or wraps around")]
     BadRange(usize),
     /// The regions with these numbers have addresses in common.

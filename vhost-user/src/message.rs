@@ -56,7 +56,7 @@ pub enum DecodeError {
     },
 }
 
-/// A message's header without the payload's length. The answer to a request is made from this part
+/// A message's header without the payload's length. The header of an answer is made from this part
 /// of the request's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {

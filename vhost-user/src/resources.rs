@@ -12,7 +12,7 @@ use virtio::{Notifier, Region};
 
 use crate::memory::MemoryTable;
 
-/// The types of the objects that a [`Request`](crate::Request) has in the place of descriptors.
+/// The types of the objects that a [`Request`](crate::Request) contains instead of descriptors.
 pub trait Resources {
     /// An object that gives access to a region of the front-end's memory.
     type Memory: Debug;
@@ -24,7 +24,7 @@ pub trait Resources {
     type File: Debug;
 }
 
-/// A descriptor that comes with a message, or [`Absent`] in its place.
+/// A descriptor that comes with a message, or [`Absent`].
 pub trait Descriptor: Debug {}
 
 impl Descriptor for OwnedFd {}

@@ -36,7 +36,8 @@ const PROTOCOL_FEATURES: ProtocolFeatures = ProtocolFeatures::MQ
 /// further front-end can connect. When this function returns, every vring is stopped and its
 /// requests are finished.
 ///
-/// A front-end whose memory is lost is dropped.
+/// A front-end is dropped when a page of its memory is missing, for example because the front-end
+/// has truncated the file.
 ///
 /// # Errors
 ///
@@ -72,7 +73,8 @@ pub fn serve(
             Event::Dropped(reason) => {
                 tracing::warn!("dropped the front-end: {}", WithCauses(&reason));
             }
-            // A queue has failed. If its memory is lost, so is that of the front-end.
+            // A vring has failed. The next round of the loop checks the front-end's memory, which
+            // may be the cause.
             Event::Woken if failure.take().unwrap_or(false) => continue,
             Event::Closed | Event::Woken => return Ok(()),
         }

@@ -45,8 +45,8 @@ impl Brings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// The answer is an acknowledgement. There is an acknowledgement only if the sender asks for
-    /// one (NEED_REPLY) and REPLY_ACK was agreed on.
+    /// The answer is an acknowledgement. The back-end sends an acknowledgement only if the request
+    /// has the flag NEED_REPLY and REPLY_ACK was agreed on.
     Ack,
     /// The request has a reply of its own, which does not depend on REPLY_ACK.
     Reply {

@@ -35,8 +35,8 @@ pub trait Transport {
     /// As for [`Transport::next`].
     fn reply(&mut self, to: Head, reply: Reply) -> Result<(), TransportError>;
 
-    /// Ends the conversation with the front-end. Later events are about other front-ends, except
-    /// [`Event::Woken`] and [`Event::Closed`].
+    /// Ends the conversation with the front-end. Each later event is about another front-end, or is
+    /// [`Event::Woken`] or [`Event::Closed`].
     ///
     /// # Errors
     ///

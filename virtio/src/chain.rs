@@ -59,13 +59,13 @@ pub enum BufferError {
     /// A page of the driver's memory was missing, so the bytes that were read cannot be trusted.
     #[error(transparent)]
     MemoryLost(#[from] MemoryLost),
-    /// The buffers have more than [`MAX_PIECES`] pieces.
+    /// The buffers are in more than [`MAX_PIECES`] separate ranges of memory.
     #[error("buffers are in more than {MAX_PIECES} pieces")]
     TooManyPieces,
 }
 
 impl Chain {
-    /// Removes all buffers, after the device has given the request back.
+    /// Removes all buffers. Call this method after the device has given the request back.
     pub fn clear(&mut self) {
         self.readable.clear();
         self.writable.clear();
@@ -195,7 +195,7 @@ impl Segments {
             slice.copy_to(&mut data[at]);
             Ok(())
         })?;
-        // The device must not act on zeroes in the place of lost memory.
+        // Lost memory reads as zeros, and the device must not act on these zeros.
         Ok(memory.check()?)
     }
 

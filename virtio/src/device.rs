@@ -7,7 +7,7 @@ use crate::served::{ServeError, ServedQueue};
 use crate::vring::Notifier;
 use crate::wake::Wake;
 
-/// A virtio device of any type, behind any carrier.
+/// A virtio device of any type, behind any carrier (transport).
 ///
 /// A device does not handle threads, carriers or ring features. The device's
 /// [`Runner`](crate::Runner) owns the queues, and calls [`Device::serve`] for each queue on a
@@ -47,8 +47,9 @@ pub trait Device: Send + Sync {
         Err(ConfigError::new(offset, data))
     }
 
-    /// Keeps `notifier`, and sends a notification through it after each change of the configuration
-    /// space that the driver did not make. A later call of this method replaces the notifier.
+    /// Keeps `notifier`, and sends a notification through it whenever the configuration space
+    /// changes, unless the driver itself made the change. A later call of this method replaces the
+    /// notifier.
     ///
     /// The default implementation drops the notifier. It is for devices whose configuration space
     /// changes only through writes of the driver.

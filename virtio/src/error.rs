@@ -17,7 +17,8 @@ pub enum QueueError {
     /// The available index moved by more than the queue's size.
     #[error("available index jumped from {next} to {index} in a queue of {size}")]
     AvailIndex {
-        /// The available ring's index of the first request that the device has not taken yet.
+        /// The index, in the available ring, of the first request that the device has not taken
+        /// yet.
         next: u16,
         /// The available index that the driver wrote.
         index: u16,

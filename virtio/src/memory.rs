@@ -96,7 +96,7 @@ impl GuestMemory {
         Self::from_arc_regions(regions.into_iter().map(Arc::new).collect())
     }
 
-    /// Like [`GuestMemory::from_regions`], for regions that other objects own as well.
+    /// Like [`GuestMemory::from_regions`], for regions that may have other owners, too.
     ///
     /// # Errors
     ///
@@ -130,8 +130,8 @@ impl GuestMemory {
     }
 
     /// Whether a page of the memory was missing when this process accessed the page. From then on,
-    /// nothing that is read from this memory can be trusted. Costs only one load as long as no
-    /// memory of this process is lost.
+    /// nothing that is read from this memory can be trusted. As long as no memory of this process
+    /// is lost, this check costs only one load.
     #[inline]
     pub fn is_lost(&self) -> bool {
         loss::any() && self.regions.iter().any(Region::is_lost)

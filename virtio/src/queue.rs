@@ -30,8 +30,8 @@ pub const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
 pub const IN_ORDER: u64 = 1 << VIRTIO_F_IN_ORDER;
 
 /// The maximum number of descriptors in one chain, in the ring and in an indirect table together.
-/// The limit does not depend on the ring's size. It allows 1,024 data buffers, because the kernel
-/// accepts at most 1,024 buffers in one system call, and two further buffers.
+/// The limit does not depend on the ring's size. It allows 1,024 buffers for data, which is the
+/// maximum that the kernel accepts in one system call, and two more buffers.
 pub const MAX_DESCRIPTORS: u16 = 1026;
 
 /// The negotiated features that matter to a ring, split or packed.
@@ -180,7 +180,8 @@ impl Queue {
     /// queue.
     pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, QueueError> {
         let found = either!(&mut self.ring, peek(&self.memory, chain));
-        // Zeroes in the place of lost memory look like an empty or a broken ring.
+        // A ring in lost memory reads as zeros, so it looks empty or broken. So this check comes
+        // before the result of `peek`.
         self.memory.check()?;
         if !found? {
             return Ok(false);
@@ -196,7 +197,7 @@ impl Queue {
         Ok(true)
     }
 
-    /// Puts a chain back that was not served, as if [`Queue::pop`] had not returned it. The chain
+    /// Puts back a chain that was not served, as if [`Queue::pop`] had not returned it. The chain
     /// has to be the one that was taken last, and must not have been given back. The next pop reads
     /// the ring again, because the driver may have changed it.
     ///
@@ -214,8 +215,8 @@ impl Queue {
         chain.clear();
     }
 
-    /// Whether the queue has requests that were not taken yet. A busy loop may call this method,
-    /// because the method costs only one or two loads.
+    /// Whether the queue has requests that were not taken yet. This method costs only one or two
+    /// loads, so a busy loop may call it.
     ///
     /// # Errors
     ///
@@ -260,7 +261,8 @@ impl Queue {
     }
 
     /// Makes all chains that the device gave back visible to the driver. Returns true if the driver
-    /// wants a call for a chain that became visible after the previous call of `needs_call`.
+    /// wants a notification (a call) for a chain that became visible since this method last
+    /// returned.
     ///
     /// # Errors
     ///

@@ -130,7 +130,7 @@ pub struct Runner {
     rings: RingOptions,
     queues: Box<[Slot]>,
     stop_deadline: Duration,
-    /// The wait for the first request of the present driver.
+    /// Records whether a request of the present driver was found. All queues share this record.
     first_request: Arc<FirstRequest>,
 }
 
@@ -157,8 +157,8 @@ impl Runner {
         }
     }
 
-    /// Calls `hint` in place of a warning in the log, when the driver kicks but none of its
-    /// requests is found. Calls it at most once for each driver, from the thread of a queue.
+    /// Calls `hint`, instead of logging a warning, when the driver kicks but none of its requests
+    /// is found. Calls `hint` at most once for each driver, from the thread of a queue.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Fn(NoRequests) + Send + Sync + 'static) -> Self {
         self.first_request = FirstRequest::awaited(Arc::new(hint));
@@ -260,9 +260,9 @@ impl Runner {
         }
     }
 
-    /// Stops the given queues. First requests the stop of each queue, and then waits for all of
-    /// them until one common deadline. Skips queues that are not started. The device does not
-    /// access the driver's memory for a stopped queue.
+    /// Stops the given queues. First asks all of them to stop, and then waits for all of them, with
+    /// one common deadline. Skips queues that are not started. After a queue has stopped, the
+    /// device no longer accesses the driver's memory for this queue.
     ///
     /// # Errors
     ///

@@ -11,11 +11,10 @@ pub const MAX_PIECES: usize = 4096;
 /// entries, and 256 entries take little memory.
 const KEPT_CAPACITY: usize = 256;
 
-/// Empties a list that the next request uses again, and frees memory that only unusually large
-/// requests need.
+/// Empties a list for the next request, and frees memory that only unusually large requests need.
 ///
-/// After a driver has filled a queue once with requests of the maximum size, the lists of all these
-/// requests would otherwise keep their memory for as long as the queue is served.
+/// If lists kept all their memory, a driver could fill a queue once with requests of the maximum
+/// size, and all this memory would stay allocated for as long as the queue is served.
 pub fn clear<T>(list: &mut Vec<T>) {
     list.clear();
     list.shrink_to(KEPT_CAPACITY);
@@ -24,9 +23,8 @@ pub fn clear<T>(list: &mut Vec<T>) {
 /// A buffer of a chain, or a contiguous part of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
-    /// The address of the segment's first byte. At first it is the driver's address. When a
-    /// [`Queue`](crate::Queue) hands the chain out, the queue translates it to an address in the
-    /// regions of memory.
+    /// The address of the segment's first byte. Until a [`Queue`](crate::Queue) returns the chain,
+    /// this is the driver's address. After that, it is an address in the regions of memory.
     pub addr: GuestAddress,
     /// Length in bytes.
     pub len: u32,

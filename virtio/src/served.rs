@@ -16,7 +16,8 @@ use crate::{Chain, GuestMemory, Queue, QueueError, Vring, VringLayout};
 ///
 /// A simple device takes requests with [`ServedQueue::next`] and returns them with
 /// [`ServedQueue::give_back`]. A device that keeps several requests in flight uses
-/// [`ServedQueue::ring`], and sleeps itself as [`ServedQueue::next_sleep`] says.
+/// [`ServedQueue::ring`] and does its own sleeping, with the limits that
+/// [`ServedQueue::next_sleep`] returns.
 #[derive(Debug)]
 pub struct ServedQueue {
     /// The index of the queue in its device.
@@ -58,8 +59,9 @@ fn set(slot: &Mutex<Option<Arc<dyn Notifier>>>, notifier: Option<Arc<dyn Notifie
     *slot.lock().unwrap_or_else(PoisonError::into_inner) = notifier;
 }
 
-/// Notifies after the lock is released, so that the carrier can replace a notifier that blocks. A
-/// notifier that fails is removed, because a peer can make each failure take some milliseconds.
+/// Sends the notification after the lock is released, so that the carrier can replace a notifier
+/// that blocks. A notifier that fails is removed. Otherwise, a peer could delay each notification
+/// by some milliseconds.
 fn notify(slot: &Mutex<Option<Arc<dyn Notifier>>>) -> io::Result<()> {
     let lock = || slot.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(notifier) = lock().clone() else {
@@ -71,7 +73,7 @@ fn notify(slot: &Mutex<Option<Arc<dyn Notifier>>>) -> io::Result<()> {
 }
 
 impl ServedQueue {
-    /// `first` is the wait of the device for the first request of the driver.
+    /// `first` records, for all queues of the device, whether a request of the driver was found.
     pub(crate) fn new(
         vring: Vring,
         targets: Arc<Targets>,
@@ -116,8 +118,8 @@ impl ServedQueue {
     ///
     /// # Errors
     ///
-    /// The error of the carrier's notifier. The queue has given the notifier up then, and later
-    /// calls notify nobody until the carrier sets another notifier.
+    /// The error of the carrier's notifier. After an error, the queue does not use this notifier
+    /// again: later calls do nothing until the carrier sets another notifier.
     pub fn call(&self) -> io::Result<()> {
         notify(&self.targets.call)
     }
@@ -145,21 +147,21 @@ impl ServedQueue {
         Ok(false)
     }
 
-    /// How to sleep until the next look at the ring. The queue's [`Wake`] has to end the sleep,
-    /// too. A device that sleeps itself asks before each sleep, and then calls
-    /// [`ServedQueue::looked`].
+    /// How long to sleep before the next look at the ring, and whether a kick ends the sleep. The
+    /// queue's [`Wake`] has to end the sleep, too. A device that does its own sleeping calls this
+    /// method before each sleep, and [`ServedQueue::looked`] after it.
     pub fn next_sleep(&mut self) -> Sleep {
         self.waiting.next_sleep()
     }
 
-    /// Notes what the queue's thread found to do. A device that sleeps itself calls this after each
-    /// sleep, and may call it more often.
+    /// Records what the queue's thread found to do. A device that does its own sleeping calls this
+    /// method after each sleep, and may call it more often.
     pub fn looked(&mut self, found: Found) {
         self.waiting.looked(self.index, found);
     }
 
-    /// Gives a request back after the device wrote `written` bytes to the request's buffers. Calls
-    /// the driver if the driver asked for a call.
+    /// Gives a request back after the device wrote `written` bytes to the request's buffers.
+    /// Notifies the driver if the driver asked for a notification.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Notices that a driver kicks, but that none of its requests is found.
 //!
-//! A front-end can share the file of its memory and map that file privately itself, as QEMU does
-//! without `share=on`. The device then sees nothing that the guest writes, and the guest waits for
-//! its device forever. Neither side gets an error, so the device gives a hint.
+//! A front-end can share the file of its memory with the device, but map the file privately itself,
+//! as QEMU does without `share=on`. The device then sees nothing that the guest writes, and the
+//! guest waits for its device forever. Neither side gets an error, so the device gives a hint.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,18 +32,18 @@ impl fmt::Display for NoRequests {
     }
 }
 
-/// Tells a user of [`NoRequests`].
+/// Reports [`NoRequests`] to the user.
 pub(crate) type Hint = dyn Fn(NoRequests) + Send + Sync;
 
 /// Whether the first request of a driver was found on any queue of its device.
 pub(crate) struct FirstRequest {
-    /// Whether the queues still wait for the first request, and the hint was not given yet.
+    /// True until a queue finds the driver's first request, or the hint is given.
     awaited: AtomicBool,
     hint: Arc<Hint>,
 }
 
 impl FirstRequest {
-    /// No request was found yet. If none comes, `hint` is called once.
+    /// The state before the first request. If no request is found, `hint` is called once.
     pub fn awaited(hint: Arc<Hint>) -> Arc<Self> {
         Arc::new(Self {
             awaited: AtomicBool::new(true),
@@ -51,7 +51,7 @@ impl FirstRequest {
         })
     }
 
-    /// The same for the next driver.
+    /// A new state with the same hint, for the next driver.
     pub fn again(&self) -> Arc<Self> {
         Self::awaited(self.hint.clone())
     }
@@ -74,7 +74,7 @@ impl fmt::Debug for FirstRequest {
     }
 }
 
-/// The part of one queue in the wait for the driver's first request.
+/// The state of one queue that waits for the driver's first request.
 #[derive(Debug)]
 pub(crate) struct Silence {
     first: Arc<FirstRequest>,
@@ -90,13 +90,14 @@ impl Silence {
         }
     }
 
-    /// The queue has found a request.
+    /// Records that the queue has found a request.
     pub fn end(self) {
         self.first.awaited.store(false, Ordering::Relaxed);
     }
 
-    /// The ring was empty after a kick, or after the time that [`Silence::time_left`] returned.
-    /// Gives the hint if the time has passed. `None` if the queue need not wait any longer.
+    /// Records that the ring was empty after a kick, or after the time that [`Silence::time_left`]
+    /// returned. Gives the hint if [`PATIENCE`] has passed since the first kick. Returns `None` if
+    /// the queue need not wait any longer.
     pub fn look_in_vain(mut self, event: NoRequests, now: Instant) -> Option<Self> {
         let awaited = &self.first.awaited;
         if !awaited.load(Ordering::Relaxed) {

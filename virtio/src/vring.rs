@@ -21,14 +21,13 @@ pub fn first_position(packed: bool) -> u16 {
 /// Sends notifications of one kind of event, through an eventfd, a doorbell register or an
 /// interrupt.
 pub trait Notifier: Debug + Send + Sync {
-    /// Sends one notification. If a peer can make a notification block, it blocks only for
-    /// milliseconds, and then fails.
+    /// Sends one notification. A peer may be able to make this call block. The call then fails
+    /// after some milliseconds.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::TimedOut`] if a peer made the notification block, or the error of the
-    /// operating system for the file behind the notifier. The caller should then give the notifier
-    /// up.
+    /// [`io::ErrorKind::TimedOut`] if a peer made this call block, or the error of the operating
+    /// system for the file behind the notifier. The caller should then no longer use the notifier.
     fn notify(&self) -> io::Result<()>;
 }
 

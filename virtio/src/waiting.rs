@@ -8,37 +8,37 @@ use ipc::{Interest, SharedEventFd, poll};
 
 use crate::silence::{FirstRequest, NoRequests, Silence};
 
-/// Number of looks at an empty ring in a row after which kicks do not count any more.
+/// If this number of sleeps in a row found nothing to do, the thread ignores kicks.
 const MAX_IN_VAIN: u32 = 64;
 
-/// The time between two looks at a ring whose kicks do not count. It doubles with each look in
-/// vain.
+/// The shortest pause between two looks at the ring while kicks are ignored. The pause doubles
+/// after each look that finds nothing to do.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
-/// Number of times that the pause doubles. The longest pause costs a thread about a thousandth of a
-/// processor.
+/// Number of times that the pause doubles. With the longest pause, the looks take about a
+/// thousandth of a processor's time.
 const MAX_DOUBLINGS: u32 = 5;
 
-/// The next sleep of a queue's thread: the events that end it, apart from the queue's
+/// The events that end the next sleep of a queue's thread, in addition to the queue's
 /// [`Wake`](crate::Wake).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sleep {
-    /// Whether a kick ends the sleep. Without this the kick must not be waited for: the driver may
-    /// keep it readable without end.
+    /// Whether a kick ends the sleep. If false, the thread must not wait for the kick eventfd,
+    /// because the driver may keep it readable forever.
     pub kick: bool,
     /// The maximum length of the sleep. With `None` the length is not limited.
     pub limit: Option<Duration>,
 }
 
 impl Sleep {
-    /// A sleep that no kick ends, for a thread that would not take requests now.
+    /// A sleep that a kick does not end, for example because the thread cannot take requests now.
     pub fn without_kicks(limit: Option<Duration>) -> Self {
         Self { kick: false, limit }
     }
 
-    /// Sleeps in poll(2), and takes the signals that ended the sleep. A signal of `wake` that asks
-    /// to stop is not lost, because [`Wake::is_stop_requested`](crate::Wake::is_stop_requested)
-    /// keeps the request.
+    /// Sleeps in poll(2), and then takes the signals of the eventfds that ended the sleep. If
+    /// `wake` was signalled to request a stop,
+    /// [`Wake::is_stop_requested`](crate::Wake::is_stop_requested) still reports this request.
     ///
     /// # Errors
     ///
@@ -52,8 +52,8 @@ impl Sleep {
         let ready = poll(interests, self.limit)?;
         for (eventfd, ready) in [Some(wake), kick].into_iter().zip(ready) {
             if let Some(eventfd) = eventfd.filter(|_| ready) {
-                // An eventfd that cannot be taken stays readable, like one that is signalled
-                // without end.
+                // An error is ignored. The eventfd then stays readable, like an eventfd that a peer
+                // signals all the time.
                 let _ = eventfd.take();
             }
         }
@@ -61,7 +61,7 @@ impl Sleep {
     }
 }
 
-/// The things that a queue's thread found to do after a sleep.
+/// What a queue's thread found to do after a sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The ring had requests.
@@ -74,10 +74,10 @@ pub enum Found {
 
 /// Plans the sleeps of a queue's thread.
 ///
-/// A driver can make its kick readable without end, for free. So after [`MAX_IN_VAIN`] kicks in a
-/// row without a request, the thread does not wait for the kick any more. It looks at the ring
-/// after a pause instead. The pauses become longer, until the first request makes kicks count
-/// again. A queue without a kick is looked at after such pauses from the beginning.
+/// A driver can keep its kick eventfd readable forever, at no cost. So after [`MAX_IN_VAIN`] sleeps
+/// in a row that found nothing to do, the thread ignores kicks. Instead, it looks at the ring after
+/// pauses, which become longer. After the next request, the thread waits for kicks again. If a
+/// queue has no kick eventfd, the thread always uses pauses.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     has_kick: bool,
@@ -85,7 +85,8 @@ pub(crate) struct Waiting {
     in_vain: u32,
     /// Whether the thread slept since the last look at the ring.
     slept: bool,
-    /// The wait for the driver's first request. `None` if the queue takes no part in it any more.
+    /// The state of the wait for the driver's first request. `None` if this queue does not wait for
+    /// it.
     silence: Option<Silence>,
 }
 
@@ -99,7 +100,7 @@ impl Waiting {
         }
     }
 
-    /// Notes what the thread of this queue found to do.
+    /// Records what the thread of this queue found to do.
     pub fn looked(&mut self, queue: u16, found: Found) {
         let slept = std::mem::take(&mut self.slept);
         match found {

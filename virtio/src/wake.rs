@@ -18,7 +18,7 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// Makes a `Wake` with no pending request to stop.
+    /// Makes a `Wake` without a stop request.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl Wake {
         }
     }
 
-    /// Withdraws the request to stop, before the queue serves another vring.
+    /// Withdraws the stop request, before the queue serves another vring.
     pub(crate) fn reset(&self) {
         self.stop.store(false, Ordering::Relaxed);
         // If the eventfd cannot be reset, the only effect is one needless wake-up of the thread.

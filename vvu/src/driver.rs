@@ -68,15 +68,16 @@ pub struct VvuDriver {
     vectors: Vec<Arc<SharedEventFd>>,
     /// The queues that carry messages. `None` until the device is started.
     channel: Option<Channel>,
-    /// Whether the status field has shown a front-end since the driver last set BACKEND_UP.
+    /// Whether the status field has reported a connected front-end since the driver last set
+    /// BACKEND_UP.
     frontend_seen: bool,
     dma: Dma,
     function: Arc<dyn PciFunction>,
 }
 
 impl VvuDriver {
-    /// Makes a driver for a function, for a back-end with `queue_count` queues. If `dialect` is
-    /// `None`, the identity of the device selects the dialect.
+    /// Makes the driver of a PCI function. `queue_count` is the number of the back-end's queues. If
+    /// `dialect` is `None`, the identity of the device selects the dialect.
     ///
     /// # Errors
     ///
@@ -132,8 +133,8 @@ impl VvuDriver {
         self.virtio.reset()?;
         let result = self.initialise();
         if result.is_err() {
-            // Setting the FAILED bit fails too if the device is gone. The first error is the cause
-            // and is returned.
+            // If the device is gone, setting the FAILED bit fails too. The caller gets the first
+            // error, which is the cause.
             let _ = self.virtio.add_status(device_status::FAILED);
         }
         result
@@ -184,8 +185,8 @@ impl VvuDriver {
     }
 
     /// Whether the front-end has left. Also true if a front-end may have connected and left since
-    /// the last call of this method. Always false with [`PeerLoss::EmptyMessage`], because the
-    /// status does not show the front-end.
+    /// the last call of this method. Always false for a device with [`PeerLoss::EmptyMessage`],
+    /// because the status field of such a device does not show whether a front-end is connected.
     ///
     /// # Errors
     ///

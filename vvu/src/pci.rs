@@ -84,8 +84,8 @@ pub trait PciFunction: Debug + Send + Sync {
     /// As for [`PciFunction::read_bar`].
     fn write_bar(&self, bar: u8, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// The part of a file that shows `len` bytes of a BAR from `offset` on, to be mapped. `None` if
-    /// some of the bytes can only be accessed by [`PciFunction::read_bar`] and
+    /// The part of a file that the caller can map to access `len` bytes of a BAR, which begin at
+    /// `offset`. `None` if some of the bytes can only be accessed by [`PciFunction::read_bar`] and
     /// [`PciFunction::write_bar`].
     fn bar_file(&self, bar: u8, offset: u64, len: u64) -> Option<BarFile>;
 
@@ -140,12 +140,12 @@ pub trait PciFunction: Debug + Send + Sync {
     }
 }
 
-/// A part of a file that shows a part of a BAR.
+/// A part of a file. Mapping this part gives access to a part of a BAR.
 #[derive(Clone, Debug)]
 pub struct BarFile {
     /// The file to map.
     pub file: Arc<File>,
-    /// Where in the file the part of the BAR begins, in bytes.
+    /// The offset in the file at which the part of the BAR begins, in bytes.
     pub offset: u64,
     /// Whether the kernel can pin this memory, so that O_DIRECT I/O can access the memory without a
     /// copy. The kernel cannot pin the BAR of a hardware device.
@@ -155,8 +155,8 @@ pub struct BarFile {
 /// Opens a function by its address. The address is a PCI address (`[domain:]bus:device.function`),
 /// or `vfio-user:PATH` for the vfio-user server that listens on the Unix socket at PATH. A function
 /// at a PCI address is opened only if `wanted` returns true for its identity. The identity of a
-/// function behind a server is not checked, so the caller has to check the identity. A server may
-/// share BARs only in files of the kinds `files`.
+/// function behind a server is not checked, so the caller has to check the identity. `files` are
+/// the kinds of files in which a server may share its BARs.
 ///
 /// # Errors
 ///
@@ -194,8 +194,8 @@ pub fn map_bar(
         .transpose()
 }
 
-/// Lets the function respond to accesses to its BARs and act as a bus master. DMA and MSI-X need a
-/// bus master, because only a bus master can access memory.
+/// Lets the function respond to accesses to its BARs and act as a bus master. Without this, the
+/// function could not use DMA or MSI-X, because only a bus master can access memory.
 ///
 /// # Errors
 ///

@@ -20,8 +20,8 @@ use crate::virtio_pci::Patience;
 pub use error::{Fault, VvuError};
 use resource::Signals;
 
-/// The maximum number of restarts between two messages from front-ends. A device that needs more
-/// restarts is given up.
+/// The maximum number of restarts between two messages from front-ends. If a device needs more
+/// restarts, the transport fails.
 const MAX_RESTARTS: u32 = 3;
 
 /// Carries vhost-user messages through a virtio-vhost-user device.
@@ -296,7 +296,7 @@ fn hangup_of(function: &dyn PciFunction) -> Interest<'_> {
 
 /// Makes an eventfd unreadable until it is signalled again.
 fn clear(eventfd: &SharedEventFd) {
-    // `take` fails only when the eventfd is not readable.
+    // An error of `take` only means that the eventfd is not readable.
     let _ = eventfd.take();
 }
 

@@ -35,7 +35,7 @@ impl Patience {
         step: Duration::from_millis(1),
     };
 
-    /// Calls `check` until `check` returns a value or the time limit has passed, but at least once.
+    /// Calls `check` at least once, until `check` returns a value or the time limit has passed.
     /// Returns `None` if `check` has not returned a value.
     ///
     /// # Errors
@@ -261,7 +261,8 @@ impl VirtioPci {
         self.common.write(common::QUEUE_ENABLE, 1u16)
     }
 
-    /// Removes the MSI-X vectors of configuration changes and of the first `queues` queues.
+    /// Tells the device to raise no vectors for configuration changes and for the first `queues`
+    /// queues.
     ///
     /// # Errors
     ///

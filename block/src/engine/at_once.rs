@@ -1,6 +1,6 @@
 //! Makes system calls on the queue's own thread, if the calls do not have to wait.
 //!
-//! To copy data that is in the page cache costs less time than to hand the call to another thread.
+//! Copying data that is in the page cache costs less time than handing the call to another thread.
 //! An io_uring would hand many of these calls to kernel threads.
 
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -1,5 +1,5 @@
-//! Chooses whether the data of a transfer goes through the page cache, directly from or to the
-//! driver's memory, or through a private buffer. Owns the private buffers.
+//! Chooses the path of a transfer's data: through the page cache, directly between the image and
+//! the driver's memory, or through a private buffer. Owns the private buffers.
 
 use std::io;
 use std::slice;
@@ -71,8 +71,8 @@ pub(super) struct Buffers {
 pub(super) struct Bounce {
     /// All of the driver's buffers for the transfer.
     segments: Segments,
-    /// Offset in the driver's buffers of the first byte that is not transferred yet. `None` if the
-    /// transfer does not go through the slot's buffer.
+    /// The offset, in the driver's buffers, of the first byte that is not transferred yet. `None`
+    /// if the transfer does not go through the slot's buffer.
     at: Option<u64>,
 }
 

@@ -105,8 +105,8 @@ impl Job {
     unsafe fn carry_out(&self, qcow2: &Qcow2) -> i32 {
         let buffer: &mut [u8] = match self.count {
             0 => &mut [],
-            // SAFETY: the caller promises that the list has `count` valid entries, here at least
-            // one, and that the buffer of the first entry is valid and private for this call.
+            // SAFETY: `count` is not 0 here. The caller promises that the list has `count` valid
+            // entries, and that the buffer of the first entry is valid and private for this call.
             _ => unsafe {
                 let iovec { iov_base, iov_len } = *self.iovecs;
                 slice::from_raw_parts_mut(iov_base.cast(), iov_len)

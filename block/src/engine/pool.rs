@@ -34,8 +34,8 @@ struct Shared {
     /// Notified when a job is added, or when no more jobs will come.
     changed: Condvar,
     results: Mutex<Results>,
-    /// The stop eventfd. A thread of the pool also writes it to wake the queue's thread for
-    /// results.
+    /// The stop eventfd. Threads of the pool also write it, to wake the queue's thread when there
+    /// are results.
     wake: Arc<SharedEventFd>,
 }
 
@@ -107,8 +107,8 @@ impl Pool {
     fn start_thread(&mut self) {
         let shared = self.shared.clone();
         let name = format!("aio-{}", self.threads.len());
-        // SAFETY: the callers of `push` promise that each job can run until the pool is dropped.
-        // The pool's `drop` joins this thread, so no job runs later.
+        // SAFETY: the callers of `push` promise that each job is safe to run until the pool is
+        // dropped. The pool's `drop` joins this thread, so no job runs later.
         let run = move || unsafe { shared.run_jobs() };
         match thread::Builder::new().name(name).spawn(run) {
             Ok(thread) => self.threads.push(thread),
@@ -166,7 +166,7 @@ impl Shared {
     /// Each pushed job must be safe to run until this function returns.
     unsafe fn run_jobs(&self) {
         while let Some((slot, job)) = self.next_job() {
-            // SAFETY: the caller promises that pushed jobs can run.
+            // SAFETY: the caller promises that all pushed jobs are safe to run.
             let result = unsafe { job.run() };
             self.hand_over(slot, result);
         }
@@ -201,15 +201,16 @@ impl Shared {
         }
     }
 
-    /// Announces that the queue's thread is about to sleep. Returns false if there are results, so
-    /// that the thread must not sleep.
+    /// Announces that the queue's thread is about to sleep. Returns false if there are results. The
+    /// thread must then not sleep.
     fn fall_asleep(&self) -> bool {
         let mut results = lock(&self.results);
         results.sleeping = results.done.is_empty();
         results.sleeping
     }
 
-    /// Ends the sleep. If a thread of the pool wrote the eventfd just now, the next sleep is short.
+    /// Records that the queue's thread is awake. A thread of the pool that saw it asleep may still
+    /// write the eventfd. Then the next sleep ends at once.
     fn wake_up(&self) {
         lock(&self.results).sleeping = false;
     }

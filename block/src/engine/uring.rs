@@ -1,5 +1,5 @@
-//! Makes system calls through io_uring, in batches. The same io_uring also waits for kicks and for
-//! requests to stop.
+//! Makes system calls through io_uring, in batches. The same io_uring also waits for the kick
+//! eventfd and the stop eventfd.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,14 +26,13 @@ const KICK_POLL: u64 = STOP + 1;
 const KICK_READ: u64 = STOP + 2;
 const CANCEL: u64 = STOP + 3;
 
-/// Maximum number of times that [`Uring::rest`] waits for the cancelled operations to end.
+/// [`Uring::rest`] waits at most this number of times for the cancelled operations to end.
 const CANCEL_WAITS: u32 = 100;
 /// Maximum length of one wait for the cancelled operations.
 const CANCEL_WAIT: Duration = Duration::from_millis(10);
 
-/// The kernel writes the counters that it reads from kick eventfds to this variable. No code uses
-/// the counters, so all io_urings share the variable. The variable is static, so that a pending
-/// read can outlive its engine.
+/// The buffer for reads of kick eventfds. No code uses the counters that are read, so all io_urings
+/// share the buffer. The buffer is static, so that a pending read can outlive its engine.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// The io_uring of a queue, used by the queue's thread.
@@ -44,8 +43,8 @@ pub(super) struct Uring<'a> {
     /// Number of operations in the io_uring that belong to slots.
     in_flight: usize,
     wakers: Wakers,
-    /// Whether the io_uring waits for the kick eventfd. It may still do so during a sleep that no
-    /// kick is to end, but it then waits for one kick only.
+    /// Whether the io_uring waits for the kick eventfd. This wait may still be active during a
+    /// sleep that kicks should not end. Then only the first kick can end that sleep.
     kick_armed: bool,
     /// Whether the io_uring waits for the stop eventfd.
     stop_armed: bool,
@@ -162,8 +161,8 @@ impl<'a> Uring<'a> {
         match entry.user_data() {
             STOP => {
                 self.stop_armed = false;
-                // The signal is taken, so that it does not end each sleep until the operations in
-                // flight have completed.
+                // Reset the stop eventfd. Otherwise each sleep would end at once until the
+                // operations in flight have completed.
                 let _ = self.wakers.stop.take();
             }
             CANCEL => self.cancels -= 1,
@@ -174,8 +173,8 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Makes the io_uring wait for the kick eventfd and reset it. A poll comes before the read,
-    /// because some kernels do not wait in a read of a non-blocking eventfd.
+    /// Makes the io_uring wait for the kick eventfd and then reset it. A poll comes before the
+    /// read, because some kernels do not wait in a read of a non-blocking eventfd.
     fn arm_kick(&mut self) -> io::Result<()> {
         let (false, Some(kick)) = (self.kick_armed, &self.wakers.kick) else {
             return Ok(());

@@ -64,7 +64,7 @@ pub enum ImageError {
         /// The block size of the storage in bytes.
         logical: u32,
     },
-    /// Another program writes the image, or may change its size.
+    /// Another program writes to the image, or may change its size.
     #[error(
         "another program, perhaps a virtual machine, has disk image {} open for writing",
         .0.display()

@@ -31,7 +31,7 @@ const NOT_SHARED: [i64; 2] = [WRITE, RESIZE];
 pub(super) enum Locked {
     /// The image is locked, and no other program conflicts.
     Ours,
-    /// Another program writes the image, or may change its size.
+    /// Another program writes to the image, or may change its size.
     OtherWriter,
     /// Another program does not allow the accesses that this process needs.
     OtherUser,

@@ -26,18 +26,18 @@ const BEST_BLOCK: u32 = 4096;
 /// An open image and all its backing images. The size of the disk never changes.
 #[derive(Debug)]
 pub(crate) struct Qcow2 {
-    /// The disk, behind a lock. Several reads and writes of the disk may hold the lock at the same
-    /// time. An operation that discards or zeroes a range holds the lock alone, because it may free
-    /// clusters that hold data, or check whether a whole cluster is zero before it changes the
-    /// cluster.
+    /// The disk, protected by a lock. Several reads and writes of the disk may hold the lock at the
+    /// same time. An operation that discards or zeroes a range holds the lock alone, because it may
+    /// free clusters that hold data. It may also check whether a whole cluster is zero before it
+    /// changes the cluster.
     disk: Arc<RwLock<FormatAccess<File>>>,
     size: u64,
     cluster_size: u32,
     /// Whether ranges can be zeroed by a mark in the image's tables. These marks need version 3 of
     /// the format.
     zeroes: bool,
-    /// Whether the qcow2 library has panicked. The library's state may be wrong after a panic, so
-    /// the image must not be used after it.
+    /// Whether the qcow2 library has panicked. After a panic, the library's state may be wrong, so
+    /// the image must not be used any more.
     broken: AtomicBool,
     /// The files of the image and its backing images. The open files hold the locks.
     files: Vec<fs::File>,

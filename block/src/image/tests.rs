@@ -59,8 +59,8 @@ fn a_path_that_goes_through_a_file_is_refused() {
 
 #[test]
 fn a_running_program_is_readable_but_not_writable() {
-    // The test uses a running program, because even root cannot open it for writing (ETXTBSY). File
-    // permissions would not stop root.
+    // The image is a running program, because even root cannot open the file of a running program
+    // for writing (ETXTBSY). File permissions would not stop root.
     let program = std::env::current_exe().unwrap();
     let error = refusal(&program);
     assert!(matches!(error, ImageError::NotWritable { .. }), "{error}");

@@ -1,4 +1,4 @@
-//! The clock that limits go by.
+//! The clock for limits on the speed of a disk.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A gate holds the request of a queue that has to wait because of limits.
+//! Holds a request that has to wait because of limits.
 
 use std::sync::Arc;
 use std::time::Duration;

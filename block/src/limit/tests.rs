@@ -81,8 +81,8 @@ fn no_more_than_the_burst_is_saved() {
     let now = 1000 * SECOND;
     let waiting = (0..8).filter(|_| buckets.take(now, read(512)) > now);
     assert_eq!(waiting.count(), 3);
-    // At first the bucket held five tokens. The eighth request took the token that is added after
-    // 0.3 s.
+    // At first the bucket held five tokens. So of the eight requests, the last has to wait for 0.3
+    // s. The ninth request has to wait for 0.4 s.
     assert_eq!(buckets.take(now, read(512)), now + SECOND * 4 / 10);
 }
 
@@ -141,7 +141,7 @@ fn a_request_begins_when_all_its_tokens_have_come_so_no_debt_is_left() {
     let mut now = SECOND;
     for bytes in [100, 5000, 1, 100, 101, 70_000] {
         now = now.max(buckets.take(now, read(bytes)));
-        // A driver that comes now waits at most for an empty bucket to fill.
+        // When a request begins, the bucket is at worst empty. It takes 0.1 s to fill.
         let (_, bucket) = &buckets.bytes[0];
         assert!(bucket.full_at <= now + SECOND / 10, "{bytes}");
     }
@@ -168,7 +168,7 @@ fn a_refund_undoes_what_a_request_took_and_no_more() {
         buckets.refund(cost);
         assert_eq!(format!("{buckets:?}"), before);
     }
-    // A bucket that is full already does not get fuller.
+    // A bucket that is full does not get more tokens.
     let later = 100 * SECOND;
     buckets.refund(read(100));
     assert_eq!(buckets.take(later, read(100)), later);

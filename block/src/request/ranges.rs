@@ -1,5 +1,5 @@
-//! Requests that change ranges of the disk but carry no data for them: discard, write zeroes and
-//! secure erase (virtio 1.2, section 5.2.6).
+//! Requests that change ranges of the disk but carry no data: discard, write zeroes and secure
+//! erase (virtio 1.2, section 5.2.6).
 
 use virtio::{Chain, GuestMemory};
 use virtio_bindings::virtio_blk::{

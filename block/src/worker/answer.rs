@@ -28,8 +28,8 @@ impl Worker<'_> {
     }
 
     /// Whether a flush is needed before the request in this slot is acknowledged. A flush is needed
-    /// if the request changed the disk while the write cache was on, and the driver has turned the
-    /// cache off since. Returns true only once for each request.
+    /// if the request changed the disk while the write cache was on, and the driver has then turned
+    /// the cache off. Returns true only once for each request.
     fn takes_flush(&mut self, slot: u16) -> bool {
         let volatile = std::mem::take(&mut self.pending[usize::from(slot)].volatile);
         volatile && !self.disk.cache.is_writeback()

@@ -36,7 +36,8 @@ impl Worker<'_> {
         let Some(slot) = self.gate.as_mut().and_then(Gate::cancel) else {
             return;
         };
-        // No other request was taken since, because the gate was closed.
+        // This request is the last one that was taken, because later requests stay in the vring
+        // while a request waits. So its chain can be put back.
         let chain = &mut self.pending[usize::from(slot)].chain;
         self.queue.ring.put_back(chain);
         self.release(slot);

@@ -15,8 +15,8 @@ const WAKE_UP: Duration = Duration::from_micros(10);
 /// The minimum length of a wait. Shorter waits cost more than they save.
 const MIN: Duration = Duration::from_micros(5);
 
-/// Number of checks of the condition between two readings of the clock. To read the clock takes
-/// longer than to check the condition.
+/// Number of checks of the condition between two readings of the clock. Reading the clock takes
+/// longer than checking the condition.
 const LOOKS: u32 = 32;
 
 /// The length of the next wait. It adapts to the length of earlier sleeps.

@@ -181,7 +181,8 @@ fn a_driver_that_resets_its_device_again_and_again_gets_no_more_than_the_limit()
         let device = limited_device(&time);
         let mut served = 0;
         for round in 0..50 {
-            // Each round is a reset of the device: there is a new ring, and its first position.
+            // Each round resets the device: the vring is new, and the device begins at its first
+            // position.
             with_device(kind, features, &device, |rig| {
                 for _ in 0..3 {
                     rig.add();
@@ -251,10 +252,12 @@ fn requests_of_the_maximum_size_use_little_memory_at_a_time() {
                 rig.ring.publish(0);
             }
             assert!(rig.worker.take_batch().unwrap());
-            // Each request counts 1026 buffers of the driver and 1024 buffers for the kernel.
+            // For each request, the worker counts 1026 buffers of the driver and 1024 buffers for
+            // the kernel.
             assert_eq!(rig.worker.queue.ring.next_avail(), 8, "{kind:?}");
             assert!(!rig.worker.can_take().unwrap());
-            // Results make room for the other requests, although the driver does not kick.
+            // The other requests are taken when results have come, although the driver sends no
+            // kick.
             while rig.worker.queue.ring.next_avail() < 20 {
                 rig.worker.sleep().unwrap();
                 rig.worker.reap().unwrap();

@@ -14,9 +14,9 @@ const SIZE: u64 = 256 << 20;
 
 /// A disk image. The image's file is removed when this value is dropped.
 ///
-/// All peers (compared programs) use the same image. In a test with a separate image for each peer,
-/// the results differed by up to 30 %, although all peers were the same program. The reason is that
-/// the speed depends on the places of an image's pages and blocks.
+/// All peers (compared programs) use the same image, because the speed depends on the addresses of
+/// an image's pages and blocks. In a test with a separate image for each peer, the results differed
+/// by up to 30 %, although all peers were the same program.
 pub struct Image {
     path: PathBuf,
 }
@@ -50,8 +50,8 @@ impl Image {
         &self.path
     }
 
-    /// Brings all written data to the disk, so that the kernel does not write the data during later
-    /// measurements.
+    /// Flushes all written data to the disk, so that the kernel does not write the data during
+    /// later measurements.
     pub fn settle(&self) -> Result<()> {
         let file = File::open(&self.path);
         let synced = file.and_then(|file| file.sync_all());

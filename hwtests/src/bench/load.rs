@@ -94,8 +94,8 @@ impl Load {
         }
     }
 
-    /// Waits until requests end or the `Ticker` wakes the front-end. Adds the slots of ended
-    /// requests to `ended`.
+    /// Waits until requests have completed or the `Ticker` wakes the front-end. Adds the slots of
+    /// the completed requests to `ended`.
     fn await_some(&mut self, ended: &mut Vec<usize>) -> Result<()> {
         self.front_end.ended(ended)?;
         if ended.is_empty() {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The place of the image, and the way in which it is opened.
+/// The location of the image, and the way in which it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
     /// A file in memory (tmpfs).
@@ -139,8 +139,8 @@ impl Peer {
     }
 
     /// Whether the peer is measured on this medium. [`Peer::Socket`] and the peers behind
-    /// `vvu-proxy` are measured only on tmpfs, because the medium does not change the way of a
-    /// request through the proxy.
+    /// `vvu-proxy` are measured only on tmpfs, because requests pass through the proxy in the same
+    /// way with every medium.
     pub fn takes(self, medium: Medium) -> bool {
         medium == Medium::Tmpfs || !(self.is_behind_proxy() || self == Self::Socket)
     }

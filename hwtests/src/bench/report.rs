@@ -38,8 +38,7 @@ fn references(cells: &[Cell]) -> Vec<String> {
     pairs.collect()
 }
 
-/// Formats rows of the table. A cell has the results of one workload on one medium, and each of its
-/// peers gets one row.
+/// Formats rows of the table, one row for each peer of each cell (a workload on a medium).
 pub fn rows<'a>(cells: impl Iterator<Item = &'a Cell>) -> String {
     let mut text = String::new();
     for cell in cells {

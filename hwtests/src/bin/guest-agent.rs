@@ -139,8 +139,8 @@ impl Agent {
                 }
                 FrameKind::PowerOff => return Ok(()),
                 FrameKind::Reboot => {
-                    // The lock prevents other threads from sending frames. So the next frame to the
-                    // host is the Hello of the next boot.
+                    // While this thread holds the lock, no other thread can send a frame. So the
+                    // next frame to the host is the Hello of the next boot.
                     let _no_frames = self.out.lock().unwrap_or_else(PoisonError::into_inner);
                     end(RebootCommand::Restart);
                     bail!("the guest did not restart");

@@ -1,6 +1,6 @@
 use super::*;
 
-/// The watchdog's look at the writes of the test itself.
+/// A watchdog that watches only this thread, and the number of the thread's writes.
 fn watched() -> (Watchdog, Arc<Writes>) {
     interrupt::install_handler().unwrap();
     let watchdog = Watchdog::new();

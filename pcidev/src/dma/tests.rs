@@ -140,7 +140,7 @@ fn a_client_may_map_and_unmap_more_than_all_addresses() {
     const SIZE: u64 = 1 << 46;
     let (large, small) = (anonymous_file(SIZE), anonymous_file(0x1000));
     let mut table = DmaTable::default();
-    // The table is never empty.
+    // This range keeps the table from becoming empty.
     table.map(map(Some(&small), 0, 0x1000, 0x1000)).unwrap();
     for round in 0..=1 << 18 {
         let mapped = table.map(map(Some(&large), 0, 0, 0x1000));
@@ -170,7 +170,7 @@ fn a_file_gets_the_lowest_free_addresses_that_are_large_enough() {
             .map(map(Some(&file(pages)), 0, slot << 20, size))
             .unwrap();
     }
-    // Each file has a gap after it, so that ranges of two files never become one.
+    // After each file there is a gap, so that ranges of two files are never merged.
     assert_eq!(starts(&table), [0, 0x3000, 0x5000, 0xa000, 0xe000]);
     assert_eq!(table.memory().unwrap().num_regions(), 5);
 }

@@ -94,7 +94,7 @@ impl Queue {
         self.next_avail = None;
     }
 
-    /// Kicks the queue. The client can make this block, because it has the eventfd, too.
+    /// Kicks the queue. The client has the eventfd, too, and can make this call block.
     pub(super) fn kick(&self, blocked: &Blocked) {
         blocked.signal(&self.kick);
     }
@@ -150,7 +150,7 @@ impl Notifier for Interrupt {
             intx.update();
         }
         if self.blocked.is_set() {
-            // The event loop drops the client.
+            // This wakes the event loop, which then drops the client.
             self.news.notify()?;
         }
         Ok(())

@@ -55,7 +55,7 @@ impl Registers {
         }
     }
 
-    /// Sets all registers that the driver wrote back to their initial values.
+    /// Resets all registers that the driver can write, and the interrupt status.
     pub fn reset(&mut self) {
         self.state = State::new(self.state.queues.len() as u16, self.max_queue_size);
         self.isr.store(0, Ordering::Relaxed);

@@ -12,7 +12,7 @@ pub struct Structures {
     pub registers: Registers,
 }
 
-/// An effect of a driver's access that the device has to handle.
+/// The effect of a driver's access, which the device has to handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The driver reset the device. The registers are already reset.

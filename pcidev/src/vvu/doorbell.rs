@@ -75,8 +75,8 @@ impl Doorbells {
     ///
     /// # Errors
     ///
-    /// When the front-end made the signal block, for some milliseconds. The front-end then has to
-    /// be dropped, so that it does not delay the client again.
+    /// When the front-end made the signal block, for some milliseconds. The caller then has to drop
+    /// the front-end, so that it cannot delay the client again.
     pub(super) fn ring(&mut self, doorbell: Doorbell) -> io::Result<()> {
         match self.slot(doorbell) {
             Some(Some(eventfd)) => eventfd.signal(),

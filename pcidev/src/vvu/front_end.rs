@@ -10,7 +10,7 @@ use vhost_user::{Connection, ConnectionError, Message};
 use super::token::Token;
 use crate::poller::{Poller, Until};
 
-/// A connected front-end, and the message of the front-end that waits for a buffer of the driver.
+/// A connected front-end, and its message that waits for a buffer of the driver.
 #[derive(Debug)]
 pub(super) struct FrontEnd {
     connection: Connection,

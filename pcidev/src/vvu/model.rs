@@ -104,16 +104,17 @@ impl VvuDevice {
         self.update_listening();
     }
 
-    /// Closes the connection to a front-end that left or has to be dropped, and tells the driver.
+    /// Closes the connection to a front-end that left or has to be dropped, and raises the
+    /// configuration interrupt.
     fn lose_front_end(&mut self, why: &str) {
         info!("front-end disconnected: {why}");
         self.close_front_end();
         self.config_changed();
     }
 
-    /// Handles the result of ringing a doorbell. Drops a front-end that made its signal block. The
-    /// next front-end is accepted only after a rest, so that a front-end that connects again and
-    /// again delays the client little.
+    /// Handles the result of ringing a doorbell. If the signal blocked, drops the front-end. The
+    /// next front-end is accepted only after a pause, so that a front-end that connects again and
+    /// again cannot delay the client much.
     fn rang(&mut self, rung: io::Result<()>) {
         if let Err(error) = rung {
             self.listener.begin_rest();
@@ -121,8 +122,8 @@ impl VvuDevice {
         }
     }
 
-    /// Sets DEVICE_NEEDS_RESET after a mistake of the driver, drops the front-end and tells the
-    /// driver.
+    /// Handles a mistake of the driver: sets DEVICE_NEEDS_RESET, drops the front-end, and raises
+    /// the configuration interrupt.
     fn fail(&mut self, why: &str) {
         warn!("driver needs to reset the device: {why}");
         self.structures.registers.set_needs_reset();

@@ -108,7 +108,7 @@ impl Notifications {
         queue.raise()
     }
 
-    /// Watches the front-end's eventfd for the kicks of a queue, in place of the previous eventfd.
+    /// Watches an eventfd for the front-end's kicks of a queue, in place of the previous eventfd.
     /// `None` means that the front-end sends no kicks, and the driver polls the queue.
     pub(super) fn set_kick(
         &mut self,

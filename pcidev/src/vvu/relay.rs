@@ -24,8 +24,8 @@ pub(super) struct Resources {
 
 impl Resources {
     /// Takes a front-end's message and its descriptors, and starts to use the descriptors. Returns
-    /// the message for the driver, without the parts that the driver must not see. To be called
-    /// before the driver gets the message.
+    /// the message for the driver, without the parts that the driver must not see. The caller has
+    /// to call this method before the driver gets the message.
     pub(super) fn take(
         &mut self,
         message: Message,

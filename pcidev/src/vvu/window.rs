@@ -114,8 +114,8 @@ impl Window {
         })
     }
 
-    /// Sets the advice that ends the error message about a front-end whose memory is not this file.
-    /// The advice tells users how to make the front-end use this file as its memory.
+    /// Sets the advice at the end of an error message. The message says that a front-end's memory
+    /// is not this file, and the advice tells users how to make the front-end use this file.
     pub fn advising(mut self, advice: &str) -> Self {
         self.advice = format!("; {advice}");
         self
@@ -178,7 +178,8 @@ impl Window {
     }
 
     fn check_file(&self, fd: &OwnedFd) -> Result<(), Refusal> {
-        // This is the first use of the descriptor, because the file system may never answer.
+        // This check comes before any other use of the descriptor. The file may be in a file system
+        // that never answers (FUSE), and another use would then block.
         self.files.check(fd)?;
         let stat = rustix::fs::fstat(fd).map_err(io::Error::from)?;
         if (stat.st_dev, stat.st_ino) == (self.device, self.inode) {

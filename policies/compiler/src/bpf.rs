@@ -6,13 +6,12 @@
 //! 2. On x86_64, it checks for system calls of the x32 ABI. They end the process, too.
 //! 3. It finds the number of the system call by binary search. Each leaf of the search tree has the
 //!    rules for one system call.
-//! 4. Its last instruction returns the default action. A rule whose action is equal to the default
-//!    action uses another return instruction, so [`with_default`] can replace the default action
-//!    alone.
+//! 4. Its last instruction returns the default action. A rule with the same action uses another
+//!    return instruction, so [`with_default`] does not change the rule.
 //!
 //! The `seccompiler` crate is not sufficient. It supports neither 32-bit Arm nor the comparison
-//! "any of these bits", and a filter has two actions at most. The code to work around these limits
-//! would be longer than this module. Tests compare this compiler with `seccompiler` where
+//! "any of these bits", and its filters have at most two actions. The code to work around these
+//! limits would be longer than this module. Tests compare this compiler with `seccompiler` where
 //! `seccompiler` can express the policy.
 
 use crate::diagnostic::Diagnostic;
@@ -192,8 +191,8 @@ impl Compiler {
         self.emitter.load(ARGS + 8 * u32::from(operand.arg), test)
     }
 
-    /// Tests the high half of the argument. On a 32-bit architecture the high halves of argument
-    /// and value both count as zero, so they are equal and have no bit set.
+    /// Tests the high half of the argument. On a 32-bit architecture, both high halves count as
+    /// zero: they are equal, and they have no bit set.
     fn high(&mut self, test: Test, operand: Operand, yes: Label, no: Label) -> Label {
         if !self.arch.is_64_bit() {
             return match test {

@@ -13,7 +13,7 @@ pub struct Decision<'a> {
 }
 
 impl Decision<'_> {
-    /// The location of the first statement that has the deciding rules.
+    /// The location of the first statement that the deciding rules come from.
     pub fn location(&self) -> Option<&Location> {
         self.because.and_then(|chain| chain.from.first())
     }

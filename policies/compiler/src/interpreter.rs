@@ -55,7 +55,8 @@ impl CallData {
 ///
 /// # Errors
 ///
-/// When the run reaches an instruction that the kernel would refuse.
+/// When the length of the program is wrong, or when the run reaches an instruction that the kernel
+/// or this interpreter refuses.
 pub fn run(program: &[Instruction], call: &CallData) -> Result<u32, ProgramError> {
     if program.is_empty() || program.len() > 4096 {
         return Err(ProgramError::Length);

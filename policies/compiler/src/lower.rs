@@ -90,7 +90,7 @@ pub(crate) fn action(arch: Arch, text: &ActionText) -> Result<Action, Diagnostic
     })
 }
 
-/// The number that a register of the architecture holds for a value.
+/// The number that represents a value in a register of the architecture.
 fn value(arch: Arch, value_text: &Value) -> Result<u64, Diagnostic> {
     let raw = match value_text {
         Value::Number(number, at) => return number_in(arch, *number, at),
@@ -113,7 +113,7 @@ fn number_in(arch: Arch, number: u64, at: &Location) -> Result<u64, Diagnostic> 
     Err(Diagnostic::new(message).at(at))
 }
 
-/// The two's complement of `number`, if a register can hold it as a signed number.
+/// The two's complement of `number`. An error if the negative number does not fit into a register.
 fn negative(arch: Arch, number: u64, at: &Location) -> Result<u64, Diagnostic> {
     let sign = if arch.is_64_bit() { 1 << 63 } else { 1 << 31 };
     if number <= sign {

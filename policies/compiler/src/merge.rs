@@ -38,7 +38,7 @@ pub struct CallRules {
 pub struct RuleChain {
     /// The rules. A chain has several rules only if one statement has different actions.
     pub rules: Vec<Rule>,
-    /// The locations of all statements with exactly these rules.
+    /// The locations of all statements that the chain comes from.
     pub from: Vec<Location>,
 }
 
@@ -58,13 +58,13 @@ impl fmt::Display for Note {
     }
 }
 
-/// The distinct rule chains of one system call, and the locations of the statements with each
-/// chain.
+/// The distinct rule chains of one system call, and the locations of the statements that each chain
+/// comes from.
 type Stated = BTreeMap<Vec<Rule>, Vec<Location>>;
 
 impl Policy {
-    /// Combines the statements of a policy for one architecture, by the rules in the documentation
-    /// of this crate.
+    /// Combines the statements of a policy for one architecture, as the documentation of this crate
+    /// describes.
     ///
     /// # Errors
     ///
@@ -91,8 +91,7 @@ impl Policy {
             let name = tables::call_name(arch, number).unwrap_or_default();
             policy.calls.insert(number, CallRules { name, chains });
         }
-        // A statement with several conditions has one note for each condition. Repeated notes are
-        // removed.
+        // Each condition of a statement can have a note. If the notes are equal, only one is kept.
         policy
             .notes
             .dedup_by(|a, b| a.at == b.at && a.covered_by == b.covered_by);
@@ -194,7 +193,7 @@ fn finish(stated: Stated, notes: &mut Vec<Note>) -> Result<Vec<RuleChain>, Diagn
     Ok(absorb(chains, notes))
 }
 
-/// Removes each chain that a wider chain covers, and adds a note about its statements.
+/// Removes each chain that a wider chain covers, and adds notes about the removed statements.
 fn absorb(chains: Vec<RuleChain>, notes: &mut Vec<Note>) -> Vec<RuleChain> {
     let mut kept: Vec<RuleChain> = Vec::new();
     // Chains with fewer comparisons are wider, so they come first.

@@ -181,9 +181,9 @@ impl Clause {
         self.0.iter().all(|atom| atom.holds(args))
     }
 
-    /// Whether this clause contains all comparisons of `other`. Then `other` holds whenever this
-    /// clause holds. The check may return `false` although this clause implies `other`, because it
-    /// does not find implications between different comparisons.
+    /// Whether this clause contains all comparisons of `other`. If it does, `other` holds whenever
+    /// this clause holds. The method may return `false` although this clause implies `other`,
+    /// because it does not find implications between different comparisons.
     pub(crate) fn implies(&self, other: &Self) -> bool {
         other.0.iter().all(|atom| self.0.contains(atom))
     }

@@ -128,8 +128,8 @@ proptest! {
     fn the_program_does_what_the_rules_say((arch, statements, tries) in case()) {
         let whole = merge(arch, &[("a", &statements.join("\n"))]);
         let program = compile(&whole).unwrap();
-        // The first statement that decides sets the expected action. If no statement decides, the
-        // default action is expected.
+        // The expected action is the action of the first statement that decides the system call. If
+        // no statement decides, it is the default action.
         let parts: Vec<_> = statements.iter().map(|text| merge(arch, &[("a", text)])).collect();
         for args in tries {
             for name in CALLS.iter().chain(&["fcntl", "dup"]) {
@@ -197,7 +197,7 @@ mod reference {
             Op::Greater => (SeccompCmpOp::Gt, atom.value),
             Op::GreaterOrEqual => (SeccompCmpOp::Ge, atom.value),
             Op::OnlyBits => (SeccompCmpOp::MaskedEq(!atom.value), 0),
-            // One condition of `seccompiler` cannot express "any of these bits".
+            // A single condition of `seccompiler` cannot express "any of these bits".
             Op::AnyBit => return None,
         };
         SeccompCondition::new(atom.arg, SeccompCmpArgLen::Qword, op, value).ok()

@@ -134,7 +134,7 @@ fn all_contexts_with_a_driver_map_its_memory() {
     made_where(|context| context != Context::Supervisor, &[map]);
 }
 
-/// The calls of the signal handler that replaces missing pages.
+/// The system calls of the signal handler that replaces missing pages.
 #[test]
 fn all_contexts_survive_the_loss_of_memory() {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;

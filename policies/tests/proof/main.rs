@@ -51,7 +51,7 @@ fn witness(clause: &Clause) -> Option<[u64; 6]> {
     Some(args)
 }
 
-/// Values on both sides of the limit of a comparison.
+/// Values near the value of a comparison, and values that differ from it in one bit.
 fn around(arch: Arch, value: u64) -> impl Iterator<Item = u64> {
     let width = if arch.is_64_bit() { 64 } else { 32 };
     let mask = u64::MAX >> (64 - width);

@@ -5,7 +5,8 @@ use policies::{Context, ImageFormat, TransportName};
 
 use crate::{KILL, each, returned};
 
-/// System calls that the policies of all architectures must not name.
+/// System calls that no policy may name. The only exceptions are unlink and unlinkat in the policy
+/// of the supervisor.
 const NEVER: [&str; 40] = [
     "execve",
     "execveat",
@@ -52,7 +53,7 @@ const NEVER: [&str; 40] = [
 #[test]
 fn some_calls_are_never_made() {
     each(|arch, context, policy, _| {
-        // The supervisor removes sockets.
+        // The supervisor removes the program's sockets.
         let supervisor = context == Context::Supervisor;
         let removes = |name: &str| supervisor && name.starts_with("unlink");
         for name in NEVER.into_iter().filter(|name| !removes(name)) {
@@ -93,8 +94,8 @@ fn no_file_can_be_opened() {
     });
 }
 
-/// The only ioctl requests that the policy of a context is allowed to permit. This list is
-/// independent of the policies.
+/// The ioctl requests that the policy of a context must allow. It must allow no other requests.
+/// This list is independent of the policies.
 fn requests(context: Context) -> Vec<u64> {
     let image: &[u64] = match context.image() {
         Some(ImageFormat::Raw) => &[BLKDISCARD, BLKSECDISCARD],

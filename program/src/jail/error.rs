@@ -66,8 +66,8 @@ impl JailError {
 
     /// Whether the failed part of the jail is optional with `--sandbox=auto`.
     ///
-    /// Each system allows a process to drop its capabilities, and all but unusual kernels have
-    /// filters of system calls. A jail without them protects from little, so they are required.
+    /// Every system lets a process drop its capabilities, and almost every kernel has filters of
+    /// system calls. These parts are required, because without them a jail protects from little.
     pub fn is_optional(&self) -> bool {
         matches!(
             self,

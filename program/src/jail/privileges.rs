@@ -16,18 +16,19 @@ const MAX_FILES: u64 = 2048;
 
 /// The limits of resources that the program does not need, or needs little of.
 ///
-/// These have no limit here, because a limit would end the service of some users:
+/// The following resources have no limit, because a limit would make the program fail for some
+/// users:
 ///
-/// * Address space and data: front-ends' memory has any size, and private memory replaces memory
-///   that a front-end has taken away.
-/// * Processes: the kernel counts all processes of the user, not those of the program.
-/// * Pending signals: the kernel counts those of the user. Timers of threads need some.
-/// * File size: the limit also holds for the parts of an image that exist, and for a log file.
-/// * Stack: the limit holds for the first thread alone. All others have stacks of a fixed size.
+/// * Address space and data: the memory of front-ends may have any size. If a front-end truncates
+///   its memory, private memory replaces the missing pages.
+/// * Processes: the kernel counts all processes of the user, not only those of the program.
+/// * Pending signals: the kernel counts all signals of the user, and timers of threads need some.
+/// * File size: the limit would also apply to an existing image, and to a log file.
+/// * Stack: the limit would apply only to the first thread. All others have stacks of a fixed size.
 const LIMITS: [(Resource, u64); 6] = [
     (Resource::Core, 0),
     (Resource::Nofile, MAX_FILES),
-    // Rings and DMA memory are locked before there is a jail.
+    // The memory of rings and the memory for DMA are locked before the process enters the jail.
     (Resource::Memlock, 0),
     (Resource::Msgqueue, 0),
     // No thread gets a higher priority than the program was started with.
@@ -43,7 +44,7 @@ pub fn drop_all() -> Result<(), JailError> {
     drop_all_but(None)
 }
 
-/// Does the same as [`drop_all`], but keeps a capability if the process has it.
+/// Does the same as [`drop_all`], but keeps the capability `kept` if the process has it.
 pub fn drop_all_but(kept: Option<Capability>) -> Result<(), JailError> {
     for (resource, limit) in LIMITS {
         let hard = getrlimit(resource).maximum.unwrap_or(limit);

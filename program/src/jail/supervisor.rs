@@ -27,7 +27,7 @@ pub const KILLED_EXIT_CODE: i32 = 4;
 pub struct Duties {
     /// Sockets to remove.
     pub sockets: Vec<SocketPath>,
-    /// Files to bring to stable storage, unless the process in the jail ended with success.
+    /// Files to flush to stable storage, unless the process in the jail ended with success.
     pub files: Vec<OwnedFd>,
     /// The maximum time from a stop signal to the end of the supervisor.
     pub stop_timeout: Duration,
@@ -37,7 +37,7 @@ pub struct Duties {
 /// supervisor, and exits with the child's exit code.
 ///
 /// `leave` runs in a helper, and the child is in the namespaces that the helper has entered.
-/// `confine` takes from the supervisor everything that its duties do not need.
+/// `confine` takes away from the supervisor all rights that its duties do not need.
 pub fn fork(
     duties: &Duties,
     leave: impl FnOnce() -> Result<(), JailError>,
@@ -47,7 +47,7 @@ pub fn fork(
         Side::Inside => return Ok(()),
         Side::Failed(code) => code,
         Side::Outside(child) => {
-            // An error here ends the child, too.
+            // After an error here, `child` is dropped, which ends the child process.
             let flusher = match &duties.files[..] {
                 [] => None,
                 files => Some(Flusher::start(files, &confine)?),
@@ -66,7 +66,8 @@ pub fn fork(
     exit(code)
 }
 
-/// Returns the exit code for the supervisor when the child has ended.
+/// Waits until the child has ended, flushes the files if necessary, and returns the exit code for
+/// the supervisor.
 fn supervise(
     mut child: Child,
     flusher: Option<Flusher>,
@@ -93,7 +94,7 @@ fn supervise(
     })
 }
 
-/// Brings the files to stable storage, and logs the result.
+/// Flushes the files to stable storage, and logs the result.
 fn flush(flusher: Flusher, deadline: Instant) -> Result<(), flusher::FlushError> {
     let flushed = flusher.flush(deadline);
     match &flushed {

@@ -15,7 +15,8 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// The number of messages that a place may log in one time window.
 const MOST: u64 = 10;
 
-/// The maximum number of characters of a message that the report about similar messages repeats.
+/// The report about messages that were left out repeats an example. This is the maximum number of
+/// its characters.
 const EXCERPT: usize = 200;
 
 /// The places in the code that have logged. The number of these places is fixed by the code, so a

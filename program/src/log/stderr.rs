@@ -18,11 +18,11 @@ use rustix::stdio::{dup2_stderr, stderr};
 /// The maximum number of bytes that a pipe accepts either completely or not at all (PIPE_BUF).
 const AT_ONCE: usize = 4096;
 
-/// The number of lost lines that have not been reported yet.
+/// The number of dropped lines that have not been reported yet.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Writes a line. If stderr has no room for the line, the line is lost. Before the next line that
-/// stderr has room for, another line reports the number of lost lines.
+/// Writes a line, or drops the line if stderr has no room for it. Once stderr has room again, a
+/// report of the number of dropped lines is written before the next line.
 pub fn write_line(line: Arguments<'_>) {
     let lost = LOST.swap(0, Ordering::Relaxed);
     if lost > 0
@@ -105,8 +105,8 @@ mod tests {
 
     use super::*;
 
-    /// Writes to a descriptor until it accepts no more bytes. O_NONBLOCK is not set. Returns the
-    /// number of accepted bytes.
+    /// Writes to a descriptor, whose O_NONBLOCK is clear, until it accepts no more bytes. Returns
+    /// the number of accepted bytes.
     fn fill(stderr: BorrowedFd<'_>) -> usize {
         let mut taken = 0;
         while write_to(stderr, &[b'x'; 64]) {

@@ -33,8 +33,8 @@ impl fmt::Display for Advised {
     }
 }
 
-// There is no source error, because the text already contains all causes. The advice comes after
-// the causes.
+// `source` returns `None`, because the text of the error already contains all causes. The advice
+// comes after the causes.
 impl Error for Advised {}
 
 fn for_image(error: &ImageError) -> Option<String> {

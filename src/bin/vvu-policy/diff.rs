@@ -39,7 +39,7 @@ pub fn run(
     Ok(verdict)
 }
 
-/// All rules of the policy, each with the file and line of its statements.
+/// All rules of the policy, each with the file and line of each statement that it comes from.
 fn rules(policy: &Policy) -> BTreeMap<String, String> {
     let mut rules = BTreeMap::new();
     for call in policy.calls.values() {

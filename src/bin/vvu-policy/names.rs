@@ -2,9 +2,8 @@
 
 use policies::compiler::{Action, Arch, Atom, Op, Rule, RuleChain, constants_with_value};
 
-/// Arguments of system calls whose values have names. An entry has the name of the system call, the
-/// index of the argument, the prefixes of the names, and whether the names are names of single
-/// bits.
+/// The arguments whose values have names. An entry has the name of the system call, the index of
+/// the argument, the prefixes of the names, and whether each name stands for a single bit.
 const NAMES: [(&str, u8, &[&str], bool); 22] = [
     ("mmap", 2, &["PROT_"], true),
     ("mmap", 3, &["MAP_"], true),
@@ -37,8 +36,8 @@ const NAMES: [(&str, u8, &[&str], bool); 22] = [
     ("newfstatat", 3, &["AT_E"], true),
 ];
 
-/// The indexes of the arguments of a system call whose values have names. Only conditions on these
-/// arguments are proposed.
+/// The indexes of those arguments of a system call that have names for their values. Only
+/// conditions on these arguments are proposed.
 pub fn named_arguments(call: &str) -> impl Iterator<Item = u8> {
     let of_call = NAMES.iter().filter(move |entry| entry.0 == call);
     of_call.map(|entry| entry.1)
@@ -93,7 +92,8 @@ fn atom(arch: Arch, call: &str, atom: &Atom) -> String {
     format!("arg{} {} {value}", atom.arg, atom.op)
 }
 
-/// The name of the value in a comparison, or its number if the value has no name.
+/// The value of a comparison, written with names of constants if possible, and otherwise as a
+/// number.
 pub fn value(arch: Arch, call: &str, atom: &Atom) -> String {
     let entry = NAMES
         .iter()

@@ -28,7 +28,7 @@ pub fn show(tree: &PolicyTree, context: &str, arch: Arch, out: &mut dyn Write) -
     Ok(Verdict::Fine)
 }
 
-/// The file and line of each statement that has the rules of the chain.
+/// The file and line of each statement that the chain comes from.
 pub fn origins(chain: &RuleChain) -> String {
     let origin = |location: &Location| {
         let position = location.position();

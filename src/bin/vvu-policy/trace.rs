@@ -24,8 +24,8 @@ struct Report {
     /// Counts of the system calls that a rule refuses with an error number. The key is the name of
     /// the system call and the position of the rule.
     refused: BTreeMap<(String, String), u64>,
-    /// Counts of the system calls that no policy should allow. The key is the name of the system
-    /// call.
+    /// Counts of the system calls that are made only outside the jail, so that no program in the
+    /// jail needs them. The key is the name of the system call.
     outside: BTreeMap<&'static str, u64>,
 }
 

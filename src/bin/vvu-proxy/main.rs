@@ -47,8 +47,8 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut device = VvuDevice::new(options, window, front_ends)?;
     jail.remove_at_end(paths);
     jail.close(Context::VvuProxy, survive_losses)?;
-    // A failed write to stdout does not matter, because clients can connect even if the line is
-    // lost.
+    // A failed write to stdout does not matter, because clients can connect even if the line is not
+    // printed.
     let _ = announce_ready(&format!(
         "vhost-user {}, vfio-user {}",
         arguments.socket_path.display(),

@@ -11,7 +11,7 @@ use virtio::memory::MemoryFiles;
 
 use crate::args::MemoryArgument;
 
-/// The permissions of other users to read and to write.
+/// The permission bits that let other users read and write.
 const OTHERS: u32 = 0o006;
 
 /// Opens the memory file. Creates it if it does not exist and the argument has a size.
@@ -22,7 +22,8 @@ const OTHERS: u32 = 0o006;
 pub fn open(argument: &MemoryArgument, files: MemoryFiles) -> Result<Window, Box<dyn Error>> {
     let path = &argument.path;
     let mut options = OpenOptions::new();
-    // Another user may have put a symbolic link to any file in the place of the file.
+    // Follow no symbolic link: another user may have replaced the file with a link to any other
+    // file.
     let flags = libc::O_NOFOLLOW;
     options.read(true).write(true).custom_flags(flags);
     match options.open(path) {
@@ -66,8 +67,8 @@ fn check(file: &File, argument: &MemoryArgument) -> Result<(), String> {
     }
 }
 
-/// Checks that only the user or root could have put content into the file, and that other users
-/// cannot access it.
+/// Checks that the file belongs to the user or to root, and that its permissions let other users
+/// neither read nor write it.
 fn check_access(metadata: &Metadata, user: u32) -> Result<(), String> {
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
     if owner != user && owner != 0 {
@@ -98,7 +99,7 @@ fn create(options: &mut OpenOptions, argument: &MemoryArgument) -> Result<File, 
     file.map_err(|error| failed(path, &error))
 }
 
-/// Sets the length of a new file. The file uses storage only where it was written to.
+/// Sets the length of a new file. Parts of the file that were never written use no storage.
 fn set_size(
     file: File,
     argument: &MemoryArgument,
@@ -151,7 +152,7 @@ mod tests {
         program::one_line(open(argument).unwrap_err().as_ref())
     }
 
-    /// A folder in which files can be memory.
+    /// A folder on a file system where memory files are accepted.
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir_in("/dev/shm").unwrap()
     }
@@ -183,7 +184,7 @@ mod tests {
         let metadata = path.metadata().unwrap();
         check_access(&metadata, metadata.uid()).unwrap();
         let other = check_access(&metadata, metadata.uid() + 1);
-        // The files of root are not suspect.
+        // If the file belongs to root, it is accepted for every user.
         assert_eq!(other.is_ok(), metadata.uid() == 0);
         if metadata.uid() == 0 {
             std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
@@ -200,7 +201,7 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let error = message(&argument(&link, None));
         assert!(error.contains("symbolic link"), "{error}");
-        // A link to a file that does not exist does not make the file.
+        // A link whose target does not exist is refused, and the target is not created.
         let target = dir.path().join("new");
         let link = dir.path().join("dangling");
         std::os::unix::fs::symlink(&target, &link).unwrap();
@@ -216,7 +217,7 @@ mod tests {
         let path = dir.path().join("memory");
         let by_default = carriers::MemoryFileArguments::default().into();
         let opened = super::open(&argument(&path, Some(0x1000)), by_default);
-        // The folder may be in a tmpfs.
+        // The file is accepted if the folder is in a tmpfs.
         if let Err(error) = opened {
             let error = program::one_line(error.as_ref());
             assert!(error.contains("--any-memory-file"), "{error}");

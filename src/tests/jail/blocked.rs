@@ -1,4 +1,4 @@
-//! Tests of programs in the whole jail with clients that make a signal to their eventfds block.
+//! Tests of programs in the whole jail with clients whose eventfds block when they are signalled.
 
 use std::os::fd::AsFd;
 
@@ -8,7 +8,8 @@ use vfio_user::{Client, index};
 use super::super::harness::{Folder, PATIENCE};
 use super::{BLOCK, PROXY, jailed};
 
-/// Makes the interrupt of a client block, by a full counter without O_NONBLOCK.
+/// Makes the program block when it signals an interrupt. The counter of the interrupt's eventfd is
+/// at its maximum, and the eventfd does not have O_NONBLOCK.
 fn block_interrupt(client: &mut Client) {
     let interrupt = SharedEventFd::new().unwrap();
     let interrupts = [Some(interrupt.as_fd())];

@@ -12,8 +12,8 @@ use crate::channel::Packet;
 use crate::wire::{Command, Header, Kind, Payload};
 
 impl Client {
-    /// Sends a command and waits for its reply. A server that once missed its deadline gets no
-    /// further commands, so that several commands do not wait for one deadline each.
+    /// Sends a command and waits for its reply. After the server missed a deadline, later commands
+    /// fail at once. Otherwise, each of them would wait until its own deadline.
     pub(super) fn call(
         &mut self,
         command: Command,

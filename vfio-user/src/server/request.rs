@@ -35,8 +35,8 @@ pub enum Request {
     /// Asks for the description of the region with this number.
     /// [`Connection::reply_region`](super::Connection::reply_region) answers this request.
     RegionInfo(u32),
-    /// Asks for the eventfds that stand for writes to the region with this number.
-    /// [`Connection::reply_io_fds`](super::Connection::reply_io_fds) answers this request.
+    /// Asks for the eventfds that the client can signal instead of writing to the region with this
+    /// number. [`Connection::reply_io_fds`](super::Connection::reply_io_fds) answers this request.
     RegionIoFds(u32),
     /// Asks for the description of the interrupts of this kind.
     /// [`Connection::reply_irq`](super::Connection::reply_irq) answers this request.

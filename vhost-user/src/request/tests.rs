@@ -269,7 +269,7 @@ fn without_padding(code: Option<Code>, bytes: &mut [u8]) {
     bytes[HEADER_SIZE..][padding].fill(0);
 }
 
-/// Payloads that often have the length and the counts of a valid request.
+/// Payloads, many of which have the length and the counts of a valid request.
 fn payloads() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![3 => Just(0u8), 1 => Just(1), 1 => any::<u8>()];
     let lengths = prop_oneof![Just(0usize), Just(8), Just(40), Just(72), 0usize..80];

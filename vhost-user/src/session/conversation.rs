@@ -51,7 +51,8 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Fails if the front-end's memory is lost.
+    /// Returns an error if a page of the front-end's memory was missing when this process accessed
+    /// the page.
     pub fn check_memory(&self) -> Result<(), MemoryLost> {
         self.memory.guest().check()
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ipc::SharedEventFd;
 use virtio::Notifier;
 
-/// Tells the session that a vring has failed, and then the front-end, if the front-end has given a
-/// notifier for errors.
+/// Reports the failure of a vring to the session. If the front-end has sent a notifier for errors,
+/// the failure is then also reported to the front-end.
 #[derive(Debug)]
 pub struct Failure {
     pub session: Arc<SharedEventFd>,

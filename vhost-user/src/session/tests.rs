@@ -122,8 +122,7 @@ fn vrings_are_enabled_by_themselves_without_protocol_features() {
 #[test]
 fn a_packed_vring_has_a_position_in_each_half_of_its_base() {
     // The session ignores the upper half of the base, which is the position of the next used
-    // buffer. In a stopped vring, this position is equal to the position of the next request in the
-    // lower half.
+    // buffer. In a stopped vring, both halves have the same value.
     for (base, start) in [(None, 0x8000u16), (Some(0x5_8007), 0x8007), (Some(0), 0)] {
         let mut script = Script::default()
             .ask(Request::SetFeatures(PACKED))

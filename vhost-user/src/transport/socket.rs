@@ -23,7 +23,7 @@ pub struct SocketTransport {
     listener: Option<Listener>,
     connection: Option<Connection>,
     files: MemoryFiles,
-    /// Whether it was already logged that another front-end waits.
+    /// Whether the transport has already logged that another front-end waits.
     queue_reported: bool,
 }
 
@@ -96,8 +96,8 @@ impl SocketTransport {
     }
 
     /// Waits until the front-end's socket or one of `wakes` is readable. Waits for a new front-end
-    /// if none is connected. While a front-end is connected, another front-end also ends the wait,
-    /// until its arrival was logged.
+    /// if none is connected. While a front-end is connected, the wait also ends if another
+    /// front-end waits and the transport has not yet logged this.
     fn wait(&self, wakes: [BorrowedFd<'_>; 2]) -> Result<Ready, TransportError> {
         let (source, timeout) = match (&self.connection, &self.listener) {
             (Some(connection), _) => (Interest::readable(connection), connection.time_left()),
@@ -168,8 +168,8 @@ impl Transport for SocketTransport {
                 "the front-end does not get its reply: {}",
                 WithCauses(&error)
             );
-            // The front-end's earlier requests are still served. After these requests, `next`
-            // reports the end of the connection.
+            // After the shutdown, `next` still returns the requests that the front-end sent before,
+            // and then reports the end of the connection.
             connection.shut_down();
         }
         Ok(())

@@ -6,10 +6,10 @@ use rustix::fs::fcntl_get_seals;
 
 /// The kinds of files that a peer may share as its memory.
 ///
-/// A peer chooses the file of its memory. If the file is in a file system in user space (FUSE), its
-/// server may never answer. A thread that maps the file or accesses the memory then waits for good,
-/// and no signal ends the process. So by default, only files are allowed that no file system has to
-/// be asked about: memfds, and files of tmpfs and hugetlbfs.
+/// A peer chooses the file of its memory. If the file is in a file system in user space (FUSE), the
+/// server of this file system may never answer. A thread that maps the file or accesses the memory
+/// then blocks forever, and no signal ends the process. So by default, only memfds and files of
+/// tmpfs and hugetlbfs are allowed. The kernel alone serves such files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemoryFiles {
     any: bool,
@@ -28,8 +28,8 @@ pub struct MemoryFileError {
 }
 
 impl MemoryFiles {
-    /// Memfds, and files of tmpfs and hugetlbfs. The advice tells users how they can allow other
-    /// files. It ends the text of [`MemoryFileError`].
+    /// Memfds, and files of tmpfs and hugetlbfs. `advice` tells users how they can allow other
+    /// files. The text of [`MemoryFileError`] ends with this advice.
     pub fn in_memory(advice: &'static str) -> Self {
         Self { any: false, advice }
     }
@@ -42,14 +42,15 @@ impl MemoryFiles {
         }
     }
 
-    /// Checks the kind of a peer's file. Call this before any other use of the file, because the
-    /// check asks the kernel alone, and no file system.
+    /// Checks the kind of a peer's file. Call this before anything else uses the file: its file
+    /// system may never answer, and then any other use may block forever. The check itself asks
+    /// only the kernel.
     ///
     /// # Errors
     ///
     /// [`MemoryFileError`] if the kind is not allowed.
     pub fn check(&self, file: impl AsFd) -> Result<(), MemoryFileError> {
-        // The kernel has seals for exactly these kinds of files.
+        // Only files of these kinds have seals.
         if self.any || fcntl_get_seals(file).is_ok() {
             return Ok(());
         }

@@ -5,9 +5,10 @@
 //! does not handle the signal.
 //!
 //! The handler in this module looks the address up among the ranges that are mapped from peers'
-//! files. It puts a zeroed private page in the place of the missing page, and marks the range as
-//! lost. Then the access continues, and sees zeroes. Before anything depends on the zeroes, the
-//! caller asks whether the range is lost. A SIGBUS at any other address ends the process as usual.
+//! files. It replaces the missing page by a zeroed private page, and marks the range as lost. Then
+//! the access continues, and sees zeroes. The code that made the access has to ask whether the
+//! range is lost before anything depends on the zeroes. A SIGBUS at any other address ends the
+//! process as usual.
 //!
 //! System calls raise no signal for missing memory. They fail with EFAULT.
 
@@ -25,17 +26,19 @@ use vmm_sys_util::signal::register_signal_handler;
 
 use super::pages::MIN_PAGE;
 
-/// The entry that was made last. The other entries follow by their `next` fields.
+/// The newest entry. Each entry points to the next older entry by its `next` field.
 static NEWEST: AtomicPtr<Entry> = AtomicPtr::new(null_mut());
 
 /// The entries without a range.
 static FREE: Mutex<Vec<&'static Entry>> = Mutex::new(Vec::new());
 
-/// The number of replaced pages in all ranges that are still mapped.
+/// The number of replacements in all ranges that are still mapped. A replacement covers one page or
+/// a whole range.
 static REPLACED: AtomicUsize = AtomicUsize::new(0);
 
-/// The maximum number of pages that are replaced one by one. Each of them may cost the process two
-/// mappings, and the kernel allows some 65,000. Further losses replace a whole range.
+/// The maximum number of pages that are replaced one by one. Each replacement may add two mappings
+/// to the process, and the kernel allows about 65,000 mappings. After that, the handler replaces
+/// the whole range that contains a missing page.
 const MAX_SINGLE: usize = 4096;
 
 /// Keeps the process alive when a peer's memory is lost. Installs the handler of SIGBUS, so call
@@ -68,7 +71,7 @@ struct Entry {
     start: AtomicUsize,
     len: AtomicUsize,
     unit: AtomicUsize,
-    /// The number of replaced pages in the range.
+    /// The number of replacements in the range.
     replaced: AtomicUsize,
     next: Option<&'static Entry>,
 }
@@ -87,7 +90,8 @@ impl Place {
         address >= self.start && address - self.start < self.len
     }
 
-    /// The start and the length of the part of `unit` bytes that contains the address.
+    /// The start and the length of the part that contains the address, if the range is divided into
+    /// parts of `unit` bytes. The last part may be shorter.
     fn part(&self, address: usize, unit: usize) -> (usize, usize) {
         let offset = (address - self.start) / unit * unit;
         (self.start + offset, unit.min(self.len - offset))
@@ -97,7 +101,8 @@ impl Place {
 impl Entry {
     /// The range of the entry. `None` if another thread changes the range at this moment.
     ///
-    /// A thread that accesses a range keeps the range mapped, so its own range does not change.
+    /// A thread that accesses a range keeps the range mapped. So the entry for this range does not
+    /// change during the access.
     fn place(&self) -> Option<Place> {
         let version = self.version.load(Ordering::Acquire);
         let place = Place {
@@ -122,7 +127,7 @@ impl Entry {
     }
 }
 
-/// Lets the signal handler know a range of mapped pages, until this value is dropped. Drop it
+/// Registers a range of mapped pages with the signal handler, until this value is dropped. Drop it
 /// before the pages are unmapped.
 #[derive(Debug)]
 pub(super) struct Registration(&'static Entry);
@@ -152,7 +157,7 @@ impl Drop for Registration {
 
 /// An entry without a range. Makes an entry if there is none.
 fn free_entry() -> &'static Entry {
-    // The lock also keeps two threads from making an entry at the same time.
+    // The lock also prevents two threads from making an entry at the same time.
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
     free.pop().unwrap_or_else(|| {
         let next = newest();
@@ -166,8 +171,8 @@ fn free_entry() -> &'static Entry {
 }
 
 fn newest() -> Option<&'static Entry> {
-    // SAFETY: the pointer is null, or points to an entry that was leaked. Entries change only by
-    // their atomics.
+    // SAFETY: the pointer is null, or points to an entry that was leaked. The fields of a leaked
+    // entry change only through atomics.
     unsafe { NEWEST.load(Ordering::Acquire).as_ref() }
 }
 
@@ -184,16 +189,16 @@ extern "C" fn handle(_signal: c_int, info: *mut siginfo_t, _context: *mut c_void
     }
 }
 
-/// Puts zeroes in the place of the missing page at `address`, and marks the page's range as lost.
-/// Returns false if the address is in no range, or the kernel refuses.
+/// Replaces the missing page at `address` by zeroes, and marks the page's range as lost. Returns
+/// false if the address is in no range, or the kernel refuses.
 fn replace(address: usize) -> bool {
     let entries = std::iter::successors(newest(), |entry| entry.next);
     let found = entries.filter_map(|entry| Some((entry, entry.place()?)));
     let Some((entry, place)) = found.into_iter().find(|(_, place)| place.contains(address)) else {
         return false;
     };
-    // The other pages of the range keep their content, because requests in flight may write it to
-    // a disk. The kernel replaces a huge page only as a whole.
+    // If possible, only the missing page is replaced, because requests in flight may write the
+    // content of the other pages to a disk. The kernel replaces a huge page only as a whole.
     let units = [MIN_PAGE as usize, place.unit, place.len];
     let single = REPLACED.load(Ordering::Relaxed) < MAX_SINGLE;
     let replaced = units
@@ -212,10 +217,10 @@ fn map_zeroes((start, len): (usize, usize)) -> bool {
     let address = std::ptr::without_provenance_mut::<c_void>(start);
     let access = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-    // SAFETY: the range is mapped from a peer's file, because the interrupted access is to this
-    // range and its `Registration` is dropped before the pages are unmapped. All accesses to the
-    // range allow that its bytes change at any moment. The owner of the range unmaps the new pages
-    // together with the other pages of the range.
+    // SAFETY: the interrupted access was to this range, and the range's `Registration` is dropped
+    // before the pages are unmapped. So the range is still mapped from a peer's file. All accesses
+    // to the range allow that its bytes change at any moment. The owner of the range unmaps the new
+    // pages together with the other pages of the range.
     unsafe { mmap_anonymous(address, len, access, flags) }.is_ok()
 }
 

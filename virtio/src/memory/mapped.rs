@@ -9,14 +9,16 @@ use super::RegionError;
 use super::loss::{Place, Registration};
 use super::pages::{Access, Pages};
 
-/// A range of a peer's file, mapped into this process. The range need not begin or end with a page.
+/// A range of a peer's file, mapped into this process. The range need not begin or end at a page
+/// boundary.
 ///
 /// The peer may change the bytes at any moment, and may truncate the file. See [`is_lost`].
 ///
 /// [`is_lost`]: MappedRange::is_lost
 #[derive(Debug)]
 pub struct MappedRange {
-    /// Fields are dropped in their order, and the registration has to go before the pages.
+    /// Declared before `pages`, because fields are dropped in the order of their declaration, and
+    /// the registration has to be dropped first.
     registration: Registration,
     /// The mapped whole pages of the file. The range is a part of these pages.
     pages: MmapRegion,
@@ -93,8 +95,8 @@ impl MappedRange {
     }
 
     /// Whether a page of the range was missing when this process accessed the page: the peer
-    /// truncated the file, or there was no space for the page. The page reads as zeroes then, and
-    /// the peer does not see what is written to it.
+    /// truncated the file, or there was no space for the page. The page then reads as zeroes, and
+    /// the peer does not see what this process writes to it.
     ///
     /// Without [`survive_losses`](super::survive_losses), such an access ends the process.
     pub fn is_lost(&self) -> bool {

@@ -132,8 +132,8 @@ fn a_buffer_in_memory_for_reads_can_be_read_and_found_but_not_written() {
         assert!(queue.pop(&mut chain).unwrap());
         let read = chain.readable.read(&memory, 0, &mut [0; 8]).is_ok();
         let written = chain.writable.write(&memory, 0, &[0; 8]).is_ok();
-        // `iovecs` does not check whether the memory allows the access, because otherwise the
-        // kernel refuses the access.
+        // `iovecs` need not check whether the memory allows the access, because the kernel refuses
+        // a forbidden access.
         let found = chain
             .writable
             .iovecs(&memory, 0, 8, &mut Vec::new())

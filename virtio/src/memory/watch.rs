@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-/// A watch over a range of translated addresses. As long as the watch holds, a ring may use the
-/// result of its earlier look-up of these addresses.
+/// A watch over a range of translated addresses. Until one of these addresses is unmapped, a ring
+/// may use the result of its earlier look-up of the addresses.
 #[derive(Debug)]
 pub(crate) struct Watch {
     first: u64,

@@ -155,7 +155,7 @@ impl PackedQueue {
         self.next_avail = self.next_avail.after(length, self.size);
     }
 
-    /// Puts the request that was taken last, with this identity, back.
+    /// Puts back the request that was taken last. `id` is the request's buffer id.
     pub fn step_back(&mut self, id: u16) {
         let length = std::mem::take(&mut self.lengths[usize::from(id)]);
         self.taken -= length;

@@ -19,12 +19,12 @@ pub(super) struct SplitQueue {
     ring: SplitRing,
     size: u16,
     features: Features,
-    /// The available ring's index of the first request that the device has not taken yet.
+    /// The index, in the available ring, of the first request that the device has not taken yet.
     next_avail: u16,
     /// The last value that the device read from the driver's available index. The device can take
-    /// requests before this index and need not read the index again.
+    /// all requests before this index without reading the available index again.
     avail_index: u16,
-    /// The used ring's index for the next used chain.
+    /// The index, in the used ring, for the next used chain.
     next_used: u16,
     /// The used index that the driver sees.
     published: u16,
@@ -53,7 +53,7 @@ impl SplitQueue {
         })
     }
 
-    /// The available ring's index of the first request that the device has not taken yet.
+    /// The index, in the available ring, of the first request that the device has not taken yet.
     pub fn next_avail(&self) -> u16 {
         self.next_avail
     }
@@ -99,7 +99,7 @@ impl SplitQueue {
         self.next_avail = self.next_avail.wrapping_add(1);
     }
 
-    /// Puts the request that was taken last back.
+    /// Puts back the request that was taken last.
     pub fn step_back(&mut self, _head: u16) {
         self.next_avail = self.next_avail.wrapping_sub(1);
     }
@@ -141,8 +141,8 @@ impl SplitQueue {
     pub fn disable_kick(&mut self) -> Result<(), QueueError> {
         match self.features.event_idx {
             // With EVENT_IDX, the driver sends a kick only when its available index passes
-            // avail_event. The available index cannot pass this avail_event soon, because the value
-            // is more than the queue's size in the past. So the driver sends no kick.
+            // avail_event. The available index is already past this avail_event, by more than the
+            // queue's size, and will not pass it again soon. So the driver sends no kick.
             true => {
                 let behind = self.next_avail.wrapping_sub(self.size + 1);
                 self.ring.set_avail_event(behind)

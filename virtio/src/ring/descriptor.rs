@@ -59,8 +59,8 @@ pub(crate) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The table in the given buffer. If the table is contiguous in this process, its place is
-    /// looked up only once.
+    /// The table in the given buffer. If the table is contiguous in this process, its address in
+    /// this process is looked up only once.
     pub fn new(
         layout: Layout,
         memory: &'a GuestMemory,

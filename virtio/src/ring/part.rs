@@ -1,7 +1,7 @@
 //! An array of numbers in the driver's memory.
 //!
-//! The array's place is usually looked up only once. Each access is one atomic load or store,
-//! because the driver may write at any time. This file has all unsafe code of rings.
+//! The array's address in this process is usually looked up only once. Each access is one atomic
+//! load or store, because the driver may write at any time. This file has all unsafe code of rings.
 
 #![allow(unsafe_code)]
 
@@ -21,8 +21,8 @@ pub(super) struct Part<T, const WRITABLE: bool = false> {
     memory: Arc<GuestMemory>,
     addr: u64,
     len: usize,
-    /// The place in this process of the array: `len` numbers that begin at the driver's address
-    /// `addr`.
+    /// Where the array is in this process. The array has `len` numbers, and begins at the driver's
+    /// address `addr`.
     place: Place<T>,
 }
 
@@ -34,8 +34,9 @@ pub(super) type WritablePart<T> = Part<T, true>;
 unsafe impl<T, const WRITABLE: bool> Send for Part<T, WRITABLE> {}
 
 impl<T: AtomicAccess, const WRITABLE: bool> Part<T, WRITABLE> {
-    /// An array of `len` numbers, at least one, at `addr`. `None` if some of the numbers are not in
-    /// memory, or the memory does not allow the array's accesses.
+    /// An array that begins at the driver's address `addr`. Its length `len` is at least 1. `None`
+    /// if some of the numbers are not in memory, or the memory does not allow the device to read
+    /// them, or to write them if `WRITABLE` is true.
     pub fn new(memory: &Arc<GuestMemory>, addr: u64, len: usize) -> Option<Self> {
         let access = match WRITABLE {
             true => Permissions::ReadWrite,
@@ -71,7 +72,7 @@ impl<T: AtomicAccess, const WRITABLE: bool> Part<T, WRITABLE> {
         }
     }
 
-    /// The number at `index`, if the array has a fixed place in this process.
+    /// The number at `index`, if the array is contiguous at a fixed address in this process.
     #[inline]
     fn fixed(&self, index: usize) -> Option<&T::A> {
         assert!(index < self.len, "entry {index} of {}", self.len);
@@ -83,8 +84,8 @@ impl<T: AtomicAccess, const WRITABLE: bool> Part<T, WRITABLE> {
         Some(unsafe { self.atomic(first.add(index)) })
     }
 
-    /// The number at `index`, if the array's pages are still in the places where `Place::find`
-    /// found them.
+    /// The number at `index`, if `Place::find` found the array page by page, and no page has moved
+    /// since.
     fn in_page(&self, index: usize) -> Option<&T::A> {
         assert!(index < self.len, "entry {index} of {}", self.len);
         let Place::Pages(pages) = &self.place else {
@@ -98,13 +99,13 @@ impl<T: AtomicAccess, const WRITABLE: bool> Part<T, WRITABLE> {
 
     /// # Safety
     ///
-    /// `place` has to be the place of a number that `Place::find` found for the array.
+    /// `place` has to be an address at which `Place::find` found a number of the array.
     #[inline]
     unsafe fn atomic(&self, place: NonNull<T>) -> &T::A {
         // SAFETY: `place` is aligned, and in a region of `memory` that is mapped for this access.
         // `self` holds `memory`, so the region stays mapped, even after the driver's address has
         // been unmapped. An atomic integer has the same layout as its number. All references to the
-        // driver's memory are references to atomics. Other writes to this place come from another
+        // driver's memory are references to atomics. Other writes to this number come from another
         // process, from the kernel, from atomic accesses of this process, or, if the driver places
         // a buffer over the ring, from copies through volatile slices.
         unsafe { place.cast::<T::A>().as_ref() }

@@ -1,4 +1,4 @@
-//! The place of a part of a ring in the address space of this process.
+//! The address of a part of a ring in this process.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use crate::memory::Watch;
 /// multiples of this size.
 const PAGE: usize = 4096;
 
-/// The place of an array of numbers in this process. The place is looked up in advance, so that
-/// most accesses need no look-up.
+/// Where an array of numbers is in this process. This is looked up in advance, so that most
+/// accesses need no look-up.
 #[derive(Debug)]
 pub(super) enum Place<T> {
-    /// The array is contiguous, and begins at this pointer. The array stays in its place as long as
-    /// its `GuestMemory` lives.
+    /// The array is contiguous, and begins at this pointer. The array does not move as long as its
+    /// `GuestMemory` lives.
     Fixed(NonNull<T>),
-    /// The array is split only at page boundaries. Each page has its own place.
+    /// The array is split only at page boundaries. Each page has its own address.
     Pages(Box<Pages>),
     /// The array is also split inside a page, or its numbers are not aligned in this process. Each
-    /// access has to look up the place of the accessed number.
+    /// access has to look up the address of the accessed number.
     Scattered,
 }
 
-/// The places of the pages that hold an array.
+/// The addresses of the pages that hold an array.
 #[derive(Debug)]
 pub(super) struct Pages {
-    /// The watch over the array's addresses. The pointers in `starts` are valid as long as the
-    /// watch holds. `None` if the pages never move.
+    /// The watch over the array's addresses. The pointers in `starts` are valid until one of these
+    /// addresses is unmapped. `None` if the pages never move.
     watch: Option<Arc<Watch>>,
     /// The offset of the array in its first page, in bytes.
     skip: usize,
@@ -41,8 +41,8 @@ pub(super) struct Pages {
 }
 
 impl<T> Place<T> {
-    /// Finds the place of an array of `bytes` bytes that begins at `start`. `None` if some of the
-    /// bytes are not in memory, or the memory does not allow the access.
+    /// Finds an array of `bytes` bytes that begins at the driver's address `start`. `None` if some
+    /// of the bytes are not in memory, or the memory does not allow the access.
     pub fn find(
         memory: &GuestMemory,
         start: GuestAddress,
@@ -73,7 +73,7 @@ impl<T> Place<T> {
 }
 
 impl Pages {
-    /// The place of the byte at `offset` of the array. `None` if the pages may have moved. The
+    /// A pointer to the byte at `offset` of the array. `None` if the pages may have moved. The
     /// caller then has to look the byte up.
     pub fn at(&self, offset: usize) -> Option<NonNull<u8>> {
         if self.watch.as_ref().is_some_and(|watch| !watch.holds()) {
@@ -92,7 +92,8 @@ fn page_starts<T>(start: u64, slices: &[VolatileSlice<'_, BS<'_, ()>>]) -> Optio
     let mut starts = Vec::new();
     let mut skip = (start % PAGE as u64) as usize;
     for slice in slices {
-        // Only the first slice may begin inside a page. All other slices have to begin with a page.
+        // Only the first slice may begin inside a page. All other slices have to begin at a page
+        // boundary.
         if skip != 0 && !starts.is_empty() {
             return None;
         }

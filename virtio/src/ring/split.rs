@@ -59,26 +59,26 @@ impl SplitRing {
         Ok(u16::from_le(self.avail.load(0, Ordering::Relaxed)?))
     }
 
-    /// The available ring's index. Later loads see all data that the driver stored before it stored
-    /// the index.
+    /// The available index. Later loads see all data that the driver stored before it stored the
+    /// index.
     pub fn avail_index(&self) -> Result<u16, QueueError> {
         Ok(u16::from_le(self.avail.load(1, Ordering::Acquire)?))
     }
 
-    /// The chain head at `index` of the available ring. The index may be any 16-bit number. The
-    /// number of the entry is `index` modulo the ring's size.
+    /// The head of the chain at `index` of the available ring. The index may be any 16-bit number.
+    /// The number of the entry is `index` modulo the ring's size.
     pub fn avail_entry(&self, index: u16) -> Result<u16, QueueError> {
         let at = 2 + self.slot(index);
         Ok(u16::from_le(self.avail.load(at, Ordering::Relaxed)?))
     }
 
-    /// The index of the used ring at which the driver wants a call.
+    /// The used index at which the driver wants a call.
     pub fn used_event(&self) -> Result<u16, QueueError> {
         let at = 2 + usize::from(self.size);
         Ok(u16::from_le(self.avail.load(at, Ordering::Relaxed)?))
     }
 
-    /// The used ring's index.
+    /// The used index.
     pub fn used_index(&self) -> Result<u16, QueueError> {
         Ok(u16::from_le(self.used.load(1, Ordering::Relaxed)?))
     }
@@ -93,8 +93,8 @@ impl SplitRing {
         self.used_entries.store(at + 1, written.to_le(), order)
     }
 
-    /// Sets the used ring's index. A driver that sees this index also sees all entries before it,
-    /// and all data that the device wrote earlier.
+    /// Sets the used index. A driver that sees this index also sees all entries before it, and all
+    /// data that the device wrote earlier.
     pub fn set_used_index(&self, index: u16) -> Result<(), QueueError> {
         self.used.store(1, index.to_le(), Ordering::Release)
     }
@@ -104,7 +104,7 @@ impl SplitRing {
         self.used.store(0, flags.to_le(), Ordering::Relaxed)
     }
 
-    /// Sets the index of the available ring at which the device wants a kick.
+    /// Sets the available index at which the device wants a kick.
     pub fn set_avail_event(&self, index: u16) -> Result<(), QueueError> {
         self.avail_event.store(0, index.to_le(), Ordering::Relaxed)
     }

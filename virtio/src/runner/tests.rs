@@ -21,8 +21,7 @@ const RING_AREA: u64 = 0x1000;
 enum Mode {
     /// Gives each request back at once.
     Echo,
-    /// Holds each request until the queue is asked to stop and this time has then passed. Then
-    /// gives the request back.
+    /// Waits for the stop request and then for this time, and only then gives a request back.
     Slow(Duration),
     Fail,
     Panic,
@@ -374,9 +373,11 @@ fn a_kick_that_stays_readable_costs_64_wake_ups_for_each_request() {
     for requests in 1..=3 {
         driver.ring.add(&[(0, 1, true)]);
         driver.wait_used();
-        // No event ends this wait. A queue that does not back off takes many signals meanwhile.
+        // Nothing ends this wait early. A queue that does not make pauses takes many signals
+        // meanwhile.
         poll([Interest::Nothing], Some(Duration::from_millis(150))).unwrap();
-        // The queue takes up to 64 signals before the first request, and 64 after each request.
+        // The queue takes at most 64 signals before the first request, and at most 64 more after
+        // each request.
         let taken = kick.taken();
         assert!((64..=64 * (requests + 1)).contains(&taken), "{taken}");
     }
@@ -397,7 +398,7 @@ fn a_driver_whose_requests_are_not_seen_is_reported_once() {
     // The driver kicks, but its requests are in memory that is not shared.
     drivers[1].kick.signal().unwrap();
     assert_eq!(hints.recv_timeout(DEADLINE), Ok(1));
-    // The next driver has a queue that it kicks in vain, but a request on the other one.
+    // The next driver kicks one queue without a request, but has made a request on the other queue.
     runner.stop_all().unwrap();
     runner.forget_driver();
     drivers[0].add();

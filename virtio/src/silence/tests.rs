@@ -5,7 +5,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// The wait for a first request, and the queues that were named in hints.
+/// The state of a wait for the first request, and the list of the queues that the hints named.
 fn awaited() -> (Arc<FirstRequest>, Arc<Mutex<Vec<u16>>>) {
     let hints = Arc::new(Mutex::new(Vec::new()));
     let list = hints.clone();

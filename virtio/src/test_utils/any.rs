@@ -61,7 +61,7 @@ impl AnyDriverRing {
         }
     }
 
-    /// Whether the device has asked the driver to send a kick after each chain.
+    /// Whether the device asks the driver for a kick after each chain.
     pub fn kicks_are_on(&self) -> bool {
         match self {
             Self::Split(ring) => ring.used_flags() == 0,

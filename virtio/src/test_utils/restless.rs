@@ -1,4 +1,4 @@
-//! A kick that is always readable.
+//! A kick eventfd that is always readable.
 
 use std::fs::read_to_string;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use ipc::SharedEventFd;
 
-/// Number of signals that a new kick holds.
+/// The initial value of the eventfd's counter, which is the number of its signals.
 const SIGNALS: u32 = u32::MAX;
 
-/// A kick that stays readable, as a hostile front-end can make one. With EFD_SEMAPHORE, each read
-/// takes only one of its many signals.
+/// A kick eventfd that stays readable. A hostile front-end can make such an eventfd. With
+/// EFD_SEMAPHORE, each read takes only one of its many signals.
 #[derive(Debug)]
 pub struct RestlessKick(Arc<SharedEventFd>);
 
 impl RestlessKick {
-    /// A kick with 2^32 - 1 signals.
+    /// An eventfd with 2^32 - 1 signals.
     ///
     /// # Panics
     ///
@@ -36,8 +36,8 @@ impl RestlessKick {
         &self.0
     }
 
-    /// Number of signals that were taken so far, by any process. A signal that was added since
-    /// makes this number smaller by 1.
+    /// The number of signals that all processes have taken so far, minus the number of signals that
+    /// were added after [`new`](Self::new).
     ///
     /// # Panics
     ///

@@ -10,14 +10,14 @@ fn pause(milliseconds: u64) -> Sleep {
     Sleep::without_kicks(Some(Duration::from_millis(milliseconds)))
 }
 
-/// The wait of a queue whose driver has made a request before.
+/// The `Waiting` of a queue whose driver has already made a request.
 fn waiting(has_kick: bool) -> Waiting {
     let mut waiting = Waiting::new(has_kick, Arc::default());
     waiting.looked(0, Found::Requests);
     waiting
 }
 
-/// The next sleep, after which the thread finds `found`.
+/// Returns the next sleep, and records that the thread found `found` after this sleep.
 fn sleep(waiting: &mut Waiting, found: Found) -> Sleep {
     let sleep = waiting.next_sleep();
     waiting.looked(0, found);
@@ -62,7 +62,7 @@ fn only_a_sleep_after_which_there_is_nothing_to_do_counts_as_a_kick_in_vain() {
     for _ in 0..63 {
         assert_eq!(sleep(&mut waiting, Found::Nothing), FOR_KICK);
     }
-    // The driver kicked after the device had found the request already.
+    // A request ends the row of sleeps that found nothing.
     sleep(&mut waiting, Found::Requests);
     assert_eq!(waiting.next_sleep(), FOR_KICK);
 }

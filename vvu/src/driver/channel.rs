@@ -24,7 +24,7 @@ pub enum ChannelError {
     /// The device wrote an invalid entry to a used ring.
     #[error(transparent)]
     Used(#[from] UsedError),
-    /// A message does not fit a buffer.
+    /// A message is longer than a buffer.
     #[error("a message of {0} bytes is too long")]
     TooLong(usize),
     /// The PCI function cannot be accessed.
@@ -105,8 +105,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends a message. Returns false if the device has all buffers. The device raises the TX
-    /// vector when it returns a buffer.
+    /// Sends a message. Returns false if the device still uses all transmit buffers. When the
+    /// device returns a buffer, the device raises the TX vector.
     pub fn send(&mut self, message: &[u8]) -> Result<bool, ChannelError> {
         if message.len() > BUFFER_SIZE {
             return Err(ChannelError::TooLong(message.len()));

@@ -12,28 +12,28 @@ use crate::pci::Identity;
 pub struct Dialect {
     /// The dialect's name on the command line.
     pub name: &'static str,
-    /// The rule for the places of memory regions in the window.
+    /// The layout of the front-end's memory regions in the memory window.
     pub layout: LayoutRule,
-    /// The device's way to tell the driver that the front-end left.
+    /// How the device tells the driver that the front-end left.
     pub peer_loss: PeerLoss,
     /// Whether the device has doorbells that report a broken queue to the front-end.
     pub error_doorbells: bool,
 }
 
-/// The rule for the places of a memory table's regions in the memory window.
+/// The layout of a memory table's regions in the memory window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayoutRule {
     /// Each region begins where the previous region ends.
     Packed,
-    /// Before each region there is a gap of as many bytes as the region's `mmap_offset`, because
-    /// the device maps each region's file from the start of the file.
+    /// Before each region there is a gap, whose length is the `mmap_offset` of the region. The gap
+    /// is there because the device maps each region's file from the start of the file.
     WithOffsets,
     /// Each region begins where the previous region ends. The first region of a new table begins
     /// where the previous table of the same front-end ends.
     Growing,
 }
 
-/// The device's way to tell the driver that the front-end left.
+/// How the device tells the driver that the front-end left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerLoss {
     /// The device clears the status bits and raises a configuration interrupt.

@@ -18,8 +18,8 @@ pub enum DriverError {
         name: String,
         /// The identity of the function.
         identity: Identity,
-        /// The error that names the missing virtio capability. `None` if the function's ids are not
-        /// those of a VVU device.
+        /// The virtio capability that is missing. `None` if the function's ids are not those of a
+        /// VVU device.
         #[source]
         missing: Option<VirtioError>,
     },
@@ -71,7 +71,8 @@ pub enum DriverError {
     /// Memory for messages cannot be shared with the device.
     #[error(transparent)]
     Dma(#[from] DmaError),
-    /// The window for the front-end's memory begins behind the end of its BAR.
+    /// According to the device, the window for the front-end's memory begins beyond the end of its
+    /// BAR.
     #[error("the memory window begins behind the end of BAR {bar}, which has {size:#x} bytes")]
     BadWindow {
         /// The BAR of the window.
@@ -79,7 +80,7 @@ pub enum DriverError {
         /// The size of the BAR in bytes.
         size: u64,
     },
-    /// The device is not started.
+    /// The device has not been started.
     #[error("the device is not started")]
     NotStarted,
     /// MSI-X cannot be set up.

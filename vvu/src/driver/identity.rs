@@ -47,8 +47,8 @@ pub fn identify(function: &dyn PciFunction) -> Result<(Capabilities, Identity), 
 }
 
 /// The capability for the front-end's memory, which has 16 bytes. Virtio 1.2 gave the same type to
-/// another capability of 24 bytes. The longer capability is decoded with a multiplier, so a
-/// capability with a multiplier is skipped.
+/// another capability, which has 24 bytes. Only the longer capability is decoded with a multiplier,
+/// so this function skips capabilities with a multiplier.
 pub fn shared_memory(capabilities: &Capabilities) -> Result<&Capability, VirtioError> {
     capabilities.find_like(cfg_type::SHARED_MEMORY, |cap| cap.multiplier.is_none())
 }

@@ -63,7 +63,7 @@ impl Notifications {
         }
     }
 
-    /// Removes the MSI-X vectors of all kicks.
+    /// Tells the device to raise no vectors for kicks.
     ///
     /// # Errors
     ///

@@ -19,7 +19,7 @@ pub struct Window {
     base: u64,
     bar_size: u64,
     rule: LayoutRule,
-    /// The place in the window where the regions of the next memory table begin, in bytes.
+    /// The offset in the window at which the regions of the next memory table begin, in bytes.
     cursor: u64,
 }
 
@@ -27,7 +27,7 @@ pub struct Window {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WindowError {
-    /// A memory region would end behind the end of the BAR.
+    /// A memory region would end beyond the end of the BAR.
     #[error(
         "memory region {index} would end at {end:#x} of BAR {bar}, which has {bar_size:#x} bytes: \
          give the device a larger BAR"
@@ -35,7 +35,7 @@ pub enum WindowError {
     TooLarge {
         /// The index of the region in the table.
         index: usize,
-        /// The end of the region in the BAR, in bytes.
+        /// The offset in the BAR at which the region would end, in bytes.
         end: u64,
         /// The number of the BAR.
         bar: u8,
@@ -123,8 +123,8 @@ impl Window {
         Ok(places)
     }
 
-    /// Maps the regions of a table. The rest of the BAR is not mapped, because the kernel may
-    /// populate a whole mapping at the first access.
+    /// Maps the regions of a table. The rest of the BAR is not mapped, because the first access to
+    /// a mapping may make the kernel populate the whole mapping.
     ///
     /// # Errors
     ///

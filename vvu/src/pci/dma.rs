@@ -33,7 +33,7 @@ impl DmaMemory {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = Arc::new(File::from(memfd_create("vvu-dma", flags)?));
         file.set_len(len)?;
-        // A vfio-user server gets the file, and must not truncate it.
+        // A vfio-user server gets the file. The seals keep the server from truncating the file.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Self::from_file(file, len)
     }

@@ -66,8 +66,8 @@ impl Mapping {
         Ok(Self(range.map_err(io::Error::other)?))
     }
 
-    /// Whether a page of the mapping was missing when this process accessed the page, as
-    /// [`MappedRange::is_lost`] says.
+    /// Whether a page of the mapping was missing when this process accessed the page. See
+    /// [`MappedRange::is_lost`].
     pub fn is_lost(&self) -> bool {
         self.0.is_lost()
     }

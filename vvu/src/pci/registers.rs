@@ -16,14 +16,14 @@ pub struct Registers {
     mapping: Option<Arc<Mapping>>,
 }
 
-/// The device's memory does not exist any more.
+/// A page of the registers' memory was missing when this process accessed the page.
 #[derive(Debug, thiserror::Error)]
 #[error("the file of the device's registers was truncated")]
 struct RegistersLost;
 
 impl Registers {
-    /// A structure of `len` bytes of a BAR from `offset` on, accessed by system calls or by
-    /// messages to a vfio-user server.
+    /// A structure of `len` bytes of a BAR, which begins at `offset`. Each access is a system call
+    /// or a message to a vfio-user server.
     pub fn trapped(function: Arc<dyn PciFunction>, bar: u8, offset: u64, len: u64) -> Self {
         Self {
             function,
@@ -34,8 +34,8 @@ impl Registers {
         }
     }
 
-    /// A structure of `len` bytes of a BAR from `offset` on, mapped if the BAR allows a mapping,
-    /// and otherwise trapped.
+    /// A structure of `len` bytes of a BAR, which begins at `offset`. The structure is mapped if
+    /// the BAR allows a mapping, and otherwise trapped.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Registers {
         self.bar
     }
 
-    /// Where in the BAR the structure begins, in bytes.
+    /// The offset in the BAR at which the structure begins, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -110,7 +110,7 @@ impl Registers {
         self.function.write_bar(self.bar, offset, bytes.as_ref())
     }
 
-    /// Checks that the register was not in a page that the device's server took away.
+    /// Returns an error if a page of the mapping was missing when this process accessed the page.
     fn check_loss(mapping: &Mapping) -> io::Result<()> {
         if mapping.is_lost() {
             return Err(io::Error::other(RegistersLost));

@@ -41,7 +41,7 @@ pub struct VfioFunction {
 }
 
 impl VfioFunction {
-    /// Opens the function at `address` if its identity is `wanted`.
+    /// Opens the function at `address` if `wanted` returns true for its identity.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl VfioFunction {
         self.file.write_all_at(data, position)
     }
 
-    /// The offset and length in bytes of each part of a BAR that can be mapped.
+    /// The mappable parts of a BAR. Each entry has the offset and the length of a part in bytes.
     fn mappable_areas(&self, bar: u8) -> Vec<(u64, u64)> {
         let bar = u32::from(bar);
         if self.device.get_region_flags(bar) & VFIO_REGION_INFO_FLAG_MMAP == 0 {
@@ -212,7 +212,8 @@ impl PciFunction for VfioFunction {
     }
 }
 
-/// Duplicates the descriptor of an eventfd. The vfio-ioctls crate takes eventfds of this type.
+/// Duplicates the descriptor of an eventfd as an [`EventFd`], because the vfio-ioctls crate takes
+/// values of this type.
 fn as_vfio_eventfd(eventfd: &BorrowedFd<'_>) -> io::Result<EventFd> {
     let fd = eventfd.try_clone_to_owned()?.into_raw_fd();
     // SAFETY: this function made the descriptor `fd`, which has no other owner. `EventFd` takes the

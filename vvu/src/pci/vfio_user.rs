@@ -41,14 +41,15 @@ struct Bar {
 }
 
 impl VfioUserFunction {
-    /// Connects to the server that listens on the Unix socket at `path`. The server may share its
-    /// BARs only in files of the kinds `files`.
+    /// Connects to the server that listens on the Unix socket at `path`. `files` are the kinds of
+    /// files in which the server may share its BARs.
     ///
     /// # Errors
     ///
     /// [`PciError`].
     pub fn connect(path: &Path, files: MemoryFiles) -> Result<Self, PciError> {
-        // The files of the server's BARs may be truncated at any time.
+        // The server may truncate the files of its BARs at any time, and then accesses to a mapping
+        // of the files raise SIGBUS.
         survive_losses().map_err(|source| PciError::Io {
             what: "handle the loss of a server's memory",
             source,
@@ -70,7 +71,8 @@ impl VfioUserFunction {
         }
         let bars = (0..u32::from(BAR_COUNT)).map(|bar| Bar::read(&mut client, bar));
         let bars: Vec<_> = bars.collect::<Result<_, _>>().map_err(of)?;
-        // This is the first use of the files, because their file system may never answer.
+        // Check the files before anything else uses them. A file may be in a file system that never
+        // answers (FUSE), and any other use of such a file would hang.
         bars.iter()
             .try_for_each(|bar| bar.check_file(files))
             .map_err(|source| PciError::MemoryFile {
@@ -130,8 +132,8 @@ impl Bar {
         let file = self.region.file.clone()?;
         let offset = self.region.offset.checked_add(offset)?;
         let needed = offset.checked_add(len)?;
-        // If the file ended before the mapping, an access past the end of the file would kill this
-        // process with SIGBUS.
+        // Do not map a part of a BAR that is not entirely inside the file. Accesses past the end of
+        // the file would raise SIGBUS.
         let long_enough = match file.metadata() {
             Ok(metadata) => !metadata.is_file() || metadata.len() >= needed,
             Err(_) => false,

@@ -10,7 +10,7 @@ use vvu_abi::Doorbell;
 
 use crate::driver::VvuDriver;
 
-/// Attaches the device's memory window, interrupts and doorbells to requests, in place of the
+/// Puts the device's memory window, interrupts and doorbells into requests instead of the
 /// front-end's descriptors.
 pub struct Signals<'a>(pub &'a mut VvuDriver);
 
@@ -26,8 +26,9 @@ impl Attach for Signals<'_> {
         mapped.map_err(|error| AttachError::Transport(error.into()))
     }
 
-    /// Returns the eventfd of the queue's kicks, already signalled. The front-end may have kicked
-    /// the queue before this call, so the caller has to check the queue once.
+    /// Returns the eventfd of the queue's kicks. The front-end may have kicked the queue before
+    /// this call. This function therefore signals the eventfd, so that the caller checks the queue
+    /// once.
     fn kick(&mut self, index: u8, _: Absent) -> Result<Arc<SharedEventFd>, AttachError> {
         let kick = self.0.kick(index.into());
         let kick = kick.ok_or(AttachError::NoSuchVring(index))?;

@@ -20,7 +20,7 @@ pub enum VirtioError {
         cfg_type: u8,
         /// The BAR that the structure's capability names.
         bar: u8,
-        /// Where in the BAR the structure begins, in bytes.
+        /// The offset in the BAR at which the structure begins, in bytes.
         offset: u64,
         /// The structure's length in bytes.
         len: u64,

@@ -1,5 +1,5 @@
-//! The driver's side of a split virtqueue (virtio 1.2, section 2.7) whose descriptors have one
-//! buffer of fixed size each.
+//! The driver's side of a split virtqueue (virtio 1.2, section 2.7). Each descriptor has its own
+//! buffer, and all buffers have the same size.
 //!
 //! Descriptor i always describes buffer i, and every chain has one descriptor. The device may
 //! return buffers in any order.
@@ -96,8 +96,8 @@ impl Offsets {
 }
 
 impl DriverQueue {
-    /// The end of a queue that begins at byte `start` of the memory, in bytes from the start of the
-    /// memory.
+    /// The offset in the DMA memory at which a queue ends, in bytes. The queue begins at the offset
+    /// `start`.
     pub fn end(start: usize, size: u16, buffer_size: usize) -> usize {
         Offsets::new(start, size, buffer_size).end
     }
@@ -154,7 +154,8 @@ impl DriverQueue {
         self.buffer_size
     }
 
-    /// Finds a buffer that the device does not have. `None` if the device has all buffers.
+    /// The number of a buffer that the device does not use at present. `None` if the device uses
+    /// all buffers.
     pub fn free_buffer(&self) -> Option<u16> {
         let free = self.in_flight.iter().position(|in_flight| !in_flight);
         free.map(|id| id as u16)

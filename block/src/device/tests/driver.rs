@@ -288,7 +288,7 @@ impl Driver {
         let (head, written) = self.ring.pop_used()?;
         let (addr, len) = self.in_flight.remove(&head).expect("answered once");
         let mut data = vec![0; len as usize];
-        // The read fails in tests that have buffers outside of the driver's memory.
+        // Reading fails in tests with buffers outside of the driver's memory.
         let _ = self.memory.read_slice(&mut data, GuestAddress(addr));
         let status = data.pop();
         Some(Answer {

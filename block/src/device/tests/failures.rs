@@ -70,12 +70,12 @@ fn serve(path: &Path, cache: Cache, test: impl Fn(&Arc<BlockDevice>, &mut Driver
     }
 }
 
-/// Writes 64 KiB at each MiB and returns how many of the writes failed.
+/// Makes four writes of 64 KiB in each MiB of the disk. Returns how many of these writes failed.
 fn fill(driver: &mut Driver) -> usize {
     fill_from(driver, 0)
 }
 
-/// As [`fill`], but all writes begin this number of sectors later.
+/// Like [`fill`], but all writes begin this number of sectors later.
 fn fill_from(driver: &mut Driver, first: u64) -> usize {
     let mut failed = 0;
     for mebibyte in 0..SIZE >> 20 {
@@ -105,14 +105,14 @@ fn a_full_file_system_fails_only_the_writes_that_do_not_fit() {
             let read = driver.run(&request(READ, SIZE / 512 - 1, &[]), 513, &[]);
             assert_eq!((read.status, read.data), (OK, vec![0; 512]));
             assert_eq!(driver.run(&request(FLUSH, 0, &[]), 1, &[]).status, OK);
-            // This request does not allow holes, so the zeroed range needs space, and the file
-            // system has none left.
+            // This request does not allow holes. So the zeroed range needs space, and the file
+            // system is full.
             let list = ranges(&[(8192, 8192, 0)]);
             let zeroes = driver.run(&request(WRITE_ZEROES, 0, &list), 1, &[]);
             assert_eq!(zeroes.status, IOERR);
             let list = ranges(&[(0, (SIZE / 512) as u32, 1)]);
             let zeroes = driver.run(&request(WRITE_ZEROES, 0, &list), 1, &[]);
-            // The request allows holes, and tmpfs can make holes in a full file system.
+            // The request allowed holes, and tmpfs can make holes in a full file system.
             assert_eq!(zeroes.status, OK);
             assert_eq!(std::fs::metadata(small.image()).unwrap().len(), SIZE);
         });
@@ -129,11 +129,12 @@ fn after_a_failing_device_lost_writes_every_flush_fails() {
     };
     for cache in [Cache::Writeback, Cache::None] {
         serve(&device.path, cache, |device, driver| {
-            // The writes are not aligned to the blocks of the device, so even with direct I/O the
-            // page cache takes all of them.
+            // The writes are not aligned to the blocks of the device. So all data goes through the
+            // page cache, even with the cache mode for direct I/O.
             assert_eq!(fill_from(driver, 1), 0, "{cache:?}");
             for _ in 0..2 {
-                // The kernel reports the loss only once.
+                // The kernel reports the lost writes only to the first flush. The device has to
+                // remember them for the second flush.
                 let flush = driver.run(&request(FLUSH, 0, &[]), 1, &[]);
                 assert_eq!(flush.status, IOERR, "{cache:?}");
             }
@@ -153,11 +154,12 @@ fn a_failed_stable_write_does_not_hide_that_an_earlier_write_was_lost() {
     let path = &device.path;
     serve(path, Cache::Writeback, |device, driver| {
         assert_eq!(fill(driver), 0);
-        // Another program has the kernel write all data. The kernel reports the loss to each open
-        // file once.
+        // This flush through another descriptor makes the kernel write all data of the page cache
+        // to the device. The kernel then reports the failure once for each open file, so the device
+        // still gets a report.
         let other = File::options().write(true).open(path).unwrap();
         assert!(other.sync_data().is_err());
-        // To a driver that cannot flush, each write is stable.
+        // If a driver cannot flush, the device makes each of its writes stable.
         driver.stop();
         driver.vring.features = 1 << VIRTIO_F_VERSION_1;
         driver.start(device);
@@ -191,7 +193,7 @@ fn a_failing_device_fails_writes_that_have_to_be_stable_at_once() {
 #[test]
 fn a_device_that_cannot_be_accessed_fails_single_requests() {
     for engine in ENGINES {
-        // The file is the memory of this process. No memory is mapped at address 0, so the kernel
+        // The image is the memory of this process. No memory is mapped at address 0, so the kernel
         // reports EIO for reads and writes at offset 0.
         let memory = File::options()
             .read(true)

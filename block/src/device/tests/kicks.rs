@@ -6,7 +6,8 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use virtio::test_utils::RestlessKick;
 
-/// A driver of `device` whose kick is always readable, and that kick.
+/// Starts a driver of `device` whose kick eventfd is always readable. Returns the driver and the
+/// eventfd.
 fn restless(device: &Arc<BlockDevice>) -> (Driver, RestlessKick) {
     let kick = RestlessKick::new();
     let mut driver = Driver::new(FEATURES);
@@ -16,7 +17,8 @@ fn restless(device: &Arc<BlockDevice>) -> (Driver, RestlessKick) {
     (driver, kick)
 }
 
-/// Lets a queue take as many signals as it wants. No event ends this.
+/// Sleeps for 100 ms. In this time a queue can take as many signals from its kick eventfd as it
+/// wants.
 fn give_time() {
     ipc::poll([ipc::Interest::Nothing], Some(Duration::from_millis(100))).unwrap();
 }
@@ -30,7 +32,8 @@ fn a_kick_that_stays_readable_costs_64_wake_ups_for_each_request() {
             let answer = driver.run(&request(READ, 1, &[]), 513, &[]);
             assert_eq!((answer.status, answer.data), (OK, contents(512, 512)));
             give_time();
-            // The queue takes up to 64 signals before the first request, and 64 after each request.
+            // The queue takes at most 64 signals from the kick eventfd before the first request,
+            // and at most 64 after each request.
             let taken = kick.taken();
             assert!((60..=64 * (requests + 1)).contains(&taken), "{taken}");
         }
@@ -64,7 +67,8 @@ fn a_queue_whose_request_waits_because_of_limits_does_not_wait_for_kicks() {
 
 #[test]
 fn a_kick_that_stays_readable_costs_as_little_while_a_request_is_in_flight() {
-    // An io_uring reads from a pipe at any offset. The read ends when the pipe has data.
+    // The image is a pipe. An io_uring can read from a pipe at any offset, and the read completes
+    // when the pipe has data.
     let (pipe, mut data) = std::io::pipe().unwrap();
     let image = Image::from_file(OwnedFd::from(pipe).into(), 4096, Abilities::default());
     let device = driver::device(image, EngineKind::Uring);

@@ -9,12 +9,12 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_DISCARD as DISCARD, VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES,
 };
 
-/// A driver of a device with limits, and the time of its clock in nanoseconds.
+/// A driver of a device with limits, and the time that the device's clock shows, in nanoseconds.
 struct Limited {
     rig: Rig,
     driver: Driver,
     time: Arc<AtomicU64>,
-    /// The positions in the vring of all chains, and the position after them.
+    /// The position of each chain in the vring, and then the position after the last chain.
     positions: Vec<u16>,
 }
 
@@ -42,8 +42,8 @@ impl Limited {
         self.driver.kick();
     }
 
-    /// Moves the clock while the queue is stopped. A queue that is not stopped sleeps by the
-    /// system's clock.
+    /// Moves the clock. The queue is stopped meanwhile, because a sleeping queue would not notice
+    /// that this clock moves.
     fn pass(&mut self, time: Duration) {
         self.driver.stop();
         self.time
@@ -51,8 +51,8 @@ impl Limited {
         self.driver.start(&self.rig.device);
     }
 
-    /// Waits for the next answer, which has to be a success. Then stops the queue, and starts it
-    /// again. `count` is the number of requests that the device must have taken until then.
+    /// Waits for the next answer, which has to be a success. Then stops and restarts the queue
+    /// twice. `count` is the number of requests that the device must have taken by then.
     fn expect_answer(&mut self, count: usize) -> Vec<u8> {
         let answer = self.driver.answer();
         assert_eq!(answer.status, OK);

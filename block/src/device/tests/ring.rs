@@ -148,7 +148,7 @@ fn requests_from_before_the_start_are_served_with_and_without_a_kick() {
         driver.kick();
         driver.start(&rig.device);
         expect_reads(&mut driver, heads);
-        // The driver does not send a kick for the second start.
+        // For the second start, the driver adds requests but does not send a kick.
         driver.stop();
         let heads = add_reads(&mut driver, 3);
         driver.start(&rig.device);

@@ -73,8 +73,8 @@ impl Qcow2 {
 struct Chain {
     /// The opened and locked files. The first file is the image itself.
     files: Vec<File>,
-    /// The opened qcow2 images, in the order of their files. A raw image can only be the last file
-    /// and is not in this list.
+    /// The opened qcow2 images, in the order of their files. If the last file is a raw image, it is
+    /// not in this list.
     layers: Vec<Layer>,
     folders: Folders,
     cache: Cache,
@@ -92,8 +92,8 @@ impl Chain {
         Ok(real)
     }
 
-    /// Opens the qcow2 image at `path`. The image is known as `name`, and names of backing images
-    /// are relative to the folder of `name`.
+    /// Opens the qcow2 image at `path`. The user, or the image above it, names it `name`. Names of
+    /// backing images are relative to the folder of `name`.
     fn open_layer(
         &mut self,
         path: &Path,
@@ -192,8 +192,8 @@ fn read<T>(open: impl FnOnce() -> std::io::Result<T>) -> Result<T, Qcow2Error> {
     }
 }
 
-/// The backing image that the image `of` names. The name in the header is a path relative to the
-/// folder of the image.
+/// The backing image that the image `of` names in its header. A relative name is relative to the
+/// folder of `of`.
 fn backing(of: &Path, layer: &Layer) -> Result<Option<Backing>, Qcow2Error> {
     let Some(file) = layer.implicit_backing_file().cloned() else {
         return Ok(None);
@@ -221,7 +221,7 @@ fn backing(of: &Path, layer: &Layer) -> Result<Option<Backing>, Qcow2Error> {
     }))
 }
 
-/// Logs the files in one message, because the log may leave out messages that come fast.
+/// Logs all files in one message, because the log may drop messages that follow each other quickly.
 fn log_backing_files(path: &Path, names: &[String]) {
     if !names.is_empty() {
         let (path, names) = (path.display(), names.join(", "));

@@ -27,7 +27,8 @@ impl Folders {
         Ok(Self(folders))
     }
 
-    /// Whether a file is in one of the folders, or below. `path` has no symbolic links and no `..`.
+    /// Whether a file is in one of the folders or in a folder below them. `path` has no symbolic
+    /// links and no `..`.
     pub fn contain(&self, path: &Path) -> bool {
         self.0.iter().any(|folder| path.starts_with(folder))
     }

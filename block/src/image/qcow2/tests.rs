@@ -104,8 +104,7 @@ fn written_data_is_there_when_the_image_is_opened_again() {
     write(&disk, Operation::Write, 512, &[1; 9000]);
     write(&disk, Operation::WriteStable, SIZE - 512, &[2; 512]);
     change(&disk, Operation::Flush, 0, 0);
-    // A second user of the image sees the stable data while the first user still has the image
-    // open.
+    // The image is opened a second time while `disk` has it open. Both show the stable data.
     for disk in [open(&path), disk] {
         let mut expected = vec![0; SIZE as usize];
         expected[512..9512].fill(1);

@@ -48,7 +48,7 @@ fn relay(mut front_end: Connection, mut back_end: Connection) -> Result<()> {
     }
 }
 
-/// Sends all messages that have arrived at `from` to `to`. In requests SET_VRING_BASE, replaces the
+/// Sends all messages that have arrived at `from` to `to`. In SET_VRING_BASE requests, replaces the
 /// start by [`FIRST_LAP`].
 fn pass(from: &mut Connection, to: &mut Connection) -> Result<()> {
     while let Some((mut message, fds)) = from.recv()? {

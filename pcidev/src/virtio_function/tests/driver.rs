@@ -140,7 +140,7 @@ impl Driver {
             .unwrap();
     }
 
-    /// Truncates the file of the memory. The driver must not access its memory any more.
+    /// Truncates the file of the memory. Afterwards the driver must not access its memory.
     pub(super) fn truncate(&self) {
         self.file.set_len(0).unwrap();
     }

@@ -1,4 +1,5 @@
-//! Tests of interrupts, with correct clients and with clients that block the device's signals.
+//! Tests of interrupts, with correct clients and with clients that make signals to their eventfds
+//! block.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Tests of clients whose memory is truncated while a queue serves.
+//! Tests of clients that truncate the file of their memory while a queue runs.
 
 use super::*;
 use virtio::memory::survive_losses;

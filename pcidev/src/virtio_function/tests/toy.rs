@@ -1,7 +1,7 @@
 //! A device for tests. The device writes one byte into each chain as soon as the test allows it.
 //!
-//! The device holds requests until a test releases them, and counts the starts of its queues. Real
-//! devices do neither.
+//! Tests can make the device keep requests until they allow it to go on. The device also counts the
+//! starts of its queues. Real devices do neither.
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -53,8 +53,8 @@ impl Watch {
         assert!(!waiting.unwrap().1.timed_out(), "deadline");
     }
 
-    /// Waits while the test holds the chains. If a request to stop the queue comes during the wait,
-    /// counts the request.
+    /// Waits until the test allows the device to go on. If a stop of the queue is requested during
+    /// the wait, counts this request.
     fn wait_while_held(&self, wake: &Wake) {
         while self.0.0.lock().unwrap().hold {
             if wake.is_stop_requested() {
@@ -77,7 +77,7 @@ impl Watch {
         self.0.0.lock().unwrap().running
     }
 
-    /// Makes the device hold all chains that its queues take after this call.
+    /// Makes the device keep all chains that its queues take from now on, until [`Watch::go_on`].
     pub(super) fn hold(&self) {
         self.change(|state| state.hold = true);
     }

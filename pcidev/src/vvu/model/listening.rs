@@ -43,8 +43,8 @@ impl VvuDevice {
     }
 
     /// Starts or stops watching the listener. The listener is watched while the driver is ready for
-    /// a front-end, no front-end is connected, and the listener does not rest. When the listener is
-    /// not watched, front-ends wait in the socket's backlog.
+    /// a front-end, no front-end is connected, and the listener is not in a pause. When the
+    /// listener is not watched, front-ends wait in the socket's backlog.
     pub(super) fn update_listening(&mut self) {
         let wanted = self.wants_front_end() && self.listener.rest().is_none();
         if wanted == self.listening {
@@ -68,13 +68,14 @@ impl VvuDevice {
         self.poller.add(&self.listener, token, Until::Readable)
     }
 
-    /// The time until the device may be able to watch the listener; `None` if it watches the
-    /// listener already, or the driver is not ready for a front-end.
+    /// The time after which the device has to try again to watch the listener. `None` means that
+    /// the device already watches the listener, or waits for no front-end.
     pub(super) fn listening_time_left(&self) -> Option<Duration> {
         if self.listening || !self.wants_front_end() {
             return None;
         }
-        // The listener's rest may have ended just now, or an attempt to watch the listener failed.
+        // If the listener is in no pause now, a pause has just ended, or an attempt to watch the
+        // listener failed.
         Some(self.listener.rest().unwrap_or(RETRY))
     }
 }

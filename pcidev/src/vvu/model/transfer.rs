@@ -114,9 +114,9 @@ impl VvuDevice {
             head.name(),
             WithCauses(refusal)
         );
-        // `true` means that acknowledgements (REPLY_ACK) were negotiated. A front-end that has not
-        // negotiated REPLY_ACK does not ask for an acknowledgement, so `true` is always correct
-        // here.
+        // The argument says that acknowledgements (REPLY_ACK) were negotiated. `true` is always
+        // correct here, because a front-end that has not negotiated REPLY_ACK asks for no
+        // acknowledgement.
         match head.refusal(true) {
             Some(reply) => self.send(&head.reply(&reply.payload)),
             None => self.lose_front_end("its message cannot be passed on"),
@@ -243,8 +243,8 @@ impl VvuDevice {
     }
 }
 
-/// Takes the next chain. Returns false if there is no chain, after it has asked the driver to send
-/// a kick for the next chain.
+/// Takes the next chain. If there is no chain, asks the driver to kick when it adds a chain, and
+/// returns false.
 fn pop(ring: &mut Queue, chain: &mut Chain) -> Result<bool, QueueError> {
     while !ring.pop(chain)? {
         if !ring.enable_kick()? {

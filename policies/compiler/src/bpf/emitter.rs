@@ -88,8 +88,8 @@ impl Emitter {
 
     /// Emits a conditional jump to `yes` or `no`.
     pub fn test(&mut self, test: Test, k: u32, yes: Label, no: Label) -> Label {
-        // If `yes` is too far away, a jump instruction is inserted, which moves `no` away by one
-        // instruction.
+        // If `yes` is too far away, a jump instruction is inserted. `no` is then one instruction
+        // farther away.
         let no = self.jump_far(no, REACH - 1);
         let yes = self.jump_far(yes, REACH);
         let (jt, jf) = (self.distance(yes) as u8, self.distance(no) as u8);
@@ -105,8 +105,8 @@ impl Emitter {
     fn jump_far(&mut self, label: Label, reach: usize) -> Label {
         match self.distance(label) {
             near if near <= reach => label,
-            // Cutting the distance to 32 bits is harmless, because `finish` refuses a program that
-            // long.
+            // A distance of more than 32 bits may be cut here: the program is then so long that
+            // `finish` returns `None`.
             far => self.push(JMP_JA, 0, 0, far as u32),
         }
     }

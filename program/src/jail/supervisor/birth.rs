@@ -1,10 +1,10 @@
-//! Starts the process inside.
+//! Starts the process in the jail, called "the process inside".
 //!
-//! Only a child of the process that leaves the namespace of processes is inside the new one. If the
-//! supervisor itself left, it could start no process after the first one had ended, and it would
-//! be in the user namespace of the process inside. So a helper leaves, starts the process inside,
-//! and ends. The process inside then becomes a child of the supervisor (see
-//! PR_SET_CHILD_SUBREAPER in prctl(2)).
+//! A process that makes a new process-ID namespace does not enter it; only its children do. If the
+//! supervisor made the namespace, it could start no other process after its first child had ended,
+//! and it would be in the user namespace of the process inside. So a helper makes the namespaces,
+//! starts the process inside, and ends. The process inside then becomes a child of the supervisor
+//! (see PR_SET_CHILD_SUBREAPER in prctl(2)).
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,17 +18,18 @@ use rustix::process::{
 
 use crate::jail::JailError;
 
-/// The process that returns from [`start`].
+/// The process in which [`start`] returns.
 pub enum Side {
     /// The process inside, after the supervisor has called [`Child::let_go`].
     Inside,
-    /// The process that called. The process inside exists and waits.
+    /// The calling process. The process inside exists and waits.
     Outside(Child),
-    /// The process that called. The helper has failed with this exit code, and has said why.
+    /// The calling process. The helper has failed with this exit code, and has reported the error.
     Failed(i32),
 }
 
-/// The process inside, which waits until the supervisor lets it go on. It ends if this is dropped.
+/// A handle of the process inside, which waits for [`Child::let_go`]. If the handle is dropped
+/// before this call, the process ends.
 pub struct Child {
     pid: Pid,
     process: OwnedFd,
@@ -36,8 +37,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Lets the process go on. The process still needs this object to see that the supervisor is
-    /// alive.
+    /// Lets the process go on. The caller must keep the handle afterwards, because the process
+    /// takes a dropped handle for the end of the supervisor.
     pub fn let_go(&mut self) -> io::Result<()> {
         self.go.write_all(&[0])
     }
@@ -52,14 +53,14 @@ impl Child {
         exit_code(self.pid)
     }
 
-    /// The descriptors that this needs.
+    /// The descriptors that this handle needs.
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
         [self.process.as_fd(), self.go.as_fd()]
     }
 }
 
-/// Starts the process inside. The helper calls `leave` to leave namespaces. There must be only one
-/// thread.
+/// Starts the process inside. The helper calls `leave` to enter new namespaces. This process must
+/// have only one thread.
 pub fn start(leave: impl FnOnce() -> Result<(), JailError>) -> Result<Side, JailError> {
     let (told, tell) = io::pipe().map_err(JailError::Fork)?;
     let (wait, go) = io::pipe().map_err(JailError::Fork)?;
@@ -73,18 +74,19 @@ pub fn start(leave: impl FnOnce() -> Result<(), JailError>) -> Result<Side, Jail
     adopt(helper, told, go).map_err(JailError::Fork)
 }
 
-/// Returns in a new process, which is inside, once it may go on. The helper ends.
+/// Starts the process inside, and ends the helper. Returns only in the process inside, once the
+/// supervisor lets it go on.
 fn help(mut tell: PipeWriter, mut wait: PipeReader) -> Result<(), JailError> {
     if let Some(inside) = fork()? {
         let told = tell.write_all(&inside.as_raw_pid().to_ne_bytes());
         exit_now(told.is_err().into());
     }
-    // A supervisor that fails reports the error itself.
+    // The supervisor has failed, and reports the error itself.
     if wait.read_exact(&mut [0]).is_err() {
         exit_now(1);
     }
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
-    // The signal does not come if the supervisor ended earlier.
+    // If the supervisor ended before the previous call, the kernel sends no signal.
     let gone = poll([Interest::readable(&wait)], Some(Duration::ZERO));
     if gone.map_err(JailError::Fork)? == [true] {
         exit_now(1);
@@ -92,7 +94,7 @@ fn help(mut tell: PipeWriter, mut wait: PipeReader) -> Result<(), JailError> {
     Ok(())
 }
 
-/// Waits for the end of the helper, whose child is then a child of this process.
+/// Waits for the end of the helper. The helper's child is then a child of this process.
 fn adopt(helper: Pid, mut told: PipeReader, go: PipeWriter) -> io::Result<Side> {
     let mut pid = [0; size_of::<i32>()];
     let told = told.read_exact(&mut pid);
@@ -114,14 +116,14 @@ pub fn fork() -> Result<Option<Pid>, JailError> {
     }
 }
 
-/// Ends this process without the work that its parent does at its own end.
+/// Ends this process at once, without the exit handlers that it has from its parent (see _exit(2)).
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: the call ends this process, and nothing else depends on it.
     unsafe { libc::_exit(code) }
 }
 
-/// Waits for the end of a child. Returns its exit code, or for a process that was ended by a signal
-/// the exit code that a shell reports.
+/// Waits for the end of a child, and returns its exit code. If a signal ended the child, returns
+/// the exit code that a shell would report.
 fn exit_code(child: Pid) -> io::Result<i32> {
     let status = waitid(WaitId::Pid(child), WaitIdOptions::EXITED)?;
     let status = status.ok_or(io::ErrorKind::NotFound)?;

@@ -1,8 +1,8 @@
-//! A process that brings files to stable storage.
+//! A process that flushes files to stable storage.
 //!
-//! Nothing interrupts a process that waits for storage, not even its end. The supervisor has to end
-//! in time, so another process waits. This process is started before the filter of system calls is
-//! installed, so that the filter allows no process to start another one.
+//! A process that waits for storage cannot be interrupted, or even killed. The supervisor has to
+//! end in time, so it lets another process wait. This process is started before the filter of
+//! system calls is installed, so that the filter need not allow the start of processes.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,10 +16,11 @@ use super::birth::{exit_now, fork};
 use crate::descriptors::close_all_but;
 use crate::jail::JailError;
 
-/// The time that a flusher without work has to end.
+/// The maximum time to wait for the end of a flusher that has not begun to flush.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The process, which waits for [`Flusher::flush`]. It ends if this is dropped.
+/// A handle of the process, which waits for [`Flusher::flush`]. The process ends if the handle is
+/// dropped.
 pub struct Flusher {
     pid: Pid,
     process: OwnedFd,
@@ -29,7 +30,7 @@ pub struct Flusher {
 /// The reason why writes to the files may be lost.
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
-    /// The flusher cannot be told to begin, or its result is unknown.
+    /// The command to flush cannot be sent, or the result of the flush is unknown.
     #[error("the process that flushes the image is gone")]
     Gone(#[source] io::Error),
     /// The storage has not answered.
@@ -41,7 +42,7 @@ pub enum FlushError {
 }
 
 impl Flusher {
-    /// Starts the process. `confine` takes everything from the process that it does not need.
+    /// Starts the process. `confine` takes away from it all rights that it does not need.
     pub fn start(
         files: &[OwnedFd],
         confine: impl FnOnce() -> Result<(), JailError>,
@@ -54,7 +55,8 @@ impl Flusher {
             exit_now(flushed.is_err().into());
         };
         drop(tell);
-        // A process that fails to prepare ends, and the supervisor fails in the same way later.
+        // The result does not matter. If the process has failed to prepare itself, it has ended,
+        // and the supervisor will fail in the same way.
         let _ = ready.read(&mut [0]);
         let process = pidfd_open(pid, PidfdFlags::empty());
         let process = process.map_err(|errno| JailError::Fork(errno.into()))?;
@@ -81,25 +83,27 @@ impl Flusher {
         }
     }
 
-    /// Ends the process, which has the files open and so holds their locks.
+    /// Ends the process without a flush. As long as it runs, the files stay locked, because it has
+    /// them open.
     pub fn dismiss(self) {
         drop(self.begin);
         wait_for(&self.process, PATIENCE);
     }
 
-    /// The descriptors that this needs.
+    /// The descriptors that this handle needs.
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
         [self.process.as_fd(), self.begin.as_fd()]
     }
 }
 
-/// Waits for the end of a process. Returns whether it has ended in this time.
+/// Waits for the end of a process, for `patience` at most. Returns whether the process has ended.
 fn wait_for(process: &OwnedFd, patience: Duration) -> bool {
     let ended = poll([Interest::readable(process)], Some(patience));
     ended.is_ok_and(|[ended]| ended)
 }
 
-/// Takes everything from this process that it does not need, and tells the supervisor.
+/// Closes the descriptors and drops the rights that this process does not need. Then tells the
+/// supervisor that the process is ready.
 fn prepare(
     begin: &PipeReader,
     mut tell: PipeWriter,
@@ -108,15 +112,15 @@ fn prepare(
 ) -> io::Result<()> {
     let needed = files.iter().map(AsRawFd::as_raw_fd);
     let needed = needed.chain([begin.as_raw_fd(), tell.as_raw_fd()]);
-    // If the storage does not answer, this process outlives the program. So it does not keep the
-    // standard streams, whose readers wait for the end of the program.
+    // If the storage does not answer, this process outlives the program. The readers of the
+    // standard streams wait until every process has closed them, so this process closes them, too.
     // SAFETY: this process uses no other descriptors, and it ends without dropping their owners.
     unsafe { close_all_but(needed) }?;
     confine().map_err(io::Error::other)?;
     tell.write_all(&[0])
 }
 
-/// Waits for the order of the supervisor, and flushes the files.
+/// Waits for the supervisor's command, and flushes the files.
 fn flush(mut begin: PipeReader, files: &[OwnedFd]) -> io::Result<()> {
     begin.read_exact(&mut [0])?;
     for file in files {

@@ -9,13 +9,13 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::birth::Child;
 use crate::StopSignal;
 
-/// The end of the process inside.
+/// How the process inside has ended.
 #[derive(Debug)]
 pub enum End {
-    /// It has ended by itself, with this exit code.
+    /// It ended by itself, with this exit code.
     Exited(i32),
-    /// It did not stop in time, or the user did not want to wait. It was killed, but may not have
-    /// ended yet. The supervisor may go on until the deadline.
+    /// It was killed, because it did not stop in time or a second signal came. It may still be
+    /// running, if it waits for storage. The supervisor has to end by `deadline`.
     Killed { deadline: Instant },
 }
 
@@ -54,9 +54,9 @@ impl Stop {
 
 /// Waits for the end of the process inside, and passes stop signals on.
 ///
-/// The first signal begins a stop, which may take this time. The process inside has the first half
-/// for requests in flight and for the flush. After that time, or at a second signal, it is killed.
-/// The rest of the time is for the supervisor.
+/// The first signal begins a stop, which may take the time `timeout`. In the first half of this
+/// time, the process inside completes the requests in flight and flushes the image. After this
+/// half, or at a second signal, it is killed. The rest of the time is for the supervisor.
 pub fn wait(child: &Child, signals: &StopSignal, timeout: Duration) -> io::Result<End> {
     let mut stop: Option<Stop> = None;
     loop {

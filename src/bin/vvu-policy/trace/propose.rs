@@ -9,7 +9,7 @@ use super::MissingCalls;
 use crate::names;
 use crate::tree::name;
 
-/// System calls that no context needs. They are made before the jail is closed, or by the
+/// System calls that no program in a jail needs. They are made before the jail is closed, or by the
 /// supervisor process outside the jail.
 const OUTSIDE: [&str; 26] = [
     "bind",
@@ -104,7 +104,7 @@ const DEVICE: [&str; 18] = [
     "writev",
 ];
 
-/// Whether a system call is made only outside the jail, so that no policy should allow it.
+/// Whether a system call is made only outside the jail, so that no line is proposed for it.
 pub fn is_for_outside(call: &str) -> bool {
     OUTSIDE.contains(&call)
 }

@@ -21,8 +21,7 @@ pub struct SeenCall {
 
 /// The result of the traced command.
 pub struct Ended {
-    /// Whether system calls were reported. False if no process wrote the text that `--from-output`
-    /// names.
+    /// Whether system calls were reported. False if no process wrote the text of `--from-output`.
     pub started: bool,
     /// The exit status or signal of the command, as words for the user.
     pub how: String,
@@ -56,8 +55,8 @@ enum Request {
 }
 
 /// Runs the command to its end, and calls `see` for each system call of all its processes and
-/// threads. With `from_output`, waits until a process writes this text. From then on, it calls
-/// `see` only for system calls of that process.
+/// threads. With `from_output`, `see` is called only after a process has written this text, and
+/// only for system calls of that process.
 ///
 /// # Errors
 ///

@@ -181,7 +181,7 @@ fn a_front_end_that_a_transport_dropped_leaves_nothing() {
     assert_eq!(played.dropped, 0);
 }
 
-/// The session calls the driver at once, on the thread that handles messages.
+/// The session signals the call notifier at once, on the thread that handles messages.
 #[test]
 fn a_call_that_blocks_drops_its_front_end_and_the_next_one_is_served() {
     let full = eventfd();

@@ -13,7 +13,7 @@ use virtio::{Chain, GuestMemory};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A device that gives requests back.
+/// A device that returns each buffer unchanged.
 struct Echo;
 
 impl Device for Echo {
@@ -170,7 +170,7 @@ fn a_front_end_whose_ring_is_gone_when_it_starts_is_dropped() {
     peer.file.set_len(0).unwrap();
     let (index, fd) = (0, Some(peer.kick.as_fd()));
     let kick = Request::SetVringKick(VringFd { index, fd });
-    // The session may drop the front-end before the acknowledgement.
+    // The session may drop the front-end before it sends the acknowledgement.
     let _ = peer.front.request(kick);
     wait(&peer.socket);
     assert!(peer.front.get_features().is_err());

@@ -27,7 +27,8 @@ impl Attach for Descriptors {
         table: MemoryTable<OwnedFd>,
     ) -> Result<MemoryTable<Arc<Region>>, AttachError> {
         table.try_map(|region| {
-            // The first use of the descriptor, because the file's system may never answer.
+            // Check the file before anything else uses the descriptor. The file may be in a file
+            // system that never answers (FUSE), and any other use would hang.
             self.files.check(&region.memory)?;
             map_region(region)
         })

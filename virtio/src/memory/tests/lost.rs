@@ -32,7 +32,7 @@ fn truncated_memory_reads_as_zeroes_and_is_lost() {
     assert_eq!(memory.read_obj::<u8>(GuestAddress(0x2000)).unwrap(), 0);
     assert!(memory.is_lost());
     assert_eq!(memory.read_obj::<u8>(GuestAddress(0x1000)).unwrap(), 7);
-    // A copy over many missing pages.
+    // Copy from many missing pages.
     let mut rest = vec![1; 0xe000];
     memory.read_slice(&mut rest, GuestAddress(0x2000)).unwrap();
     assert_eq!(rest, [0; 0xe000]);
@@ -49,7 +49,7 @@ fn memory_of_other_files_is_not_lost() {
     lost.write_obj(1u8, GuestAddress(0)).unwrap();
     assert!(lost.is_lost() && !kept.is_lost());
     drop(lost);
-    // The next region may get the place of the lost region.
+    // The next region may be mapped at the address of the lost region.
     let (next, _) = memory_and_file();
     next.write_obj(1u8, GuestAddress(0)).unwrap();
     assert!(!next.is_lost());
@@ -94,7 +94,7 @@ fn zeroes_in_the_place_of_a_lost_buffer_are_not_read() {
     let mut queue = Queue::new(memory.clone(), ring.layout(), 0, 0).unwrap();
     let mut chain = Chain::default();
     assert!(queue.pop(&mut chain).unwrap());
-    // The rings stay, and the buffer goes.
+    // The truncated file still holds the rings, but not the buffer.
     file.set_len(0x8000).unwrap();
     let read = chain.readable.read(&memory, 0, &mut [0; 16]);
     assert!(matches!(read, Err(BufferError::MemoryLost(_))), "{read:?}");
@@ -134,14 +134,15 @@ fn a_missing_huge_page_is_replaced_as_a_whole() {
     if first {
         assert_eq!(memory.read_obj::<u8>(GuestAddress(0)).unwrap(), 7);
     }
-    // Without a single huge page in the system, the access to the first page is a loss, too.
+    // If the system has no huge page at all, the first page is missing as well.
     memory.write_obj(1u8, GuestAddress(0)).unwrap();
 }
 
-/// Set in a process that runs one test alone.
+/// This environment variable is set in a child process that runs only one test.
 const CHILD: &str = "VVU_TEST_CHILD";
 
-/// Runs the test of this module with this name in a process of its own. `None` in that process.
+/// Runs the test `name` of this module in a child process, and returns the child's exit status.
+/// Returns `None` if this process is already the child.
 fn in_child(name: &str) -> Option<ExitStatus> {
     if std::env::var_os(CHILD).is_some() {
         return None;
@@ -167,8 +168,8 @@ fn a_page_that_is_missing_outside_of_peers_memory_ends_the_process_by_sigbus() {
     unreachable!("the access ends the process");
 }
 
-/// Each second page is missing, so the replaced pages cannot become one mapping. The kernel allows
-/// a process some 65,000 mappings.
+/// The test accesses every second page, so the pages that replace them cannot become one mapping.
+/// The kernel allows a process about 65,000 mappings.
 #[test]
 fn more_pages_can_be_lost_than_there_can_be_mappings() {
     if let Some(status) = in_child("more_pages_can_be_lost_than_there_can_be_mappings") {

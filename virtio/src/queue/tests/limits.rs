@@ -14,7 +14,7 @@ const BUFFER: u64 = 0x20_0000;
 
 const MOST: usize = MAX_DESCRIPTORS as usize;
 
-/// The place of a chain's descriptors: in the ring, in an indirect table, or in both.
+/// Where a chain's descriptors are: in the ring, in an indirect table, or in both.
 #[derive(Clone, Copy, Debug)]
 enum Where {
     Ring,
@@ -93,7 +93,7 @@ fn a_chain_that_goes_round_in_a_large_ring_or_table_ends() {
     }
 }
 
-/// Makes memory in which each single one of the `bytes` bytes from `BUFFER` on has its own mapping.
+/// Makes memory in which each of the `bytes` bytes from `BUFFER` on has its own mapping.
 fn scattered(bytes: u64) -> Arc<GuestMemory> {
     let translation = Translation::default();
     let map = |start, size, target| {
@@ -164,7 +164,7 @@ fn a_buffer_over_too_many_regions_is_refused() {
 fn the_largest_chain_takes_little_memory_and_gives_it_back() {
     let memory = scattered(MAX_PIECES as u64 + 1);
     let mut ring = DriverRing::new(memory.clone(), 0x1000, SIZE);
-    // Each buffer except one crosses more mappings than a chain may have pieces.
+    // Each buffer except the second is in more pieces than a chain may have in total.
     let mut buffers = vec![(BUFFER, MAX_PIECES as u32 + 1, true); MOST];
     buffers[1].1 = 3000;
     ring.add(&buffers);

@@ -111,7 +111,7 @@ fn chains_longer_than_the_free_part_of_the_ring_are_refused() {
     ring.add_entries(&[(0x4000, 1, 0, NEXT); 4]);
     assert!(matches!(pop_error(&mut queue), QueueError::ChainTooLong(4)));
 
-    // The second chain has one descriptor more than the free part of the ring.
+    // The second chain has one descriptor more than the ring has left.
     let (mut ring, mut queue) = pair(4, 0);
     ring.add(&[BUFFER; 2]);
     pop(&mut queue).unwrap();
@@ -273,7 +273,7 @@ fn action() -> impl Strategy<Value = Action> {
 /// A chain: its buffer id, its number of descriptors in the ring, and its number of buffers.
 type Model = (u16, u16, u16);
 
-/// Three numbers of used descriptors, counted from the start of the test: the number up to now, the
+/// Numbers of used descriptors, all counted from the start of the test: the present number, the
 /// number at the last decision whether to call, and the number at which the driver wants a call.
 #[derive(Default)]
 struct Calls {
@@ -346,7 +346,8 @@ proptest! {
                 Action::DecideCall => {
                     let expected = (calls.decided..calls.used).contains(&calls.wanted);
                     // A position two laps ago has the same encoding as a position of the current
-                    // lap, so the test compares only positions that are less far away.
+                    // lap. So the test checks the decision only if both numbers are at most one lap
+                    // back.
                     if calls.used - calls.decided.min(calls.wanted) <= u64::from(size) {
                         prop_assert_eq!(queue.needs_call().unwrap(), expected);
                     } else {

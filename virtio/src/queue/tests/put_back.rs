@@ -1,10 +1,10 @@
-//! Tests of chains that are put back untaken.
+//! Tests of chains that are put back before they are served.
 
 use super::*;
 use crate::test_utils::{AnyDriverRing, swapped_pages};
 use crate::vring::first_position;
 
-/// Each layout of the ring, in order and in any order.
+/// Each layout of the ring, without and with VIRTIO_F_IN_ORDER.
 const WAYS: [(bool, u64); 4] = [(false, 0), (false, IN_ORDER), (true, 0), (true, IN_ORDER)];
 
 fn pair((packed, order): (bool, u64), memory: Arc<GuestMemory>) -> (AnyDriverRing, Queue) {

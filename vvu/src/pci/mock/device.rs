@@ -42,7 +42,7 @@ pub struct State {
     pub lies: Lies,
     /// The eventfds of the MSI-X vectors.
     pub vectors: Vec<SharedEventFd>,
-    /// The I/O virtual address and memory that is mapped for the device.
+    /// The memory that is mapped for the device, and the memory's I/O virtual address.
     pub dma: Option<(u64, Arc<DmaMemory>)>,
     /// The virtio device status.
     pub status: u8,
@@ -58,8 +58,8 @@ pub struct State {
     pub sent: Vec<Vec<u8>>,
     /// Messages from the driver that arrived while no front-end was connected.
     pub stray: Vec<Vec<u8>>,
-    /// Writes to doorbells. Each entry is the offset from the first doorbell in bytes, and the
-    /// written bytes.
+    /// The driver's writes to doorbells. Each entry has the offset in bytes from the first
+    /// doorbell, and the written bytes.
     pub rung: Vec<(u64, Vec<u8>)>,
     /// Register writes and other actions of the driver in order, as text.
     pub writes: Vec<String>,

@@ -300,7 +300,8 @@ fn the_error_for_a_missing_server_names_its_socket() {
     assert!(!text.contains('\n'), "{text}");
 }
 
-/// The server fills the eventfd and clears O_NONBLOCK after the driver has taken it over.
+/// After the driver has opened the doorbell's eventfd, the server fills the eventfd's counter and
+/// clears O_NONBLOCK.
 #[test]
 fn a_doorbell_that_the_server_makes_block_is_an_error_after_milliseconds() {
     let (theirs, entry) = doorbell_eventfd(8, 2, None);

@@ -4,8 +4,8 @@ use super::*;
 use crate::loop_device::LoopDevice;
 use std::os::unix::fs::symlink;
 
-/// The answer to a backing file that an image names: `None` if it is opened, else the real path of
-/// the file that is refused.
+/// Opens an image that names a backing file. Returns `None` if the backing file was opened, and the
+/// real path of the backing file if it was refused.
 fn refused(image: &Path, allowed: &[&Path]) -> Option<PathBuf> {
     let options = OpenOptions {
         backing_folders: allowed.iter().map(|&folder| folder.to_owned()).collect(),
@@ -52,7 +52,8 @@ fn an_image_may_use_files_of_its_own_folder_however_it_names_them() {
     for (number, name) in names.into_iter().enumerate() {
         let image = rig.image(&format!("vm/disk{number}"), Some((name, "raw")));
         assert_eq!(refused(&image, &[]), None, "{name}");
-        // The folder is that of the file, not that of a link to it.
+        // If the image is opened through a symbolic link, its own folder is the folder of the file,
+        // and not the folder of the link.
         let link = rig.path(&format!("vm/below/link{number}"));
         symlink(&image, &link).unwrap();
         if name.starts_with(['/', 'f']) {
@@ -95,7 +96,7 @@ fn all_images_of_a_chain_may_use_the_same_folders() {
     let top = rig.image("vm/top", Some(("../other/middle", "qcow2")));
     let middle = secret.with_file_name("middle");
     assert_eq!(refused(&top, &[]), Some(middle.clone()));
-    // A backing image does not bring its own folder, which the user may not have chosen.
+    // Allowing a backing image does not allow the other files in its folder.
     assert_eq!(refused(&top, &[&middle]), Some(secret));
     assert_eq!(refused(&top, &[&rig.path("other")]), None);
 }

@@ -29,7 +29,8 @@ use resolve::resolve;
 /// The path of a module, and the path of another module that the first module names.
 type Edge = (ModulePath, ModulePath);
 
-/// The places in the code that cause an edge (one module names another), as file and line.
+/// The lines of code in which a module names another module (the sources of one edge), each as file
+/// and line number.
 type Sources = BTreeSet<(String, usize)>;
 
 /// Finds the circles of modules in all libraries, programs and examples.

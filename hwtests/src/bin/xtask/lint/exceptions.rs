@@ -8,7 +8,7 @@ use hwtests::{Context, Result, ensure};
 
 use super::Findings;
 
-/// The reason of each exception, by the name of the check and the name of the exception.
+/// The reason for each exception, by the name of the check and the name of the exception.
 pub struct Exceptions(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Exceptions {

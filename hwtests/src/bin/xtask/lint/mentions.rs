@@ -15,7 +15,7 @@ use super::text::{code_lines, files, numbered, paths};
 /// The endings of the names of this repository's files.
 const ENDINGS: [&str; 7] = [".rs", ".md", ".toml", ".policy", ".svg", ".yml", ".1"];
 
-/// A name with at least this number of words, separated by underscores, can only be the name of a
+/// A name of at least this number of words, separated by underscores, is taken for the name of a
 /// test.
 const TEST_WORDS: usize = 5;
 
@@ -81,7 +81,7 @@ impl Names {
     fn problems(&self, document: &str) -> Vec<(usize, String)> {
         let code = code_lines(document);
         let mut problems = Vec::new();
-        // The tests for which the document has not named a file yet.
+        // The tests that the paragraph or table row has named so far, without a file after them.
         let mut tests = Vec::new();
         for (number, line) in numbered(document).filter(|(number, _)| !code.contains(number)) {
             if line.is_empty() || line.starts_with('|') {
@@ -114,7 +114,7 @@ impl Names {
         Vec::new()
     }
 
-    /// Whether a name can only be a path in this repository.
+    /// Whether a name is taken for a path in this repository.
     fn is_path(&self, name: &str) -> bool {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         let Some((first, rest)) = name.split_once('/') else {
@@ -127,7 +127,7 @@ impl Names {
     }
 }
 
-/// Whether a name can only be the name of a test.
+/// Whether a name is taken for the name of a test.
 fn is_test(name: &str) -> bool {
     let word = |word: &str| {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

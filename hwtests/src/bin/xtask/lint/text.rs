@@ -55,7 +55,8 @@ fn problem(name: &str, number: usize, line: &str) -> String {
     format!("{name}:{number}: has {columns} columns: break it, at {COLUMNS} at the latest")
 }
 
-/// The paths and texts of the files that match `patterns`, and that git tracks or does not ignore.
+/// The paths and texts of the files that match `patterns`. Untracked files that git ignores are
+/// left out.
 pub(super) fn files(patterns: &[&str]) -> Result<Vec<(String, String)>> {
     let read = |name: String| {
         let text = fs::read_to_string(cargo::root().join(&name)).context(name.clone())?;
@@ -64,8 +65,8 @@ pub(super) fn files(patterns: &[&str]) -> Result<Vec<(String, String)>> {
     paths(patterns)?.into_iter().map(read).collect()
 }
 
-/// The paths of the files that match `patterns`, and that git tracks or does not ignore. The paths
-/// are relative to the top folder.
+/// The paths of the files that match `patterns`, relative to the top folder. Untracked files that
+/// git ignores are left out.
 pub(super) fn paths(patterns: &[&str]) -> Result<Vec<String>> {
     let output = Command::new("git")
         .args("ls-files -z --cached --others --exclude-standard --".split(' '))

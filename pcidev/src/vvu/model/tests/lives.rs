@@ -140,7 +140,8 @@ fn a_device_vm_that_truncates_its_memory_is_dropped_and_the_next_one_is_served()
     let host = Host::start();
     let (mut vm, mut front_end) = host.connected();
     vm.truncate();
-    // The device reads its tx queue. Whether its answer comes before the end does not matter.
+    // This kick makes the device read its tx queue. The device may answer the request before it
+    // drops the client, or may not.
     let _ = vm.client.region_write(0, 0x3004, &[1, 0]);
     wait(&vm.client);
     assert!(vm.client.irq_info(vfio_user::index::MSIX).is_err());

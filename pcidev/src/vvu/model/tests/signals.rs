@@ -40,7 +40,7 @@ fn kicks_are_interrupts() {
     take(&vm.irqs[usize::from(VECTORS) - 1]);
 }
 
-/// An eventfd with EFD_SEMAPHORE and a large counter stays readable even after many reads.
+/// The eventfd has EFD_SEMAPHORE and a large counter, so it stays readable even after many reads.
 #[test]
 fn a_kick_that_stays_readable_is_one_interrupt() {
     let host = Host::start();
@@ -111,7 +111,7 @@ fn doorbells_are_calls_and_errors() {
     assert!(vm.client.region_io_fds(4).unwrap().is_empty());
 }
 
-/// Takes O_NONBLOCK off an eventfd and fills its counter, so that a further signal blocks.
+/// Clears O_NONBLOCK of an eventfd and fills its counter, so that the next signal blocks.
 fn fill(eventfd: &OwnedFd) {
     rustix::io::ioctl_fionbio(eventfd, false).unwrap();
     rustix::io::write(eventfd, &(u64::MAX - 1).to_ne_bytes()).unwrap();

@@ -258,12 +258,12 @@ impl Vm {
         }
     }
 
-    /// Truncates the file of the memory. The driver must not access its memory any more.
+    /// Truncates the file of the memory. Afterwards the driver must not access its memory.
     pub(super) fn truncate(&self) {
         self.file.set_len(0).unwrap();
     }
 
-    /// Ends the device's access to all memory.
+    /// Unmaps all memory, so that the device has no access to it.
     pub(super) fn unmap(&mut self) {
         self.client.dma_unmap(IOVA, SIZE).unwrap();
     }
