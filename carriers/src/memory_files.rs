@@ -8,8 +8,8 @@ use virtio::memory::MemoryFiles;
 #[group(skip)]
 pub struct MemoryFileArguments {
     /// Accept memory in a file of any file system. By default, memory has to be a memfd, or a file
-    /// of tmpfs (such as /dev/shm) or hugetlbfs. A peer can share a file of a file system that never
-    /// answers, and then not even SIGKILL ends the program.
+    /// of tmpfs (such as /dev/shm) or hugetlbfs. A peer can share a file of a file system that
+    /// never answers, and then not even SIGKILL ends the program.
     #[arg(long)]
     pub any_memory_file: bool,
 }

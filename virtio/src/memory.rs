@@ -13,6 +13,7 @@ use vm_memory::{
 
 use crate::segment::Segment;
 
+mod error;
 mod files;
 mod loss;
 mod mapped;
@@ -23,11 +24,12 @@ mod translation;
 mod uses;
 mod watch;
 
+pub use error::RegionError;
 pub use files::{MemoryFileError, MemoryFiles};
 pub use loss::survive_losses;
 pub use mapped::MappedRange;
 pub use pages::Access;
-pub use region::{Region, RegionError};
+pub use region::Region;
 use slices::{Piece, Slices};
 pub use translation::{MAX_MAPPINGS, MapError, Mapping, Translation};
 use uses::Uses;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vm_memory::{MmapRegion, VolatileMemory, VolatileSlice};
 
-use super::RegionError;
+use super::error::RegionError;
 use super::loss::{Place, Registration};
 use super::pages::{Access, Pages};
 
