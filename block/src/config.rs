@@ -43,9 +43,9 @@ pub(crate) struct Config {
     pub writeback: bool,
     /// Number of request queues (VIRTIO_BLK_F_MQ).
     pub num_queues: u16,
-    /// The limits on ranges to discard (VIRTIO_BLK_F_DISCARD).
+    /// The limits on the ranges of discard requests (VIRTIO_BLK_F_DISCARD).
     pub discard: RangeConfig,
-    /// The limits on ranges to zero (VIRTIO_BLK_F_WRITE_ZEROES).
+    /// The limits on the ranges of write-zeroes requests (VIRTIO_BLK_F_WRITE_ZEROES).
     pub write_zeroes: RangeConfig,
     /// Whether the device may free the space of zeroed ranges.
     pub may_unmap: bool,

@@ -108,8 +108,8 @@ pub struct BlockDevice {
     pub(crate) disk: Disk,
     segments: u16,
     engine: EngineKind,
-    /// The number of bytes that one request should discard, zero or erase at most. A request for
-    /// more bytes is carried out, too.
+    /// The recommended maximum number of bytes in a discard, write-zeroes or secure-erase request.
+    /// Larger requests are carried out, too.
     largest_change: u64,
     /// One io_uring for each queue.
     pub(crate) rings: Box<[RingSlot]>,

@@ -123,7 +123,7 @@ impl Bucket {
         }
     }
 
-    /// The time in which this number of tokens is added to the bucket.
+    /// The time in which the bucket gets `tokens` new tokens.
     fn time(&self, tokens: u64) -> Duration {
         let nanoseconds =
             u128::from(tokens) * 1_000_000_000 / u128::from(self.rate.per_second.max(1));

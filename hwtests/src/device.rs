@@ -35,8 +35,9 @@ pub struct Device {
 }
 
 impl Device {
-    /// Starts a guest that reaches the device over the transport `carrier`, calls `using`, and ends
-    /// the guest and all programs. It is an error if a program ends with an error.
+    /// Starts a guest. The guest reaches the device over the transport `carrier`. Then this
+    /// function calls `using`, and ends the guest and all programs. Fails if a program ends with an
+    /// error.
     pub fn use_over(
         &self,
         lab: &Lab,

@@ -65,9 +65,9 @@ pub enum Signal {
 
 /// Turns the descriptors of requests into objects.
 pub trait Attach {
-    /// The type of a descriptor before it is turned into an object.
+    /// The type of a received descriptor.
     type Descriptor: Descriptor;
-    /// The types of the objects that descriptors are turned into.
+    /// The types of the objects that are made from descriptors.
     type Into: Resources;
 
     /// Makes a front-end's memory accessible.

@@ -165,8 +165,9 @@ impl GuestMemory {
         translated.is_some_and(|translated| translated.uses.overlap(first, last))
     }
 
-    /// Records the buffers of a chain that was taken from a queue, and translates their addresses
-    /// to the regions' own addresses. Does nothing without a translation.
+    /// If the memory has a [`Translation`], records the buffers of a chain that was taken from a
+    /// queue, and replaces the driver's addresses by the regions' own addresses. Otherwise does
+    /// nothing.
     pub(crate) fn hold(&self, head: u16, lists: [&mut Vec<Segment>; 2]) {
         if let Some(translated) = &self.translated {
             translated.uses.hold(head, lists, &translated.translation);

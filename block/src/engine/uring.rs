@@ -43,8 +43,9 @@ pub(super) struct Uring<'a> {
     /// Number of operations in the io_uring that belong to slots.
     in_flight: usize,
     wakers: Wakers,
-    /// Whether the io_uring waits for the kick eventfd. This wait may still be active during a
-    /// sleep that kicks should not end. Then only the first kick can end that sleep.
+    /// Whether a poll of the kick eventfd is pending in the io_uring. An earlier sleep may leave
+    /// the poll pending. If the next sleep should ignore kicks, the first kick still ends that
+    /// sleep. Later kicks do not, because the poll ends with the first kick.
     kick_armed: bool,
     /// Whether the io_uring waits for the stop eventfd.
     stop_armed: bool,

@@ -181,8 +181,8 @@ fn a_driver_that_resets_its_device_again_and_again_gets_no_more_than_the_limit()
         let device = limited_device(&time);
         let mut served = 0;
         for round in 0..50 {
-            // Each round resets the device: the vring is new, and the device begins at its first
-            // position.
+            // Each round resets the device. The vring is new, and the device begins with the first
+            // entry of the vring.
             with_device(kind, features, &device, |rig| {
                 for _ in 0..3 {
                     rig.add();

@@ -126,8 +126,8 @@ impl Peer {
         matches!(self, Self::Pci | Self::OtherPci)
     }
 
-    /// The peers with which this peer can be compared. The comparison uses the first of these peers
-    /// that is measured.
+    /// The programs that can be the baseline for this program, in the order of preference. The
+    /// baseline is the first of them that the benchmark measures.
     pub fn references(self) -> &'static [Self] {
         match self {
             Self::Ours => &[Self::Qemu, Self::Other],

@@ -1,4 +1,4 @@
-//! The numbers of the descriptors that the device watches.
+//! The tokens that identify the file descriptors that the device watches.
 
 use crate::poller::Source;
 

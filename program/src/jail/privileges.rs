@@ -28,7 +28,7 @@ const MAX_FILES: u64 = 2048;
 const LIMITS: [(Resource, u64); 6] = [
     (Resource::Core, 0),
     (Resource::Nofile, MAX_FILES),
-    // The memory of rings and the memory for DMA are locked before the process enters the jail.
+    // The memory of io_urings and the memory for DMA are locked before the process enters the jail.
     (Resource::Memlock, 0),
     (Resource::Msgqueue, 0),
     // No thread gets a higher priority than the program was started with.

@@ -92,7 +92,7 @@ struct Place {
     start: Instant,
     /// The number of messages since `start`.
     count: u64,
-    /// The last message of the window that was logged.
+    /// The last message that was logged since `start`.
     example: String,
 }
 

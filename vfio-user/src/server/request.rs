@@ -130,7 +130,7 @@ pub enum IrqAction {
     Trigger,
 }
 
-/// How an action applies to the interrupts.
+/// The data of an action on interrupts.
 #[derive(Debug)]
 pub enum IrqData {
     /// The action applies immediately, to all interrupts of the request.

@@ -50,7 +50,7 @@ impl Dialect {
         peer_loss: PeerLoss::Status,
         error_doorbells: true,
     };
-    /// The dialect of the device type that was proposed for the virtio specification in 2017.
+    /// The dialect that was proposed for the virtio specification in 2017.
     pub const SPEC: Self = Self {
         name: "spec",
         layout: LayoutRule::Packed,

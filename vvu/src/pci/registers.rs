@@ -22,8 +22,8 @@ pub struct Registers {
 struct RegistersLost;
 
 impl Registers {
-    /// A structure of `len` bytes of a BAR, which begins at `offset`. Each access is a system call
-    /// or a message to a vfio-user server.
+    /// A structure of `len` bytes at `offset` in a BAR. Each access is a system call or a message
+    /// to a vfio-user server.
     pub fn trapped(function: Arc<dyn PciFunction>, bar: u8, offset: u64, len: u64) -> Self {
         Self {
             function,
@@ -34,8 +34,8 @@ impl Registers {
         }
     }
 
-    /// A structure of `len` bytes of a BAR, which begins at `offset`. The structure is mapped if
-    /// the BAR allows a mapping, and otherwise trapped.
+    /// A structure of `len` bytes at `offset` in a BAR. The structure is mapped if the BAR allows a
+    /// mapping, and otherwise trapped.
     ///
     /// # Errors
     ///

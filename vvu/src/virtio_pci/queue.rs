@@ -135,7 +135,7 @@ impl DriverQueue {
         queue
     }
 
-    /// The addresses of the queue for the device.
+    /// The addresses of the parts of the queue. The device uses these addresses for DMA.
     pub fn layout(&self) -> QueueLayout {
         QueueLayout {
             desc: self.iova + self.offsets.desc as u64,

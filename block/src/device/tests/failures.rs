@@ -154,9 +154,9 @@ fn a_failed_stable_write_does_not_hide_that_an_earlier_write_was_lost() {
     let path = &device.path;
     serve(path, Cache::Writeback, |device, driver| {
         assert_eq!(fill(driver), 0);
-        // This flush through another descriptor makes the kernel write all data of the page cache
-        // to the device. The kernel then reports the failure once for each open file, so the device
-        // still gets a report.
+        // This flush through another descriptor makes the kernel write the file's cached data to
+        // the storage, which fails. The kernel reports the failure once for each open file, so the
+        // virtio device, which has its own open file, still gets a report.
         let other = File::options().write(true).open(path).unwrap();
         assert!(other.sync_data().is_err());
         // If a driver cannot flush, the device makes each of its writes stable.

@@ -55,8 +55,8 @@ enum Request {
 }
 
 /// Runs the command to its end, and calls `see` for each system call of all its processes and
-/// threads. With `from_output`, `see` is called only after a process has written this text, and
-/// only for system calls of that process.
+/// threads. If the text `from_output` is given, `see` is called only for the first process that
+/// writes this text, and only after that process has written the text.
 ///
 /// # Errors
 ///
