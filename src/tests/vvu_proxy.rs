@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
-use super::harness::{Folder, Running, is_served};
+use super::harness::{Folder, PATIENCE, Running, is_served};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vvu-proxy");
 /// Arguments that name both sockets. Because the folder of a test may be on any file system, they
@@ -89,4 +89,20 @@ fn it_ends_when_told_and_leaves_only_the_memory() {
         assert_eq!(running.output().status.code(), Some(0));
         assert_eq!(folder.names(), ["disk.img", "ram"]);
     }
+}
+
+#[test]
+fn a_device_vm_may_access_memory_by_messages() {
+    const MEMORY_BAR: u32 = 4;
+    let folder = Folder::new();
+    let arguments = format!("{SOCKETS} --memory ram,size=1M");
+    let running = Running::start(folder.command(PROGRAM, &arguments));
+    running.line();
+    let mut client = vfio_user::Client::connect(&folder.path("vvu.sock"), PATIENCE).unwrap();
+    client.region_write(MEMORY_BAR, 0x1000, &[7; 8]).unwrap();
+    let mut data = [0; 8];
+    client.region_read(MEMORY_BAR, 0x1000, &mut data).unwrap();
+    assert_eq!(data, [7; 8]);
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.output().status.code(), Some(0));
 }

@@ -161,11 +161,15 @@ fn each_transport_has_its_calls() {
     made_where(listens, &of_descriptors);
     let over = |transport| move |context: Context| context.transport() == Some(transport);
     made_where(over(TransportName::VvuVfioUser), &messages);
+    let at_offsets = [
+        (libc::SYS_pread64, with(NO_FD, 0)),
+        (libc::SYS_pwrite64, with(NO_FD, 0)),
+    ];
+    made_where(over(TransportName::Vvu), &at_offsets);
+    made_where(|context| context == Context::VvuProxy, &at_offsets);
     made_where(
         over(TransportName::Vvu),
         &[
-            (libc::SYS_pread64, with(NO_FD, 0)),
-            (libc::SYS_pwrite64, with(NO_FD, 0)),
             // The requests VFIO_DEVICE_SET_IRQS, VFIO_DEVICE_RESET and VFIO_IOMMU_UNMAP_DMA.
             (libc::SYS_ioctl, with(NO_FD, 0x3b6e)),
             (libc::SYS_ioctl, with(NO_FD, 0x3b6f)),

@@ -230,6 +230,13 @@ fn only_the_vfio_contexts_talk_to_vfio() {
     for request in [0x3b71, 0x3b6a] {
         killed_everywhere(libc::SYS_ioctl, [NO_FD, request, 0, 0, 0, 0]);
     }
+}
+
+#[test]
+fn only_registers_and_the_proxys_memory_are_accessed_at_offsets() {
+    let others = |context: Context| {
+        context != Context::VvuProxy && context.transport() != Some(TransportName::Vvu)
+    };
     killed_where(others, libc::SYS_pread64, [NO_FD, 0, 0, 0, 0, 0]);
     killed_where(others, libc::SYS_pwrite64, [NO_FD, 0, 0, 0, 0, 0]);
 }
