@@ -34,6 +34,7 @@ pub mod qemu;
 pub mod rundir;
 pub mod scenario;
 pub mod tree;
+pub mod villain;
 pub mod vm;
 pub mod workload;
 

@@ -1,4 +1,4 @@
-//! The developers' commands: `cargo xtask demo|test|lint|bench|man|setup`.
+//! The developers' commands: `cargo xtask demo|test|lint|bench|villain|man|setup`.
 
 mod cargo;
 mod demo;
@@ -28,6 +28,11 @@ enum Task {
     Lint,
     /// Compare the back-end with qemu-storage-daemon and the kernel alone, or with another build
     Bench(BenchArguments),
+    /// Attack the programs as hostile peers do, and check that they go on serving
+    Villain {
+        /// Run only attacks with one of these words in "TARGET: ATTACK", such as "memory"
+        words: Vec<String>,
+    },
     /// Write the manual pages in docs/man
     Man,
     /// Download the programs for the demo and the tests
@@ -68,6 +73,7 @@ fn main() -> ExitCode {
         Task::Test => test(),
         Task::Lint => lint::run(),
         Task::Bench(arguments) => bench(arguments),
+        Task::Villain { words } => hwtests::villain::run(&words),
         Task::Man => man(),
         Task::Setup => hwtests::provision::provision().map(drop),
     };
@@ -107,7 +113,8 @@ fn test() -> Result<()> {
     // The tests run one at a time, because the nested VMs of one test already need all processors
     // of a small machine.
     cargo::run("test --package hwtests -- --test-threads=1")?;
-    test_debug_builds()
+    test_debug_builds()?;
+    hwtests::villain::run(&[])
 }
 
 /// Runs one test for each transport, with programs of a debug build. A debug build makes other
