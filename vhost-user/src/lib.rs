@@ -76,6 +76,8 @@ mod causes;
 mod connection;
 mod features;
 mod front_end;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod memory;
 mod message;
 mod payload;
