@@ -98,8 +98,8 @@ impl Client {
         client
     }
 
-    /// Answers the requests that have arrived, and discards the replies. Returns false if the client
-    /// has to be dropped.
+    /// Answers the requests that have arrived, and discards the replies. Returns false if the
+    /// client has to be dropped.
     fn serve(&mut self, device: &mut impl Device) -> bool {
         let mut answers = [0; 4096];
         loop {
