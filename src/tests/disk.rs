@@ -18,11 +18,12 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::harness::PATIENCE;
 
-const SIZE: u64 = 0x10000;
+pub const SIZE: u64 = 0x10000;
 const RING: u64 = 0x1000;
 const HEADER: u64 = 0x4000;
 const DATA: u64 = 0x5000;
 const STATUS: u64 = 0x6000;
+const LAST_PAGE: u64 = 0xf000;
 
 /// The front-end of a disk. It makes one request at a time. In the memory table, each user address
 /// is equal to the guest-physical address.
@@ -44,6 +45,11 @@ impl Disk {
     /// Connects to the back-end over `stream` and starts a vring. EVENT_IDX, PACKED and IN_ORDER
     /// are negotiated only if `rings` has them.
     pub fn with_rings(stream: UnixStream, rings: u64) -> Self {
+        Self::in_file(stream, rings, anonymous_file(SIZE))
+    }
+
+    /// As [`Disk::with_rings`], with the memory in the first [`SIZE`] bytes of this file.
+    pub fn in_file(stream: UnixStream, rings: u64, file: Arc<File>) -> Self {
         let mut front = FrontEnd::new(stream, PATIENCE).unwrap();
         // Without EVENT_IDX, the back-end signals the call eventfd for each request.
         let features = !((1 << VIRTIO_RING_F_EVENT_IDX) | PACKED | IN_ORDER) | rings;
@@ -51,7 +57,6 @@ impl Disk {
         assert_eq!(agreed & rings, rings);
         assert_ne!(agreed & F_PROTOCOL_FEATURES, 0);
 
-        let file = anonymous_file(SIZE);
         let region = MemoryRegion {
             guest_addr: 0,
             size: SIZE,
@@ -147,6 +152,18 @@ impl Disk {
     /// Makes one request, waits for it, and returns its status byte.
     pub fn request(&mut self, kind: u32, sector: u64, data: Option<(u32, bool)>) -> u8 {
         self.begin(kind, sector, data);
+        self.finish()
+    }
+
+    /// As [`Disk::request`], with 512 bytes of data in memory whose page of the file is missing.
+    pub fn request_in_missing_page(&mut self, kind: u32, is_written: bool) -> u8 {
+        self.file.set_len(LAST_PAGE).unwrap();
+        self.begin_at(kind, 0, Some((LAST_PAGE, 512, is_written)));
+        self.finish()
+    }
+
+    /// Waits for the request, and returns its status byte.
+    fn finish(&mut self) -> u8 {
         while self.ring.pop_used().is_none() {
             let [called] = poll([Interest::readable(&self.call)], Some(PATIENCE)).unwrap();
             assert!(called, "the request has not ended");
@@ -157,13 +174,18 @@ impl Disk {
 
     /// Makes one request, and does not wait for it.
     pub fn begin(&mut self, kind: u32, sector: u64, data: Option<(u32, bool)>) {
+        let data = data.map(|(len, is_written)| (DATA, len, is_written));
+        self.begin_at(kind, sector, data);
+    }
+
+    fn begin_at(&mut self, kind: u32, sector: u64, data: Option<(u64, u32, bool)>) {
         let header = [kind.to_le_bytes(), [0; 4]].concat();
         let memory = &self.memory;
         memory.write_slice(&header, GuestAddress(HEADER)).unwrap();
         memory.write_obj(sector, GuestAddress(HEADER + 8)).unwrap();
         memory.write_obj(0xffu8, GuestAddress(STATUS)).unwrap();
         let mut buffers = vec![(HEADER, 16, false)];
-        buffers.extend(data.map(|(len, writable)| (DATA, len, writable)));
+        buffers.extend(data);
         buffers.push((STATUS, 1, true));
         self.ring.add(&buffers);
         self.kick.signal().unwrap();

@@ -1,7 +1,9 @@
 //! Tests of programs in the whole jail with peers that truncate the file of their memory.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use vfio_user::{Client, DmaFlags};
 use virtio::pci::common;
@@ -38,6 +40,53 @@ fn a_front_end_that_truncates_its_memory_is_dropped_and_the_next_one_is_served()
         assert_eq!(disk.write(3, 0x5a), 0);
         ends_well(running);
     }
+}
+
+/// The kernel accesses the data, and finds no page.
+#[test]
+fn a_request_with_data_in_truncated_memory_fails_alone() {
+    for engine in ["auto", "io_uring", "threads"] {
+        let folder = Folder::new();
+        let arguments = "--sandbox=full --socket-path vu.sock disk.img --aio";
+        let running = Running::start(folder.command(BLOCK, &format!("{arguments} {engine}")));
+        running.line();
+        let mut disk = Disk::new(UnixStream::connect(folder.path("vu.sock")).unwrap());
+        assert_eq!(disk.write(3, 0x5a), 0);
+        for (kind, is_written) in [(0, true), (1, false)] {
+            assert_eq!(
+                disk.request_in_missing_page(kind, is_written),
+                1,
+                "{engine}"
+            );
+        }
+        assert_eq!(disk.write(3, 0x5b), 0, "the ring is served");
+    }
+}
+
+/// The memory is a BAR of a VVU device.
+#[test]
+fn a_front_end_that_truncates_its_memory_behind_a_vvu_device_is_dropped_and_can_come_back() {
+    let folder = Folder::new();
+    let arguments = "--sandbox=full --socket-path vu.sock --vfio-user-path vvu.sock \
+                     --any-memory-file --memory ram,size=1M";
+    let proxy = Running::start(folder.command(PROXY, arguments));
+    proxy.line();
+    let arguments = "--sandbox=full --any-memory-file --pci vfio-user:vvu.sock disk.img";
+    let block = Running::start(folder.command(BLOCK, arguments));
+    block.line();
+    let mut options = File::options();
+    let ram = options.read(true).write(true).open(folder.path("ram"));
+    let ram = Arc::new(ram.unwrap());
+    for _ in 0..3 {
+        ram.set_len(1 << 20).unwrap();
+        let stream = UnixStream::connect(folder.path("vu.sock")).unwrap();
+        let mut disk = Disk::in_file(stream, 0, ram.clone());
+        assert_eq!(disk.write(3, 0x5a), 0);
+        disk.truncate_memory();
+    }
+    ends_well(block);
+    proxy.signal(libc::SIGTERM);
+    assert_eq!(proxy.output().status.code(), Some(0));
 }
 
 const IOVA: u64 = 0x10_0000;
