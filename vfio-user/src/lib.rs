@@ -54,6 +54,8 @@
 mod channel;
 pub mod client;
 mod codec;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod server;
 pub mod types;
 mod version;

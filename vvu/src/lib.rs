@@ -33,6 +33,8 @@
 //! ```
 
 pub mod driver;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod pci;
 mod transport;
 pub mod virtio_pci;

@@ -19,7 +19,7 @@ mod dma;
 mod error;
 mod identity;
 mod mapping;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod mock;
 mod registers;
 mod sysfs;

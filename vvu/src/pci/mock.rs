@@ -45,18 +45,22 @@ impl MockFunction {
             doorbells: anonymous_file(0x2000),
             state: Mutex::new(State::new(profile.clone())),
             profile,
-            gone: SharedEventFd::new().unwrap(),
+            gone: SharedEventFd::new().expect("a descriptor"),
         })
     }
 
     /// Makes the hangup descriptor readable, as if the function had been unplugged.
     pub fn unplug(&self) {
-        self.gone.signal().unwrap();
+        self.gone.signal().expect("room for a signal");
     }
 
     /// The state of the device.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn config(&self) -> MutexGuard<'_, [u8; 256]> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file that holds the bytes of the BAR with the front-end's memory.
@@ -76,13 +80,13 @@ impl PciFunction for MockFunction {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
-        let config = self.config.lock().unwrap();
+        let config = self.config();
         data.copy_from_slice(&config[offset as usize..][..data.len()]);
         Ok(())
     }
 
     fn write_config(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut config = self.config.lock().unwrap();
+        let mut config = self.config();
         config[offset as usize..][..data.len()].copy_from_slice(data);
         Ok(())
     }

@@ -123,7 +123,7 @@ impl State {
 
     pub(super) fn interrupt(&self, vector: u16) {
         if let Some(eventfd) = self.vectors.get(usize::from(vector)) {
-            eventfd.signal().unwrap();
+            eventfd.signal().expect("room for a signal");
         }
     }
 
@@ -241,6 +241,12 @@ impl State {
         let (dma, ring) = self.ring(index);
         ring.push_used(&dma, id, len, steps);
         self.interrupt(self.rings[usize::from(index)].vector);
+    }
+
+    /// Whether the driver has enabled queue `index`.
+    pub fn is_enabled(&self, index: u16) -> bool {
+        let ring = self.rings.get(usize::from(index));
+        self.dma.is_some() && ring.is_some_and(|ring| ring.enabled)
     }
 
     /// The number of unused buffers that the driver offers in a queue.

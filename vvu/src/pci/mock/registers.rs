@@ -105,7 +105,7 @@ impl State {
             Structure::Common => self.write_common(at, value),
             Structure::Config if at == config::STATUS => self.set_config_status(value as u32),
             Structure::Config => panic!("only the status may be written"),
-            Structure::Notify => self.write_notify(at),
+            Structure::Notify => self.write_notify(at)?,
             Structure::Doorbell => self.rung.push((at, data.to_vec())),
             Structure::Notification if at == notification::SELECT => {
                 self.notification_select = value as u16;
@@ -115,10 +115,12 @@ impl State {
         Ok(())
     }
 
-    fn write_notify(&mut self, at: u64) {
+    fn write_notify(&mut self, at: u64) -> io::Result<()> {
         let place = |ring: &super::ring::Ring| u64::from(ring.notify_off) * 4;
         let index = self.rings.iter().position(|ring| place(ring) == at);
-        self.notified(index.expect("a queue's register") as u16);
+        let index = index.ok_or_else(|| io::Error::other("no queue has this register"))?;
+        self.notified(index as u16);
+        Ok(())
     }
 
     fn write_notification(&mut self, vector: u16) {
