@@ -271,8 +271,8 @@ impl PciFunction for Liar {
         self.mock.reset()
     }
 
-    /// The driver asks for this descriptor before each wait, so this is the time for the next steps.
-    /// The device takes steps until one of them ends the wait.
+    /// The driver asks for this descriptor before each wait, so the device takes its next steps
+    /// here, until one of them ends the wait.
     fn hangup(&self) -> Option<BorrowedFd<'_>> {
         while !self.has_interrupt() {
             let step = self.state().steps.pop_front();
