@@ -170,14 +170,20 @@ impl Watchdog {
                 thread::sleep(TICK);
                 continue;
             }
-            self.asleep.store(true, Ordering::SeqCst);
-            // A thread that began its write before `asleep` was set does not wake the watchdog. So
-            // look once more.
-            if !self.look() {
+            if self.goes_to_sleep() {
                 thread::park();
             }
             self.asleep.store(false, Ordering::SeqCst);
         }
+    }
+
+    /// Asks all threads to wake the watchdog when they begin a write. Returns false if the watchdog
+    /// has to stay awake, because a thread may have begun a write earlier.
+    fn goes_to_sleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        // A thread that began its write before `asleep` was set does not wake the watchdog. So look
+        // once more.
+        !self.look()
     }
 
     /// Interrupts each thread whose write has lasted since the last look. Returns false if no
