@@ -227,6 +227,7 @@ fn map_zeroes((start, len): (usize, usize)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
 
     #[test]
     fn a_part_is_aligned_to_its_unit_and_ends_with_the_range() {
@@ -260,5 +261,28 @@ mod tests {
         assert_eq!(entry.place(), Some(place));
         entry.version.fetch_add(1, Ordering::Relaxed);
         assert_eq!(entry.place(), None);
+    }
+
+    #[test]
+    fn a_reader_never_sees_parts_of_two_ranges() {
+        const CHANGES: usize = 1_000_000;
+        let entry = Entry::default();
+        let place = |number| Place {
+            start: number,
+            len: number,
+            unit: number,
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| (1..=CHANGES).for_each(|number| entry.set(place(number))));
+            let mut newest = 0;
+            while newest < CHANGES {
+                let Some(found) = entry.place() else {
+                    continue;
+                };
+                assert_eq!(found, place(found.start));
+                assert!(found.start >= newest, "an older range than {newest}");
+                newest = found.start;
+            }
+        });
     }
 }

@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
+mod ends;
+
 /// A mapping that allows all accesses.
 fn mapping(target: u64, size: u64) -> Mapping {
     Mapping {
