@@ -1,4 +1,5 @@
 use super::*;
+use virtio::test_utils::anonymous_file;
 
 fn region(guest_addr: u64, size: u64, user_addr: u64) -> MemoryRegion<()> {
     MemoryRegion {
@@ -72,4 +73,70 @@ fn a_region_goes_only_as_it_came() {
     }
     let rest = table.without(&region(0, 0x1000, 0x5000)).unwrap();
     assert!(rest.regions().is_empty());
+}
+
+/// All regions of at most 3 bytes that begin at one of 4 guest-physical addresses and 4 user
+/// addresses. Some of the regions wrap around if a base is near the end of the address space.
+fn small_regions(guest: u64, user: u64) -> impl Iterator<Item = MemoryRegion<()>> + Clone {
+    let numbers = (0..4).flat_map(|at| (0..4).map(move |size| (at, size)));
+    let starts = numbers.flat_map(|(at, size)| (0..4).map(move |user| (at, size, user)));
+    starts.map(move |(at, size, at_user)| region(guest + at, size, user + at_user))
+}
+
+/// The answer to a list of two regions, from lists of single addresses.
+fn answer(regions: [MemoryRegion<()>; 2]) -> Result<(), MemoryError> {
+    let addresses = |start: u64, size: u64| u128::from(start)..u128::from(start) + u128::from(size);
+    let both = |region: MemoryRegion<()>| {
+        [region.guest_addr, region.user_addr].map(|start| addresses(start, region.size))
+    };
+    let [one, two] = regions.map(both);
+    // The end of a region, too, has to fit in 64 bits.
+    let bad = [&one, &two].map(|both| both.iter().any(|r| r.is_empty() || r.end >= 1 << 64));
+    if let Some(index) = bad.iter().position(|bad| *bad) {
+        return Err(MemoryError::BadRange(index));
+    }
+    let mut pairs = one.into_iter().zip(two);
+    match pairs.any(|(one, two)| one.into_iter().any(|address| two.contains(&address))) {
+        true => Err(MemoryError::Overlap(0, 1)),
+        false => Ok(()),
+    }
+}
+
+#[test]
+fn two_regions_are_a_table_when_and_only_when_they_fit_64_bits_and_share_no_address() {
+    let last = u64::MAX - 4;
+    for (guest, user) in [(0, 0), (0, last), (last, 0), (last, last)] {
+        let all = small_regions(guest, user);
+        for one in all.clone() {
+            for two in all.clone() {
+                let table = MemoryTable::new(vec![one, two]);
+                assert_eq!(table.map(|_| ()), answer([one, two]), "{one:?} and {two:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_user_address_is_translated_by_the_region_that_has_it_or_not_at_all() {
+    let file = anonymous_file(0x1000);
+    let mapped = Region::map(file, 0, GuestAddress(0), 0x1000, true);
+    let mapped = Arc::new(mapped.unwrap());
+    let last = u64::MAX - 8;
+    for (low, high) in (1..4).flat_map(|low| (1..4).map(move |high| (low, high))) {
+        let regions = [region(0, low, 2), region(last, high, last)];
+        let expected = |address: u64| {
+            let in_low = (2..2 + low).contains(&address).then(|| address - 2);
+            in_low.or((last..last + high).contains(&address).then_some(address))
+        };
+        let regions = regions.map(|region| region.with(mapped.clone()));
+        let table = MemoryTable::new(regions.to_vec()).unwrap();
+        for address in (0..8).chain(last - 2..=u64::MAX) {
+            let found = table.translate(address).map(|found| found.0);
+            assert_eq!(
+                found,
+                expected(address),
+                "{address:#x}, {low} and {high} bytes"
+            );
+        }
+    }
 }
