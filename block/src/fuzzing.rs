@@ -192,8 +192,8 @@ impl Bench {
             if has(option::RESTLESS) {
                 scope.spawn(|| change(memory, bytes, &done));
             }
+            let _done = Done(&done);
             serve(device, engine, &mut queue);
-            done.store(true, Ordering::Relaxed);
         });
         let size = disk.file.metadata().expect("an open file").len();
         assert_eq!(size, DISK, "the image has another size");
@@ -208,6 +208,15 @@ fn fill(memory: &GuestMemory, start: u64, len: u64, bytes: &[u8]) {
     content[..count].copy_from_slice(&from[..count]);
     let written = memory.write_slice(&content, GuestAddress(start));
     written.expect("all of the region");
+}
+
+/// Sets its flag when it is dropped, also after a panic.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Changes the memory until the requests have been served. Each four bytes name an address and a
