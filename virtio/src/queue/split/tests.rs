@@ -1,6 +1,8 @@
 use super::*;
 use crate::test_utils::{DriverRing, memory};
 
+mod hand_over;
+
 /// Indices beside which 16-bit and signed arithmetic may go wrong.
 const EDGES: [u16; 6] = [0, 1, 0x7fff, 0x8000, 0xfffe, 0xffff];
 
