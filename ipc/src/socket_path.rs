@@ -5,9 +5,11 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::connect::connect;
+use crate::poll::{Interest, poll};
 use crate::socket_access::SocketAccess;
 
 /// The time limit for finding out whether another process listens at a path.
@@ -122,6 +124,37 @@ pub(crate) fn listen(
     Ok((socket, file))
 }
 
+/// The maximum time to wait for the end of a process that listens at a path. A process that was
+/// killed under load listens for some more milliseconds, because the kernel first ends the requests
+/// of the process.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The pause between two attempts to find out whether a process listens at a path.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Connects to the process that listens at `path`, and waits for its end. If the process lives on,
+/// returns [`io::ErrorKind::AddrInUse`] after [`PATIENCE`]. Otherwise, returns the error of the
+/// connection to a socket without a process.
+fn outlive_listener(path: &Path) -> io::Error {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let connection = match connect(path, CONNECT_LIMIT) {
+            Ok(connection) => connection,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return io::ErrorKind::AddrInUse.into();
+            }
+            Err(error) => return error,
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        // The connection becomes readable when its other end is closed.
+        match poll([Interest::readable(&connection)], Some(left)) {
+            Ok([true]) if !left.is_zero() => sleep(PAUSE),
+            Ok(_) => return io::ErrorKind::AddrInUse.into(),
+            Err(error) => return error,
+        }
+    }
+}
+
 /// Removes the socket at `path` if no process listens on it, for instance because the process that
 /// listened was killed.
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
@@ -131,13 +164,11 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
     if !metadata.file_type().is_socket() {
         return Err(ListenError::NotASocket(path.to_owned()));
     }
-    let removed = match connect(path, CONNECT_LIMIT) {
-        Ok(_) => return Err(ListenError::Busy(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            return Err(ListenError::Busy(path.to_owned()));
-        }
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(error) => Err(error),
+    let error = outlive_listener(path);
+    let removed = match error.kind() {
+        io::ErrorKind::AddrInUse => return Err(ListenError::Busy(path.to_owned())),
+        io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Err(error),
     };
     match removed {
         // Another process has just removed the socket.
@@ -168,6 +199,22 @@ mod tests {
         let (_second, place) = listen(&path, SocketAccess::default()).unwrap();
         place.remove();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_listener_that_ends_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (first, _) = listen(&path, SocketAccess::default()).unwrap();
+        let second = std::thread::spawn({
+            let path = path.clone();
+            move || listen(&path, SocketAccess::default()).map(drop)
+        });
+        // The connection of the second listener has come, so the second listener waits.
+        let connected = poll([Interest::readable(&first)], Some(Duration::from_secs(20)));
+        assert_eq!(connected.unwrap(), [true]);
+        drop(first);
+        second.join().unwrap().unwrap();
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod jail;
 mod kicks;
 mod log;
 mod lost_memory;
+mod restart;
 mod stop;
 mod vvu_block;
 mod vvu_proxy;

@@ -133,7 +133,7 @@ fn two_programs_do_not_write_one_image() {
     for options in ["", "--read-only"] {
         folder.fails(
             PROGRAM,
-            &format!("--socket-path b.sock {options} disk.img"),
+            &format!("--socket-path b.sock --stop-timeout 1 --log-level=warn {options} disk.img"),
             1,
             &["disk.img", "another program", "--lock=off"],
         );

@@ -16,7 +16,7 @@ pub(super) fn open_checked(path: &Path, options: &OpenOptions) -> Result<File, I
     check_kind(path, &metadata)?;
     let file = open_file(path, options)?;
     if options.lock {
-        lock_file(path, &file, options.read_only)?;
+        lock_file(path, &file, options)?;
     }
     Ok(file)
 }
@@ -59,8 +59,8 @@ fn open_file(path: &Path, options: &OpenOptions) -> Result<File, ImageError> {
     Err(open_error(path, error))
 }
 
-fn lock_file(path: &Path, file: &File, read_only: bool) -> Result<(), ImageError> {
-    match lock::lock(file, read_only) {
+fn lock_file(path: &Path, file: &File, options: &OpenOptions) -> Result<(), ImageError> {
+    match lock::lock(file, options.read_only, options.lock_patience) {
         Ok(Locked::Ours) => Ok(()),
         Ok(Locked::OtherWriter) => Err(ImageError::Written(path.into())),
         Ok(Locked::OtherUser) => Err(ImageError::InUse(path.into())),

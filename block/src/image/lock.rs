@@ -7,12 +7,22 @@
 //! takes its own locks, and then looks for locks of other programs that contradict its own locks.
 //! If two programs do this at the same time, at least one of them sees the locks of the other
 //! program. The locked bytes need not exist in the file.
+//!
+//! A program that was killed holds its locks for some more milliseconds: the kernel first ends the
+//! program's requests to storage, and the program's supervisor flushes the image. So a program that
+//! finds locks of another program tries again for a limited time. Between the attempts it holds no
+//! locks, so that it refuses nobody an image that it does not use yet.
 
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The pause between two attempts to lock an image.
+const PAUSE: Duration = Duration::from_millis(10);
 
 const USED: i64 = 100;
 const UNSHARED: i64 = 200;
@@ -37,24 +47,48 @@ pub(super) enum Locked {
     OtherUser,
 }
 
-/// Locks an image for reading and, unless it is `read_only`, for writing. The locks last as long as
-/// the file is open.
+/// Locks an image for reading and, unless it is `read_only`, for writing. If another program
+/// conflicts, tries again until `patience` has passed. The locks last as long as the file is open.
+/// If the result is not [`Locked::Ours`], the file has no locks.
 ///
 /// # Errors
 ///
 /// When the file system does not support locks of open file descriptions.
-pub(super) fn lock(file: &File, read_only: bool) -> io::Result<Locked> {
+pub(super) fn lock(file: &File, read_only: bool, patience: Duration) -> io::Result<Locked> {
+    let begin = Instant::now();
+    let mut locked = try_lock(file, read_only)?;
+    if locked != Locked::Ours && !patience.is_zero() {
+        tracing::info!("another program uses the image; waiting {patience:?} at most for its end");
+    }
+    while locked != Locked::Ours && begin.elapsed() < patience {
+        sleep(PAUSE);
+        locked = try_lock(file, read_only)?;
+    }
+    Ok(locked)
+}
+
+/// Makes one attempt to lock an image.
+fn try_lock(file: &File, read_only: bool) -> io::Result<Locked> {
     let used: &[i64] = if read_only {
         &[CONSISTENT_READ]
     } else {
         &[CONSISTENT_READ, WRITE]
     };
     for permission in used {
-        set_shared(file, USED + permission)?;
+        set(file, USED + permission, libc::F_RDLCK)?;
     }
     for permission in NOT_SHARED {
-        set_shared(file, UNSHARED + permission)?;
+        set(file, UNSHARED + permission, libc::F_RDLCK)?;
     }
+    let locked = look(file, used)?;
+    if locked != Locked::Ours {
+        unlock(file)?;
+    }
+    Ok(locked)
+}
+
+/// Looks for locks of other programs that conflict with the use of the permissions `used`.
+fn look(file: &File, used: &[i64]) -> io::Result<Locked> {
     for permission in NOT_SHARED {
         if is_locked(file, USED + permission)? {
             return Ok(Locked::OtherWriter);
@@ -68,8 +102,20 @@ pub(super) fn lock(file: &File, read_only: bool) -> io::Result<Locked> {
     Ok(Locked::Ours)
 }
 
-fn set_shared(file: &File, byte: i64) -> io::Result<()> {
-    control(file, libc::F_OFD_SETLK, libc::F_RDLCK, byte).map(drop)
+/// Removes all locks of this file.
+fn unlock(file: &File) -> io::Result<()> {
+    for permission in [CONSISTENT_READ, WRITE] {
+        set(file, USED + permission, libc::F_UNLCK)?;
+    }
+    for permission in NOT_SHARED {
+        set(file, UNSHARED + permission, libc::F_UNLCK)?;
+    }
+    Ok(())
+}
+
+/// Takes (F_RDLCK) or removes (F_UNLCK) the lock on a byte.
+fn set(file: &File, byte: i64, kind: i32) -> io::Result<()> {
+    control(file, libc::F_OFD_SETLK, kind, byte).map(drop)
 }
 
 /// Whether another program has a lock on the byte.

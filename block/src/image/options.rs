@@ -1,6 +1,7 @@
 //! The options for opening an image.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How to open an image.
 #[derive(Clone, Debug)]
@@ -22,6 +23,9 @@ pub struct OpenOptions {
     /// image that another program uses in a conflicting way, and QEMU refuses an image that this
     /// process uses in a conflicting way.
     pub lock: bool,
+    /// The time to wait for the locks of another program, because the other program may be ending.
+    /// Opening an image that no other program locks takes none of this time.
+    pub lock_patience: Duration,
     /// Folders from which an image may open backing images, with all folders below them. An image
     /// may also open backing images from its own folder, unless the image is a block device.
     pub backing_folders: Vec<PathBuf>,
@@ -38,6 +42,7 @@ impl Default for OpenOptions {
             block_size: None,
             cache: Cache::default(),
             lock: true,
+            lock_patience: Duration::from_secs(2),
             backing_folders: Vec::new(),
         }
     }

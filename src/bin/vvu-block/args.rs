@@ -1,6 +1,7 @@
 //! The command line of `vvu-block`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use block::OpenOptions;
 use carriers::CarrierArguments;
@@ -74,7 +75,9 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES", value_parser = block_size)]
     pub block_size: Option<u32>,
 
-    /// Lock the image as QEMU does, so that two programs do not write to it by mistake.
+    /// Lock the image as QEMU does, so that two programs do not write to it by mistake. If
+    /// another program has the image, vvu-block waits for the time of --stop-timeout before it
+    /// gives up, because the other program may be ending.
     #[arg(long, value_name = "AUTO|OFF", value_enum, default_value = "auto")]
     pub lock: Lock,
 
@@ -134,6 +137,9 @@ impl Arguments {
             block_size: self.block_size,
             cache: self.cache.into(),
             lock: self.lock == Lock::Auto,
+            // The supervisor of a program that was killed flushes the image within this time, if
+            // that program had the same options.
+            lock_patience: Duration::from_secs(self.program.stop_timeout.into()),
             backing_folders: self.backing_dir.clone(),
         }
     }

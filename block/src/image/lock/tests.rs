@@ -1,7 +1,10 @@
+use super::{Locked, lock};
 use crate::{Image, ImageError, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
@@ -15,6 +18,7 @@ fn open(path: &Path, read_only: bool, lock: bool) -> Result<Image, ImageError> {
     let options = OpenOptions {
         read_only,
         lock,
+        lock_patience: Duration::ZERO,
         ..OpenOptions::default()
     };
     Image::open(path, options)
@@ -30,7 +34,7 @@ fn reopen(path: &Path, read_only: bool) -> Image {
             Ok(image) => return image,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
@@ -51,6 +55,57 @@ fn an_image_has_one_writer_or_many_readers() {
     assert!(matches!(error, ImageError::InUse(_)), "{error}");
     drop(readers);
     reopen(path, false);
+}
+
+/// Opens an image in another thread, which waits for at most `lock_patience` for the lock.
+fn open_within(lock_patience: Duration, path: &Path) -> JoinHandle<Result<Image, ImageError>> {
+    let options = OpenOptions {
+        lock_patience,
+        ..OpenOptions::default()
+    };
+    let path = path.to_owned();
+    thread::spawn(move || Image::open(path, options))
+}
+
+#[test]
+fn an_image_whose_user_leaves_is_waited_for() {
+    let file = image();
+    let writer = open(file.path(), false, true).unwrap();
+    let second = open_within(Duration::from_secs(30), file.path());
+    // The writer leaves only after the second program has found the lock at least once, and has
+    // made all its attempts of 100 ms in vain.
+    let impatient = open_within(Duration::from_millis(100), file.path());
+    let refused = impatient.join().unwrap().unwrap_err();
+    assert!(matches!(refused, ImageError::Written(_)), "{refused}");
+    assert!(!second.is_finished());
+    drop(writer);
+    second.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_user_that_stays_is_named_when_the_patience_is_over() {
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let file = image();
+    let _writer = open(file.path(), false, true).unwrap();
+    let begin = Instant::now();
+    let refused = open_within(PATIENCE, file.path()).join().unwrap();
+    assert!(
+        matches!(refused, Err(ImageError::Written(_))),
+        "{refused:?}"
+    );
+    assert!(begin.elapsed() >= PATIENCE, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_file_that_was_refused_has_no_locks() {
+    let file = image();
+    let writer = open(file.path(), false, true).unwrap();
+    let refused = File::options().read(true).write(true).open(file.path());
+    let refused = refused.unwrap();
+    let locked = lock(&refused, false, Duration::ZERO).unwrap();
+    assert_eq!(locked, Locked::OtherWriter);
+    drop(writer);
+    reopen(file.path(), false);
 }
 
 /// Whether QEMU is installed. If not, prints that the test is skipped.

@@ -5,6 +5,7 @@ use imago::FormatCreateBuilder;
 use proptest::prelude::*;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 mod backing;
@@ -21,6 +22,7 @@ const OPTIONS: OpenOptions = OpenOptions {
     block_size: None,
     cache: Cache::Writeback,
     lock: false,
+    lock_patience: Duration::ZERO,
     backing_folders: Vec::new(),
 };
 
