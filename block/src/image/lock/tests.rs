@@ -72,8 +72,7 @@ fn an_image_whose_user_leaves_is_waited_for() {
     let file = image();
     let writer = open(file.path(), false, true).unwrap();
     let second = open_within(Duration::from_secs(30), file.path());
-    // The writer leaves only after the second program has found the lock at least once, and has
-    // made all its attempts of 100 ms in vain.
+    // A program with less patience is refused meanwhile.
     let impatient = open_within(Duration::from_millis(100), file.path());
     let refused = impatient.join().unwrap().unwrap_err();
     assert!(matches!(refused, ImageError::Written(_)), "{refused}");
