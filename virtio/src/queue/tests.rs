@@ -3,6 +3,7 @@ use crate::test_utils::{DriverRing, INDIRECT, NEXT, WRITE, memory};
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
+pub(super) mod hand_over;
 mod limits;
 mod order;
 mod packed;

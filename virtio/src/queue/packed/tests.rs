@@ -1,5 +1,7 @@
 use super::*;
 
+mod hand_over;
+
 /// The position after `count` descriptors, counted from the start of the first lap. The wrap
 /// counter is set in the first lap.
 fn position(count: u32, size: u16) -> Position {
