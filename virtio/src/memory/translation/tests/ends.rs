@@ -9,8 +9,8 @@ const COUNT: u64 = 4;
 /// The first of [`COUNT`] addresses at each end of the address space.
 const BASES: [u64; 2] = [0, u64::MAX - (COUNT - 1)];
 
-/// The targets of single addresses. The index is the address's offset from a base. The mappings that
-/// begin among the tried addresses may go on after them.
+/// The targets of single addresses. The index is the address's offset from a base. There are more
+/// than [`COUNT`] addresses, because the last mappings go on after these.
 type Targets = [Option<u64>; 2 * COUNT as usize];
 
 /// All mappings of at most 3 bytes: the offset of the mapping from a base, its target and its size.
@@ -43,7 +43,7 @@ fn map_naively(
 }
 
 fn check_lookups(translation: &Translation, targets: &Targets, base: u64) {
-    for (at, count) in (0..4).flat_map(|at| (1..=5).map(move |count| (at, count))) {
+    for (at, count) in (0..COUNT as usize).flat_map(|at| (1..=5).map(move |count| (at, count))) {
         let expected = targets[at..].iter().take(count).map_while(|target| *target);
         let expected: Vec<_> = expected.collect();
         let found = translation.with(|mappings| found(mappings, base + at as u64, count));
