@@ -56,10 +56,15 @@ impl Driver {
     fn request(&mut self, buffers: &[(u64, u32, bool)]) -> usize {
         let head = self.ring.add(buffers);
         self.kick.signal().unwrap();
-        let [called] = poll([Interest::readable(&*self.call)], PATIENCE).unwrap();
-        assert!(called, "the device does not answer");
-        self.call.take().unwrap();
-        let (used, written) = self.ring.pop_used().unwrap();
+        // The start of the queue calls, too.
+        let (used, written) = loop {
+            let [called] = poll([Interest::readable(&*self.call)], PATIENCE).unwrap();
+            assert!(called, "the device does not answer");
+            self.call.take().unwrap();
+            if let Some(used) = self.ring.pop_used() {
+                break used;
+            }
+        };
         assert_eq!(used, u32::from(head));
         written as usize
     }

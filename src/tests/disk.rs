@@ -138,6 +138,13 @@ impl Disk {
         base
     }
 
+    /// Waits for a call, and takes it.
+    pub fn wait_for_call(&self) {
+        let [called] = poll([Interest::readable(&self.call)], Some(PATIENCE)).unwrap();
+        assert!(called, "no call");
+        self.call.take().unwrap();
+    }
+
     /// Kicks without adding a request.
     pub fn kick(&self) {
         self.kick.signal().unwrap();
@@ -165,11 +172,14 @@ impl Disk {
     /// Waits for the request, and returns its status byte.
     fn finish(&mut self) -> u8 {
         while self.ring.pop_used().is_none() {
-            let [called] = poll([Interest::readable(&self.call)], Some(PATIENCE)).unwrap();
-            assert!(called, "the request has not ended");
-            self.call.take().unwrap();
+            self.wait_for_call();
         }
         self.memory.read_obj(GuestAddress(STATUS)).unwrap()
+    }
+
+    /// Whether a request that began before has ended.
+    pub fn has_answer(&mut self) -> bool {
+        self.ring.pop_used().is_some()
     }
 
     /// Makes one request, and does not wait for it.

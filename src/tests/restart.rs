@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use virtio::queue::PACKED;
 
 use super::disk::Disk;
 use super::harness::{Folder, PATIENCE, Running, children, lines};
@@ -77,4 +78,22 @@ fn a_start_waits_while_the_image_of_a_killed_program_is_flushed() {
     assert!(line.contains("another program uses the image"), "{line}");
     pidfd_send_signal(&flusher, Signal::CONT).unwrap();
     assert_eq!(second.line(), "ready: vhost-user vu.sock");
+}
+
+/// The front-end takes a call and does not look at the ring. This simulates a program that ended
+/// between the used buffer and the call.
+#[test]
+fn a_ring_that_starts_with_a_used_buffer_without_a_call_gets_a_call() {
+    let folder = Folder::new();
+    let _running = start(&folder);
+    for rings in [0, PACKED] {
+        let stream = UnixStream::connect(folder.path("vu.sock")).unwrap();
+        let mut disk = Disk::with_rings(stream, rings);
+        disk.wait_for_call();
+        disk.begin(WRITE, 0, Some((SIZE, false)));
+        disk.wait_for_call();
+        disk.stop_and_start();
+        disk.wait_for_call();
+        assert!(disk.has_answer());
+    }
 }

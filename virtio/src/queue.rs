@@ -273,6 +273,16 @@ impl Queue {
         needed
     }
 
+    /// Whether the driver asks for no calls, whatever the device uses. Before such a driver sleeps,
+    /// it asks for calls and looks at the ring, so it misses nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the rings are no longer inside memory.
+    pub fn calls_are_off(&self) -> Result<bool, QueueError> {
+        either!(&self.ring, calls_are_off())
+    }
+
     /// Asks the driver to send no kicks, because the device is processing the queue.
     ///
     /// # Errors

@@ -114,11 +114,15 @@ impl Default for RingOptions {
 ///     error: None,
 /// })?;
 ///
+/// // The driver is called when the queue starts.
+/// let is_called = || poll([Interest::readable(&*call)], Some(Duration::from_secs(20)));
+/// assert_eq!(is_called()?, [true]);
+/// call.take()?;
+///
 /// // The driver offers a buffer of 64 bytes, kicks, and is called.
 /// driver.add(&[(0x8000, 64, true)]);
 /// kick.signal()?;
-/// let [called] = poll([Interest::readable(&*call)], Some(Duration::from_secs(20)))?;
-/// assert!(called);
+/// assert_eq!(is_called()?, [true]);
 /// assert_eq!(driver.pop_used(), Some((0, 5)));
 ///
 /// runner.stop_all()?;
@@ -207,7 +211,9 @@ impl Runner {
         self.rings.max_size
     }
 
-    /// Starts to serve a vring on its queue's thread.
+    /// Starts to serve a vring on its queue's thread. The thread first notifies the driver of used
+    /// buffers, because a device that served the vring before may have ended between its last used
+    /// buffer and the notification. A driver that asks for no notifications gets none.
     ///
     /// # Errors
     ///

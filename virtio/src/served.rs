@@ -168,15 +168,27 @@ impl ServedQueue {
     /// [`QueueError`] when the vring is no longer inside memory.
     pub fn give_back(&mut self, chain: &Chain, written: u32) -> Result<(), QueueError> {
         self.ring.push_used(chain.head, written)?;
-        if self.ring.needs_call()?
-            && let Err(error) = self.call()
-        {
-            tracing::warn!(
-                "queue {}: the driver is not called any more: {error}",
-                self.index
-            );
+        if self.ring.needs_call()? {
+            self.call_or_warn();
         }
         Ok(())
+    }
+
+    /// Notifies the driver once, unless the driver asks for no notifications. The device that
+    /// served this vring before may have ended between its last used buffer and the notification.
+    pub(crate) fn call_at_start(&self) -> Result<(), QueueError> {
+        if !self.ring.calls_are_off()? {
+            self.call_or_warn();
+        }
+        Ok(())
+    }
+
+    /// Notifies the driver of used buffers, as [`ServedQueue::call`] does, and logs an error.
+    fn call_or_warn(&self) {
+        let index = self.index;
+        if let Err(error) = self.call() {
+            tracing::warn!("queue {index}: the driver is not called any more: {error}");
+        }
     }
 }
 

@@ -219,7 +219,7 @@ fn a_notification_for_a_ring_that_is_gone_needs_a_reset() {
     driver.notify(0);
     driver.take_irq(driver::CONFIG);
     assert_eq!(driver.status() & status::NEEDS_RESET, status::NEEDS_RESET);
-    assert_eq!(driver.isr(), 2);
+    assert_eq!(driver.isr() & 2, 2);
     assert_eq!(host.watch.running(), 0);
     driver.map(RINGS, RINGS, 0x1000);
     driver.start();
@@ -272,7 +272,7 @@ fn rings_outside_memory_need_a_reset_when_they_are_used() {
     let host = Host::start();
     let mut driver = host.driver();
     driver.client.dma_unmap(0, SIZE).unwrap();
-    driver.start();
+    driver.bring_up();
     assert_eq!(host.watch.running(), 0);
     driver.notify(1);
     assert_eq!(driver.status() & status::NEEDS_RESET, status::NEEDS_RESET);
@@ -289,7 +289,7 @@ fn a_range_without_a_file_is_accepted_and_is_not_memory() {
     client
         .dma_map_without_file(RINGS, 0x1000, DmaFlags::READ | DmaFlags::WRITE)
         .unwrap();
-    driver.start();
+    driver.bring_up();
     host.watch.wait_starts(1);
     driver.notify(0);
     driver.take_irq(driver::CONFIG);

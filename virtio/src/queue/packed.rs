@@ -196,6 +196,10 @@ impl PackedQueue {
         })
     }
 
+    pub fn calls_are_off(&self) -> Result<bool, QueueError> {
+        Ok(matches!(self.ring.driver_event()?, Event::Never))
+    }
+
     pub fn disable_kick(&mut self) -> Result<(), QueueError> {
         self.ring.set_device_event(Event::Never)
     }

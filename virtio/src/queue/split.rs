@@ -133,9 +133,14 @@ impl SplitQueue {
         // the driver sees the device's write, or the device sees the driver's write.
         fence(Ordering::SeqCst);
         if !self.features.event_idx {
-            return Ok(self.ring.avail_flags()? & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0);
+            return Ok(!self.calls_are_off()?);
         }
         Ok(is_among(before, self.published, self.ring.used_event()?))
+    }
+
+    pub fn calls_are_off(&self) -> Result<bool, QueueError> {
+        let off = VRING_AVAIL_F_NO_INTERRUPT as u16;
+        Ok(!self.features.event_idx && self.ring.avail_flags()? & off != 0)
     }
 
     pub fn disable_kick(&mut self) -> Result<(), QueueError> {

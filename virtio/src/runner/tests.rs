@@ -265,12 +265,47 @@ fn only_the_newest_notifier_is_notified() {
     let mut runner = Runner::new(device, RingOptions::default());
     let mut driver = Driver::alone();
     runner.start(driver.vring.clone()).unwrap();
+    wait(&driver.call);
     let new = Arc::new(SharedEventFd::new().unwrap());
     runner.set_call(0, Some(new.clone()));
     driver.add();
     wait(&new);
     assert!(!driver.call.take().unwrap());
     assert!(driver.ring.pop_used().is_some());
+}
+
+/// The device that served the vring before can have ended between the used buffer and the call.
+#[test]
+fn every_start_calls_once_though_no_buffer_becomes_used() {
+    let (device, _starts) = Echo::new(1, Mode::Echo);
+    let mut runner = Runner::new(device, RingOptions::default());
+    let mut driver = Driver::alone();
+    let counter = Arc::new(Counter(AtomicU32::new(0), Some(driver.call.clone())));
+    driver.vring.call = Some(counter.clone());
+    for starts in 1..=3 {
+        runner.start(driver.vring.clone()).unwrap();
+        wait(&driver.call);
+        runner.stop([0]).unwrap();
+        assert_eq!(counter.0.load(Ordering::SeqCst), starts);
+    }
+}
+
+/// Firmware polls its rings, and may have no handler for a level-triggered interrupt.
+#[test]
+fn a_start_does_not_call_a_driver_that_asks_for_no_calls() {
+    let (device, _starts) = Echo::new(1, Mode::Echo);
+    let mut runner = Runner::new(device, RingOptions::default());
+    let mut driver = Driver::alone();
+    driver.ring.set_avail_flags(1);
+    runner.start(driver.vring.clone()).unwrap();
+    driver.add();
+    let end = Instant::now() + DEADLINE;
+    while driver.ring.pop_used().is_none() {
+        assert!(Instant::now() < end, "no answer");
+        thread::yield_now();
+    }
+    runner.stop([0]).unwrap();
+    assert!(!driver.call.take().unwrap());
 }
 
 #[test]

@@ -147,7 +147,10 @@ impl Shared {
 
     fn serve(&self, device: &dyn Device, queue: &mut ServedQueue) {
         let index = queue.index;
-        let served = catch_unwind(AssertUnwindSafe(|| device.serve(queue, &self.wake)));
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            queue.call_at_start()?;
+            device.serve(queue, &self.wake)
+        }));
         match served {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.report(index, &WithSource(&error)),

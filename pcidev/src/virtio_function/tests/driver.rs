@@ -62,8 +62,15 @@ impl Driver {
         }
     }
 
-    /// Resets the device and brings it up to DRIVER_OK, with empty rings.
+    /// Brings the device up, and takes the interrupt that each queue raises when it starts.
     pub(super) fn start(&mut self) {
+        self.bring_up();
+        self.take_irq(0);
+        self.take_irq(1);
+    }
+
+    /// Resets the device and brings it up to DRIVER_OK, with empty rings.
+    pub(super) fn bring_up(&mut self) {
         self.reset();
         self.write(common::DEVICE_STATUS, &[3]);
         self.write(common::DRIVER_FEATURE_SELECT, &1u32.to_le_bytes());
@@ -114,10 +121,13 @@ impl Driver {
     }
 
     /// Waits until the device has used a request, and checks that the device has written [`MARK`]
-    /// to `address`.
+    /// to `address`. If the queue was started again meanwhile, its start has raised an interrupt,
+    /// too.
     pub(super) fn finish(&mut self, queue: usize, address: u64) {
         self.take_irq(queue as u16);
-        assert!(self.rings[queue].pop_used().is_some());
+        while self.rings[queue].pop_used().is_none() {
+            self.take_irq(queue as u16);
+        }
         let mark: u8 = self.memory.read_obj(GuestAddress(address)).unwrap();
         assert_eq!(mark, MARK);
     }

@@ -37,7 +37,11 @@ fn a_driver_without_msix_has_intx() {
         .client
         .set_irqs(index::INTX, 0, &[Some(irq.as_fd())])
         .unwrap();
-    driver.start();
+    driver.bring_up();
+    host.watch.wait_starts(2);
+    read(&irq);
+    assert_eq!(driver.isr(), 1, "the starts of the queues");
+    driver.client.unmask_irqs(index::INTX, 0, 1).unwrap();
     for queue in [0, 1, 0] {
         driver.request(queue, BUFFERS);
         read(&irq);

@@ -128,6 +128,7 @@ fn a_conversation_with_a_front_end_that_we_did_not_write() {
     front.set_vring_enable(0, true).unwrap();
     device.wait_started();
     assert_eq!(device.log(), ["start 0 at 5"]);
+    assert_eq!(call.read().unwrap(), 1, "a vring that starts calls");
 
     let vring = device.last();
     assert_eq!(vring.layout.desc.0, 0x10_0000);
