@@ -3,7 +3,7 @@
 //! An [`Attack`] is run twice against a fresh program. The first time, the villain measures the
 //! program under the attack, ends the attack, and checks that a well-behaved peer is served. The
 //! second time, the program has to end in time after SIGTERM although the attack goes on. To add an
-//! attack, add an entry to one of the lists in [`attacks`].
+//! attack, add an entry to one of the lists in `attacks`.
 
 mod attack;
 mod attacks;
