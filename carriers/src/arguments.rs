@@ -38,7 +38,7 @@ pub struct CarrierArguments {
     #[arg(value_parser = clap::value_parser!(i32).range(3..))]
     pub fd: Option<i32>,
 
-    /// Who may connect to the socket.
+    /// The users who may connect to the socket.
     #[command(flatten)]
     pub sockets: SocketOptions,
 

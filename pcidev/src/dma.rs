@@ -114,8 +114,9 @@ impl DmaTable {
     /// # Errors
     ///
     /// When a page was missing, for instance because the client has truncated the file.
-    pub fn check(&mut self) -> Result<(), MemoryLost> {
-        self.memory().map_or(Ok(()), |memory| memory.check())
+    pub fn check(&self) -> Result<(), MemoryLost> {
+        let memory = self.memory.as_ref();
+        memory.map_or(Ok(()), |memory| memory.check())
     }
 
     /// The same memory as [`DmaTable::memory`], as a separate object for one queue. The object

@@ -10,37 +10,19 @@ use std::sync::Arc;
 use ipc::{SharedEventFd, Stream};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-use virtio::{Chain, Device, DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Wake};
+use virtio::test_utils::NullDevice;
+use virtio::{RingOptions, Runner};
 
 use crate::{SocketTransport, session};
 
 /// Length of the memory that the front-end shares.
 const MEMORY: u64 = 0x1_0000;
 
-/// A device that gives each buffer back untouched.
-struct Null;
-
-impl Device for Null {
-    fn kind(&self) -> DeviceKind {
-        DeviceKind { id: 4, class: 0 }
-    }
-
-    fn features(&self) -> u64 {
-        1 << 5
-    }
-
-    fn queue_count(&self) -> u16 {
-        2
-    }
-
-    fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
-        let mut chain = Chain::default();
-        while queue.next(&mut chain, wake)? {
-            queue.give_back(&chain, 0)?;
-        }
-        Ok(())
-    }
-}
+const DEVICE: NullDevice = NullDevice {
+    queues: 2,
+    // Any one bit, so that a front-end can negotiate a feature of the device.
+    features: 1 << 5,
+};
 
 /// Serves a device to a front-end that sends `input` and leaves. The input consists of parts. Each
 /// part begins with two bytes: the kind of descriptors to send with the part, see [`descriptors`],
@@ -67,7 +49,7 @@ pub fn check(input: &[u8]) {
         max_size: 256,
         ..RingOptions::default()
     };
-    let mut runner = Runner::new(Arc::new(Null), rings);
+    let mut runner = Runner::new(Arc::new(DEVICE), rings);
     let mut transport = SocketTransport::connected(ours).expect("a socket");
     let stop = SharedEventFd::new().expect("a descriptor");
     session::serve(&mut transport, &mut runner, stop.as_fd()).expect("the system works");

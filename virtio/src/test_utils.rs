@@ -10,10 +10,12 @@ use crate::memory::Mapping;
 use crate::{GuestMemory, Region, Translation, VringLayout};
 
 mod any;
+mod null;
 mod packed;
 mod restless;
 
 pub use any::AnyDriverRing;
+pub use null::NullDevice;
 pub use packed::{AVAIL, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, PackedDriverRing, USED};
 pub use restless::RestlessKick;
 
@@ -23,6 +25,21 @@ pub const NEXT: u16 = 1;
 pub const WRITE: u16 = 2;
 /// Descriptor flag: the buffer is an indirect table of descriptors.
 pub const INDIRECT: u16 = 4;
+
+/// Calls `check` with each input in the folder of a fuzz target's stored inputs.
+///
+/// # Panics
+///
+/// When the folder has no inputs, or cannot be read.
+pub fn replay(corpus: &str, check: fn(&[u8])) {
+    let mut inputs = 0;
+    for entry in std::fs::read_dir(corpus).expect("a folder of inputs") {
+        let path = entry.expect("an input").path();
+        check(&std::fs::read(path).expect("an input"));
+        inputs += 1;
+    }
+    assert!(inputs > 0, "no inputs in {corpus}");
+}
 
 /// A memfd of `len` bytes.
 ///

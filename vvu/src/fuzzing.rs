@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ipc::SharedEventFd;
 use vhost_user::session;
-use virtio::{Chain, Device, DeviceKind, RingOptions, Runner, ServeError, ServedQueue, Wake};
+use virtio::test_utils::NullDevice;
+use virtio::{RingOptions, Runner};
 
 use crate::VvuTransport;
 use crate::virtio_pci::Patience;
@@ -21,32 +22,10 @@ const IMPATIENT: Patience = Patience {
     step: Duration::ZERO,
 };
 
-const QUEUES: u16 = 2;
-
-/// A device that gives each buffer back untouched.
-struct Null;
-
-impl Device for Null {
-    fn kind(&self) -> DeviceKind {
-        DeviceKind { id: 4, class: 0 }
-    }
-
-    fn features(&self) -> u64 {
-        0
-    }
-
-    fn queue_count(&self) -> u16 {
-        QUEUES
-    }
-
-    fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
-        let mut chain = Chain::default();
-        while queue.next(&mut chain, wake)? {
-            queue.give_back(&chain, 0)?;
-        }
-        Ok(())
-    }
-}
+const DEVICE: NullDevice = NullDevice {
+    queues: 2,
+    features: 0,
+};
 
 /// Serves the front-ends of the device that `input` describes. The device takes one step each time
 /// the driver waits, and is unplugged after the last step. See [`Liar`] for the input.
@@ -59,11 +38,11 @@ pub fn check(input: &[u8]) {
         max_size: 256,
         ..RingOptions::default()
     };
-    let mut runner = Runner::new(Arc::new(Null), rings);
+    let mut runner = Runner::new(Arc::new(DEVICE), rings);
     runner.prepare().expect("a handler of lost memory");
     let stop = SharedEventFd::new().expect("a descriptor");
     let liar = Arc::new(Liar::new(input));
-    let transport = VvuTransport::with_patience(liar, QUEUES, None, IMPATIENT);
+    let transport = VvuTransport::with_patience(liar, DEVICE.queues, None, IMPATIENT);
     if let Ok(mut transport) = transport {
         // The session fails in the end, because the device is unplugged.
         let served = session::serve(&mut transport, &mut runner, stop.as_fd());

@@ -1,27 +1,22 @@
 use super::*;
-use std::path::Path;
 
 use proptest::prelude::*;
-use virtio::test_utils::AVAIL;
-
-fn replay(corpus: &str, check: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    let mut inputs = 0;
-    for entry in std::fs::read_dir(folder.join(corpus)).unwrap() {
-        check(&std::fs::read(entry.unwrap().path()).unwrap());
-        inputs += 1;
-    }
-    assert!(inputs > 0, "no corpus");
-}
+use virtio::test_utils::{AVAIL, replay};
 
 #[test]
 fn every_vring_of_the_corpus_is_served() {
-    replay("queue", check);
+    replay(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/queue"),
+        check,
+    );
 }
 
 #[test]
 fn every_qcow2_image_of_the_corpus_is_used() {
-    replay("qcow2", qcow2::check);
+    replay(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/qcow2"),
+        qcow2::check,
+    );
 }
 
 proptest! {

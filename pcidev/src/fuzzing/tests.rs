@@ -1,27 +1,22 @@
-use std::path::Path;
-
 use proptest::prelude::*;
+use virtio::test_utils::replay;
 
 use super::*;
 
-fn replay(corpus: &str, check: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    let mut inputs = 0;
-    for entry in std::fs::read_dir(folder.join(corpus)).unwrap() {
-        check(&std::fs::read(entry.unwrap().path()).unwrap());
-        inputs += 1;
-    }
-    assert!(inputs > 0, "no corpus");
-}
-
 #[test]
 fn every_client_of_the_corpus_is_served() {
-    replay("client", check);
+    replay(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/client"),
+        check,
+    );
 }
 
 #[test]
 fn every_driver_and_front_end_of_the_corpus_is_served() {
-    replay("proxy", proxy::check);
+    replay(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/proxy"),
+        proxy::check,
+    );
 }
 
 /// A part of an input that consists of one message, with or without a file.

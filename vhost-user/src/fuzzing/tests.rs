@@ -1,16 +1,14 @@
 use proptest::prelude::*;
+use virtio::test_utils::replay;
 
 use super::*;
 
 #[test]
 fn every_session_of_the_corpus_is_served() {
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/session");
-    let mut inputs = 0;
-    for entry in std::fs::read_dir(corpus).unwrap() {
-        check(&std::fs::read(entry.unwrap().path()).unwrap());
-        inputs += 1;
-    }
-    assert!(inputs > 0, "no corpus");
+    replay(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/session"),
+        check,
+    );
 }
 
 /// A part of an input: one message with descriptors.

@@ -20,11 +20,18 @@ pub struct MemoryFiles {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "memory has to be a memfd, or a file of tmpfs or hugetlbfs, because other file systems may not \
-     answer{separator}{advice}"
+     answer{}",
+    after_semicolon(.advice)
 )]
 pub struct MemoryFileError {
-    separator: &'static str,
     advice: &'static str,
+}
+
+fn after_semicolon(advice: &str) -> String {
+    if advice.is_empty() {
+        return String::new();
+    }
+    format!("; {advice}")
 }
 
 impl MemoryFiles {
@@ -54,10 +61,8 @@ impl MemoryFiles {
         if self.any || fcntl_get_seals(file).is_ok() {
             return Ok(());
         }
-        Err(MemoryFileError {
-            separator: if self.advice.is_empty() { "" } else { "; " },
-            advice: self.advice,
-        })
+        let advice = self.advice;
+        Err(MemoryFileError { advice })
     }
 }
 

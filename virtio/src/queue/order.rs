@@ -1,8 +1,9 @@
 //! Gives chains back in the order in which they were made available (VIRTIO_F_IN_ORDER; virtio 1.2,
 //! sections 2.7.9 and 2.8.8).
 
-use crate::QueueError;
 use std::collections::VecDeque;
+
+use crate::QueueError;
 
 /// The chains in flight, in the order in which they were made available.
 #[derive(Debug)]

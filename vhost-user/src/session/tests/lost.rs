@@ -7,36 +7,16 @@ use std::thread;
 use super::*;
 use crate::{FrontEnd, SocketTransport, VringSetup};
 use ipc::{Interest, Listener, poll};
+use virtio::GuestMemory;
 use virtio::memory::survive_losses;
-use virtio::test_utils::DriverRing;
-use virtio::{Chain, GuestMemory};
+use virtio::test_utils::{DriverRing, NullDevice};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A device that returns each buffer unchanged.
-struct Echo;
-
-impl Device for Echo {
-    fn kind(&self) -> DeviceKind {
-        DeviceKind { id: 42, class: 0 }
-    }
-
-    fn features(&self) -> u64 {
-        0
-    }
-
-    fn queue_count(&self) -> u16 {
-        1
-    }
-
-    fn serve(&self, queue: &mut ServedQueue, wake: &Wake) -> Result<(), ServeError> {
-        let mut chain = Chain::default();
-        while queue.next(&mut chain, wake)? {
-            queue.give_back(&chain, 0)?;
-        }
-        Ok(())
-    }
-}
+const DEVICE: NullDevice = NullDevice {
+    queues: 1,
+    features: 0,
+};
 
 /// A front-end with one running queue.
 struct Peer {
@@ -128,7 +108,7 @@ impl Host {
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
             let mut transport = SocketTransport::listening(listener);
-            let mut runner = Runner::new(Arc::new(Echo), RINGS);
+            let mut runner = Runner::new(Arc::new(DEVICE), RINGS);
             serve(&mut transport, &mut runner, stopped.as_fd())
         });
         Self {
